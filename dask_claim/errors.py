@@ -1,0 +1,116 @@
+"""The errors a user can meet, and the exit status that each one ends the command with."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import ClassVar
+
+_SHOWN = 120
+
+
+class DaskClaimError(Exception):
+    """The root of the tree. Raised itself it means a defect in dask-claim (status 70)."""
+
+    exit_status: ClassVar[int] = 70
+
+
+class UsageError(DaskClaimError):
+    """dask-claim was called wrongly (status 64)."""
+
+    exit_status = 64
+
+
+class TemporaryError(DaskClaimError):
+    """The same run may well succeed later (status 75)."""
+
+    exit_status = 75
+
+
+class GatewayUnreachable(TemporaryError):
+    """The gateway does not answer, or answers that it cannot serve now."""
+
+
+class StartTimeout(TemporaryError):
+    """The cluster did not start in time."""
+
+
+class LimitReached(TemporaryError):
+    """The user's or the site's limit of clusters, cores or memory is used up."""
+
+
+class ClusterFailed(TemporaryError):
+    """The cluster was accepted, and failed or ended before the command could use it."""
+
+
+class ConfigurationError(DaskClaimError):
+    """The claim or the site's configuration is wrong; trying again does not help (status 78)."""
+
+    exit_status = 78
+
+
+class AuthenticationError(ConfigurationError):
+    """The gateway refused the credentials."""
+
+
+class OptionError(ConfigurationError):
+    """A value lies outside what the gateway offers for that option."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing that is wrong with a claim. `str()` gives one line.
+
+    Whoever makes a fault has masked the secrets in `value` (see `dask_claim.redact`).
+    """
+
+    path: str
+    """Where in the claim, as its author spelled it, for example `EnvVarRequirement.worker_core`;
+    empty for the text as a whole."""
+
+    value: object
+    """What stands there; `None` where there is nothing to show."""
+
+    mend: str
+    """What is wrong with it and what would be right."""
+
+    place: str = ""
+    """Where the claim came from: a variable's name, a file's path, a flag; empty if unknown."""
+
+    def __str__(self) -> str:
+        shown = [self.path, "" if self.value is None else _brief(self.value)]
+        subject = " = ".join(part for part in shown if part)
+        return _line(": ".join(part for part in (self.place, subject, self.mend) if part))
+
+
+class ClaimError(ConfigurationError, ValueError):
+    """The claim is not sound. Carries every fault that was found, never only the first one."""
+
+    def __init__(self, faults: Iterable[Fault]) -> None:
+        self.faults: tuple[Fault, ...] = tuple(faults)
+        super().__init__(self.faults)
+
+    def __str__(self) -> str:
+        count = len(self.faults)
+        head = "1 fault in the claim:" if count == 1 else f"{count} faults in the claim:"
+        return "\n".join([head, *(f"  {fault}" for fault in self.faults)])
+
+
+def _brief(value: object) -> str:
+    """Return `value` as one short line of JSON, whatever it is."""
+    try:
+        text = json.dumps(value, ensure_ascii=False, default=str)
+    except (TypeError, ValueError, RecursionError):
+        # Endless digits, circular or very deep things: naming the kind is all that helps.
+        return f"({type(value).__name__})"
+    return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
+
+
+def _line(text: str) -> str:
+    """Return `text` with all escaped that would end a line, steer a terminal or not be encoded."""
+    if text.isprintable():
+        return text
+    return "".join(
+        sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text
+    )

@@ -1,0 +1,53 @@
+"""Which signals the launcher takes, and what the program finds of them.
+
+What a signal *means* depends on the phase of the run and is decided in `launch`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+FORWARDED = (
+    signal.SIGTERM,
+    signal.SIGINT,
+    signal.SIGHUP,
+    signal.SIGQUIT,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+)
+JOB_CONTROL = (signal.SIGTSTP, signal.SIGCONT)
+
+
+@contextmanager
+def caught(
+    on_signal: Callable[[signal.Signals], None], *, ignore_afterwards: bool
+) -> Iterator[list[signal.Signals]]:
+    """Call `on_signal` from the event loop for each forwarded or job-control signal.
+
+    Yields the signals that are caught. One that was ignored from the start (`nohup`, a shell's
+    `&`) stays ignored. Outside the main thread Python cannot catch signals, and none is.
+
+    `ignore_afterwards` is for a process whose work is done: a late signal must not replace the
+    command's exit status. Otherwise the handlers are put back as they were.
+    """
+    loop = asyncio.get_running_loop()
+    taken: list[signal.Signals] = []
+    if threading.current_thread() is threading.main_thread():
+        before = {signum: signal.getsignal(signum) for signum in (*FORWARDED, *JOB_CONTROL)}
+        for signum, handler in before.items():
+            if handler is not signal.SIG_IGN:
+                loop.add_signal_handler(signum, on_signal, signum)
+                taken.append(signum)
+    try:
+        yield taken
+    finally:
+        # Blocked meanwhile: asyncio puts the default action back, which would end the process.
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, taken)
+        for signum in taken:
+            loop.remove_signal_handler(signum)
+            signal.signal(signum, signal.SIG_IGN if ignore_afterwards else before[signum])
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)

@@ -1,0 +1,94 @@
+"""Job control: an interactive command works as if the launcher were not there.
+
+The command lives in a process group of its own. A terminal lets only its foreground group read
+and sends Ctrl-C and Ctrl-Z to that group alone, so the launcher hands the foreground over, takes
+it back at the end, and stops and continues together with the command, as a shell would see it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+from typing import Any
+
+
+class Terminal:
+    """The controlling terminal of this process, or nothing where there is none."""
+
+    def __init__(self) -> None:
+        self._group = os.getpgrp()
+        self._lent_to: int | None = None
+        self._fd: int | None = None
+        # Job control needs signal handlers, which only the main thread may set.
+        if threading.current_thread() is threading.main_thread():
+            with contextlib.suppress(OSError):
+                self._fd = os.open("/dev/tty", os.O_RDWR | os.O_CLOEXEC)
+        # A background process that sets the foreground group gets SIGTTOU, which would stop it.
+        self._ttou: Any = signal.SIG_DFL
+        if self._fd is not None:
+            self._ttou = signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+
+    def close(self) -> None:
+        """Take the foreground back and let go of the terminal."""
+        if self._fd is not None:
+            self.take_back()
+            signal.signal(signal.SIGTTOU, self._ttou)
+            os.close(self._fd)
+            self._fd = None
+
+    def take_back(self) -> None:
+        """Make the launcher's group the foreground again, unless a shell has moved it elsewhere."""
+        if self._fd is None or self._lent_to is None:
+            return
+        with contextlib.suppress(OSError):
+            if os.tcgetpgrp(self._fd) == self._lent_to:
+                os.tcsetpgrp(self._fd, self._group)
+        self._lent_to = None
+
+    def hand_over(self, group: int) -> bool:
+        """Make the command's `group` the foreground, where the launcher's own group is it now."""
+        if self._fd is None:
+            return False
+        try:
+            if os.tcgetpgrp(self._fd) == self._group:
+                os.tcsetpgrp(self._fd, group)
+                self._lent_to = group
+                return True
+        except OSError:
+            pass
+        return False
+
+    @staticmethod
+    def is_interactive() -> bool:
+        """Whether the command will want the keyboard from its first moment.
+
+        With its output in a pipe (`… | less`) the pipe's other end needs the keyboard more; the
+        command still gets it when it reads (see `Child`).
+        """
+        return all(os.isatty(fd) for fd in (0, 1))
+
+    def stop_with(self, group: int | None) -> None:
+        """The command's `group` was stopped: stop this job too, and continue it afterwards.
+
+        `None`: there is no command yet.
+
+        Returns after the shell has continued the launcher. In an orphaned group (a container's
+        first process, say) nobody could continue it, the kernel ignores the stop, and the command
+        goes on at once.
+        """
+        self.take_back()
+        handler = signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+        # The whole group: a shell waits for every part of a pipeline to stop.
+        os.killpg(self._group, signal.SIGTSTP)
+        signal.signal(signal.SIGTSTP, handler)
+        if group is not None:
+            self.resume(group)
+
+    def resume(self, group: int) -> None:
+        """Continue the command's `group`, in the foreground where the launcher is in it."""
+        if self.is_interactive():
+            self.hand_over(group)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(group, signal.SIGCONT)

@@ -1,0 +1,152 @@
+"""Drives the installed `dask-claim` as a user does, and looks at what it leaves."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from tests.support.gateway import clean_environment
+
+T = TypeVar("T")
+
+DASK_CLAIM = str(Path(sys.executable).with_name("dask-claim"))
+PYTHON = sys.executable
+
+# One task through an unmodified client, wherever the cluster is.
+ONE_TASK = (
+    "from distributed import Client\nwith Client() as c: print(c.submit(sum, [20, 22]).result())"
+)
+
+
+@dataclass
+class Run:
+    """A finished run."""
+
+    status: int
+    out: bytes
+    err: str
+    receipt: dict[str, Any] | None
+
+    @property
+    def cluster(self) -> str | None:
+        found = re.search(r"Cluster (\w+) is requested", self.err)
+        return found and found.group(1)
+
+
+class Running:
+    """A run that is under way, its log read as it comes."""
+
+    def __init__(self, process: subprocess.Popen[bytes], log: Path, receipt: Path) -> None:
+        self.process = process
+        self._log = log
+        self._receipt = receipt
+
+    @property
+    def err(self) -> str:
+        return self._log.read_text(errors="replace")
+
+    def until(self, pattern: str, timeout: float = 40) -> re.Match[str]:
+        """Wait until the log matches `pattern`."""
+
+        def look() -> re.Match[str] | None:
+            found = re.search(pattern, self.err)
+            if not found and self.process.poll() is not None:
+                raise AssertionError(f"ended before {pattern!r}:\n{self.err}")
+            return found
+
+        return wait_for(look, f"{pattern!r} in the log", timeout, lambda: self.err)
+
+    def finish(self, timeout: float = 60) -> Run:
+        out, _ = self.process.communicate(timeout=timeout)
+        receipt = json.loads(self._receipt.read_text()) if self._receipt.exists() else None
+        return Run(self.process.returncode, out or b"", self.err, receipt)
+
+
+class Launcher:
+    """Starts `dask-claim` with a claim, in an environment that holds nothing else of Dask."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._started: list[Running] = []
+        # Whoever inherits it was started by this test, also where it has left its parents.
+        self.marker = f"TEST_RUN={uuid.uuid4()}"
+
+    def start(
+        self,
+        *command: str,
+        claim: dict[str, Any] | str | None = None,
+        flags: tuple[str, ...] = (),
+        env: dict[str, str] | None = None,
+        unset: Sequence[str] = (),
+        before: Sequence[str] = (),
+        **popen: Any,
+    ) -> Running:
+        log = self._folder / f"run{len(self._started)}.log"
+        receipt = log.with_suffix(".json")
+        environment = clean_environment(**dict([self.marker.split("=")]), **(env or {}))
+        for name in unset:
+            environment.pop(name, None)
+        if claim is not None:
+            environment["DASK_CLAIM"] = claim if isinstance(claim, str) else json.dumps(claim)
+        popen.setdefault("stdin", subprocess.DEVNULL)
+        with log.open("wb") as err:
+            process = subprocess.Popen(
+                [*before, DASK_CLAIM, "--receipt", str(receipt), *flags, "--", *command],
+                env=environment,
+                stdout=subprocess.PIPE,
+                stderr=err,
+                **popen,
+            )
+        running = Running(process, log, receipt)
+        self._started.append(running)
+        return running
+
+    def end(self) -> None:
+        """End what a failed test has left running."""
+        for running in self._started:
+            if running.process.poll() is None:
+                running.process.kill()
+                running.process.communicate()
+
+    def __call__(self, *command: str, timeout: float = 90, **options: Any) -> Run:
+        return self.start(*command, **options).finish(timeout)
+
+
+def wait_for(
+    condition: Callable[[], T | None],
+    what: str,
+    timeout: float = 20,
+    context: Callable[[], str] = lambda: "",
+) -> T:
+    """Poll until `condition` gives something true; fail with `what` at the deadline."""
+    deadline = time.monotonic() + timeout
+    while True:
+        if found := condition():
+            return found
+        if time.monotonic() > deadline:
+            raise AssertionError(f"no {what} within {timeout} s\n{context()}")
+        time.sleep(0.02)
+
+
+def processes_with(marker: str) -> list[int]:
+    """Processes in whose environment `marker` stands: also those that left their parents."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal() and int(entry.name) != os.getpid():
+            try:
+                environ = (entry / "environ").read_bytes()
+                state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
+            except OSError:
+                continue
+            if marker.encode() in environ and state != "Z":
+                found.append(int(entry.name))
+    return found

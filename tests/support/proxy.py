@@ -1,0 +1,148 @@
+"""A reverse proxy before a real gateway that can fail in the ways real ones do.
+
+Only the gateway's HTTP requests go through it. A claim reaches the clusters beside it, with
+`gateway_url` the proxy's address and `proxy_url` the gateway's own: see `Proxy.claim`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+import struct
+import threading
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+import aiohttp
+from aiohttp import web
+
+from tests.support.gateway import GatewayServer
+
+# Requests by the phase of a run that they belong to.
+CREATION = ("POST", r"/clusters/$")
+WAITING = ("GET", r"/clusters/\w+")
+GIVING_BACK = ("DELETE", r"/clusters/\w+")
+LISTING = ("GET", r"/clusters/$")
+
+
+@dataclass
+class Fault:
+    """What happens to the requests of one kind."""
+
+    kind: str
+    """`502`, `401`: that answer. `reset`, `hang`: the gateway is not even asked. `swallow`,
+    `withhold`: it is asked, and its answer is lost by a reset, or never comes."""
+
+    method: str
+    path: str
+    times: int
+
+    def strikes(self, request: web.Request) -> bool:
+        # The client asks without credentials first, and again with them after a 401.
+        return bool(
+            self.times
+            and request.method == self.method
+            and re.search(self.path, request.path)
+            and "Authorization" in request.headers
+        )
+
+
+class Proxy:
+    """Runs in a thread; use it as a context manager."""
+
+    def __init__(self, gateway: GatewayServer) -> None:
+        self._gateway = gateway
+        self._faults: list[Fault] = []
+        self._started = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()))
+        self.seen: list[tuple[str, str, str | None]] = []
+        """Method, path and fault of every request so far."""
+
+    def claim(self, **more: Any) -> dict[str, Any]:
+        """A small cluster through this proxy."""
+        direct = self._gateway.url.replace("http://", "gateway://")
+        return {
+            "gateway_url": self.url, "proxy_url": direct, "min_workers": 0, "max_workers": 1, **more
+        }  # fmt: skip
+
+    def fault(self, kind: str, phase: tuple[str, str], times: int = 10**9) -> None:
+        """From now on, `times` times."""
+        self._faults.append(Fault(kind, *phase, times))
+
+    def heal(self) -> None:
+        self._faults.clear()
+
+    def struck(self, kind: str) -> int:
+        return sum(fault == kind for _, _, fault in list(self.seen))
+
+    def __enter__(self) -> Proxy:
+        self._thread.start()
+        assert self._started.wait(10)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join()
+
+    async def _serve(self) -> None:
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        async with aiohttp.ClientSession(auto_decompress=False) as self._session:
+            app = web.Application()
+            app.router.add_route("*", "/{path:.*}", self._handle)
+            runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+            await runner.setup()
+            listener = socket.create_server(("127.0.0.1", 0))
+            self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+            await web.SockSite(runner, listener).start()
+            self._started.set()
+            await self._stop.wait()
+            await runner.cleanup()
+
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
+        method, path = request.method, request.path
+        fault = next((each for each in self._faults if each.strikes(request)), None)
+        kind = fault.kind if fault else None
+        if fault:
+            fault.times -= 1
+        if kind in (None, "swallow", "withhold"):
+            answer = await self._forward(request)
+        self.seen.append((method, path, kind))
+        if kind is None:
+            return answer
+        if kind in ("hang", "withhold"):
+            await self._stop.wait()
+        if kind in ("reset", "swallow", "hang", "withhold"):
+            _reset(request)
+            return web.Response()
+        return web.Response(status=int(kind), text="<html>not now</html>")
+
+    async def _forward(self, request: web.Request) -> web.Response:
+        url = self._gateway.url + request.raw_path
+        kept = {k: v for k, v in request.headers.items() if k.lower() != "host"}
+        body = await request.read()
+        async with self._session.request(
+            request.method, url, headers=kept, data=body or None
+        ) as reply:
+            content = await reply.read()
+            headers = {
+                name: value
+                for name, value in reply.headers.items()
+                if name.lower() in ("content-type", "content-encoding", "www-authenticate")
+            }
+            return web.Response(status=reply.status, body=content, headers=headers)
+
+
+def _reset(request: web.Request) -> None:
+    transport = request.transport
+    if transport is not None:
+        end: socket.socket = transport.get_extra_info("socket")
+        # Closed without lingering it sends RST.
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        transport.abort()

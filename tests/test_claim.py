@@ -1,0 +1,157 @@
+"""Claims, one file per case: the good with what they mean, the bad with their message."""
+
+from __future__ import annotations
+
+import copy
+import json
+import pickle
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from dask_claim.claim import Claim
+from dask_claim.errors import ClaimError, ConfigurationError, Fault
+from dask_claim.memory import Memory
+from dask_claim.vocabulary import FIELDS
+
+CLAIMS = Path(__file__).parent / "claims"
+GOOD = sorted(
+    file for file in (CLAIMS / "good").glob("*.json") if not file.match("*.expected.json")
+)
+BAD = sorted((CLAIMS / "bad").glob("*.json"))
+
+
+NOWHERE = {
+    "DASK_CLAIM_SITE": "/dev/null",
+    "HOME": "/nonexistent",
+    "DASK_ROOT_CONFIG": "/nonexistent",
+}
+"""Keeps the machine's own files out of it."""
+
+
+@pytest.mark.parametrize("file", GOOD, ids=lambda file: file.stem)
+def test_good(file: Path) -> None:
+    text = file.read_text(encoding="utf-8")
+    expected = json.loads(file.with_suffix(".expected.json").read_text(encoding="utf-8"))
+    claim = Claim.model_validate(json.loads(text))
+    assert claim.to_dict() == expected
+    assert Claim.model_validate_json(text) == claim == Claim.model_validate(expected)
+    assert Claim.from_env({**NOWHERE, "DASK_CLAIM": text}) == claim
+    claim.plan({})
+
+
+@pytest.mark.parametrize("file", BAD, ids=lambda file: file.stem)
+def test_bad(file: Path) -> None:
+    text = file.read_text(encoding="utf-8")
+    with pytest.raises(ClaimError) as caught:
+        Claim.model_validate(json.loads(text))
+    assert f"{caught.value}\n" == file.with_suffix(".message.txt").read_text(encoding="utf-8")
+    with pytest.raises(ClaimError) as again:
+        Claim.from_env({**NOWHERE, "DASK_CLAIM": text})
+    assert {fault.mend for fault in again.value.faults} == {
+        fault.mend for fault in caught.value.faults
+    }
+    assert all(fault.place.startswith("DASK_CLAIM") for fault in again.value.faults)
+
+
+def test_there_is_a_case_for_every_field() -> None:
+    said = {key for file in GOOD for key in json.loads(file.read_text(encoding="utf-8"))}
+    assert set(FIELDS) <= said
+
+
+def test_direct_construction_is_checked_too() -> None:
+    assert Claim(workerCores="2").worker_cores == 2
+    with pytest.raises(ClaimError, match="did you mean worker_cores"):
+        Claim(worker_core=2)
+    claim = Claim()
+    assert Claim.model_validate(claim) is claim
+
+
+def test_a_claim_cannot_be_changed() -> None:
+    claim = Claim(options={"queue": "short"}, env={"image": "IMAGE"})
+    with pytest.raises(ValidationError):
+        claim.worker_cores = 2
+    with pytest.raises(TypeError):
+        claim.options["queue"] = "long"  # type: ignore[index]
+    with pytest.raises(TypeError):
+        claim.env.clear()  # type: ignore[attr-defined]
+
+
+def test_a_claim_travels() -> None:
+    claim = Claim(worker_memory="4 G", options={"queue": "short"}, env={"image": "IMAGE"})
+    for twin in (pickle.loads(pickle.dumps(claim)), copy.deepcopy(claim), claim.model_copy()):
+        assert twin == claim and str(twin.worker_memory) == "4 G"
+    assert json.loads(claim.model_dump_json(exclude_none=True)) == claim.to_dict()
+
+
+def test_values_in_the_form_that_programs_want() -> None:
+    claim = Claim(worker_cores=4.0, worker_memory="4 G", max_memory=2**40, lease_timeout="60.0")
+    assert str(claim.worker_cores) == "4"
+    assert str(claim.worker_memory) == "4 G"
+    assert claim.worker_memory == Memory("4096M")
+    assert str(claim.max_memory) == "1099511627776"
+    assert str(claim.lease_timeout) == "60"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "is not JSON: Expecting property name enclosed in double quotes at line 1, column 2"),
+        ("{'worker_cores': 1}", "at line 1, column 2"),
+        ('{"image": "x",\n "worker_cores": }', "at line 2, column 18"),
+        ("worker_cores: 1", "is not JSON"),
+        ("null", "is not an object"),
+        ("[]", "is not an object"),
+        ('{"worker_cores": NaN}', "worker_cores = NaN: is not a finite number"),
+        ('{"options": {"x": -Infinity}}', "options.x = -Infinity: is not a finite number"),
+        ('{"worker_cores": 1e999}', "is not a finite number"),
+        ('{"image": "a", "image": "a"}', "image: is given twice in one object"),
+        ('{"env": {"image": "A", "image": "B"}}', "env.image: is given twice in one object"),
+        ('{"options": {"a": [{"b": 1, "b": 2}]}}', "options.a[0].b: is given twice"),
+        ("[" * 200_000, "is nested too deeply"),
+        ('{"max_cores": ' + "9" * 5000 + "}", "too many digits"),
+        ('{"image": "' + "x" * 2**20 + '"}', "is longer than"),
+    ],
+    ids=lambda text: text[:30],
+)
+def test_text_that_is_no_claim(text: str, message: str) -> None:
+    with pytest.raises(ClaimError) as caught:
+        Claim.model_validate_json(text)
+    assert message in str(caught.value)
+    with pytest.raises(ClaimError) as caught:
+        Claim.from_env({**NOWHERE, "DASK_CLAIM": text})
+    assert message in str(caught.value) and "  DASK_CLAIM: " in str(caught.value)
+
+
+def test_faults_of_the_text_and_of_the_claim_together() -> None:
+    with pytest.raises(ClaimError) as caught:
+        Claim.model_validate_json('{"image": "a", "image": "b", "worker_core": 1}')
+    assert len(caught.value.faults) == 2
+
+
+def test_the_error_is_a_value_error_of_status_78() -> None:
+    error = ClaimError([Fault("a", 1, "is wrong", "DASK_CLAIM"), Fault("", None, "is odd")])
+    assert isinstance(error, ValueError) and isinstance(error, ConfigurationError)
+    assert error.exit_status == 78
+    assert str(error) == "2 faults in the claim:\n  DASK_CLAIM: a = 1: is wrong\n  is odd"
+    assert pickle.loads(pickle.dumps(error)).faults == error.faults
+
+
+@pytest.mark.parametrize(
+    "value",
+    [10**5000, object(), "x" * 500, {1, 2}, "\ud800", "\x9b2J\u2028\x85"],
+    ids=["digits", "object", "long", "set", "surrogate", "controls"],
+)
+def test_a_fault_of_any_value_is_one_short_line(value: object) -> None:
+    line = str(Fault("a", value, "is wrong"))
+    assert len(line) < 200 and line.isprintable()
+    line.encode()
+
+
+def test_the_schema_tells_every_field() -> None:
+    schema = Claim.model_json_schema()
+    assert list(schema["properties"]) == list(FIELDS)
+    assert all("description" in field for field in schema["properties"].values())
+    assert schema["additionalProperties"] is False
+    json.dumps(schema)

@@ -1,0 +1,169 @@
+"""The launcher is killed: its guard, or else the lease, ends what it leaves behind."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.gateway import GatewayServer
+from tests.support.launcher import PYTHON, Launcher, processes_with, wait_for
+from tests.support.proxy import CREATION, Proxy
+from tests.support.scenes import (
+    SMALL,
+    WAITING,
+    children,
+    end_all,
+    guards,
+    kill,
+    until_gone,
+    until_leased,
+    until_ready,
+)
+
+NAMESPACE = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
+
+
+@pytest.mark.parametrize(
+    "moment",
+    ["Claiming", "is requested", "Scheduler is up", "command runs", "The command ended"],
+)
+def test_launcher_is_killed(launcher: Launcher, gateway: GatewayServer, moment: str) -> None:
+    seconds = 0 if moment == "The command ended" else 300
+    run = launcher.start(
+        "sh", "-c", f"echo ready; exec sleep {seconds}",
+        claim={"gateway_url": gateway.url, **SMALL}, flags=("--grace", "2"),
+    )  # fmt: skip
+    if moment == "command runs":
+        until_ready(run)
+    else:
+        run.until(moment)
+    kill(run)
+    # Much sooner than the lease, whose timeout is 60 s.
+    wait_for(lambda: not processes_with(launcher.marker), "end of all processes", 40)
+    assert gateway.clusters() == []
+
+
+def test_guard_is_there_before_the_request_and_small(
+    launcher: Launcher, gateway: GatewayServer
+) -> None:
+    with Proxy(gateway) as proxy:
+        proxy.fault("hang", CREATION)
+        run = launcher.start("true", claim=proxy.claim())
+        wait_for(lambda: proxy.struck("hang"), "request for a cluster")
+        [guard] = guards(launcher)
+        status = Path(f"/proc/{guard}/status").read_text()
+        assert int(re.search(r"VmRSS:\s+(\d+) kB", status).group(1)) < 15 * 1024
+        assert os.getsid(guard) == guard != os.getsid(run.process.pid)
+        kill(run)
+        wait_for(lambda: not processes_with(launcher.marker), "end of all processes", 40)
+
+
+def test_launcher_is_killed_before_the_answer(launcher: Launcher, gateway: GatewayServer) -> None:
+    """Nobody knows the cluster's name: the guard finds it among those of the user."""
+    with Proxy(gateway) as proxy:
+        proxy.fault("withhold", CREATION, times=1)
+        run = launcher.start("true", claim=proxy.claim())
+        wait_for(lambda: proxy.struck("withhold"), "request for a cluster")
+        # Made in the meantime with the same options, and held by a lease.
+        other = launcher.start(*WAITING, claim=proxy.claim(), stdin=subprocess.PIPE)
+        until_ready(other)
+        assert len(gateway.clusters()) == 2
+        kill(run)
+        wait_for(lambda: len(guards(launcher)) == 1, "end of the guard", 60)
+        assert gateway.clusters() == [other.until(r"Cluster (\w+) is requested").group(1)]
+        other.process.communicate(b"\n")
+        ended = other.finish()
+        assert (ended.status, ended.receipt["gone"]) == (5, True)
+
+
+def test_container_is_killed(launcher: Launcher, gateway: GatewayServer) -> None:
+    """The guard dies with everything else: the lease remains."""
+    claim = {"gateway_url": gateway.url, **SMALL, "lease_timeout": 3}
+    run = launcher.start(*WAITING, claim=claim, stdin=subprocess.PIPE)
+    until_ready(run)
+    until_leased(gateway)
+    end_all(launcher)
+    run.process.communicate()
+    until_gone(gateway, 3 + 10)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a PID namespace needs root")
+@pytest.mark.parametrize("shell", ["sh", "bash"])
+@pytest.mark.parametrize("redirection", [False, True])
+def test_shell_is_the_first_process(
+    launcher: Launcher, gateway: GatewayServer, tmp_path: Path, shell: str, redirection: bool
+) -> None:
+    """As a kubelet ends a pod: SIGTERM to its first process, and SIGKILL after a grace."""
+    line = '"$@"' + f" > {tmp_path / 'out'}" * redirection
+    run = launcher.start(
+        "sleep", "60", claim={"gateway_url": gateway.url, **SMALL, "lease_timeout": 3},
+        before=(*NAMESPACE, shell, "-c", line, "-"),
+    )  # fmt: skip
+    run.until("Running sleep")
+    until_leased(gateway)
+    [first] = children(run.process.pid)
+    os.kill(first, signal.SIGTERM)
+    try:
+        run.process.wait(3)
+    except subprocess.TimeoutExpired:
+        os.kill(first, signal.SIGKILL)
+    run.process.communicate(timeout=20)
+    until_gone(gateway, 3 + 10)
+
+
+def test_local_cluster_ends_with_a_killed_launcher(launcher: Launcher) -> None:
+    run = launcher.start(
+        *WAITING, claim={"min_workers": 2, "max_workers": 2}, stdin=subprocess.PIPE,
+        flags=("--start", "workers", "--grace", "1"),
+    )  # fmt: skip
+    until_ready(run)
+    assert len(processes_with(launcher.marker)) >= 5
+    kill(run)
+    wait_for(lambda: not processes_with(launcher.marker), "end of all processes", 30)
+
+
+@pytest.mark.parametrize("provider", ["gateway", "local"])
+def test_what_daemonised_is_ended_and_reported(
+    launcher: Launcher, gateway: GatewayServer, provider: str
+) -> None:
+    program = (
+        "import os, sys, time\n"
+        "if os.fork() == 0:\n"
+        "    os.setsid()\n"
+        "    if os.fork() == 0:\n"
+        "        time.sleep(300)\n"
+        "    os._exit(0)\n"
+    )
+    claim = {"gateway_url": gateway.url, **SMALL} if provider == "gateway" else SMALL
+    run = launcher(PYTHON, "-c", program, claim=claim)
+    assert run.status == 0, run.err
+    assert re.search(r"process \d+ of the command still runs: SIGTERM", run.err)
+    assert run.receipt["gone"] is True
+    assert processes_with(launcher.marker) == []
+
+
+def test_daemon_that_ignores_sigterm(launcher: Launcher) -> None:
+    program = "import os, signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(300)"
+    line = f"setsid {sys.executable} -c {shlex.quote(program)} & sleep 1"
+    run = launcher("sh", "-c", line, claim=SMALL, flags=("--grace", "1"))
+    assert run.status == 0
+    assert "still runs: SIGKILL" in run.err
+    assert processes_with(launcher.marker) == []
+
+
+def test_killed_guard_changes_nothing(launcher: Launcher, gateway: GatewayServer) -> None:
+    claim = {"gateway_url": gateway.url, **SMALL}
+    run = launcher.start(*WAITING, claim=claim, stdin=subprocess.PIPE)
+    until_ready(run)
+    for guard in guards(launcher):
+        os.kill(guard, signal.SIGKILL)
+    run.process.communicate(b"\n")
+    ended = run.finish()
+    assert (ended.status, ended.receipt["gone"]) == (5, True), ended.err

@@ -1,0 +1,74 @@
+"""The variables a command finds, and the receipt's file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from dask_claim.claim import Claim
+from dask_claim.handoff import Handoff, load_security
+from dask_claim.receipt import Receipt
+
+
+def test_gateway_variables() -> None:
+    handoff = Handoff(
+        scheduler_address="gateway://host:80/abc",
+        cluster_name="abc",
+        gateway_url="http://host",
+        proxy_url="gateway://host:80",
+    )
+    found = handoff.variables(Claim(), {})
+    assert found == {
+        "DASK_SCHEDULER_ADDRESS": "gateway://host:80/abc",
+        "DASK_CLUSTER": "abc",
+        "DASK_GATEWAY__ADDRESS": "http://host",
+        "DASK_GATEWAY__PROXY_ADDRESS": "gateway://host:80",
+        "DASK_DISTRIBUTED__CLIENT__SECURITY_LOADER": "dask_claim.handoff.load_security",
+        "DASK_CONFIG": "/dev/null",
+    }
+    assert "DASK_CONFIG" not in handoff.variables(Claim(), {"DASK_CONFIG": "/somewhere"})
+
+
+def test_values_as_programs_read_them() -> None:
+    env = {
+        name: name.upper()
+        for name in ("worker_cores", "max_cores", "worker_memory", "options", "create", "image")
+    }
+    claim = Claim(
+        worker_cores="0.50", max_cores="4.0", worker_memory="4 G", options={"queue": "x"}, env=env
+    )
+    found = Handoff().variables(claim, {"DASK_CONFIG": "x"})
+    assert found == {
+        "WORKER_CORES": "0.5",
+        "MAX_CORES": "4",
+        "WORKER_MEMORY": "4 G",
+        "OPTIONS": '{"queue": "x"}',
+        "CREATE": "true",
+    }
+
+
+def test_other_addresses_need_no_credentials() -> None:
+    assert load_security({"address": "tcp://127.0.0.1:8786"}) is None
+
+
+def test_receipt_is_whole_or_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "receipt.json"
+    receipt = Receipt(["python", "--token", "abc", "x.py"])
+    receipt.write(path)
+    assert json.loads(path.read_text())["command"] == ["python", "--token", "***", "x.py"]
+    before = path.read_text()
+    receipt.warnings.append(object())  # type: ignore[arg-type]
+    with pytest.raises(TypeError):
+        receipt.write(path)
+    assert path.read_text() == before
+    assert [found.name for found in tmp_path.iterdir()] == ["receipt.json"]
+
+
+def test_receipt_readable_by_the_runner(tmp_path: Path) -> None:
+    path = tmp_path / "receipt.json"
+    Receipt(["true"]).write(path)
+    plain = tmp_path / "plain"
+    plain.touch()
+    assert path.stat().st_mode == plain.stat().st_mode

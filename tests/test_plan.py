@@ -1,0 +1,203 @@
+"""The arithmetic of the plan."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dask_claim.claim import Claim
+from dask_claim.errors import ClaimError
+from dask_claim.memory import Memory
+from dask_claim.plan import Plan, make_plan
+
+
+def plan_of(**fields: Any) -> Plan:
+    return make_plan(Claim(**fields), None)
+
+
+@pytest.mark.parametrize(
+    ("fields", "least", "most"),
+    [
+        ({}, 1, 1),
+        ({"min_workers": 3}, 3, 3),
+        ({"max_workers": 3}, 1, 3),
+        ({"min_workers": 0}, 0, 1),
+        ({"min_workers": 0, "max_workers": 4}, 0, 4),
+        ({"min_cores": 0, "max_cores": 4, "worker_cores": 2}, 0, 2),
+        ({"min_cores": 0, "min_workers": 2}, 2, 2),
+        ({"min_cores": 4, "max_cores": 10, "worker_cores": 0.5, "worker_cores_limit": 1}, 8, 10),
+        ({"min_cores": 5, "worker_cores": 2}, 3, 3),
+        ({"max_cores": 5, "worker_cores": 2}, 1, 2),
+        ({"max_cores": 5, "worker_cores_limit": 2}, 1, 2),
+        ({"max_cores": 8, "worker_cores": 1, "worker_cores_limit": 4}, 1, 2),
+        ({"min_cores": 4, "max_cores": 8}, 4, 8),
+        ({"max_memory": "20G", "worker_memory": "4G"}, 1, 5),
+        ({"max_memory": "20GB", "worker_memory": "4G"}, 1, 4),
+        ({"max_memory": "20G"}, 1, 1),
+        ({"max_memory": "20G", "min_workers": 4}, 4, 4),
+        ({"max_workers": 9, "max_cores": 8, "max_memory": "28G", "worker_memory": "4G"}, 1, 7),
+        ({"min_workers": 2, "min_cores": 6, "worker_cores": 2, "max_workers": 9}, 3, 9),
+        # 0.3 / 0.1 is 2.9999999999999996 to a computer, and 3 to everybody else.
+        ({"max_cores": 0.3, "worker_cores": 0.1}, 1, 3),
+        ({"min_cores": 0.3, "worker_cores": 0.1}, 3, 3),
+        ({"min_cores": 2.1, "worker_cores": 0.7}, 3, 3),
+    ],
+)
+def test_bounds(fields: dict[str, Any], least: int, most: int) -> None:
+    plan = plan_of(**fields)
+    assert (plan.min_workers, plan.max_workers) == (least, most)
+    assert plan.scaling == ("scale" if least == most else "adapt")
+
+
+def test_the_arithmetic_can_be_read() -> None:
+    plan = plan_of(
+        min_cores=4, max_cores=10, worker_cores=0.5, worker_cores_limit=1, max_workers=20
+    )
+    assert plan.arithmetic == (
+        "provider local: there is neither gateway_url nor DASK_SCHEDULER_ADDRESS",
+        "at least 8 workers: ⌈min_cores 4 / worker_cores 0.5⌉ = 8",
+        "at most 10 workers: the smallest of max_workers 20, "
+        "⌊max_cores 10 / worker_cores_limit 1⌋ = 10",
+        "adaptive, 8 to 10 workers",
+    )
+
+
+def test_what_is_taken_for_granted_is_said() -> None:
+    lines = "\n".join(plan_of(min_cores=2, max_cores=4, max_memory="20G").arithmetic)
+    assert "worker_cores is not said: 1 is taken, to count the workers of min_cores" in lines
+    assert "worker_cores is not said: 1 is taken, to count the workers of max_cores" in lines
+    assert "max_memory bounds nothing here: worker_memory is not said" in lines
+
+
+@pytest.mark.parametrize(
+    ("fields", "scheduler", "provider"),
+    [
+        ({}, None, "local"),
+        ({}, "tcp://host:8786", "attach"),
+        ({"gateway_url": "http://gw"}, None, "gateway"),
+        ({"gateway_url": "http://gw"}, "tcp://host:8786", "gateway"),
+        ({"provider": "local", "gateway_url": "http://gw"}, "tcp://host:8786", "local"),
+        ({"provider": "slurm"}, "tcp://host:8786", "slurm"),
+        ({"provider": "attach"}, None, "attach"),
+    ],
+)
+def test_provider(fields: dict[str, Any], scheduler: str | None, provider: str) -> None:
+    plan = make_plan(Claim(**fields), scheduler)
+    assert plan.provider == provider
+    assert plan.arithmetic[0].startswith(f"provider {provider}: ")
+
+
+def test_the_environment_of_a_plan() -> None:
+    claim = Claim()
+    assert claim.plan({}).provider == "local"
+    assert claim.plan({"DASK_SCHEDULER_ADDRESS": " "}).provider == "local"
+    assert claim.plan({"DASK_SCHEDULER_ADDRESS": "tcp://host:8786"}).provider == "attach"
+
+
+def test_a_plan_as_json_types() -> None:
+    assert plan_of(min_workers=2, max_workers=3).to_dict() == {
+        "provider": "local",
+        "min_workers": 2,
+        "max_workers": 3,
+        "scaling": "adapt",
+        "arithmetic": list(plan_of(min_workers=2, max_workers=3).arithmetic),
+    }
+
+
+def some(numbers: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    return st.one_of(st.none(), numbers)
+
+
+TENTHS = st.integers(1, 200).map(lambda tenths: tenths / 10)
+MEMORY = st.tuples(st.integers(1, 200), st.sampled_from(["M", "G", "GB", " Gi"])).map(
+    lambda pair: f"{pair[0]}{pair[1]}"
+)
+CLAIMS = st.fixed_dictionaries(
+    {},
+    optional={
+        "worker_cores": some(TENTHS),
+        "worker_cores_limit": some(TENTHS.map(lambda cores: cores + 20)),
+        "worker_memory": some(MEMORY),
+        "min_cores": some(st.one_of(st.just(0), TENTHS)),
+        "max_cores": some(st.one_of(st.just(0), TENTHS.map(lambda cores: cores * 9))),
+        "max_memory": some(MEMORY),
+        "min_workers": some(st.integers(0, 30)),
+        "max_workers": some(st.integers(0, 300)),
+    },
+)
+
+
+def decimals(fields: dict[str, Any]) -> dict[str, Decimal]:
+    names = ("worker_cores", "worker_cores_limit", "min_cores", "max_cores")
+    numbers = {name: fields.get(name) for name in (*names, "min_workers", "max_workers")}
+    return {name: Decimal(str(value)) for name, value in numbers.items() if value is not None}
+
+
+Test = Callable[[int], bool]
+
+
+def ceiling(fields: dict[str, Any]) -> Test:
+    """Whether so many workers stay below every ceiling, in the words of the contract."""
+    said = decimals(fields)
+    limit = said.get("worker_cores_limit", said.get("worker_cores", Decimal(1)))
+    memory, most = (Memory(fields[name]).bytes if fields.get(name) else 0 for name in MEMORIES)
+    return lambda workers: (
+        workers <= said.get("max_workers", workers)
+        and workers * limit <= said.get("max_cores", workers * limit)
+        and (not memory or not most or workers * memory <= most)
+    )
+
+
+def floor(fields: dict[str, Any]) -> Test:
+    """Whether so many workers reach every floor."""
+    said = decimals(fields)
+    cores = said.get("worker_cores", Decimal(1))
+    silent = not said.keys() & {"min_workers", "min_cores"}
+    return lambda workers: (
+        workers >= said.get("min_workers", 0)
+        and workers * cores >= said.get("min_cores", 0)
+        and (workers >= 1 or not silent)
+    )
+
+
+MEMORIES = ("worker_memory", "max_memory")
+
+
+def has_ceiling(fields: dict[str, Any]) -> bool:
+    said = {name for name, value in fields.items() if value is not None}
+    return bool(said & {"max_workers", "max_cores"}) or said >= set(MEMORIES)
+
+
+@settings(max_examples=500)
+@given(CLAIMS)
+def test_the_bounds_hold_and_are_tight(fields: dict[str, Any]) -> None:
+    fits, enough = ceiling(fields), floor(fields)
+    try:
+        plan = plan_of(**fields)
+    except ClaimError as error:
+        # Refused, and rightly: no number of workers would have done. 200 reach every floor.
+        assert not any(fits(workers) and enough(workers) for workers in range(1, 202))
+        assert "at most" in str(error) and "raise " in str(error)
+        return
+    least, most = plan.min_workers, plan.max_workers
+    assert 0 <= least <= most and most >= 1
+    assert enough(least) and (least == 0 or not enough(least - 1))
+    if has_ceiling(fields):
+        assert fits(most) and not fits(most + 1)
+    else:
+        assert most == max(least, 1)
+    assert plan.scaling == ("scale" if least == most else "adapt")
+
+
+@given(CLAIMS)
+def test_a_plan_depends_on_the_claim_alone(fields: dict[str, Any]) -> None:
+    try:
+        assert plan_of(**fields) == plan_of(**dict(reversed(fields.items())))
+    except ClaimError:
+        with pytest.raises(ClaimError):
+            plan_of(**dict(reversed(fields.items())))

@@ -1,0 +1,231 @@
+"""Every spelling of a claim means the same claim, and nothing else is accepted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dask_claim.claim import Claim
+from dask_claim.errors import ClaimError
+from dask_claim.fields import ClaimFields
+from dask_claim.names import suggestion
+from dask_claim.spellings import canonical
+from dask_claim.vocabulary import ALIASES, FIELDS, MAPPABLE, RESULTS, resolve
+
+VALUES: dict[str, st.SearchStrategy[Any]] = {
+    "gateway_url": st.sampled_from(["http://gw.example.org", "https://gw.example.org:8000/x"]),
+    "image": st.sampled_from(["bai:1.0", "registry.example.org/eo/bai@sha256:ab"]),
+    "worker_cores": st.sampled_from([0.5, 1, 2, "0.25"]),
+    "worker_cores_limit": st.sampled_from([2, 4, "3.5"]),
+    "worker_memory": st.sampled_from(["4 G", "4GB", 2**30, "512Mi"]),
+    "min_cores": st.sampled_from([0, 1, 2]),
+    "max_cores": st.sampled_from([100, 200.5, "300"]),
+    "max_memory": st.sampled_from(["1T", 2**41]),
+    "min_workers": st.sampled_from([0, 1, 2]),
+    "max_workers": st.sampled_from([20, "30"]),
+    "options": st.sampled_from([{"queue": "short"}, {"a": 1, "b": [True]}]),
+    "provider": st.sampled_from(["auto", "local"]),
+    "create": st.booleans(),
+    "lease_timeout": st.sampled_from([0, 30]),
+}
+CLAIMS = st.fixed_dictionaries({}, optional=VALUES)
+NAMES = st.sets(st.sampled_from(sorted(MAPPABLE))).map(
+    lambda fields: {field: suggestion(field) for field in sorted(fields)}
+)
+
+
+def as_typed(draw: st.DrawFn, field: str) -> str:
+    """One of the ways in which a person types the name of a field."""
+    words = field.split("_")
+    # Only the cores have the singular spelling that is in the wild.
+    other = sorted(alias for alias, name in ALIASES.items() if name == field)
+    return draw(
+        st.sampled_from(
+            [
+                field,
+                field.upper(),
+                field.replace("_", "-"),
+                words[0] + "".join(word.title() for word in words[1:]),
+                "".join(words),
+                *other,
+            ]
+        )
+    )
+
+
+@st.composite
+def spelled(draw: st.DrawFn, fields: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
+    """The same claim in one of the spellings, keys typed in any way."""
+    form = draw(st.sampled_from(["flat", "name map", "pairs", "requirement"]))
+    raw: dict[str, Any] = {}
+    if form in ("flat", "requirement"):
+        raw = {as_typed(draw, field): value for field, value in fields.items()}
+        raw["env"] = {as_typed(draw, field): name for field, name in names.items()}
+        if form == "requirement":
+            raw["class"] = draw(st.sampled_from(["", "x:", "https://x/y#"])) + (
+                "DaskGatewayRequirement"
+            )
+    elif form == "name map":
+        raw["RuntimeRequirement"] = {as_typed(draw, key): value for key, value in fields.items()}
+        raw["EnvVarRequirement"] = {as_typed(draw, key): name for key, name in names.items()}
+    else:
+        for field in [*fields, *(field for field in names if field not in fields)]:
+            pair = {"value": fields[field]} if field in fields else {}
+            if field in names and field != "env":
+                pair["name"] = names[field]
+            raw[as_typed(draw, field)] = pair
+        if "options" in names and "options" not in fields:
+            # {"name": …} alone would be an option that is called "name".
+            raw.pop(next(key for key in raw if resolve(key) == "options"))
+            raw.setdefault("EnvVarRequirement", {})["options"] = names["options"]
+        if "env" in names:
+            raw.pop(next(key for key in raw if resolve(key) == "env"))
+            raw.setdefault("EnvVarRequirement", {})["env"] = names["env"]
+    if draw(st.booleans()):
+        raw = {draw(st.sampled_from(["", "calrissian:", "a#"])) + "DaskGatewayRequirement": raw}
+    return raw
+
+
+@settings(max_examples=200)
+@given(CLAIMS, NAMES, st.data())
+def test_all_spellings_are_one_claim(
+    fields: dict[str, Any], names: dict[str, str], data: st.DataObject
+) -> None:
+    plain = Claim.model_validate({**fields, "env": names})
+    raw = data.draw(spelled(fields, names))
+    claim = Claim.model_validate(raw)
+    assert claim == plain
+    assert claim.to_dict() == plain.to_dict()
+    assert Claim.model_validate(claim.to_dict()) == claim
+
+
+KEYS = st.one_of(
+    st.sampled_from(
+        [
+            *FIELDS,
+            *RESULTS,
+            "DaskGatewayRequirement",
+            "EnvVarRequirement",
+            "RuntimeRequirement",
+            "class",
+            "clusterMaxCore",
+            "corse",
+            "envDef",
+            "envName",
+            "envValue",
+            "name",
+            "value",
+        ]
+    ),
+    st.text(max_size=8),
+)
+LEAVES = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.just(10**400),
+    st.floats(),
+    st.text(max_size=8),
+    st.sampled_from(["4 G", "0.5", "http://h", "DASK_X", "PATH", "$(inputs.x)", "local", "\x00"]),
+)
+JSON = st.recursive(
+    LEAVES,
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(KEYS, inner, max_size=5)),
+    max_leaves=25,
+)
+
+
+@settings(max_examples=400)
+@given(st.one_of(st.dictionaries(KEYS, JSON, max_size=6), JSON))
+def test_nothing_but_claim_errors(raw: Any) -> None:
+    try:
+        claim = Claim.model_validate(raw)
+    except ClaimError as error:
+        assert error.faults and len(str(error).splitlines()) == len(error.faults) + 1
+        assert len(str(error)) < 1000 * len(error.faults) + 100
+    else:
+        assert Claim.model_validate(claim.to_dict()) == claim
+        claim.plan({})
+
+
+@pytest.mark.parametrize("field", [*FIELDS, "unknown", "cluster_name"])
+def test_numbers_of_endless_digits(field: str) -> None:
+    # Python refuses to write such a number out; messages must do without.
+    for raw in ({field: 10**5000}, {field: {"value": 10**5000}}, {"env": {field: 10**5000}}):
+        with pytest.raises(ClaimError) as caught:
+            Claim.model_validate(raw)
+        assert len(str(caught.value)) < 500
+
+
+def nested(kind: str, levels: int) -> Any:
+    value: Any = "end"
+    for _ in range(levels):
+        value = [value] if kind == "list" else {kind: value}
+    return value
+
+
+@pytest.mark.parametrize("levels", [3, 50, 900, 20_000])
+@pytest.mark.parametrize(
+    "kind", ["list", "DaskGatewayRequirement", "RuntimeRequirement", "env", "options", "value"]
+)
+def test_deep_nesting(kind: str, levels: int) -> None:
+    for raw in (
+        nested(kind, levels),
+        {"worker_cores": nested(kind, levels)},
+        {"options": {"x": nested(kind, levels)}},
+        {"EnvVarRequirement": nested(kind, levels)},
+        {"max_cores": nested("list", levels), "clusterMaxCores": nested("list", levels)},
+    ):
+        with pytest.raises(ClaimError):
+            Claim.model_validate(raw if levels > 3 else {"worker_cores": [raw]})
+
+
+def test_a_hostile_number_of_keys() -> None:
+    many = {f"key{index}": index for index in range(100_000)}
+    for raw in (many, {"env": many}, {"RuntimeRequirement": many}):
+        fields, faults = canonical(raw)  # type: ignore[arg-type]
+        assert not fields and len(faults) == 1 and "100000 keys" in str(faults[0])
+
+
+def test_the_tables_name_the_fields_of_the_claim() -> None:
+    assert set(FIELDS) == set(ClaimFields.model_fields)
+    assert set(ALIASES.values()) == set(FIELDS) | set(RESULTS) == MAPPABLE
+
+
+@pytest.mark.parametrize(
+    ("key", "field"),
+    [
+        ("workerCores", "worker_cores"),
+        ("cores_min", "min_cores"),
+        ("clusterMinCores", "min_cores"),
+        ("clustermaxCore", "max_cores"),
+        ("Cluster-Max-Memory", "max_memory"),
+        ("memory_max", "max_memory"),
+        ("workers_min", "min_workers"),
+        ("clusterMaxWorkers", "max_workers"),
+        ("gatewayUrl", "gateway_url"),
+        ("GATEWAY_URL", "gateway_url"),
+        ("calrissian:workerMemory", "worker_memory"),
+        ("worker_core", None),
+        ("min_memory", None),
+        ("", None),
+        (7, None),
+    ],
+)
+def test_keys(key: object, field: str | None) -> None:
+    assert resolve(key) == field
+
+
+def test_canonical_takes_values_as_they_are() -> None:
+    fields, faults = canonical({"workerCores": {"value": "many"}, "clusterMaxCores": None})
+    assert fields == {"worker_cores": "many"} and faults == []
+
+
+def test_what_was_given_is_not_changed() -> None:
+    raw = {"options": {"a": [1]}, "env": {"image": "IMAGE"}}
+    claim = Claim.model_validate(raw)
+    raw["options"]["a"].append(2)  # type: ignore[attr-defined]
+    assert claim.to_dict()["options"] == {"a": [1]}

@@ -1,0 +1,144 @@
+"""An interactive command on a real terminal, under a real shell: keys, Ctrl-C, Ctrl-Z and fg."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pexpect
+import pytest
+
+from tests.support.gateway import clean_environment
+from tests.support.launcher import DASK_CLAIM, PYTHON
+
+pytestmark = pytest.mark.slow
+
+PROMPT = "PROMPT# "
+
+
+@pytest.fixture
+def shell() -> Iterator[pexpect.spawn]:
+    """An interactive bash on a terminal of its own."""
+    env = clean_environment(PS1=PROMPT, TERM="dumb", PYTHON=PYTHON)
+    bash = pexpect.spawn(
+        "bash", ["--norc", "--noprofile", "-i"], env=env, echo=False, timeout=30, encoding="utf-8"
+    )
+    bash.logfile_read = sys.stdout
+    bash.expect_exact(PROMPT)
+    bash.sendline("bind 'set enable-bracketed-paste off'")
+    bash.expect_exact(PROMPT)
+    yield bash
+    bash.close(force=True)
+
+
+def claimed(shell: pexpect.spawn, command: str) -> None:
+    shell.sendline(f"{DASK_CLAIM} -q -- {command}")
+
+
+def status(shell: pexpect.spawn) -> int:
+    shell.expect_exact(PROMPT)
+    shell.sendline('echo "status=$?"')
+    shell.expect(r"status=(\d+)")
+    found = int(shell.match.group(1))
+    shell.expect_exact(PROMPT)
+    return found
+
+
+def test_keyboard_and_end_of_file(shell: pexpect.spawn) -> None:
+    claimed(shell, "sh -c 'echo ready; while read line; do echo got $line; done; exit 7'")
+    shell.expect_exact("ready")
+    shell.sendline("first")
+    shell.expect_exact("got first")
+    shell.sendeof()
+    assert status(shell) == 7
+
+
+def test_interactive_python(shell: pexpect.spawn) -> None:
+    claimed(shell, "$PYTHON -q -i -c 'from distributed import Client; c = Client()'")
+    shell.expect_exact(">>> ")
+    shell.sendline("c.submit(sum, [20, 22]).result()")
+    shell.expect_exact("42")
+    shell.sendintr()
+    shell.expect_exact("KeyboardInterrupt")
+    shell.sendline("c.close(); raise SystemExit(5)")
+    assert status(shell) == 5
+
+
+def test_control_c_ends_the_command(shell: pexpect.spawn) -> None:
+    claimed(shell, "sh -c 'echo ready; exec sleep 60'")
+    shell.expect_exact("ready")
+    shell.sendintr()
+    assert status(shell) == 130
+
+
+def test_control_c_while_pending(shell: pexpect.spawn) -> None:
+    shell.sendline(f"{DASK_CLAIM} -- sh -c 'echo never'")
+    shell.expect_exact("Claiming")
+    shell.sendintr()
+    assert status(shell) == 130
+
+
+def test_stop_and_foreground(shell: pexpect.spawn) -> None:
+    claimed(shell, "sh -c 'echo ready; while read line; do echo got $line; done; exit 7'")
+    shell.expect_exact("ready")
+    for word in ("first", "second"):
+        shell.sendcontrol("z")
+        shell.expect_exact("Stopped")
+        shell.expect_exact(PROMPT)
+        shell.sendline("echo $((40 + 2))")
+        shell.expect_exact("42")
+        shell.expect_exact(PROMPT)
+        shell.sendline("fg")
+        shell.sendline(word)
+        shell.expect_exact(f"got {word}")
+    shell.sendeof()
+    assert status(shell) == 7
+
+
+def test_stop_and_background(shell: pexpect.spawn, tmp_path: Path) -> None:
+    flag = tmp_path / "flag"
+    claimed(shell, f"sh -c 'echo ready; while [ ! -e {flag} ]; do sleep 0.1; done; echo finished'")
+    shell.expect_exact("ready")
+    shell.sendcontrol("z")
+    shell.expect_exact("Stopped")
+    shell.expect_exact(PROMPT)
+    shell.sendline("bg")
+    shell.expect_exact(PROMPT)
+    flag.touch()
+    shell.expect_exact("finished")
+    shell.sendline("wait")
+    shell.expect_exact(PROMPT)
+
+
+def test_pipeline_leaves_the_keyboard_to_its_other_end(shell: pexpect.spawn) -> None:
+    reader = "import sys; sys.stdin.read(); print('typed', open('/dev/tty').readline())"
+    claimed(shell, f'sh -c "echo through" | $PYTHON -c "{reader}"')
+    shell.sendline("hello")
+    shell.expect_exact("typed hello")
+    shell.expect_exact(PROMPT)
+
+
+def test_command_in_a_pipeline_can_read_the_keyboard(shell: pexpect.spawn) -> None:
+    claimed(shell, "sh -c 'echo ready >&2; read line; echo got $line' | cat")
+    shell.expect_exact("ready")
+    shell.sendline("hello")
+    shell.expect_exact("got hello")
+    shell.expect_exact(PROMPT)
+
+
+def test_without_a_shell(tmp_path: Path) -> None:
+    """As a container's first process with a terminal: nobody could continue a stopped job."""
+    command = pexpect.spawn(
+        DASK_CLAIM, ["-q", "--", "sh", "-c", "echo ready; read line; echo got $line"],
+        env=clean_environment(), timeout=30, encoding="utf-8",
+    )  # fmt: skip
+    command.expect_exact("ready")
+    command.sendcontrol("z")
+    command.sendline("hello")
+    command.expect_exact("got hello")
+    command.expect(pexpect.EOF)
+    command.close()
+    assert command.exitstatus == 0
+    assert os.listdir(tmp_path) == []

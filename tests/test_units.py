@@ -1,0 +1,184 @@
+"""Numbers, memory and addresses as people write them."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dask_claim import units
+from dask_claim.memory import Memory
+from dask_claim.units import FrozenDict
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("4 G", 4 * 1024**3),
+        ("4G", 4 * 1024**3),
+        ("4g", 4 * 1024**3),
+        ("4Gi", 4 * 1024**3),
+        ("4GiB", 4 * 1024**3),
+        ("4 gib", 4 * 1024**3),
+        ("4GB", 4 * 1000**3),
+        ("4gb", 4 * 1000**3),
+        ("7kB", 7000),
+        ("7KB", 7000),
+        ("7K", 7168),
+        ("2MB", 2 * 1000**2),
+        ("2M", 2 * 1024**2),
+        ("1T", 1024**4),
+        ("1TB", 1000**4),
+        ("1P", 1024**5),
+        ("1.5G", 3 * 512 * 1024**2),
+        ("0.1G", 107374182),
+        (".5K", 512),
+        ("100B", 100),
+        ("100", 100),
+        ("1e9", 10**9),
+        (100, 100),
+        (2.0, 2),
+    ],
+)
+def test_memory_in_bytes(written: object, expected: int) -> None:
+    assert Memory(written).bytes == expected
+
+
+@pytest.mark.parametrize("written", ["4 G", "4G", " 1.5 GiB ", 4294967296, "4294967296"])
+def test_memory_stays_as_it_was_written(written: str | int) -> None:
+    assert str(Memory(written)) == str(written).strip()
+    assert Memory(Memory(written)).written == Memory(written).written
+    assert pickle.loads(pickle.dumps(Memory(written))).written == Memory(written).written
+
+
+def test_memory_compares_by_its_bytes() -> None:
+    assert Memory("4G") == Memory("4096 M") and hash(Memory("4G")) == hash(Memory(4 * 1024**3))
+    assert Memory("4GB") < Memory("4G") <= Memory("4Gi") < Memory("1T")
+    assert Memory("4G") != "4G"
+    with pytest.raises(AttributeError):
+        Memory("4G").bytes = 1
+
+
+@given(st.integers(1, 2**40), st.sampled_from("KMG"))
+def test_memory_counts_exactly(amount: int, unit: str) -> None:
+    power = "KMG".index(unit) + 1
+    if amount * 1024**power < 2**63:
+        assert Memory(f"{amount}{unit}").bytes == amount * 1024**power
+        assert Memory(f"{amount} {unit}B".lower()).bytes == amount * 1000**power
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [("4", 4), ("0.5", 0.5), (" 2 ", 2), ("4.0", 4), (4.0, 4), ("1e3", 1000), (0.1, 0.1), (7, 7)],
+)
+def test_numbers(written: object, expected: float) -> None:
+    found = units.number(written)
+    assert found == expected and type(found) is type(expected)
+
+
+READERS = [
+    units.number,
+    units.positive,
+    units.not_negative,
+    units.whole,
+    units.boolean,
+    units.text,
+    units.web_address,
+    units.public_address,
+    units.proxy_address,
+    Memory,
+]
+
+
+@pytest.mark.parametrize("reader", [*READERS[:4], Memory])
+@pytest.mark.parametrize(
+    "value",
+    [True, None, [], {}, "", "many", "1_000", "٤", "nan", "-inf", "0x10", "9" * 5000],
+)
+def test_what_is_no_amount(reader: Callable[[object], object], value: object) -> None:
+    with pytest.raises(ValueError):
+        reader(value)
+
+
+@pytest.mark.parametrize(
+    "value", [float("nan"), float("inf"), 10**400, -(10**400), "1e999"], ids=str
+)
+@pytest.mark.parametrize("reader", [*READERS[:4], Memory])
+def test_what_is_not_finite(reader: Callable[[object], object], value: object) -> None:
+    with pytest.raises(ValueError):
+        reader(value)
+
+
+ANYTHING = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(),
+    st.lists(st.integers()),
+    st.from_regex(r"[0-9.]{0,5} ?[KMGTkiB]{0,3}"),
+    st.from_regex(r"(http|gateway|tcp)?(://)?[\[\]@:/a-z0-9]*"),
+)
+
+
+@given(ANYTHING, st.sampled_from(READERS))
+def test_only_value_errors(value: object, reader: Callable[[object], object]) -> None:
+    try:
+        reader(value)
+    except ValueError as error:
+        assert str(error).startswith(("is ", "holds "))
+
+
+@pytest.mark.parametrize(
+    ("reader", "written", "expected"),
+    [
+        (units.web_address, "http://gw.example.org:8000/", "http://gw.example.org:8000"),
+        (units.web_address, "https://gw.example.org/base/", "https://gw.example.org/base"),
+        (units.public_address, "/services/dask-gateway/", "/services/dask-gateway"),
+        (units.proxy_address, 8786, "8786"),
+        (units.proxy_address, "8786", "8786"),
+        (units.proxy_address, "host:8786", "host:8786"),
+        (units.proxy_address, "[::1]:8786", "[::1]:8786"),
+        (units.proxy_address, "tls://host:8786/", "tls://host:8786"),
+    ],
+)
+def test_addresses(reader: Callable[[object], str], written: object, expected: str) -> None:
+    assert reader(written) == expected
+
+
+@pytest.mark.parametrize(
+    "written", ["host", "http://", "ftp://host", "http://h:0", "http://[", "http://a b", "//h"]
+)
+def test_what_is_no_web_address(written: str) -> None:
+    with pytest.raises(ValueError, match="write for example https://"):
+        units.web_address(written)
+
+
+def test_a_frozen_dict_stays_as_it_is() -> None:
+    frozen = FrozenDict({"a": [1]})
+    for change in (
+        lambda: frozen.update(a=2),
+        lambda: frozen.__setitem__("a", 2),
+        lambda: frozen.pop("a"),
+        lambda: frozen.__delitem__("a"),
+        frozen.clear,
+    ):
+        with pytest.raises(TypeError, match="cannot be changed"):
+            change()
+    assert copy.deepcopy(frozen) == frozen == pickle.loads(pickle.dumps(frozen)) == {"a": [1]}
+
+
+def test_json_values_are_copied() -> None:
+    raw = {"a": [{"b": 1}], "c": None}
+    copied = units.json_value(raw)
+    assert copied == raw and copied["a"] is not raw["a"] and copied["a"][0] is not raw["a"][0]
+
+
+@pytest.mark.parametrize("value", [{1: 2}, {"a": {1, 2}}, [b"x"], float("nan"), 2**70, object()])
+def test_what_json_cannot_hold(value: object) -> None:
+    with pytest.raises(ValueError):
+        units.json_value(value)
