@@ -1,0 +1,88 @@
+"""What the tests of bai_example share: a real cluster, the sample pair, real scenes."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+from bai_items import item
+from rasterio.crs import CRS
+from rasterio.transform import Affine
+
+REALDATA = Path(__file__).resolve().parents[2].parent / "shared" / "realdata"
+
+
+@pytest.fixture(scope="session")
+def realdata() -> Path:
+    """The folder of real rasters and STAC items; absent outside the project's workplace."""
+    if not REALDATA.is_dir():
+        if os.environ.get("CI"):
+            pytest.fail("the real data are missing, and this is CI")
+        pytest.skip("the real data are not here")
+    return REALDATA
+
+
+@pytest.fixture(scope="session")
+def client() -> Iterator[Any]:
+    """A client of a real cluster with two worker processes."""
+    from distributed import Client, LocalCluster
+
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster,
+        Client(cluster) as client,
+    ):
+        yield client
+
+
+@pytest.fixture(scope="session")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the sample pair, 256 pixels. Tests must not write into it."""
+    from bai_example.sample import write_sample
+
+    folder = tmp_path_factory.mktemp("sample")
+    write_sample(folder, 256)
+    return folder
+
+
+@pytest.fixture
+def make_raster(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a raster of counts; the defaults are those of B08 at 10 m."""
+
+    def make(
+        name: str,
+        counts: np.ndarray,
+        pixel: float = 10,
+        corner: tuple[float, float] = (600_000, 4_500_000),
+        epsg: int = 32629,
+        nodata: float | None = 0,
+        **options: Any,
+    ) -> Path:
+        path = tmp_path / name
+        profile = {
+            "driver": "GTiff", "height": counts.shape[0], "width": counts.shape[1], "count": 1,
+            "dtype": counts.dtype, "crs": CRS.from_epsg(epsg), "nodata": nodata,
+            "transform": Affine(pixel, 0, corner[0], 0, -pixel, corner[1]),
+        }  # fmt: skip
+        with rasterio.open(path, "w", **(profile | options)) as file:
+            file.write(counts, 1)
+        return path
+
+    return make
+
+
+@pytest.fixture
+def make_item(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a Sentinel-2 L2A item; keywords replace or add properties."""
+
+    def make(name: str, assets: dict[str, Any], **properties: Any) -> Path:
+        path = tmp_path / f"{name}.json"
+        path.write_text(json.dumps(item(name, assets, **properties)), encoding="utf-8")
+        return path
+
+    return make

@@ -1,0 +1,96 @@
+"""The sample pair: the same every time, valid, and of known values."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pystac
+import pytest
+import rasterio
+from pystac.validation import validate_dict
+from rio_cogeo.cogeo import cog_validate
+
+from bai_example import bai, landscape
+from bai_example.load import open_pair
+from bai_example.sample import NOISE, SIZE, known_dnbr, main, write_sample
+from bai_example.stac import read_pair
+
+FILES = ["post.json", "post_B08.tif", "post_B12.tif", "pre.json", "pre_B08.tif", "pre_B12.tif"]
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(folder.iterdir())}
+
+
+def test_same_files_every_time(sample: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "bai_example.sample", tmp_path / "new", "--size", "256"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert [*hashes(tmp_path / "new")] == FILES
+    assert hashes(tmp_path / "new") == hashes(sample)
+    assert f"--pre-event {tmp_path / 'new' / 'pre.json'}" in done.stdout
+    assert done.stderr == ""
+
+
+def test_values_are_known(tmp_path: Path) -> None:
+    """The map of the sample is the dNBR it was made with, but for its noise."""
+    pre, post = write_sample(tmp_path)
+    pair = open_pair(*read_pair(str(pre), str(post)))
+    actual = bai.burned_area_intensity(pair).compute(scheduler="threads").to_numpy()
+    known = known_dnbr()
+    assert actual.shape == known.shape == (SIZE, SIZE)
+    assert np.array_equal(np.isnan(actual), np.isnan(known))
+    difference = actual - known
+    assert abs(np.nanmean(difference)) < 1e-3
+    assert np.nanstd(difference) < NOISE
+    heart = known == landscape.CORE
+    assert 0.02 < heart.mean() < 0.3
+    assert actual[heart].mean() == pytest.approx(landscape.CORE, abs=1e-3)
+    assert actual[heart].std() < NOISE
+    assert known[0, 0] < 0.66, "the corner is outside the scar"
+
+
+def test_scenes(sample: Path) -> None:
+    for event, baseline, offset in (("pre", "03.01", 0.0), ("post", "05.00", -0.1)):
+        for band, pixel in (("B08", 10), ("B12", 20)):
+            path = sample / f"{event}_{band}.tif"
+            assert cog_validate(path, strict=True)[0]
+            with rasterio.open(path) as file:
+                assert (file.res, file.dtypes, file.nodata) == ((pixel, pixel), ("uint16",), 0)
+                counts = file.read(1)
+            known = counts[counts > 0]
+            assert 0.03 < np.mean(counts == 0) < 0.2
+            assert known.min() > (1000 if event == "post" else 0)
+        item = pystac.Item.from_file(str(sample / f"{event}.json"))
+        assert validate_dict(item.to_dict(transform_hrefs=False))
+        assert item.properties["s2:processing_baseline"] == baseline
+        scene = dict(zip(("pre", "post"), _scenes(sample), strict=True))[event]
+        assert scene.nir.offset == scene.swir2.offset == offset
+
+
+def _scenes(sample: Path) -> tuple:
+    return read_pair(str(sample / "pre.json"), str(sample / "post.json"))
+
+
+def test_a_part_of_the_landscape_can_be_made_alone() -> None:
+    whole = landscape.burn(*landscape.positions(range(64), 64))
+    part = landscape.burn(*landscape.positions(range(20, 30), 64))
+    assert np.array_equal(part, whole[20:30])
+
+
+@pytest.mark.parametrize("size", ["0", "63", "65", "x", "-2"])
+def test_sizes_that_do_not_do(size: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main([str(tmp_path), f"--size={size}"])
+    assert caught.value.code == 2
+    assert "--size" in capsys.readouterr().err
+    assert not [*tmp_path.iterdir()]
+
+
+def test_folder_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    (tmp_path / "file").touch()
+    assert main([str(tmp_path / "file"), "--size", "64"]) == 1
+    assert "cannot be written" in capsys.readouterr().err
