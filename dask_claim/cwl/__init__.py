@@ -1,0 +1,1 @@
+"""CWL documents that claim a cluster → CWL documents that any runner runs."""

@@ -1,0 +1,143 @@
+"""One `DaskGatewayRequirement`, in any spelling → the canonical claim of one tool."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from dask_claim import units
+from dask_claim.checks import check_fields, cross_faults, leaves
+from dask_claim.cwl import expressions
+from dask_claim.cwl.document import plain
+from dask_claim.cwl.faults import Place
+from dask_claim.cwl.requirements import DOCKER, Entry, Scope
+from dask_claim.errors import Fault
+from dask_claim.redact import redact
+from dask_claim.spellings import Reading, read
+from dask_claim.vocabulary import FIELDS
+
+_NUMERIC = {"int", "long", "float", "double", "boolean"}
+
+
+@dataclass
+class Claimed:
+    """What one tool claims."""
+
+    fields: dict[str, Any]
+    """Canonical; expressions as they were written."""
+
+    dynamic: frozenset[str]
+    """Names of the fields whose values a runner evaluates."""
+
+    faults: list[tuple[Place, str]] = field(default_factory=list)
+
+    text: str = ""
+    """The value for DASK_CLAIM; empty where there are faults."""
+
+    script: bool = False
+    """Whether that value takes JavaScript."""
+
+
+def read_claim(
+    entry: Entry, tool: Mapping[str, Any], scope: Scope, gateway_url: str | None = None
+) -> Claimed:
+    """Read the claim that `entry` makes for `tool`. Collects faults, raises none."""
+    raw = plain(entry.fields())
+    if not isinstance(entry.content, Mapping):
+        return Claimed({}, frozenset(), [(entry.place, f"{entry.written} is not an object")])
+    reading = read(raw)
+    fields = dict(reading.fields)
+    if gateway_url is not None:
+        fields["gateway_url"] = gateway_url
+    image = docker_image(scope)
+    if image:
+        fields.setdefault("image", image)
+    fields = {name: fields[name] for name in FIELDS if name in fields}
+
+    constant, dynamic, wrong = _split(fields, inputs_of(tool))
+    faults = [*wrong, *reading.faults]
+    sound, found, doubtful = check_fields(Reading(constant, [], reading.paths))
+    faults += found
+    # Who runs the document may say where the gateway is, so that it is missing is no fault.
+    unsure = {name.partition(".")[0] for name in dynamic} | doubtful | {"gateway_url"}
+    crossed = cross_faults(sound, unsure)
+    claimed = Claimed(fields, frozenset(dynamic))
+    for fault in (*faults, *crossed):
+        names = fault.path.split("/") if fault in crossed else [fault.path]
+        paths = [reading.paths.get(name, name) for name in names]
+        shown = Fault("/".join(paths), fault.value, fault.mend)
+        claimed.faults.append((entry.at(paths[0]), f"{entry.written}: {shown}"))
+    if not claimed.faults:
+        claimed.script = _scripted(fields, inputs_of(tool))
+        write = expressions.as_script if claimed.script else expressions.as_text
+        claimed.text = write(fields)
+    return claimed
+
+
+def docker_image(scope: Scope) -> str | None:
+    """The image that the tool itself runs in, where a registry has it."""
+    entry = scope.effective(DOCKER)
+    pulled = entry.fields().get("dockerPull") if entry else None
+    return str(pulled) if pulled else None
+
+
+def inputs_of(tool: Mapping[str, Any]) -> dict[str, Any]:
+    """Input name → its type, as the tool declares it."""
+    declared = tool.get("inputs") or {}
+    if isinstance(declared, Mapping):
+        pairs = [(str(name), item) for name, item in declared.items()]
+    else:
+        listed = declared if isinstance(declared, list) else []
+        pairs = [(str(item.get("id")), item) for item in listed if isinstance(item, Mapping)]
+    return {
+        name.rpartition("#")[2].rpartition("/")[2]: (
+            plain(item.get("type")) if isinstance(item, Mapping) else plain(item)
+        )
+        for name, item in pairs
+    }
+
+
+def _split(
+    fields: Mapping[str, Any], inputs: Mapping[str, Any]
+) -> tuple[dict[str, Any], set[str], list[Fault]]:
+    """Constant fields, names of those with expressions, what is wrong with the expressions."""
+    constant: dict[str, Any] = {}
+    dynamic: set[str] = set()
+    faults: list[Fault] = []
+    for name, value in leaves(dict(fields)):
+        parent, _, child = name.partition(".")
+        try:
+            evaluated = expressions.is_expression(value)
+            unknown = sorted(expressions.input_names(value) - inputs.keys())
+        except expressions.Unreadable as error:
+            faults.append(Fault(name, None, str(error)))
+            dynamic.add(name)
+            continue
+        if evaluated:
+            dynamic.add(name)
+            if unknown:
+                known = ", ".join(sorted(inputs)) or "none"
+                mend = f"names an input that the tool has not: {unknown[0]} (it has {known})"
+                faults.append(Fault(name, redact(value, name), mend))
+        elif child:
+            constant.setdefault(parent, {})[child] = value
+        else:
+            constant[name] = value
+    return constant, dynamic, faults
+
+
+def _scripted(fields: Mapping[str, Any], inputs: Mapping[str, Any]) -> bool:
+    def numeric(name: str) -> bool:
+        kinds = inputs[name] if isinstance(inputs[name], list) else [inputs[name]]
+        return {str(kind).removesuffix("?") for kind in kinds} - {"null"} <= _NUMERIC
+
+    if not expressions.is_expression(fields):
+        return False
+    # In a text with references a runner takes backslashes for its own.
+    return expressions.needs_script(fields, numeric) or "\\" in expressions.as_text(fields)
+
+
+def gateway_address(text: str) -> str:
+    """Check an address from the command line."""
+    return units.web_address(text)

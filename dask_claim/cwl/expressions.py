@@ -1,0 +1,184 @@
+"""CWL expressions and parameter references in a claim → one value for a variable."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+
+_REFERENCE = re.compile(r"""\w+(?:\.\w+|\['(?:[^'\\]|\\.)+'\]|\["(?:[^"\\]|\\.)+"\]|\[\d+\])*""")
+_SEGMENT = re.compile(r"""\.(\w+)|\['((?:[^'\\]|\\.)+)'\]|\["((?:[^"\\]|\\.)+)"\]|\[(\d+)\]""")
+_IDENTIFIER = re.compile(r"[A-Za-z_$][\w$]*", re.ASCII)
+_INPUT = re.compile(r"""\binputs(?:\.(\w+)|\[\s*'([^'\\]+)'\s*\]|\[\s*"([^"\\]+)"\s*\])""")
+
+_NUMBERS = ("runtime.cores", "runtime.ram")
+
+_AS_TEXT = 'function(v) { return typeof v === "string" ? v : JSON.stringify(v); }'
+
+
+class Unreadable(ValueError):
+    """An expression whose end is missing."""
+
+
+def parts(text: str) -> list[tuple[str, str]]:
+    """Split a string as CWL does: ("text", …), ("reference", …) for `$(…)`, ("body", …) for `${…}`.
+
+    A backslash keeps `$(` and `${` from being an expression, and is dropped there.
+    """
+    if "$(" not in text and "${" not in text:
+        return [("text", text)]
+    # Around an expression, white space counts for nothing.
+    text = text.strip()
+    found: list[tuple[str, str]] = []
+    literal, index = "", 0
+    while index < len(text):
+        if text.startswith(("\\$(", "\\${"), index):
+            literal, index = literal + text[index + 1 : index + 3], index + 3
+        elif text.startswith(("$(", "${"), index):
+            end = _end(text, index + 1)
+            if literal:
+                found.append(("text", literal))
+            literal = ""
+            inner = text[index + 2 : end]
+            found.append(("reference", inner) if text[index + 1] == "(" else ("body", inner))
+            index = end + 1
+        else:
+            literal, index = literal + text[index], index + 1
+    if literal or not found:
+        found.append(("text", literal))
+    return found
+
+
+def _end(text: str, start: int) -> int:
+    """The index of the bracket that closes the one at `start`."""
+    closing, open_brackets, quote, index = {"(": ")", "{": "}"}, [text[start]], "", start + 1
+    while index < len(text):
+        sign = text[index]
+        if sign == "\\":
+            index += 1
+        elif quote:
+            quote = "" if sign == quote else quote
+        elif sign in "'\"":
+            quote = sign
+        elif sign in closing:
+            open_brackets.append(sign)
+        elif sign == closing[open_brackets[-1]]:
+            open_brackets.pop()
+            if not open_brackets:
+                return index
+        index += 1
+    raise Unreadable(f"has an expression without its end: {text[:60]}")
+
+
+def is_expression(value: object) -> bool:
+    """Whether a runner evaluates something in `value`, at any depth."""
+    return any(kind != "text" for text in _texts(value) for kind, _ in parts(text))
+
+
+def input_names(value: object) -> set[str]:
+    """The inputs that the expressions in `value` name."""
+    return {
+        next(name for name in match.groups() if name)
+        for text in _texts(value)
+        for kind, inner in parts(text)
+        if kind != "text"
+        for match in _INPUT.finditer(inner)
+    }
+
+
+def needs_script(value: object, safe: Callable[[str], bool]) -> bool:
+    """Whether keeping the expressions alive takes JavaScript.
+
+    Without it a runner pastes values into a text, which is sound JSON only for the inputs that
+    `safe` holds for: numbers and booleans.
+    """
+    for text in _texts(value):
+        split = parts(text)
+        for kind, inner in split:
+            if kind == "text":
+                continue
+            name = _plain_input(inner) if kind == "reference" else None
+            pasted = len(split) == 1 and (inner.strip() in _NUMBERS or (name and safe(name)))
+            if not pasted:
+                return True
+    return False
+
+
+def _plain_input(inner: str) -> str | None:
+    """The input that `inputs.x` or `inputs["x"]` is, None for anything else."""
+    match = _INPUT.fullmatch(inner.strip())
+    return next(name for name in match.groups() if name) if match else None
+
+
+def as_text(value: object) -> str:
+    """JSON whose references stay CWL's `$(…)`, for claims that need no script."""
+    return _layout(value, lambda split: f"$({split[0][1]})")
+
+
+def as_script(value: object) -> str:
+    """A CWL expression whose value is the JSON text."""
+    return f"${{\n  return JSON.stringify({_layout(value, _javascript, 1)});\n}}"
+
+
+def _layout(value: object, dynamic: Callable[[list[tuple[str, str]]], str], depth: int = 0) -> str:
+    pad, end = "  " * (depth + 1), "  " * depth
+    if isinstance(value, Mapping):
+        lines = [
+            f"{pad}{_quoted(str(key))}: {_layout(item, dynamic, depth + 1)}"
+            for key, item in value.items()
+        ]
+        return "{\n" + ",\n".join(lines) + f"\n{end}}}" if lines else "{}"
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(_layout(item, dynamic, depth + 1) for item in value) + "]"
+    if isinstance(value, str):
+        split = parts(value)
+        if all(kind == "text" for kind, _ in split):
+            return _quoted("".join(text for _, text in split))
+        return dynamic(split)
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _quoted(text: str) -> str:
+    # The dollar as an escape: JSON and JavaScript read it back, CWL does not see it. So too the
+    # signs that end a line for JavaScript only.
+    quoted = json.dumps(text, ensure_ascii=False).replace("\u2028", "\\u2028")
+    return quoted.replace("\u2029", "\\u2029").replace("$", "\\u0024")
+
+
+def _javascript(split: list[tuple[str, str]]) -> str:
+    pieces = []
+    for kind, inner in split:
+        if kind == "text":
+            pieces.append(_quoted(inner))
+            continue
+        code = f"(function() {{{inner.rstrip()}\n}})()" if kind == "body" else _reference(inner)
+        pieces.append(code if len(split) == 1 else f"({_AS_TEXT})({code})")
+    return pieces[0] if len(pieces) == 1 else "[" + ", ".join(pieces) + '].join("")'
+
+
+def _reference(inner: str) -> str:
+    bare = inner.strip()
+    if not _REFERENCE.fullmatch(bare):
+        return f"({inner})"
+    # A parameter reference may name what JavaScript could not after a dot.
+    root = re.match(r"\w+", bare)
+    assert root is not None
+    return root[0] + "".join(
+        f".{name}"
+        if name and _IDENTIFIER.fullmatch(name)
+        else f"[{number}]"
+        if number
+        else f"[{_quoted(name or single or double)}]"
+        for name, single, double, number in _SEGMENT.findall(bare)
+    )
+
+
+def _texts(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _texts(item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _texts(item)

@@ -1,0 +1,4 @@
+class: CommandLineTool
+cwlVersion: draft-3
+inputs: []
+outputs: []

@@ -1,0 +1,8 @@
+cwlVersion: v1.2
+$graph:
+- class: Workflow
+  id: main
+  inputs: []
+  outputs: []
+  steps:
+    one: {run: "#two", in: [], out: []}

@@ -1,0 +1,11 @@
+cwlVersion: v1.2
+class: CommandLineTool
+requirements:
+  DaskGatewayRequirement:
+    workerCores: 1
+    workerMemry: 4G
+    RuntimeRequirement:
+      min_cores: many
+baseCommand: echo
+inputs: []
+outputs: []

@@ -1,0 +1,35 @@
+cwlVersion: v1.2
+$namespaces: {dg: "https://calrissian-cwl.github.io/schema#"}
+$graph:
+  - class: CommandLineTool
+    id: one
+    requirements:
+      EnvVarRequirement: {envDef: {MODE: fast, DASK_CLAIM: "{\n  \"max_workers\": 1\n}"}}
+      NetworkAccess: {networkAccess: true}
+    hints:
+      dg:DaskGatewayRequirement: {max_workers: 1}
+    temporaryFailCodes: [75]
+    permanentFailCodes: [64, 70, 78, 126, 127]
+    baseCommand: [dask-claim, --, echo, one]
+    inputs: []
+    outputs: []
+  - class: CommandLineTool
+    id: two
+    requirements:
+      EnvVarRequirement: {envDef: {MODE: fast}}
+      NetworkAccess: {networkAccess: true}
+    baseCommand: [echo, one]
+    inputs: []
+    outputs: []
+  - class: CommandLineTool
+    id: three
+    requirements:
+      EnvVarRequirement: {envDef: {MODE: fast, DASK_CLAIM: "{\n  \"max_workers\": 1\n}"}}
+      NetworkAccess: {networkAccess: true}
+    temporaryFailCodes: [75]
+    permanentFailCodes: [64, 70, 78, 126, 127]
+    hints:
+      dg:DaskGatewayRequirement: {max_workers: 1}
+    baseCommand: [dask-claim, --, echo, one]
+    inputs: []
+    outputs: []

@@ -1,0 +1,31 @@
+cwlVersion: v1.1
+$namespaces:
+    any: https://calrissian-cwl.github.io/schema#
+class: CommandLineTool
+# Indented by four, lists at the key.
+requirements:
+- class: DockerRequirement
+  dockerPull: example.org/tool:2
+# The claim of the developer.
+- class: any:DaskGatewayRequirement
+  EnvVarRequirement:
+      worker_cores: DASK_WORKER_CORES
+      gateway_url: DASK_GATEWAY_URL
+  RuntimeRequirement:
+      min_cores: 4
+      max_cores: 10
+      worker_cores: 0.5
+      worker_memory: "4 G"
+      image: "tool:eb7fe8f1"
+- class: EnvVarRequirement
+  envDef:
+  - envName: MODE
+    envValue: fast
+baseCommand: tool
+successCodes: [0, 70]
+permanentFailCodes: [64]
+inputs:
+- id: scene
+  type: string
+  inputBinding: {}
+outputs: []

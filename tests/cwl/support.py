@@ -1,0 +1,60 @@
+"""Documents, and what CWL's own reader makes of them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+DOCUMENTS = Path(__file__).parent / "documents"
+CWLTOOL = str(Path(sys.executable).with_name("cwltool"))
+
+
+def validate(path: Path, cwltool: str = CWLTOOL) -> None:
+    """Let cwltool check a document against CWL's schema, links and expressions included."""
+    done = subprocess.run(
+        [cwltool, "--validate", str(path)], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def load(text: str) -> Any:
+    """A document as plain objects."""
+    from dask_claim.cwl.document import parse, plain
+
+    return plain(parse(text, "text"))
+
+
+def variables(tool: dict[str, Any], inputs: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The environment that a runner gives a tool, by cwltool's own evaluation."""
+    from cwl_utils.expression import do_eval
+
+    required = tool.get("requirements") or {}
+    if isinstance(required, list):
+        required = {entry["class"]: entry for entry in required}
+    defined = (required.get("EnvVarRequirement") or {}).get("envDef") or {}
+    if isinstance(defined, list):
+        defined = {entry["envName"]: entry["envValue"] for entry in defined}
+    scripts = [
+        {"class": "InlineJavascriptRequirement", **(content or {})}
+        for name, content in required.items()
+        if name == "InlineJavascriptRequirement"
+    ]
+    return {
+        name: do_eval(
+            value["envValue"] if isinstance(value, dict) else value,
+            inputs or {},
+            scripts,
+            None,
+            None,
+            {"cores": 3, "ram": 2048},
+        )
+        for name, value in defined.items()
+    }
+
+
+def claim_of(tool: dict[str, Any], inputs: dict[str, Any] | None = None) -> Any:
+    """The claim that dask-claim reads when a runner runs the tool."""
+    return json.loads(variables(tool, inputs)["DASK_CLAIM"])

@@ -1,0 +1,117 @@
+"""`dask-claim cwl check`: who claims what, and what would go wrong."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from dask_claim.cwl.check import check
+from dask_claim.cwl.translate import translate
+from tests.cwl.support import DOCUMENTS
+
+HEAD = (
+    "cwlVersion: v1.2\nclass: CommandLineTool\nbaseCommand: echo\ninputs: {n: int}\noutputs: []\n"
+)
+NETWORK = "  NetworkAccess: {networkAccess: true}\n"
+CLAIM = "  DaskGatewayRequirement: {max_workers: 1, image: 'example.org/x:1', worker_memory: 2 G}\n"
+
+
+def findings(folder: Path, text: str) -> list[tuple[str, int, str]]:
+    path = folder / "tool.cwl"
+    path.write_text(text)
+    found = check(path).findings
+    assert all(one.place.file == str(path) for one in found)
+    return [(one.level, one.place.line, one.text) for one in found]
+
+
+@pytest.mark.parametrize(
+    ("text", "level", "line", "words"),
+    [
+        (f"requirements:\n{NETWORK}{CLAIM}", "warning", 8, "cwltool and toil refuse the document"),
+        (f"hints:\n{NETWORK}{CLAIM}", "warning", 8, "pass over it, and no cluster is claimed"),
+        (f"hints:\n{CLAIM}", "warning", 7, "no NetworkAccess"),
+        (
+            f"hints:\n{CLAIM}requirements:\n  NetworkAccess: {{networkAccess: false}}\n",
+            "error", 9, "reaches no gateway",
+        ),
+        (
+            f"requirements:\n{NETWORK}{CLAIM}  ResourceRequirement: {{ramMin: 4096}}\n",
+            "note", 8, "worker_memory 2 G is less than the 4096 MiB (ramMin)",
+        ),
+        (
+            f"requirements:\n{NETWORK}{CLAIM}  ResourceRequirement: {{ramMin: 9, ramMax: 1024}}\n",
+            "warning", 8, "worker_memory 2 G is more than the 1024 MiB (ramMax)",
+        ),
+        (f"hints:\n{NETWORK}{CLAIM.replace(':1', '')}", "warning", 8, "no tag that stays"),
+        (f"hints:\n{NETWORK}{CLAIM.replace(':1', ':latest')}", "warning", 8, "no tag that stays"),
+        (f"hints:\n{NETWORK}  DaskGatewayRequirement: {{}}\n", "warning", 8, "names no image"),
+        (
+            f"hints:\n{NETWORK}{CLAIM.replace('max_w', 'min_workers: 2, max_w')}",
+            "error", 8, "at least 2 workers",
+        ),
+        (f"hints:\n{NETWORK}{CLAIM.replace('max_w', 'max_wrk')}", "error", 8, "did you mean"),
+        (
+            "requirements:\n  NetworkAccess: {networkAccess: true}\n  EnvVarRequirement:\n"
+            "    envDef: {DASK_CLAIM: '{\"max_workers\": 0}'}\n",
+            "error", 8, "DASK_CLAIM: max_workers",
+        ),
+        (
+            "requirements:\n  EnvVarRequirement: {envDef: {DASK_CLAIM: '{}'}}\n",
+            "error", 7, "does not start with dask-claim --",
+        ),
+    ],
+)  # fmt: skip
+def test_finding(text: str, level: str, line: int, words: str, tmp_path: Path) -> None:
+    found = findings(tmp_path, HEAD + text)
+    assert [one for one in found if one[:2] == (level, line) and words in one[2]], found
+
+
+def test_nothing_to_say(tmp_path: Path) -> None:
+    """Of what translate makes of a claim with all it needs."""
+    path = tmp_path / "tool.cwl"
+    path.write_text(f"{HEAD}requirements:\n{CLAIM}")
+    assert findings(tmp_path, translate(path)) == []
+    assert findings(tmp_path, HEAD) == []
+
+
+def test_steps() -> None:
+    """Each place that a tool is run from, with inheritance, in its own words."""
+    report = check(DOCUMENTS / "good" / "steps.cwl")
+    assert {claim.step: claim.fields for claim in report.claims} == {
+        "same": {"worker_cores": 1, "max_cores": 4},
+        "other": {"worker_cores": 1, "max_workers": "$(inputs.n)"},
+        "own": {"max_workers": 2},
+        "files/a": {"image": "example.org/inner:1", "worker_cores": 1, "max_cores": 4},
+        "files/b": {"worker_cores": 1, "max_cores": 4},
+    }
+    again = check(DOCUMENTS / "good" / "steps.expected.cwl")
+    assert {c.step: c.fields for c in again.claims if c.step != "other"} == {
+        c.step: c.fields for c in report.claims if c.step != "other"
+    }
+
+
+def test_remote(tmp_path: Path) -> None:
+    text = "cwlVersion: v1.2\nclass: Workflow\ninputs: []\noutputs: []\nsteps:\n  a:\n"
+    found = findings(
+        tmp_path, f"{text}    run: https://example.org/x.cwl\n    in: []\n    out: []\n"
+    )
+    assert found == [("warning", 7, "is not on this machine, and was not looked into")]
+
+
+def test_command_line() -> None:
+    from dask_claim.cli_cwl import cwl_command
+
+    good, bad = DOCUMENTS / "good" / "hint.cwl", DOCUMENTS / "bad" / "unknown_field.cwl"
+    done = CliRunner().invoke(cwl_command, ["check", str(good)], standalone_mode=False)
+    assert done.return_value == 0
+    assert "  max_cores     10\n" in done.stdout
+    done = CliRunner().invoke(cwl_command, ["check", "--json", str(bad)], standalone_mode=False)
+    assert done.return_value == 78
+    shown = json.loads(done.stdout)
+    assert shown["claims"] == [
+        {"step": "the tool", "place": f"{bad}:4", "claim": {"worker_cores": 1, "min_cores": "many"}}
+    ]
+    assert shown["findings"][0]["level"] == "error"

@@ -1,0 +1,435 @@
+"""Documents in, documents out: what changes, what stays, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dask_claim.cwl.check import check
+from dask_claim.cwl.faults import CwlError
+from dask_claim.cwl.translate import translate
+from tests.cwl.support import CWLTOOL, DOCUMENTS, claim_of, load, validate, variables
+
+GOOD = sorted(path for path in (DOCUMENTS / "good").glob("*.cwl") if ".expected" not in path.name)
+BAD = sorted((DOCUMENTS / "bad").glob("*.cwl"))
+
+
+def named(path: Path) -> str:
+    return path.stem
+
+
+def write(folder: Path, text: str, name: str = "tool.cwl") -> Path:
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+def tool(claim: str, more: str = "", version: str = "v1.2", prefix: str = "") -> str:
+    return (
+        f"cwlVersion: {version}\n$namespaces: {{dg: 'https://calrissian-cwl.github.io/schema#'}}\n"
+        f"class: CommandLineTool\nrequirements:\n  {prefix}DaskGatewayRequirement: {claim}\n{more}"
+        "baseCommand: echo\ninputs: {n: int, f: float?, s: string}\noutputs: []\n"
+    )
+
+
+@pytest.mark.parametrize("path", GOOD, ids=named)
+def test_document(path: Path) -> None:
+    assert translate(path) == path.with_suffix(".expected.cwl").read_text()
+
+
+@pytest.mark.parametrize("path", GOOD, ids=named)
+def test_twice_is_once(path: Path) -> None:
+    expected = path.with_suffix(".expected.cwl")
+    assert translate(expected) == expected.read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", GOOD, ids=named)
+def test_runners_accept_it(path: Path) -> None:
+    validate(path.with_suffix(".expected.cwl"))
+
+
+@pytest.mark.parametrize("path", [*GOOD, DOCUMENTS.parents[2] / "cwl" / "bai.cwl"], ids=named)
+def test_no_comment_is_lost(path: Path) -> None:
+    """Nor is one parted from the line below it, unless that line was embedded or moved."""
+    before, after = path.read_text(), translate(path)
+
+    def comments(text: str) -> list[str]:
+        found = []
+        lines = text.splitlines()
+        for number, line in enumerate(lines):
+            if line.lstrip().startswith("#"):
+                below = (x for x in lines[number + 1 :] if x.strip() and x.strip()[0] != "#")
+                found.append(f"{line.strip()} | {re.split('[ :]', next(below, '').strip())[0]}")
+            elif "   #" in line:
+                found.append(f"{line.partition('   #')[2]}")
+        return sorted(found)
+
+    own = comments(after)
+    assert [line for line in comments(before) if line not in own] == []
+
+
+@pytest.mark.parametrize("path", BAD, ids=named)
+def test_refused(path: Path) -> None:
+    """With file, line and reason; every fault at once."""
+    with pytest.raises(CwlError) as caught:
+        translate(path)
+    for expected in path.with_suffix(".txt").read_text().splitlines():
+        assert expected.strip() in str(caught.value)
+    for line in str(caught.value).splitlines():
+        assert re.match(r"\S+\.(cwl|yml)(:\d+)?: ", line)
+    assert caught.value.exit_status == 78
+
+
+def test_what_is_translated_already_stays(tmp_path: Path) -> None:
+    path = DOCUMENTS.parents[2] / "cwl" / "bai.cwl"
+    assert translate(path) == path.read_text()
+
+
+SPELLINGS = {
+    "flat": "{min_cores: 2, max_cores: 4, worker_cores: 0.5, worker_memory: 4 G}",
+    "name map": "{EnvVarRequirement: {worker_cores: CORES}, RuntimeRequirement: "
+    "{min_cores: 2, max_cores: 4, worker_cores: 0.5, worker_memory: 4 G}}",
+    "pairs": "{cores_min: {value: 2}, cores_max: {value: 4}, worker_cores: {name: CORES, value: "
+    "0.5}, worker_memory: {value: 4 G}}",
+    "calrissian": "{workerCores: 0.5, workerMemory: 4 G, clusterMaxCores: 4, clusterMinCores: 2}",
+    "singular": "{workerCores: 0.5, workerMemory: 4 G, clusterMaxCore: 4, clusterMinCores: 2}",
+    "lower": "{workerCores: 0.5, workerMemory: 4 G, clustermaxCore: 4, clusterMinCores: 2}",
+}
+
+
+@pytest.mark.parametrize("prefix", ["", "dg:", "calrissian:", "https://example.org/x#"])
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_spelling_and_prefix(prefix: str, spelling: str, tmp_path: Path) -> None:
+    path = write(tmp_path, tool(SPELLINGS[spelling], prefix=prefix))
+    done = load(translate(path))
+    claim = claim_of(done)
+    assert claim.pop("env", {"worker_cores": "CORES"}) == {"worker_cores": "CORES"}
+    assert claim == {"min_cores": 2, "max_cores": 4, "worker_cores": 0.5, "worker_memory": "4 G"}
+    assert [*done["hints"]] == [f"{prefix}DaskGatewayRequirement"]
+    assert [*done["requirements"]] == ["EnvVarRequirement", "NetworkAccess"]
+
+
+@pytest.mark.parametrize("place", ["requirements", "hints"])
+@pytest.mark.parametrize("form", ["map", "list"])
+@pytest.mark.parametrize("environment", ["", "map", "object", "list", "hint"])
+def test_environment(place: str, form: str, environment: str, tmp_path: Path) -> None:
+    """The tool keeps its own variables, whatever the form."""
+    defined: dict[str, Any] = {
+        "": None,
+        "map": {"A": "1"},
+        "object": {"A": {"envValue": "1"}},
+        "list": [{"envName": "A", "envValue": "1"}],
+        "hint": {"A": "1"},
+    }
+    document: dict[str, Any] = {"cwlVersion": "v1.2", "class": "CommandLineTool", "inputs": []}
+    document |= {"outputs": [], "baseCommand": ["env"], "requirements": {}, "hints": {}}
+    document[place]["DaskGatewayRequirement"] = {"max_workers": 1}
+    if environment:
+        section = document["hints" if environment == "hint" else "requirements"]
+        section["EnvVarRequirement"] = {"envDef": defined[environment]}
+    for section in ("requirements", "hints"):
+        if form == "list":
+            entries = document[section].items()
+            document[section] = [{"class": name, **content} for name, content in entries]
+    path = write(tmp_path, json.dumps(document), "tool.json")
+    text = translate(path)
+    done = json.loads(text)
+    expected = {"A": "1"} if environment else {}
+    values = variables(done)
+    assert json.loads(values.pop("DASK_CLAIM")) == {"max_workers": 1}
+    assert values == expected
+    assert isinstance(done["requirements"], list if form == "list" else dict)
+    write(tmp_path, text, "tool.json")
+    assert translate(path) == text
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        ("baseCommand: run\n", ["dask-claim", "--", "run"]),
+        ("baseCommand: [run, fast]\n", ["dask-claim", "--", "run", "fast"]),
+        ("baseCommand: []\narguments: [run]\n", ["dask-claim", "--"]),
+        ("arguments: [run]\n", ["dask-claim", "--"]),
+        ("baseCommand: [dask-claim, --, run]\n", ["dask-claim", "--", "run"]),
+        ("baseCommand: /opt/bin/dask-claim\narguments: [--, x]\n", "/opt/bin/dask-claim"),
+        ("baseCommand: run\nrequirements: {ShellCommandRequirement: {}}\n", None),
+    ],
+)
+def test_command(command: str, expected: Any, tmp_path: Path) -> None:
+    text = (
+        "cwlVersion: v1.2\nclass: CommandLineTool\nhints:\n  DaskGatewayRequirement: {}\n"
+        f"{command}inputs: []\noutputs: []\n"
+    )
+    done = load(translate(write(tmp_path, text)))
+    assert done["baseCommand"] == (expected or ["dask-claim", "--", "run"])
+
+
+def test_inheritance(tmp_path: Path) -> None:
+    """Any requirement before any hint, and the innermost first."""
+    claims = ("wf-req", "step-req", "tool-req", "wf-hint", "step-hint", "tool-hint")
+    order = ("tool-req", "step-req", "wf-req", "tool-hint", "step-hint", "wf-hint")
+    for left in range(len(order)):
+        given = set(order[left:])
+
+        def section(where: str, given: set[str] = given) -> dict[str, Any]:
+            found: dict[str, Any] = {}
+            for at, name in (("req", "requirements"), ("hint", "hints")):
+                if f"{where}-{at}" in given:
+                    number = claims.index(f"{where}-{at}") + 1
+                    found[name] = {"DaskGatewayRequirement": {"max_workers": number}}
+            return found
+
+        inner = {"class": "CommandLineTool", "inputs": [], "outputs": [], "baseCommand": "x"}
+        step = {"run": {**inner, **section("tool")}, "in": [], "out": [], **section("step")}
+        document = {"cwlVersion": "v1.2", "class": "Workflow", "inputs": [], "outputs": []}
+        path = write(
+            tmp_path, json.dumps({**document, "steps": {"s": step}, **section("wf")}), "w.json"
+        )
+        done = json.loads(translate(path))
+        claim = claim_of(done["steps"]["s"]["run"])
+        assert claim == {"max_workers": claims.index(order[left]) + 1}
+    validate(write(tmp_path, json.dumps(done), "done.json"))
+
+
+def test_inherited_surroundings(tmp_path: Path) -> None:
+    """Image, variables and network of a workflow reach the tool as they did before."""
+    text = """
+cwlVersion: v1.2
+class: Workflow
+requirements:
+  EnvVarRequirement: {envDef: {OUTER: "1"}}
+  NetworkAccess: {networkAccess: true}
+  InlineJavascriptRequirement: {}
+hints:
+  DockerRequirement: {dockerPull: "example.org/outer:1"}
+inputs: {n: int}
+outputs: []
+steps:
+  one:
+    run:
+      class: CommandLineTool
+      requirements: {DaskGatewayRequirement: {max_workers: $(inputs.n + 1)}}
+      baseCommand: echo
+      inputs: {n: int}
+      outputs: []
+    in: {n: n}
+    out: []
+"""
+    done = load(translate(write(tmp_path, text)))
+    inner = done["steps"]["one"]["run"]
+    assert [*inner["requirements"]] == ["EnvVarRequirement"]
+    assert inner["requirements"]["EnvVarRequirement"]["envDef"]["OUTER"] == "1"
+    inner["requirements"]["InlineJavascriptRequirement"] = {}
+    assert claim_of(inner, {"n": 1}) == {"image": "example.org/outer:1", "max_workers": 2}
+    assert done["requirements"]["NetworkAccess"] == {"networkAccess": True}
+
+
+def test_references_hold_from_where_it_is_written(tmp_path: Path) -> None:
+    output = tmp_path / "deep" / "er" / "out.cwl"
+    output.parent.mkdir(parents=True)
+    text = translate(DOCUMENTS / "good" / "steps.cwl", output)
+    output.write_text(text)
+    included = re.search(r"\$include: (\S+?)}", text)
+    assert included and (output.parent / included[1]).exists()
+    validate(output)
+
+
+def test_what_claims_nothing_stays_a_reference(tmp_path: Path) -> None:
+    write(tmp_path, tool("{}").replace("requirements", "x").replace("  Dask", "  x:Dask"), "x.cwl")
+    plain = "cwlVersion: v1.0\nclass: CommandLineTool\nbaseCommand: x\ninputs: []\noutputs: []\n"
+    write(tmp_path, plain, "plain.cwl")
+    text = (
+        "cwlVersion: v1.2\nclass: Workflow\ninputs: []\noutputs: []\n"
+        "steps:\n  a: {run: plain.cwl, in: [], out: []}  # as it is\n"
+    )
+    path = write(tmp_path, text, "w.cwl")
+    assert translate(path) == text
+    (tmp_path / "sub").mkdir()
+    assert "run: ../plain.cwl" in translate(path, tmp_path / "sub" / "w.cwl")
+
+
+@pytest.mark.parametrize("version", ["v1.0", "v1.1", "v1.2"])
+def test_network(version: str, tmp_path: Path) -> None:
+    done = load(translate(write(tmp_path, tool("{max_workers: 1}", version=version))))
+    assert ("NetworkAccess" in done["requirements"]) == (version != "v1.0")
+    validate(write(tmp_path, json.dumps(done), "done.json"))
+
+
+@pytest.mark.parametrize("value", ["false", "true", "$(inputs.n == 1)"])
+def test_what_the_author_says_of_the_network_holds(value: str, tmp_path: Path) -> None:
+    more = f"  NetworkAccess: {{networkAccess: {value}}}\n"
+    done = translate(write(tmp_path, tool("{max_workers: 1}", more)))
+    assert done.count("networkAccess") == 1 and f"networkAccess: {value}" in done
+
+
+def test_gateway(tmp_path: Path) -> None:
+    """From the command line; also into a claim that is translated already."""
+    path = write(tmp_path, tool("{max_workers: 1, gateway_url: 'http://old'}"))
+    first = translate(path)
+    assert claim_of(load(first))["gateway_url"] == "http://old"
+    expected = {"max_workers": 1, "gateway_url": "http://new:80"}
+    once = translate(path, gateway_url="http://new:80")
+    assert claim_of(load(once)) == expected
+    again = translate(write(tmp_path, first), gateway_url="http://new:80")
+    assert claim_of(load(again)) == expected
+    path = write(tmp_path, again)
+    assert translate(path, gateway_url="http://new:80") == again == translate(path)
+    with pytest.raises(CwlError, match="--gateway-url: 'ftp"):
+        translate(path, gateway_url="ftp://x")
+    path = write(tmp_path, translate(write(tmp_path, tool("{max_workers: $(inputs.n + 1)}"))))
+    with pytest.raises(CwlError, match="translate the original document"):
+        translate(path, gateway_url="http://new:80")
+
+
+@pytest.mark.slow
+def test_packed(tmp_path: Path) -> None:
+    """What cwltool --pack makes: absolute ids, classes as addresses, JSON."""
+    claims = tool("{max_workers: $(inputs.n)}", version="v1.2", prefix="dg:")
+    write(tmp_path, claims.replace("requirements:", "hints:"), "tool.cwl")
+    step = "{run: tool.cwl, in: {n: n, s: s}, out: []}"
+    text = (
+        "cwlVersion: v1.2\n$namespaces: {dg: 'https://calrissian-cwl.github.io/schema#'}\n"
+        "class: Workflow\ninputs: {n: int, s: string}\noutputs: []\nsteps:\n"
+        f"  same: {step}\n  other: {step[:-1]}, hints: {{dg:DaskGatewayRequirement: {{}}}}}}\n"
+    )
+    packed = subprocess.run(
+        [CWLTOOL, "--pack", str(write(tmp_path, text, "workflow.cwl"))],
+        capture_output=True, text=True, check=True, timeout=60,
+    ).stdout  # fmt: skip
+    document = json.loads(packed)
+    main = next(item for item in document["$graph"] if item["id"] == "#main")
+    for step in main["steps"]:
+        if step["id"] == "#main/other":
+            step["requirements"] = [{**step.pop("hints")[0], "max_workers": 7}]
+    path = write(tmp_path, json.dumps(document), "packed.cwl")
+    text = translate(path)
+    graph = {item["id"]: item for item in json.loads(text)["$graph"]}
+    runs = {step["id"]: step["run"] for step in graph["#main"]["steps"]}
+    same, other = (
+        graph[run] if isinstance(run, str) else run
+        for run in (runs["#main/same"], runs["#main/other"])
+    )
+    assert claim_of(same, {"n": 3}) == {"max_workers": 3}
+    assert claim_of(other) == {"max_workers": 7}
+    assert sorted(item["id"] for item in other["inputs"]) == ["f", "n", "s"]
+    path = write(tmp_path, text, "packed.cwl")
+    validate(path)
+    assert translate(path) == text
+
+
+def test_a_copied_workflow_is_whole(tmp_path: Path) -> None:
+    """Two steps run one workflow with different claims; packed, so that ids are absolute."""
+    inner = """
+- class: Workflow
+  id: "#sub"
+  inputs: [{id: "#sub/n", type: int}]
+  outputs: [{id: "#sub/o", type: File, outputSource: "#sub/a/o"}]
+  steps:
+  - {id: "#sub/a", run: "#t", in: [{id: "#sub/a/n", source: "#sub/n"}], out: ["#sub/a/o"]}
+- class: CommandLineTool
+  id: "#t"
+  baseCommand: echo
+  inputs: [{id: "#t/n", type: int}]
+  outputs: [{id: "#t/o", type: stdout}]
+"""
+    step = (
+        '  - {id: "#main/%s", run: "#sub", in: [{id: "#main/%s/n", source: "#main/n"}], '
+        'out: ["#main/%s/o"], requirements: [{class: DaskGatewayRequirement, max_workers: %d}]}\n'
+    )
+    text = (
+        "cwlVersion: v1.2\n$graph:\n- class: Workflow\n  id: '#main'\n"
+        "  requirements: [{class: SubworkflowFeatureRequirement}]\n"
+        "  inputs: [{id: '#main/n', type: int}]\n"
+        "  outputs: [{id: '#main/o', type: File, outputSource: '#main/x/o'}]\n  steps:\n"
+        + step % ("x", "x", "x", 1)
+        + step % ("y", "y", "y", 2)
+        + inner.lstrip()
+    )
+    text = translate(write(tmp_path, text))
+    path = write(tmp_path, text)
+    validate(path)
+    main = load(text)["$graph"][0]
+    for number, one in enumerate(main["steps"], 1):
+        assert claim_of(one["run"]["steps"][0]["run"]) == {"max_workers": number}
+    assert translate(path) == text
+
+
+def test_json(tmp_path: Path) -> None:
+    path = write(tmp_path, tool("{max_workers: 1}"))
+    assert json.loads(translate(path, as_json=True)) == load(translate(path))
+    tabbed = json.dumps(load(path.read_text()), indent="\t")
+    assert json.loads(translate(write(tmp_path, tabbed))) == load(translate(path))
+
+
+def test_command_line(tmp_path: Path) -> None:
+    from click.testing import CliRunner
+
+    from dask_claim.cli_cwl import cwl_command
+
+    path = write(tmp_path, tool("{max_workers: 1}"))
+    shown = CliRunner().invoke(cwl_command, ["translate", str(path)])
+    assert shown.exit_code == 0 and shown.stdout == translate(path)
+    path.chmod(0o640)
+    done = CliRunner().invoke(cwl_command, ["translate", str(path), "-o", str(path)])
+    assert done.exit_code == 0 and path.read_text() == shown.stdout
+    assert path.stat().st_mode & 0o777 == 0o640 and [*tmp_path.iterdir()] == [path]
+
+
+def test_without_the_extra(tmp_path: Path) -> None:
+    """One line says what to install; the base install neither has nor loads it."""
+    path = write(tmp_path, tool("{max_workers: 1}"))
+    code = f"""
+import sys
+sys.modules["ruamel"] = sys.modules["ruamel.yaml"] = None
+from dask_claim.cli_cwl import cwl_command
+assert not {{"pydantic", "dask", "yaml"}} & set(sys.modules)
+from dask_claim.errors import ConfigurationError
+try:
+    cwl_command.main(["translate", {str(path)!r}], standalone_mode=False)
+except ConfigurationError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.count("\n") == 1
+    assert "pip install 'dask-claim[cwl]'" in done.stdout
+
+
+def test_before_and_after_of_the_documentation(tmp_path: Path) -> None:
+    text = (DOCUMENTS.parents[2] / "docs" / "cwl.md").read_text()
+    before, after = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    assert translate(write(tmp_path, before)) == after
+
+
+def test_whatever_is_in_it(tmp_path: Path) -> None:
+    """A document with anything in the place of anything: translated or refused, no other error."""
+    chance = random.Random(4)
+    odd: list[Any] = [None, 0, "x", "#x", "$(", [], {}, [None], {"class": None}, {"x": 1}, True]
+
+    def places(node: Any) -> list[tuple[Any, Any]]:
+        keys = (
+            node if isinstance(node, dict) else range(len(node)) if isinstance(node, list) else ()
+        )
+        return [place for key in keys for place in [(node, key), *places(node[key])]]
+
+    for path in [*GOOD, *BAD]:
+        if "cycle" in path.name or "not_yaml" in path.name or "twice" in path.name:
+            continue
+        for _ in range(25):
+            document = load(path.read_text())
+            for owner, key in chance.sample(places(document), 2):
+                owner[key] = chance.choice(odd)
+            changed = write(tmp_path, json.dumps(document))
+            for action in (translate, check):
+                try:
+                    action(changed)
+                except CwlError as error:
+                    assert str(error).startswith(str(tmp_path))
