@@ -103,10 +103,10 @@ class Child:
             raise CommandNotExecutable(f"{command[0]}: {reason}") from None
         except ValueError as error:  # a NUL character in an argument or variable
             raise CommandNotExecutable(f"{command[0]}: {error}") from None
-        if terminal.is_interactive() and terminal.hand_over(pid):
-            # It may have asked for the keyboard before it was in the foreground, and been stopped.
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(pid, signal.SIGCONT)
+        if terminal.is_interactive():
+            # Where it asked for the keyboard before this moment it is stopped: see `_stopped`. A
+            # SIGCONT to be on the safe side would undo a Ctrl-Z that came just now.
+            terminal.hand_over(pid)
         return cls(pid, terminal)
 
     @property

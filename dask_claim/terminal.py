@@ -48,16 +48,17 @@ class Terminal:
         self._lent_to = None
 
     def hand_over(self, group: int) -> bool:
-        """Make the command's `group` the foreground, where the launcher's own group is it now."""
+        """Make the command's `group` the foreground, where the launcher's own group is it now.
+
+        Returns whether the command's group is in the foreground afterwards.
+        """
         if self._fd is None:
             return False
-        try:
+        with contextlib.suppress(OSError):
             if os.tcgetpgrp(self._fd) == self._group:
                 os.tcsetpgrp(self._fd, group)
                 self._lent_to = group
-                return True
-        except OSError:
-            pass
+            return os.tcgetpgrp(self._fd) == group
         return False
 
     @staticmethod

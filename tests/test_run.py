@@ -93,9 +93,14 @@ def test_unmodified_client_on_a_gateway(
     assert receipt["workers"]["core_hours"] > 0
     assert receipt["tasks"] == {"done": 1, "failed": 0}
     assert None not in receipt["timeline"].values()
-    order = ["claimed", "submitted", "running", "first_worker", "command_end", "gone"]
-    moments = [receipt["timeline"][stage] for stage in order]
-    assert moments == sorted(moments)
+    stages = receipt["timeline"]
+    # What a command in a hurry (`eager`) has of a worker the launcher may hear of after its end.
+    for order in (
+        ["claimed", "submitted", "running", "command_end", "gone"],
+        ["claimed", "submitted", "running", "first_worker", "gone"],
+    ):
+        moments = [stages[stage] for stage in order]
+        assert moments == sorted(moments)
 
 
 def test_unmodified_client_on_a_local_cluster(launcher: Launcher) -> None:

@@ -98,16 +98,21 @@ def test_stop_and_foreground(shell: pexpect.spawn) -> None:
 
 
 def test_stop_and_background(shell: pexpect.spawn, tmp_path: Path) -> None:
-    flag = tmp_path / "flag"
-    claimed(shell, f"sh -c 'echo ready; while [ ! -e {flag} ]; do sleep 0.1; done; echo finished'")
+    # Not a loop around `sleep`: a Ctrl-Z that meets the shell between vfork and exec stops the one
+    # and leaves the other waiting, with no launcher in sight.
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    claimed(shell, f"sh -c 'echo ready; read line < {fifo}; echo $line'")
     shell.expect_exact("ready")
     shell.sendcontrol("z")
     shell.expect_exact("Stopped")
     shell.expect_exact(PROMPT)
     shell.sendline("bg")
     shell.expect_exact(PROMPT)
-    flag.touch()
+    writer = os.open(fifo, os.O_RDWR)  # unlike O_WRONLY it does not wait for the reader
+    os.write(writer, b"finished\n")
     shell.expect_exact("finished")
+    os.close(writer)
     shell.sendline("wait")
     shell.expect_exact(PROMPT)
 
