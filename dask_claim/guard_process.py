@@ -1,4 +1,4 @@
-"""The guard's own process. The launcher runs this file; nobody imports it.
+"""The guard's own process. The launcher runs this file, and imports only `lives` from it.
 
 It holds a pipe to the launcher and does nothing, in ten megabytes, until that pipe closes without
 a good-bye: then the launcher was killed, and the guard ends what it left: the command, what the
@@ -110,14 +110,16 @@ def signal_group(group: int | None, signum: int) -> None:
 
 
 def lives(group: int | None) -> bool:
-    """Whether a process of the group runs; its leader as a zombie counts for nothing."""
+    """Whether a process of the group runs; zombies that nobody has reaped count for nothing."""
     if not group:
         return False
     try:
         os.killpg(group, 0)
     except OSError:
         return False
-    for name in os.listdir("/proc") if os.path.isdir("/proc") else [str(group)]:
+    if not os.path.isdir("/proc"):  # no Linux: there is one, perhaps a zombie
+        return True
+    for name in os.listdir("/proc"):
         if name.isdecimal():
             state, member = state_and_group(name)
             if member == group and state not in ("Z", "X"):

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dask_claim.errors import ClusterFailed
+from dask_claim.guard_process import lives
 from dask_claim.handoff import DASK_CONFIG, NOWHERE, Handoff
 from dask_claim.providers.base import Order
 from dask_claim.providers.local_size import Wish
@@ -111,25 +112,7 @@ class LocalProvider:
 
 async def _group_is_gone(group: int) -> bool:
     for _ in range(100):
-        if not _group_lives(group):
+        if not lives(group):
             return True
         await asyncio.sleep(0.02)
-    return False
-
-
-def _group_lives(group: int) -> bool:
-    """Whether a process of `group` still runs; zombies that nobody has reaped do not."""
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
-    processes = Path("/proc")
-    if not processes.is_dir():  # no Linux
-        return True
-    for stat in processes.glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            # pid (name) state parent group …; the name may hold anything, also brackets.
-            state, _, member = stat.read_text().rpartition(")")[2].split()[:3]
-            if int(member) == group and state != "Z":
-                return True
     return False
