@@ -23,6 +23,6 @@ def test_the_guarantees_name_tests_that_exist() -> None:
 
 def test_every_failure_that_is_tested_stands_in_the_guarantees() -> None:
     text = GUARANTEES.read_text()
-    for name in ("test_guard.py", "test_lease.py", "test_faults.py"):
+    for name in ("test_guard.py", "test_lease.py", "test_faults.py", "test_slurm.py"):
         for test in re.findall(r"^def (test_\w+)", (TESTS / name).read_text(), re.MULTILINE):
             assert f"`{test}`" in text, test

@@ -1,0 +1,205 @@
+"""A real Slurm of one node, beside any other that the machine may have.
+
+Its configuration, sockets, state, spool and logs stand below one folder, its daemons listen on
+loopback and on ports that were free, and its commands are told of all that by wrappers.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.support.gateway import clean_environment, free_port
+from tests.support.launcher import processes_with, wait_for
+
+DAEMONS = ("munged", "slurmctld", "slurmd")
+COMMANDS = ("sbatch", "scancel", "scontrol", "sinfo", "squeue", "srun")
+PATH = os.pathsep.join([os.environ["PATH"], "/usr/sbin"])  # where the daemons are
+
+# Everything that would need cgroups, accounts or other machines is off. More cores and memory are
+# promised than the machine may have: what the tests start sleeps most of the time.
+CONFIG = """
+ClusterName=tests
+SlurmctldHost={host}(127.0.0.1)
+SlurmctldPort={controller_port}
+SlurmUser=root
+AuthInfo=socket={folder}/munge.socket
+CommunicationParameters=NoInAddrAny,NoCtldInAddrAny
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/slurmd.pid
+MpiDefault=none
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+JobAcctGatherType=jobacct_gather/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core_Memory
+DefMemPerCPU=500
+SlurmdParameters=config_overrides
+ReturnToService=2
+SchedulerParameters=batch_sched_delay=0,sched_min_interval=0
+# Seconds from SIGTERM to SIGKILL for a job that is cancelled.
+KillWait=2
+NodeName={host} NodeAddr=127.0.0.1 Port={node_port} CPUs=16 RealMemory=32000
+PartitionName=all Nodes=ALL Default=YES
+"""
+
+# How a gateway uses it. Whoever asks, the jobs are those of the account that runs the tests.
+GATEWAY = """
+from dask_gateway_server.auth import SimpleAuthenticator
+from dask_gateway_server.backends.jobqueue.slurm import SlurmBackend
+from dask_gateway_server.models import User
+
+class OneAccount(SimpleAuthenticator):
+    async def authenticate(self, request):
+        await super().authenticate(request)
+        return User("root")
+
+class LoopbackSlurmBackend(SlurmBackend):
+    default_host = "127.0.0.1"
+
+c.DaskGateway.authenticator_class = OneAccount
+c.DaskGateway.backend_class = LoopbackSlurmBackend
+# Nodes are other machines: like clients, they know the gateway's public address.
+c.LoopbackSlurmBackend.api_url = f"http://{{c.Proxy.address}}/api"
+c.LoopbackSlurmBackend.submit_command = "{bin}/sbatch"
+c.LoopbackSlurmBackend.cancel_command = "{bin}/scancel"
+c.LoopbackSlurmBackend.status_command = "{bin}/squeue"
+c.SlurmClusterConfig.staging_directory = c.UnsafeLocalBackend.clusters_directory
+# A job has none of the server's variables: the command's whole path, and nothing in root's home.
+c.ClusterConfig.scheduler_cmd = ["{dask}", "scheduler"]
+c.ClusterConfig.worker_cmd = ["{dask}", "worker"]
+c.ClusterConfig.environment = {{"DASK_CONFIG": "/dev/null"}}
+"""
+
+
+def obstacle() -> str | None:
+    """Why no Slurm can be started here, and what to do about it; None where it can."""
+    missing = [name for name in (*DAEMONS, *COMMANDS, "sudo") if not shutil.which(name, path=PATH)]
+    if missing:
+        return f"needs {', '.join(missing)}: apt-get install slurm-wlm munge sudo"
+    return None if os.geteuid() == 0 else "needs root, as slurmd does"
+
+
+class Slurm:
+    """One controller, one node, and the commands to speak to them."""
+
+    def __init__(self) -> None:
+        self.folder = folder = Path(tempfile.mkdtemp(prefix="dask-claim-slurm-"))
+        folder.chmod(0o755)  # munged wants its socket where everybody may go
+        for name in ("bin", "state", "spool"):
+            (folder / name).mkdir()
+        self._config = folder / "slurm.conf"
+        self._host = socket.gethostname().split(".")[0]
+        self._config.write_text(
+            CONFIG.format(
+                host=self._host, folder=folder, controller_port=free_port(), node_port=free_port()
+            )
+        )
+        for name in COMMANDS:
+            wrapper = self.command(name)
+            real = shutil.which(name, path=PATH)
+            wrapper.write_text(f'#!/bin/sh\nSLURM_CONF={self._config} exec {real} "$@"\n')
+            wrapper.chmod(0o755)
+        self._daemons: list[subprocess.Popen[bytes]] = []
+        try:
+            self._start()
+        except BaseException:
+            self.stop()
+            raise
+
+    def _start(self) -> None:
+        folder = self.folder
+        key = folder / "munge.key"
+        key.touch(mode=0o600)
+        key.write_bytes(secrets.token_bytes(128))
+        self._daemon(
+            "munged", "--foreground", f"--socket={folder}/munge.socket", f"--key-file={key}",
+            f"--pid-file={folder}/munged.pid", f"--seed-file={folder}/munge.seed",
+        )  # fmt: skip
+        wait_for((folder / "munge.socket").exists, "munged", context=self.logs)
+        self._daemon("slurmctld", "-D", "-f", str(self._config))
+        self._daemon("slurmd", "-D", "-f", str(self._config))
+        wait_for(lambda: self._node() == "idle", "idle node", 40, self.logs)
+
+    def _daemon(self, name: str, *arguments: str) -> None:
+        path = shutil.which(name, path=PATH)
+        assert path is not None
+        with (self.folder / f"{name}.log").open("wb") as log:
+            process = subprocess.Popen(
+                [path, *arguments],
+                env=clean_environment(SLURM_CONF=str(self._config)),
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+            )  # fmt: skip
+        self._daemons.append(process)
+
+    def logs(self) -> str:
+        """What the daemons have written, for the message of a failure."""
+        return "\n".join(f"{log}:\n{log.read_text()}" for log in self.folder.glob("*.log"))
+
+    def command(self, name: str) -> Path:
+        """One of the `COMMANDS`, for this Slurm."""
+        return self.folder / "bin" / name
+
+    def run(self, command: str, *arguments: str) -> str:
+        """What one of the `COMMANDS` prints."""
+        done = subprocess.run(
+            [self.command(command), *arguments],
+            capture_output=True, text=True, timeout=30, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, f"{command}: {done.stderr}\n{self.logs()}"
+        return done.stdout
+
+    def _node(self) -> str:
+        done = subprocess.run(
+            [self.command("sinfo"), "--noheader", "--format=%T"],
+            capture_output=True, text=True, timeout=30, check=False,
+        )  # fmt: skip
+        return done.stdout.strip()  # nothing before the controller listens
+
+    def jobs(self) -> list[str]:
+        """State of every job that is not over yet: PENDING, RUNNING, COMPLETING."""
+        return self.run("squeue", "--noheader", "--format=%T").split()
+
+    def drain(self) -> None:
+        """From now on no job starts."""
+        self.run("scontrol", "update", f"NodeName={self._host}", "State=DRAIN", "Reason=test")
+
+    def resume(self) -> None:
+        self.run("scontrol", "update", f"NodeName={self._host}", "State=RESUME")
+        wait_for(lambda: self._node() == "idle", "idle node", context=self.logs)
+
+    def clear(self) -> None:
+        """Cancel every job and wait until it is over."""
+        self.run("scancel", "--user=root")
+        wait_for(lambda: not self.jobs(), "end of all jobs", context=self.logs)
+
+    def gateway_options(self) -> str:
+        """Configuration of a gateway whose clusters are jobs of this Slurm."""
+        dask = Path(sys.executable).with_name("dask")
+        return GATEWAY.format(bin=self.folder / "bin", dask=dask)
+
+    def stop(self) -> None:
+        """End the daemons and whatever jobs are left."""
+        for daemon in reversed(self._daemons):
+            daemon.terminate()
+            try:
+                daemon.wait(timeout=15)
+            except subprocess.TimeoutExpired:
+                daemon.kill()
+                daemon.wait()
+        # Jobs and their keepers outlive slurmd.
+        for pid in processes_with(f"SLURM_CONF={self._config}"):
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        shutil.rmtree(self.folder, ignore_errors=True)
