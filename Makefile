@@ -3,23 +3,28 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 OUT ?= demo-output
+# STAC's extensions publish their schemas on the web alone. This package, which is only read as an
+# archive, carries them, so that the tests need no network but the package index.
+SCHEMAS := $(VENV)/schemas/eopf-2.8.1-py3-none-any.whl
 
 .PHONY: demo test test-fast lint clean
 
 demo: $(VENV)/.installed-bai
 	$(BIN)/python -m bai_example.sample $(OUT)/sample
 	$(BIN)/dask-claim -- $(BIN)/python -m bai_example \
-	    --pre-event $(OUT)/sample/pre.json --post-event $(OUT)/sample/post.json --output-dir $(OUT)
+	    --pre-event $(OUT)/sample/pre.json --post-event $(OUT)/sample/post.json \
+	    --output-dir $(OUT) --overwrite
 	@echo
 	@echo "The map:       $(OUT)/bai.tif"
+	@echo "The severity:  $(OUT)/bai-severity.tif"
 	@echo "The quicklook: $(OUT)/bai.png"
 
-test: lint
-	$(BIN)/python -m pytest
+test: lint $(SCHEMAS)
+	STAC_SCHEMAS=$(SCHEMAS) $(BIN)/python -m pytest
 
 # Without real gateways, clusters, runners and terminals.
-test-fast: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -m "not slow"
+test-fast: $(VENV)/.installed-test $(SCHEMAS)
+	STAC_SCHEMAS=$(SCHEMAS) $(BIN)/python -m pytest -m "not slow"
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
@@ -36,6 +41,10 @@ $(VENV)/.installed-bai: pyproject.toml | $(VENV)/.created
 $(VENV)/.installed-test: pyproject.toml | $(VENV)/.created
 	$(BIN)/python -m pip install --quiet --editable '.[bai,cwl,test,dev]'
 	@touch $@ $(VENV)/.installed-bai
+
+$(SCHEMAS): | $(VENV)/.created
+	$(BIN)/python -m pip download --quiet --no-deps --only-binary=:all: --python-version 3.12 \
+	    --dest $(dir $@) eopf==2.8.1
 
 $(VENV)/.created:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \

@@ -1,16 +1,17 @@
-"""Burned-area intensity from a pair of Sentinel-2 scenes, computed on a claimed Dask cluster.
+"""A burned-area map from satellite scenes, computed on a claimed Dask cluster.
 
-``python -m bai_example --pre-event ITEM --post-event ITEM`` writes ``bai.tif`` (the map, a
-cloud-optimised GeoTIFF), ``bai.png`` (a quicklook) and ``bai.json`` (a STAC item with the
-statistics). ``python -m bai_example.sample DIR`` writes a small pair to try it with.
+``python -m bai_example`` writes the map and its severity classes (two cloud-optimised GeoTIFFs), a
+picture, and the STAC item that describes them; docs/bai.md tells what it takes and gives.
+``python -m bai_example.sample DIR`` writes a small pair of scenes to try it with.
 
-How the data flows, one module per step::
+How the data flows::
 
-    source, calibrate, stac    STAC item          -> Scene (which file, which scale and offset)
-    grid, load                 two Scenes         -> lazy reflectance arrays on one pixel grid
-    bai                        reflectance        -> dNBR and severity classes (no I/O)
-    blocks                     a lazy array       -> its blocks, computed on the cluster
-    write (cog, item, quicklook)  blocks          -> bai.tif, bai.json, bai.png
+    arguments                     the command line    -> what is asked for
+    inputs (stac, search)         that                -> scenes: which files, which scale and offset
+    load (grid)                   scenes              -> `Pair`: all rasters on one grid
+    blocks, block                 a pair              -> blocks, each computed on a worker as one
+      (read, mask, bai, tiles)                           task, from the files to compressed tiles
+    output.write (cog, item, …)   blocks              -> the files, all of them or none
 
 Importing the package imports nothing else.
 """

@@ -1,128 +1,129 @@
-"""``python -m bai_example``: two STAC items in, a burned-area map out.
+"""``python -m bai_example``: satellite scenes in, a burned-area map out.
 
-Exit status 0: the three files are written; 1: an input cannot be used (one line for each problem);
-2: wrong usage; 75 or 78: no cluster, as `dask-claim` itself says.
+Exit status 0: the files are written; 1: an input cannot be used (one line for each problem);
+2: wrong usage; 75: an input or a cluster cannot be had just now, and the same may succeed later;
+78: the claim is wrong, as `dask-claim` itself says; 128 + n: ended by signal n.
 """
 
 from __future__ import annotations
 
-import argparse
+import functools
 import signal
 import sys
 import time
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from loguru import logger
 
 import dask_claim
+from bai_example.arguments import Request, parse
 from bai_example.errors import InputError
+from dask_claim.redact import redact
 
 if TYPE_CHECKING:
-    from bai_example.write import Result
+    from bai_example.destination import Destination
+    from bai_example.stats import Statistics
 
 
-def parse(arguments: list[str] | None = None) -> argparse.Namespace:
-    """Read the command line; wrong usage ends the program with status 2."""
-    parser = argparse.ArgumentParser(
-        prog="python -m bai_example",
-        description="Burned-area intensity (dNBR) from a pre-event and a post-event scene.",
-    )
-    item = "STAC item, a URL or a path: Sentinel-2 L2A"
-    parser.add_argument(
-        "--pre-event", "--pre_fire_url", "--pre-fire-url", dest="pre_event", metavar="ITEM",
-        required=True, help=f"{item} before the fire",
-    )  # fmt: skip
-    parser.add_argument(
-        "--post-event", "--post_fire_url", "--post-fire-url", dest="post_event", metavar="ITEM",
-        required=True, help=f"{item} after it",
-    )  # fmt: skip
-    parser.add_argument(
-        "--items", type=Path, metavar="DIR",
-        help="folder that relative paths of the items are in (default: here)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--output-dir", type=Path, default=Path("."), metavar="DIR",
-        help="where bai.tif, bai.json and bai.png go; made if needed (default: here)",
-    )  # fmt: skip
-    options = parser.parse_args(arguments)
-    if options.items:
-        options.pre_event = in_folder(options.items, options.pre_event)
-        options.post_event = in_folder(options.items, options.post_event)
-    return options
-
-
-def in_folder(folder: Path, item: str) -> str:
-    """An item's path, relative ones below `folder`; a URL stays as it is."""
-    return item if "://" in item else str(folder / item)
-
-
-def run(pre_event: str, post_event: str, folder: Path) -> Result:
+def run(request: Request) -> tuple[Statistics, Destination]:
     """Make the map: items, grid, cluster, index, files.
 
     Everything that can be wrong with the input is found before a cluster is claimed.
 
-    Args:
-        pre_event: STAC item before the event, a URL or a path.
-        post_event: STAC item after it.
-        folder: where the files go; made if it is not there.
+    Returns:
+        The map's statistics, and where its files are.
 
     Raises:
-        InputError: an input cannot be used.
+        InputError: an input cannot be used, or the files cannot be written.
     """
     # Not at the top: these take a second, which a mistyped option need not wait for.
-    from bai_example.bai import burned_area_intensity
+    from bai_example import item, provenance
+    from bai_example.bai import INDICES
+    from bai_example.block import compute_block
     from bai_example.blocks import compute_blocks
+    from bai_example.destination import destination
+    from bai_example.inputs import find_inputs
     from bai_example.load import open_pair
-    from bai_example.stac import read_pair
-    from bai_example.write import prepare, write_result
+    from bai_example.write import ALL, write_maps
 
-    logger.info("pre event {}", pre_event)
-    logger.info("post event {}", post_event)
-    pre, post = read_pair(pre_event, post_event)
-    pair = open_pair(pre, post)
-    prepare(folder)
-    intensity = burned_area_intensity(pair)
-    logger.info("Burnt area intensity shape: {}", intensity.shape)
-    logger.info("Burnt area intensity dims: {}", intensity.dims)
-    with dask_claim.connect() as client:
-        logger.info("Writing the result to a COG file")
-        blocks = compute_blocks(intensity.data, client)
-        return write_result(folder, pair.grid, blocks, pre, post)
+    place = destination(request.output)
+    pre, post, crop = find_inputs(request)
+    pair = open_pair(pre, post, crop, request.masked)
+    place.prepare(ALL, request.overwrite)
+    logger.info("Burnt area intensity shape: {}", pair.grid.shape)
+    logger.info("Burnt area intensity dims: {}", ("y", "x"))
+    compute = functools.partial(compute_block, pair, index=request.index, masked=request.masked)
+    with place.staging() as stage:
+        with dask_claim.connect() as client:
+            logger.info("Writing the result to a COG file")
+            blocks = compute_blocks(compute, pair.grid.shape, client)
+            statistics = write_maps(stage, pair, request.index, blocks, pre, post)
+        described = item.make(
+            grid=pair.grid,
+            index=INDICES[request.index],
+            statistics=statistics,
+            pre=pre,
+            post=post,
+            masked=request.masked,
+            provenance=provenance.collect(pre, post, command=redact(sys.argv), claim=_claim()),
+            location=place.location,
+        )
+        item.write(stage / item.FILES.item, described)
+    return statistics, place
 
 
-def report(result: Result, seconds: float) -> None:
+def _claim() -> dict[str, Any] | None:
+    """The cluster that was asked for, as the environment says it, without secrets."""
+    try:
+        return redact(dask_claim.Claim.from_env().to_dict())
+    except dask_claim.ClaimError:
+        # Flags of the launcher, which a program does not see, can mend what the environment says;
+        # without a launcher, `connect` refuses it.
+        return None
+
+
+def report(request: Request, statistics: Statistics, place: Destination, seconds: float) -> None:
     """Log what was burned, where the files are and how long it took."""
-    statistics = result.statistics
+    from bai_example.bai import INDICES
+    from bai_example.write import ALL
+
     logger.info("{:<24} {:>14} {:>8}", "burn severity", "hectares", "%")
     for area in reversed(statistics.areas):
         logger.info("{:<24} {:>14,.1f} {:>8.2f}", area.severity.name, area.hectares, area.percent)
+    for event, counts in statistics.masked.items():
+        shares = [
+            f"{name} {100 * pixels / statistics.pixels:.1f} %"
+            for name, pixels in counts.items()
+            if pixels
+        ]
+        logger.info("no value {}: {}", event.replace("_", "-"), ", ".join(shares) or "none")
     logger.info(
-        "dNBR {:.3f} to {:.3f}, mean {:.3f}; {:.1f} % of the pixels have a value",
-        statistics.minimum, statistics.maximum, statistics.mean, statistics.valid_percent,
+        "{} {:.3f} to {:.3f}, mean {:.3f}; {:.1f} % of the pixels have a value",
+        INDICES[request.index].title, statistics.minimum, statistics.maximum, statistics.mean,
+        statistics.valid_percent,
     )  # fmt: skip
-    for path in (result.map, result.quicklook, result.item):
-        logger.info("{}", path)
+    for name in ALL:
+        logger.info("{}", place.url(name))
     logger.info("done in {:.1f} s", seconds)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the program and turn what a user may have caused into one line each."""
     begin = time.monotonic()
-    options = parse(arguments)
+    request = parse(arguments)
     # A plain SIGTERM would end Python on the spot and leave half-written files behind.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
-        result = run(options.pre_event, options.post_event, options.output_dir)
+        statistics, place = run(request)
     except InputError as error:
         for problem in error.problems:
             logger.error("{}", problem)
-        return 1
+        return error.exit_status
     except dask_claim.DaskClaimError as error:
         for line in str(error).splitlines():
             logger.error("{}", line)
         return error.exit_status
-    report(result, time.monotonic() - begin)
+    report(request, statistics, place, time.monotonic() - begin)
     return 0
 
 

@@ -1,6 +1,6 @@
-"""A lazy array -> its blocks, computed on the cluster and handed over one by one.
+"""The map's blocks, computed on the cluster and handed over one by one.
 
-The whole array is in memory nowhere: a bounded number of blocks is under way, and a block is
+The whole map is in memory nowhere: a bounded number of blocks is under way, and a block is
 released as soon as it has been handed over.
 """
 
@@ -8,40 +8,50 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Generator
-from itertools import accumulate, islice
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Generator
+from itertools import islice
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from loguru import logger
 
+from bai_example.grid import Box
+from bai_example.tiles import BLOCK
+
 if TYPE_CHECKING:
-    import dask.array as da
     from distributed import Client
 
+    from bai_example.block import Block
+
 #: Blocks under way at once: enough work in sight that an adaptive cluster grows, and at most
-#: 64 x 4 MB of results that wait in the workers' memory.
-UNDER_WAY = 64
+#: 32 x 16 MB of results that wait in the workers' memory.
+UNDER_WAY = 32
 #: Seconds between two lines of progress.
 EVERY = 5.0
 
 
-class Block(NamedTuple):
-    """A computed part of the array."""
+def boxes(shape: tuple[int, int]) -> list[Box]:
+    """The blocks of a map of so many rows and columns.
 
-    row: int
-    """First row in the whole array."""
-    column: int
-    """First column in the whole array."""
-    values: np.ndarray
-    """The values, 2-D."""
+    The largest first: so the small ones at the edges fill the time in which some workers would
+    have nothing left to do.
+    """
+    rows, columns = shape
+    all_boxes = [
+        Box(top, left, min(top + BLOCK, rows), min(left + BLOCK, columns))
+        for top in range(0, rows, BLOCK)
+        for left in range(0, columns, BLOCK)
+    ]
+    return sorted(all_boxes, key=lambda box: -box.shape[0] * box.shape[1])
 
 
-def compute_blocks(array: da.Array, client: Client) -> Generator[Block, None, None]:
-    """Compute a 2-D array block by block on the client's cluster.
+def compute_blocks(
+    compute: Callable[[Box], Block], shape: tuple[int, int], client: Client
+) -> Generator[Block, None, None]:
+    """Compute a map block by block on the client's cluster.
 
     Args:
-        array: the lazy array.
+        compute: computes a block; runs on the workers.
+        shape: rows and columns of the map.
         client: a connected, synchronous client.
 
     Yields:
@@ -52,32 +62,30 @@ def compute_blocks(array: da.Array, client: Client) -> Generator[Block, None, No
     """
     from distributed import as_completed
 
-    rows, columns = (list(accumulate((0, *sizes)))[:-1] for sizes in array.chunks)
-    # The graph is optimised once, so that a block's four reads and its index are one task.
-    delayed = array.to_delayed(optimize_graph=True)
-    waiting = iter(
-        [(r, c, delayed[i, j]) for i, r in enumerate(rows) for j, c in enumerate(columns)]
-    )
-    under_way: dict[Any, tuple[Any, int, int]] = {}
+    waiting = iter(boxes(shape))
+    under_way: dict[Any, Any] = {}
 
-    def submit(row: int, column: int, block: Any) -> Any:
-        future = client.compute(block, optimize_graph=False)
-        under_way[future.key] = (future, row, column)
+    def submit(box: Box) -> Any:
+        # Not pure: two runs on one scheduler must not share results. One retry of Dask's would
+        # not help, for reading has its own.
+        future = client.submit(compute, box, pure=False)
+        under_way[future.key] = future
         return future
 
-    done = as_completed([submit(*task) for task in islice(waiting, UNDER_WAY)], with_results=True)
-    with Progress(delayed.size) as progress:
+    with Progress(len(boxes(shape))) as progress:
         try:
-            for future, values in done:
-                _, row, column = under_way.pop(future.key)
-                del future  # the last reference: the worker forgets the block
-                for task in islice(waiting, 1):
-                    done.add(submit(*task))
+            done = as_completed([submit(box) for box in islice(waiting, UNDER_WAY)])
+            for future in done:
+                # One by one: blocks that come faster than they are written wait on the workers.
+                block = future.result()
+                del under_way[future.key], future  # the last reference: the worker forgets it
+                for box in islice(waiting, 1):
+                    done.add(submit(box))
                 progress.step()
-                yield Block(row, column, values)
+                yield block
         finally:
             # After an error, or where the caller stops early, nothing is left running.
-            client.cancel([future for future, _, _ in under_way.values()], force=True)
+            client.cancel(list(under_way.values()), force=True)
 
 
 class Progress:

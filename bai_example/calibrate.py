@@ -1,4 +1,4 @@
-"""From digital numbers to reflectance: which scale, offset and nodata value a band has.
+"""From digital numbers to reflectance: scale, offset, nodata and saturation of a band.
 
 ``reflectance = DN * scale + offset``. ESA's processing baseline 04.00 (deployed on 2022-01-25, and
 used since to reprocess older scenes) added 1000 to every Sentinel-2 DN, so that slightly negative
@@ -7,6 +7,7 @@ reflectance survives; catalogues differ in what they made of it. The rule, first
 ==================================================  ============  ==========================
 what the item says                                  scale         offset
 ==================================================  ============  ==========================
+Landsat, but Level-1 or surface temperature         an error: it is no surface reflectance
 ``earthsearch:boa_offset_applied`` (v1) or          declared,     **0**, whatever is declared
 ``sentinel:boa_offset_applied`` (v0) is true,       else 1e-4
 and the asset is not the original JPEG 2000
@@ -28,11 +29,18 @@ the offset of its baseline.
 * **Earth Search v0** declares nothing. Scenes made in the first weeks of baseline 04.00 have
   neither the flag nor the correction, so the baseline decides.
 * **Planetary Computer** declares nothing and never changes the pixels: the baseline decides.
+* **Landsat** is told by the file's name (``…_L2SP_…_SR_B5.TIF``); where that does not say, because
+  the file was renamed, by the item: its collection, ``landsat:correction`` (L2SP, L2SR) or id.
+
+Saturated are Sentinel-2's counts from 32767 on: the metadata's SATURATED is 65535, but the JPEG
+2000 files have 15 bits and Sen2Cor stops at 32767; where a catalogue has taken the 1000 off, that
+is 31767. Landsat's valid counts end at 65455. (All lie far above reflectance 1.)
 
 Sources: ESA, "Sentinel-2 Products Specification Document", L2A_BOA = (DN + BOA_ADD_OFFSET) /
-QUANTIFICATION_VALUE, DN 0 is NO_DATA; cirrus-geo/cirrus-earth-search issue 21 (meaning of the
-flag); microsoft/PlanetaryComputer issue 134; USGS, "Landsat 8-9 Collection 2 Level 2 Science
-Product Guide" (LSDS-1619), surface reflectance scale factors.
+QUANTIFICATION_VALUE, DN 0 is NO_DATA; ESA's STEP forum, topic 44294 (saturation in L2A);
+cirrus-geo/cirrus-earth-search issue 21 (meaning of the flag); microsoft/PlanetaryComputer issue
+134; USGS, "Landsat 8-9 Collection 2 Level 2 Science Product Guide" (LSDS-1619) and "How do I use
+a scale factor with Landsat Level-2 science products?", surface reflectance scale factors and range.
 """
 
 from __future__ import annotations
@@ -51,12 +59,21 @@ if TYPE_CHECKING:
 SENTINEL2_SCALE = 1e-4
 SENTINEL2_OFFSET = -0.1
 OFFSET_SINCE = (4, 0)
+#: Largest count of 15 bits, before 1000 may have been taken off.
+SENTINEL2_SATURATED = 32767
+OFFSET_COUNTS = 1000
 LANDSAT_SCALE = 2.75e-5
 LANDSAT_OFFSET = -0.2
+LANDSAT_SATURATED = 65455
 
 _BASELINE = re.compile(r"N?(\d{1,2})\.?(\d{1,2})")
 _IN_PRODUCT_NAME = re.compile(r"_N(\d{2})\.?(\d{2})(?=$|[_.])")
-_LANDSAT_SR = re.compile(r"L[COTE]\d\d_L2S[PR]_\w+_SR_B\d", re.IGNORECASE)
+# Product identifiers and band names of Landsat's file names and item ids.
+_LANDSAT_PRODUCT = re.compile(r"L[COTEM]\d\d_(L[12]\w\w)_\d{6}_\d{8}_", re.IGNORECASE)
+_LANDSAT_SR = re.compile(r"(?:^|_)SR_B\d", re.IGNORECASE)
+_LANDSAT_ST = re.compile(r"(?:^|_)ST_B\d", re.IGNORECASE)
+_LANDSAT_LEVEL2 = ("L2SP", "L2SR")
+_LANDSAT_COLLECTIONS = {"landsat-c2-l2", "landsat-c2l2-sr", "landsat-c2l2alb-sr"}
 _S2_COLLECTIONS = {"sentinel-2-l2a", "sentinel-s2-l2a", "sentinel-s2-l2a-cogs"}
 
 
@@ -69,22 +86,27 @@ class Calibration(NamedTuple):
     """Reflectance of the count 0."""
     nodata: float | None
     """The count that means "no measurement"; None: every count is one."""
+    saturated: float | None
+    """The count from which on a pixel is saturated; None: not known."""
 
 
 def calibrate(item: pystac.Item, key: str) -> Calibration:
     """Apply the rule of this module to the asset ``key`` of ``item``.
 
     Raises:
-        InputError: neither the item nor the rule gives a scale and an offset.
+        InputError: neither the item nor the rule gives a scale and an offset, or it is a Landsat
+            product of another kind.
     """
     asset = item.assets[key].to_dict()
     scale, offset, nodata = (_declared(item, key, name) for name in ("scale", "offset", "nodata"))
     default_nodata: float | None = None
+    saturated: float | None = None
     if _is_sentinel2_l2a(item):
-        default_nodata = 0.0
+        default_nodata, saturated = 0.0, SENTINEL2_SATURATED
         scale = SENTINEL2_SCALE if scale is None else scale
         if _offset_taken_off(item.properties) and not is_jpeg2000(asset):
             offset = 0.0
+            saturated -= OFFSET_COUNTS
         elif offset is None:
             baseline = processing_baseline(item)
             if baseline is None:
@@ -93,8 +115,8 @@ def calibrate(item: pystac.Item, key: str) -> Calibration:
                     "baseline (s2:processing_baseline), so its reflectance is not known"
                 )
             offset = SENTINEL2_OFFSET if baseline >= OFFSET_SINCE else 0.0
-    elif _LANDSAT_SR.search(str(asset.get("href", ""))):
-        default_nodata = 0.0
+    elif _is_landsat_reflectance(item, key):
+        default_nodata, saturated = 0.0, LANDSAT_SATURATED
         scale = LANDSAT_SCALE if scale is None else scale
         offset = LANDSAT_OFFSET if offset is None else offset
     if scale is None:
@@ -106,7 +128,7 @@ def calibrate(item: pystac.Item, key: str) -> Calibration:
     offset = 0.0 if offset is None else offset
     if not (math.isfinite(scale) and scale > 0 and math.isfinite(offset)):
         raise InputError(f"{item.id}: asset '{key}' declares scale {scale} and offset {offset}")
-    return Calibration(scale, offset, default_nodata if nodata is None else nodata)
+    return Calibration(scale, offset, default_nodata if nodata is None else nodata, saturated)
 
 
 def processing_baseline(item: pystac.Item) -> tuple[int, int] | None:
@@ -125,8 +147,13 @@ def processing_baseline(item: pystac.Item) -> tuple[int, int] | None:
 
 def is_jpeg2000(asset: Mapping[str, Any]) -> bool:
     """Whether an asset is JPEG 2000, the format ESA distributes."""
-    href = str(asset.get("href", "")).split("?")[0]
-    return "jp2" in str(asset.get("type", "")) or href.lower().endswith(".jp2")
+    name = file_name(str(asset.get("href", "")))
+    return "jp2" in str(asset.get("type", "")) or name.lower().endswith(".jp2")
+
+
+def file_name(href: str) -> str:
+    """The last part of a path or URL, without a query (which may hold a signature)."""
+    return href.split("?")[0].rsplit("/", 1)[-1]
 
 
 def entries(asset: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
@@ -150,6 +177,34 @@ def _is_sentinel2_l2a(item: pystac.Item) -> bool:
         return True
     satellite = f"{said.get('constellation', '')} {said.get('platform', '')}".lower()
     return "sentinel-2" in satellite.replace(" ", "-") and "L2A" in item.id
+
+
+def _is_landsat_reflectance(item: pystac.Item, key: str) -> bool:
+    """Whether an asset is Landsat Collection 2 Level-2 surface reflectance; False: not Landsat.
+
+    Raises:
+        InputError: it is a Landsat product, but of another level or kind.
+    """
+    said = item.properties
+    name = file_name(item.assets[key].href)
+    satellite = f"{said.get('constellation', '')} {said.get('platform', '')}".lower()
+    in_name, in_id = (
+        found[1] if (found := _LANDSAT_PRODUCT.match(text)) else "" for text in (name, item.id)
+    )
+    # The file's own name is nearest to its numbers, then what the item says, then its id.
+    level = (in_name or str(said.get("landsat:correction") or "") or in_id).upper()
+    if not (level or "landsat" in satellite or item.collection_id in _LANDSAT_COLLECTIONS):
+        return False
+    if _LANDSAT_ST.search(name):
+        raise InputError(
+            f"{item.id}: asset '{key}' is Landsat surface temperature ({name}), not reflectance"
+        )
+    if level and level not in _LANDSAT_LEVEL2:
+        raise InputError(
+            f"{item.id}: asset '{key}' is Landsat {level}, which is no surface reflectance; "
+            "take the scene's Level-2 item (L2SP) of Collection 2"
+        )
+    return bool(level or item.collection_id in _LANDSAT_COLLECTIONS or _LANDSAT_SR.search(name))
 
 
 def _declared(item: pystac.Item, key: str, name: str) -> float | None:

@@ -1,99 +1,127 @@
-"""Cloud-optimised GeoTIFFs, written block by block; and files that appear whole or not at all."""
+"""Encoded tiles, in whatever order they come -> a cloud-optimised GeoTIFF.
+
+The tiles go into a file as they come, and in their order into the map at the end. So the memory
+that it takes does not grow with the map, but for a sixty-fourth of it: the level of the overviews
+that no block can encode alone.
+"""
 
 from __future__ import annotations
 
-import os
-import shutil
-import uuid
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-import rasterio
-import rasterio.shutil
-from rasterio.windows import Window
+from rasterio.io import MemoryFile
 
+from bai_example import tiff
 from bai_example.grid import Grid
-
-#: Tile of the files written, in pixels: COG's usual one, a divisor of a block.
-TILE = 512
-
-#: GDAL's COG driver, for every file.
-_COG = {
-    "COMPRESS": "DEFLATE",  # every reader has it
-    "LEVEL": 6,
-    "BLOCKSIZE": TILE,
-    "NUM_THREADS": "ALL_CPUS",  # compression is nearly all of the work
-    "BIGTIFF": "IF_SAFER",  # a map of more than 4 GB is written too
-}
+from bai_example.tiles import CREATION, LEVELS, TILE, Pyramid, coarser, encode, predictor
 
 
-@contextmanager
-def staging(folder: Path) -> Iterator[Path]:
-    """A hidden folder inside ``folder``, whose files move into ``folder`` at the end.
+@dataclass(frozen=True)
+class Description:
+    """What the header of a map says beside its coordinates."""
 
-    They move only if the block ends without an error, each by one rename, replacing what is
-    there; the hidden folder goes in any case.
-    """
-    stage = folder / f".bai-{uuid.uuid4().hex[:12]}"
-    try:
-        stage.mkdir()  # in here, for a signal may end the program right after it
-        yield stage
-        for path in sorted(stage.iterdir()):
-            os.replace(path, folder / path.name)
-    finally:
-        shutil.rmtree(stage, ignore_errors=True)
+    tags: Mapping[str, str] = field(default_factory=dict)
+    """Metadata of the file."""
+    band: str = ""
+    """Name of the band."""
+    band_tags: Mapping[str, str] = field(default_factory=dict)
+    """Metadata of the band."""
+    colors: Mapping[int, tuple[int, int, int, int]] | None = None
+    """Colour of each code, RGBA."""
 
 
-def write_cog(
-    path: Path,
-    grid: Grid,
-    dtype: str,
-    nodata: float,
-    parts: Iterable[tuple[int, int, np.ndarray]],
-    overviews: str,
-    tags: Mapping[str, str],
-    band_tags: Mapping[str, str],
-) -> None:
-    """Write a single-band COG from its parts.
+class Place(NamedTuple):
+    """Where a tile lies in the file of those that have come."""
 
-    The parts go into an uncompressed tiled GeoTIFF, in whatever order they come, and GDAL copies
-    it into the COG, tile by tile. So the memory it takes does not grow with the map.
+    first: int
+    size: int
 
-    Args:
-        path: the file to make. Beside it, the temporary file is made and removed.
-        grid: the map's grid.
-        dtype: its data type.
-        nodata: the value of pixels without a value.
-        parts: first row, first column and values of each part; together they cover the grid.
-        overviews: how GDAL makes the overviews, such as ``AVERAGE``.
-        tags: metadata of the file. Read after the last part, so it may be filled meanwhile.
-        band_tags: metadata of the band, likewise. ``DESCRIPTION`` is the band's name.
-    """
-    raw = path.with_name(f".{path.name}.raw.tif")
-    rows, columns = grid.shape
-    profile: dict[str, Any] = {
-        "driver": "GTiff", "height": rows, "width": columns, "count": 1, "dtype": dtype,
-        "crs": grid.crs, "transform": grid.transform, "nodata": nodata,
-        "tiled": True, "blockxsize": TILE, "blockysize": TILE, "BIGTIFF": "IF_SAFER",
-    }  # fmt: skip
-    # GDAL's cache of tiles, by default 5 % of the host's memory: enough for a row of blocks.
-    with rasterio.Env(GDAL_CACHEMAX=128):
-        try:
-            with rasterio.open(raw, "w", **profile) as file:
-                for row, column, values in parts:
-                    height, width = values.shape
-                    file.write(values, 1, window=Window(column, row, width, height))
-                file.update_tags(**tags)
-                file.update_tags(1, **{k: v for k, v in band_tags.items() if k != "DESCRIPTION"})
-                if name := band_tags.get("DESCRIPTION"):
-                    file.set_band_description(1, name)
-            # Neighbouring values are alike: their differences compress better (3 is for floats).
-            predictor = "FLOATING_POINT" if np.dtype(dtype).kind == "f" else "STANDARD"
-            rasterio.shutil.copy(
-                raw, path, driver="COG", PREDICTOR=predictor, OVERVIEW_RESAMPLING=overviews, **_COG
-            )
-        finally:
-            raw.unlink(missing_ok=True)
+
+class CogWriter:
+    """One map that is being written; a context manager, for it keeps a file beside the map."""
+
+    def __init__(self, path: Path, grid: Grid, dtype: str, nodata: float) -> None:
+        """Begin the map ``path`` on ``grid``."""
+        self.path = path
+        self.grid, self.dtype, self.nodata = grid, np.dtype(dtype), nodata
+        self._shapes = level_shapes(grid.shape)
+        self._tiles: list[dict[tuple[int, int], Place]] = [{} for _ in self._shapes]
+        self._rest: np.ndarray | None = None
+        if len(self._shapes) > LEVELS:
+            self._rest = np.full(self._shapes[LEVELS], nodata, dtype)
+        self._come = path.with_name(f".{path.name}.tiles").open("w+b")
+
+    def __enter__(self) -> CogWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._come.close()
+        Path(self._come.name).unlink(missing_ok=True)
+
+    def add(self, row: int, column: int, block: Pyramid) -> None:
+        """Take the block whose first pixel is at ``row``, ``column``."""
+        for level, tiles in enumerate(block.levels[: len(self._shapes)]):
+            down, across = (first // (TILE << level) for first in (row, column))
+            self._take(level, tiles, down, across)
+        if self._rest is not None:
+            top, left = row >> LEVELS, column >> LEVELS
+            height, width = block.rest.shape
+            self._rest[top : top + height, left : left + width] = block.rest
+
+    def finish(self, description: Description) -> None:
+        """Write the map; all its blocks have come."""
+        values = self._rest
+        for level in range(LEVELS, len(self._shapes)):
+            assert values is not None
+            self._take(level, encode(values), 0, 0)
+            values = coarser(values)
+        in_order = [[level[place] for place in sorted(level)] for level in self._tiles]
+        levels = [
+            tiff.Level(shape, [place.size for place in places])
+            for shape, places in zip(self._shapes, in_order, strict=True)
+        ]
+        with self.path.open("wb") as file:
+            file.write(tiff.header(self._template(description), levels))
+            for places in reversed(in_order):
+                for first, size in places:
+                    self._come.seek(first)
+                    file.write(self._come.read(size))
+
+    def _take(
+        self, level: int, tiles: Mapping[tuple[int, int], bytes], down: int, across: int
+    ) -> None:
+        for (row, column), data in tiles.items():
+            self._tiles[level][down + row, across + column] = Place(self._come.tell(), len(data))
+            self._come.write(data)
+
+    def _template(self, description: Description) -> bytes:
+        """The map without any tile, as GDAL writes it."""
+        height, width = self.grid.shape
+        profile: dict[str, Any] = {
+            "driver": "GTiff", "height": height, "width": width, "count": 1, "dtype": self.dtype,
+            "crs": self.grid.crs, "transform": self.grid.transform, "nodata": self.nodata,
+            "tiled": True, "blockxsize": TILE, "blockysize": TILE, "SPARSE_OK": True,
+            "predictor": predictor(self.dtype), "ENDIANNESS": "LITTLE", "BIGTIFF": "NO",
+        }  # fmt: skip
+        with MemoryFile() as memory:
+            with memory.open(**profile, **CREATION) as file:
+                file.update_tags(**description.tags)
+                file.update_tags(1, **description.band_tags)
+                if description.band:
+                    file.set_band_description(1, description.band)
+                if description.colors:
+                    file.write_colormap(1, description.colors)
+            return bytes(memory.getbuffer())
+
+
+def level_shapes(shape: tuple[int, int]) -> list[tuple[int, int]]:
+    """Rows and columns of the map and of its overviews, the last of which is a single tile."""
+    shapes = [shape]
+    while max(shapes[-1]) > TILE:
+        shapes.append((math.ceil(shapes[-1][0] / 2), math.ceil(shapes[-1][1] / 2)))
+    return shapes

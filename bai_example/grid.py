@@ -7,7 +7,8 @@ exactly; nothing is ever resampled or shifted.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -38,6 +39,12 @@ class Grid:
         return self.transform.a, -self.transform.e
 
     @property
+    def pixel_area(self) -> float:
+        """Area of a pixel in square metres."""
+        width, height = self.resolution
+        return float(width * height * self.crs.linear_units_factor[1] ** 2)
+
+    @property
     def bounds(self) -> tuple[float, float, float, float]:
         """West, south, east, north, in the units of the CRS."""
         rows, columns = self.shape
@@ -46,11 +53,17 @@ class Grid:
         return west, north - rows * height, west + columns * width, north
 
     def window(self, box: Box) -> Grid:
-        """The part of this grid inside ``box``."""
+        """The pixels inside ``box``, which may reach beyond this grid."""
         width, _, west, _, height, north, *_ = self.transform
         # By hand: affine 2 knows only `*` for this, affine 3 deprecates it for `@`.
         corner = Affine(width, 0, west + width * box.left, 0, height, north + height * box.top)
         return Grid(self.crs, corner, (box.bottom - box.top, box.right - box.left))
+
+    def coarser(self, down: int, across: int) -> Grid:
+        """The grid from the same corner whose pixels are ``down`` by ``across`` of these."""
+        width, _, west, _, height, north, *_ = self.transform
+        transform = Affine(width * across, 0, west, 0, height * down, north)
+        return Grid(self.crs, transform, (self.shape[0] // down, self.shape[1] // across))
 
 
 class Box(NamedTuple):
@@ -60,6 +73,15 @@ class Box(NamedTuple):
     left: int
     bottom: int
     right: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return self.bottom - self.top, self.right - self.left
+
+    def moved(self, down: int, across: int) -> Box:
+        """The same rectangle, elsewhere."""
+        return Box(self.top + down, self.left + across, self.bottom + down, self.right + across)
 
 
 class Placement(NamedTuple):
@@ -115,24 +137,38 @@ def place(grid: Grid, reference: Grid, name: str, reference_name: str) -> Placem
     return Placement(Box(top, left, bottom, right), ratio)
 
 
-def common_box(grids: Mapping[str, Grid], placements: Mapping[str, Placement]) -> Box:
-    """The reference pixels that every raster covers.
+def hull(boxes: Iterable[Box]) -> Box:
+    """The smallest box around all of them."""
+    tops, lefts, bottoms, rights = zip(*boxes, strict=True)
+    return Box(min(tops), min(lefts), max(bottoms), max(rights))
 
-    Raises:
-        InputError: there are none; the message gives every raster's extent.
-    """
-    boxes = [placement.box for placement in placements.values()]
+
+def overlap(one: Box, other: Box) -> Box | None:
+    """What two boxes share, None where they share nothing."""
     box = Box(
-        max(b.top for b in boxes),
-        max(b.left for b in boxes),
-        min(b.bottom for b in boxes),
-        min(b.right for b in boxes),
+        max(one.top, other.top),
+        max(one.left, other.left),
+        min(one.bottom, other.bottom),
+        min(one.right, other.right),
     )
-    if box.top >= box.bottom or box.left >= box.right:
-        extent = "west {:.10g}, south {:.10g}, east {:.10g}, north {:.10g}".format
-        extents = "; ".join(f"{name} covers {extent(*grid.bounds)}" for name, grid in grids.items())
-        raise InputError(f"the scenes do not overlap: {extents}")
-    return box
+    return box if box.top < box.bottom and box.left < box.right else None
+
+
+def covering(bounds: tuple[float, float, float, float], reference: Grid) -> Box:
+    """The reference pixels that ``bounds`` (west, south, east, north in its CRS) touch.
+
+    They may lie beside the reference's own pixels.
+    """
+    west, south, east, north = bounds
+    width, height = reference.resolution
+    across, down = reference.transform.c, reference.transform.f
+    # A bound on the seam of two pixels, up to rounding, does not touch the one beyond.
+    return Box(
+        math.floor((down - north) / height + TOLERANCE),
+        math.floor((west - across) / width + TOLERANCE),
+        math.ceil((down - south) / height - TOLERANCE),
+        math.ceil((east - across) / width - TOLERANCE),
+    )
 
 
 def _crs_name(grid: Grid) -> str:

@@ -1,241 +1,239 @@
-"""Two `Scene`\\ s -> four lazy reflectance arrays on one pixel grid.
+"""Scenes before and after the event -> their rasters, placed on the map's grid.
 
-Only the headers are read here. The pixels are read by the workers, block by block, each block
-straight from its file with rioxarray; a worker needs nothing but the file's path or URL.
+Only the headers are read here; the pixels are the workers' (see `read`). The map's grid is that of
+the first pre-event NIR raster; where an event has several scenes, their tiles are put together.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+import math
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any, NamedTuple
 
-import dask.array as da
-import numpy as np
 import rasterio
-import rioxarray
-import xarray as xr
-from rasterio.errors import RasterioError
+from rasterio.features import bounds as bounds_of
+from rasterio.warp import transform_bounds, transform_geom
+from shapely import segmentize
+from shapely.geometry import mapping
+from shapely.geometry import shape as geometry_of
 
-from bai_example.errors import InputError
-from bai_example.grid import Box, Grid, Placement, common_box, place
+from bai_example import gdal, source
+from bai_example.errors import InputError, merged
+from bai_example.grid import Box, Grid, Placement, covering, hull, overlap, place
+from bai_example.pair import Pair, Raster, Source
 from bai_example.stac import Band, Scene
 
-#: Pixels along a block's side. A multiple of the tiles of the catalogues' COGs (512 or 1024), so
-#: that no tile is fetched twice; four bands of a block take about 60 MB while they are computed.
-BLOCK = 1024
-
-#: GDAL's settings for every read, here and on the workers. Passed with each read, because a
-#: worker's environment belongs to the operator of the cluster.
-GDAL_SETTINGS: dict[str, Any] = {
-    # No listing of the folder beside a raster: over HTTP that is one more request per file.
-    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
-    # A COG's header is read in one request; 16 kB (the default) is too small for a full tile's.
-    "GDAL_INGESTED_BYTES_AT_OPEN": 32768,
-    # Adjacent byte ranges in one request, several requests over one connection.
-    "GDAL_HTTP_MERGE_CONSECUTIVE_RANGES": "YES",
-    "GDAL_HTTP_MULTIPLEX": "YES",
-    "GDAL_HTTP_VERSION": "2",
-    # A busy server (429, 502, 503, 504) is asked again before the run fails.
-    "GDAL_HTTP_MAX_RETRY": 3,
-    "GDAL_HTTP_RETRY_DELAY": 1,
-    # A server that stalls is an error after a minute, not a run that never ends.
-    "GDAL_HTTP_CONNECTTIMEOUT": 20,
-    "GDAL_HTTP_LOW_SPEED_TIME": 60,
-    "GDAL_HTTP_LOW_SPEED_LIMIT": 1,
-    # Neighbouring reads find the header and the last bytes again in memory (25 MB by default).
-    "VSI_CACHE": "TRUE",
-    # GDAL keeps decoded tiles, by default in 5 % of the host's memory, whatever the container's
-    # limit. Every tile is used once here, so a little is enough.
-    "GDAL_CACHEMAX": 64,
-}
+#: Most pixels of a map: 70 tiles of Sentinel-2. An item far away is a mistake, not a mosaic.
+MOST_PIXELS = 2**33
 
 
-@dataclass(frozen=True)
-class Raster:
-    """One band's file, placed on the common grid."""
+class Crop(NamedTuple):
+    """The part of the scenes that is wanted."""
 
-    band: Band
-    """The file and what its numbers mean."""
-    nodata: float | None
-    """The count that means "no measurement": the raster's own, else the item's."""
-    placement: Placement
-    """Where it lies, in pixels of the reference grid."""
-    box: Box
-    """The part of the reference grid that the map covers."""
+    geometry: Mapping[str, Any]
+    """GeoJSON polygon, WGS84."""
+    exact: bool
+    """Whether pixels of the surrounding rectangle that lie outside of it get no value."""
 
 
-@dataclass(frozen=True)
-class Pair:
-    """Both events' bands on one grid."""
-
+class _Header(NamedTuple):
     grid: Grid
-    """The map's grid."""
-    pre_nir: xr.DataArray
-    """Pre-event NIR reflectance, float64, dims ``(y, x)``, NaN where there is no measurement."""
-    pre_swir2: xr.DataArray
-    """Pre-event SWIR2 reflectance, likewise."""
-    post_nir: xr.DataArray
-    """Post-event NIR reflectance, likewise."""
-    post_swir2: xr.DataArray
-    """Post-event SWIR2 reflectance, likewise."""
+    nodata: float | None
+    warp: Grid | None = None
 
 
-def open_pair(pre: Scene, post: Scene, block: int = BLOCK) -> Pair:
-    """Open both scenes' bands and bring them onto the pre-event NIR raster's grid.
+def open_pair(
+    pre: Sequence[Scene], post: Sequence[Scene], crop: Crop | None = None, masked: bool = True
+) -> Pair:
+    """Read the headers of all rasters and place them on one grid.
 
-    Each SWIR2 pixel stands for exactly the NIR pixels it covers. Where the extents differ, the
-    pair is cropped to what all four rasters cover.
+    Each SWIR2 pixel stands for exactly the NIR pixels it covers. The map covers what both events
+    do. A scene of a mosaic in another CRS than the first (the next UTM zone) is brought onto the
+    map's grid as it is read, each pixel taking the value of the nearest; else all must fit.
 
     Args:
-        pre: the scene before the event.
-        post: the scene after it.
-        block: pixels along a block's side.
+        pre: scenes before the event, the one that the grid is taken from first.
+        post: scenes after it.
+        crop: the part that is wanted; None: all.
+        masked: whether the scenes' masks are wanted.
 
     Raises:
-        InputError: a raster cannot be opened, or the four do not share one grid.
+        InputError: a raster cannot be opened, or they do not share one grid, or do not overlap.
     """
-    bands = {
-        "pre-event NIR": pre.nir,
-        "pre-event SWIR2": pre.swir2,
-        "post-event NIR": post.nir,
-        "post-event SWIR2": post.swir2,
+    events = {"pre-event": pre, "post-event": post}
+    wanted = {
+        f"{event} {name}" + (f" of scene {n}, {scene.id}" if len(scenes) > 1 else ""): (scene, band)
+        for event, scenes in events.items()
+        for n, scene in enumerate(scenes, 1)
+        for name, band in _rasters(scene, masked)
     }
-    headers: dict[str, tuple[Grid, float | None]] = {}
-    problems: list[str] = []
-    for name, band in bands.items():
-        try:
-            headers[name] = _header(band)
-        except InputError as error:
-            problems += [f"{name}: {problem}" for problem in error.problems]
-    if problems:
-        raise InputError(*problems)
-    grids = {name: grid for name, (grid, _) in headers.items()}
-    placements = _place_all(grids)
-    box = common_box(grids, placements)
-    grid = grids["pre-event NIR"].window(box)
-    arrays = [
-        _lazy(Raster(band, headers[name][1], placements[name], box), grid, block, name)
-        for name, band in bands.items()
+    headers = _headers({name: band for name, (_, band) in wanted.items()})
+    reference_name = next(iter(headers))
+    reference = headers[reference_name].grid
+    mosaics = {id(scene) for scenes in events.values() if len(scenes) > 1 for scene in scenes}
+    for name, (scene, _) in wanted.items():
+        if id(scene) in mosaics and headers[name].grid.crs != reference.crs:
+            grid = _brought_onto(headers[name].grid, reference)
+            headers[name] = headers[name]._replace(grid=grid, warp=grid)
+    placements = _place_all(headers, reference_name)
+    placed = {
+        event: tuple(_source(scene, wanted, headers, placements) for scene in scenes)
+        for event, scenes in events.items()
+    }
+    outline, hulls = (
+        None,
+        {event: hull(s.box for s in sources) for event, sources in placed.items()},
+    )
+    if crop is not None:
+        outline, hulls["the area asked for"] = _area(crop, reference)
+    box = _map_box(hulls, reference)
+    return Pair(
+        reference.window(box),
+        *(tuple(_moved(one, -box.top, -box.left) for one in placed[event]) for event in events),
+        outline,
+    )
+
+
+def _rasters(scene: Scene, masked: bool) -> list[tuple[str, Band]]:
+    masks = [
+        (f"mask ({mask.kind})", Band(mask.href, 1.0, 0.0, None)) for mask in scene.masks if masked
     ]
-    return Pair(grid, *arrays)
+    return [("NIR", scene.nir), ("SWIR2", scene.swir2), *masks]
 
 
-def _place_all(grids: dict[str, Grid]) -> dict[str, Placement]:
-    """Place every raster on the pre-event NIR grid; the NIR rasters must be equally fine."""
-    reference_name, reference = next(iter(grids.items()))
+def _headers(bands: Mapping[str, Band]) -> dict[str, _Header]:
+    """All headers, read at once, for most of it is waiting for servers."""
+
+    def header(item: tuple[str, Band]) -> _Header | InputError:
+        name, band = item
+        try:
+            return _header(band)
+        except InputError as error:
+            hint = "; --no-mask goes without it" if "mask (" in name else ""
+            return type(error)(*(f"{name}: {problem}{hint}" for problem in error.problems))
+
+    with ThreadPoolExecutor(8) as pool:
+        found = dict(zip(bands, pool.map(header, bands.items()), strict=True))
+    if errors := [result for result in found.values() if isinstance(result, InputError)]:
+        raise merged(errors)
+    return {name: result for name, result in found.items() if isinstance(result, _Header)}
+
+
+def _header(band: Band) -> _Header:
+    """The grid and the nodata value of a band's raster."""
+
+    def look(raster: rasterio.DatasetReader) -> tuple[Any, Any, tuple[int, int], float | None]:
+        return raster.crs, raster.transform, raster.shape, raster.nodata
+
+    crs, transform, shape, nodata = gdal.with_raster(band.href, look)
+    name = source.public(band.href)
+    if crs is None or not crs.is_projected:
+        raise InputError(
+            f"{name}: needs a projected CRS, such as UTM, but has "
+            f"{crs.to_string() if crs else 'none'}"
+        )
+    if transform.b or transform.d or transform.a <= 0 or transform.e >= 0:
+        raise InputError(f"{name}: is not north up (geotransform {tuple(transform)[:6]})")
+    return _Header(Grid(crs, transform, shape), band.nodata if nodata is None else nodata)
+
+
+def _brought_onto(grid: Grid, reference: Grid) -> Grid:
+    """The grid around ``grid`` whose pixels are the reference's, or whole multiples of them."""
+    bounds = transform_bounds(grid.crs, reference.crs, *grid.bounds, densify_pts=21)
+    width, height = reference.resolution
+    down = max(1, round(grid.resolution[1] / height))
+    across = max(1, round(grid.resolution[0] / width))
+    coarse = reference.coarser(down, across)
+    return coarse.window(covering(bounds, coarse))
+
+
+def _place_all(headers: Mapping[str, _Header], reference_name: str) -> dict[str, Placement]:
+    """Place every raster on the reference; NIR rasters must be equally fine."""
+    reference = headers[reference_name].grid
     placements: dict[str, Placement] = {}
     problems: list[str] = []
-    for name, grid in grids.items():
+    for name, header in headers.items():
         try:
-            placements[name] = place(grid, reference, name, reference_name)
+            placements[name] = place(header.grid, reference, name, reference_name)
         except InputError as error:
             problems += error.problems
             continue
-        if name.endswith("NIR") and placements[name].ratio != (1, 1):
+        if " NIR" in name and placements[name].ratio != (1, 1):
             size = "{:.6g} x {:.6g}".format
             problems.append(
                 f"the pixel sizes differ: {reference_name} has {size(*reference.resolution)}, "
-                f"{name} has {size(*grid.resolution)}"
+                f"{name} has {size(*header.grid.resolution)}"
             )
     if problems:
         raise InputError(*problems)
     return placements
 
 
-def _header(band: Band) -> tuple[Grid, float | None]:
-    """The grid and the nodata value of a band's raster."""
-    with rasterio.Env(**GDAL_SETTINGS):
-        try:
-            with rasterio.open(band.href) as raster:
-                crs, transform, shape = raster.crs, raster.transform, raster.shape
-                nodata = band.nodata if raster.nodata is None else raster.nodata
-        except (RasterioError, OSError) as error:
-            raise InputError(f"{band.href}: cannot be opened ({_one_line(error)})") from None
-    if crs is None or not crs.is_projected:
-        raise InputError(
-            f"{band.href}: needs a projected CRS, such as UTM, but has "
-            f"{crs.to_string() if crs else 'none'}"
+def _source(
+    scene: Scene,
+    wanted: Mapping[str, tuple[Scene, Band]],
+    headers: Mapping[str, _Header],
+    placements: Mapping[str, Placement],
+) -> Source:
+    """One scene's rasters together; positions count from the reference's corner."""
+    rasters = [
+        Raster(band, headers[name].nodata, placements[name], headers[name].warp)
+        for name, (whose, band) in wanted.items()
+        if whose is scene
+    ]
+    nir, swir2, *masks = rasters
+    box = overlap(nir.placement.box, swir2.placement.box)
+    if box is None:
+        raise InputError(f"{scene.id}: its NIR and SWIR2 rasters do not overlap")
+    kinds = [mask.kind for mask in scene.masks]
+    return Source(nir, swir2, tuple(zip(kinds, masks, strict=False)), box)
+
+
+def _area(crop: Crop, reference: Grid) -> tuple[Mapping[str, Any] | None, Box]:
+    """The outline in the reference's CRS, if pixels outside of it are not wanted; its pixels."""
+    if not crop.exact:
+        bounds = bounds_of(crop.geometry)
+        # With points along the sides, which are curves on the map.
+        bounds = transform_bounds("EPSG:4326", reference.crs, *bounds, densify_pts=21)
+        return None, covering(bounds, reference)
+    # Likewise: over 0.01 degrees a curve leaves its chord by less than 2 cm.
+    dense = mapping(segmentize(geometry_of(crop.geometry), 0.01))
+    outline = transform_geom("EPSG:4326", reference.crs, dense)
+    return outline, covering(bounds_of(outline), reference)
+
+
+def _map_box(hulls: Mapping[str, Box], reference: Grid) -> Box:
+    """The map's pixels, counted from the reference's corner: what all of ``hulls`` cover."""
+    box: Box | None = next(iter(hulls.values()))
+    for other in hulls.values():
+        box = box and overlap(box, other)
+    if box is None:
+        extent = "west {:.10g}, south {:.10g}, east {:.10g}, north {:.10g}".format
+        extents = "; ".join(
+            f"{event} covers {extent(*reference.window(box).bounds)}"
+            for event, box in hulls.items()
         )
-    if transform.b or transform.d or transform.a <= 0 or transform.e >= 0:
-        raise InputError(f"{band.href}: is not north up (geotransform {tuple(transform)[:6]})")
-    return Grid(crs, transform, shape), nodata
+        raise InputError(f"the scenes do not overlap: {extents}")
+    if math.prod(box.shape) > MOST_PIXELS:
+        raise InputError(
+            f"the map would have {box.shape[0]} x {box.shape[1]} pixels; choose a part of it with "
+            "--bbox or --geometry, or leave out a scene that lies far away"
+        )
+    return box
 
 
-def _lazy(raster: Raster, grid: Grid, block: int, name: str) -> xr.DataArray:
-    chunks = da.core.normalize_chunks((block, block), shape=grid.shape)
-    data = da.map_blocks(
-        read_reflectance, raster, chunks=chunks, dtype=np.float64, meta=np.empty((0, 0))
+def _moved(source: Source, down: int, across: int) -> Source:
+    """The same scene, with positions counted from elsewhere."""
+
+    def raster(one: Raster) -> Raster:
+        placement = one.placement._replace(box=one.placement.box.moved(down, across))
+        return replace(one, placement=placement)
+
+    return Source(
+        raster(source.nir),
+        raster(source.swir2),
+        tuple((kind, raster(mask)) for kind, mask in source.masks),
+        source.box.moved(down, across),
     )
-    array = xr.DataArray(data, dims=("y", "x"), coords=coordinates(grid), name=name)
-    return array.rio.write_crs(grid.crs).rio.write_transform(grid.transform)
-
-
-def coordinates(grid: Grid) -> dict[str, Any]:
-    """Coordinates of the pixel centres, ``y`` from north to south."""
-    rows, columns = grid.shape
-    transform = grid.transform
-    return {
-        "y": transform.f + transform.e * (np.arange(rows) + 0.5),
-        "x": transform.c + transform.a * (np.arange(columns) + 0.5),
-    }
-
-
-def read_reflectance(raster: Raster, block_info: dict[Any, Any]) -> np.ndarray:
-    """Read one block of a band as reflectance. Runs on a worker.
-
-    float64, because the difference NIR - SWIR2 over a small sum would carry float32's rounding
-    into the sixth decimal.
-
-    Args:
-        raster: the band's file and place.
-        block_info: Dask's account of which block this is.
-
-    Returns:
-        Reflectance, float64, NaN where there is no measurement.
-
-    Raises:
-        InputError: the file cannot be read; the message names it.
-    """
-    (top, bottom), (left, right) = block_info[None]["array-location"]
-    down, across = raster.box.top, raster.box.left
-    wanted = Box(top + down, left + across, bottom + down, right + across)
-    counts = _read_counts(raster, wanted)
-    reflectance = counts.astype(np.float64) * raster.band.scale + raster.band.offset
-    if raster.nodata is not None:
-        reflectance[counts == raster.nodata] = np.nan  # a NaN nodata value is NaN already
-    return reflectance
-
-
-def _read_counts(raster: Raster, wanted: Box) -> np.ndarray:
-    """The counts on the reference pixels ``wanted``, each raster pixel repeated exactly."""
-    origin, (down, across) = raster.placement
-    # In the raster's own pixels, outwards to whole ones (a block may begin within a coarse pixel).
-    rows = slice((wanted.top - origin.top) // down, -((origin.top - wanted.bottom) // down))
-    columns = slice(
-        (wanted.left - origin.left) // across, -((origin.left - wanted.right) // across)
-    )
-    problem = ""
-    try:
-        with (
-            rasterio.Env(**GDAL_SETTINGS),
-            # A file of its own for each read: no lock, no handle shared between threads.
-            rioxarray.open_rasterio(
-                raster.band.href, parse_coordinates=False, cache=False, lock=False
-            ) as opened,
-        ):
-            counts = opened.isel(band=0, y=rows, x=columns).to_numpy()
-    except (RasterioError, OSError) as error:
-        problem = f"{raster.band.href}: cannot be read ({_one_line(error)})"
-    if problem:
-        # Not from within the handler: an exception travels to the client together with its
-        # context, and GDAL's exceptions cannot be pickled.
-        raise InputError(problem)
-    counts = counts.repeat(down, axis=0).repeat(across, axis=1)
-    top = wanted.top - origin.top - rows.start * down
-    left = wanted.left - origin.left - columns.start * across
-    return counts[top : top + wanted.bottom - wanted.top, left : left + wanted.right - wanted.left]
-
-
-def _one_line(error: BaseException) -> str:
-    """What GDAL said, which rasterio keeps as the cause of its own, vaguer message."""
-    return " ".join(str(error.__cause__ or error).split())

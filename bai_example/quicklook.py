@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import rasterio
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from rasterio.enums import Resampling
 
-from bai_example.bai import SEVERITIES, Severity
+from bai_example.bai import SEVERITIES, Index, Severity
 from bai_example.grid import Grid
 from bai_example.stac import Scene
 from bai_example.stats import Statistics
 
-#: Longest side of what is read from the map, in pixels: a little more than the figure shows.
-_PIXELS = 1400
 _DPI = 150
 #: Lengths in inches: the box the map is fitted into, the panel beside it, the margins.
 _MAP_WIDTH, _MAP_HEIGHT = 8.0, 6.6
@@ -33,17 +31,26 @@ _NODATA = "#d4d4d4"
 _INK, _FAINT = "#222222", "#666666"
 
 
-def draw(map_path: Path, path: Path, statistics: Statistics, pre: Scene, post: Scene) -> None:
-    """Draw ``bai.png`` from the map's overviews.
+def draw(
+    severity: Path,
+    path: Path,
+    index: Index,
+    statistics: Statistics,
+    pre: Sequence[Scene],
+    post: Sequence[Scene],
+) -> None:
+    """Draw ``bai.png`` from the overviews of the severity classes.
 
     Args:
-        map_path: ``bai.tif``.
+        severity: ``bai-severity.tif``.
         path: the picture to make.
+        index: the map's index.
         statistics: the map's statistics, for the areas in the legend.
-        pre: the scene before the event.
-        post: the scene after it.
+        pre: the scenes before the event.
+        post: the scenes after it.
     """
-    values, grid = _read(map_path)
+    with rasterio.open(severity) as file:
+        grid = Grid(file.crs, file.transform, file.shape)
     west, south, east, north = grid.bounds
     inches_per_unit = min(_MAP_WIDTH / (east - west), _MAP_HEIGHT / (north - south))
     width = (east - west) * inches_per_unit
@@ -59,33 +66,36 @@ def draw(map_path: Path, path: Path, statistics: Statistics, pre: Scene, post: S
             (left / full_width, bottom / full_height, width / full_width, height / full_height)
         )
 
-    _draw_map(axes(_LEFT, _BOTTOM + body - height, width, height), values, grid)
+    map_bottom = _BOTTOM + body - height
+    shape = max(1, round(height * _DPI)), max(1, round(width * _DPI))
+    # Pixel by pixel: an image on the axes matplotlib would resample, in floats several times as
+    # large as all the rest.
+    figure.figimage(_colored(severity, shape), round(_LEFT * _DPI), round(map_bottom * _DPI))
+    _draw_frame(axes(_LEFT, map_bottom, width, height), grid)
     panel_left = full_width - _RIGHT - _PANEL_WIDTH
     panel = axes(panel_left, _BOTTOM + body - _PANEL_HEIGHT, _PANEL_WIDTH, _PANEL_HEIGHT)
-    _draw_panel(panel, statistics, inches_per_unit, grid)
-    _draw_title(figure, full_height, pre, post)
+    _draw_panel(panel, index, statistics, inches_per_unit, grid)
+    _draw_title(figure, full_height, index, pre, post)
     figure.savefig(path, format="png")
 
 
-def _read(map_path: Path) -> tuple[np.ndarray, Grid]:
-    """The map, reduced to what a picture can show, and its full grid."""
-    with rasterio.open(map_path) as file:
-        shrink = max(1.0, max(file.shape) / _PIXELS)
-        shape = tuple(max(1, round(side / shrink)) for side in file.shape)
-        # GDAL averages from the nearest overview, so little of the file is read.
-        values = file.read(1, out_shape=shape, resampling=Resampling.average)
-        return values, Grid(file.crs, file.transform, file.shape)
+def _colored(severity: Path, shape: tuple[int, int]) -> np.ndarray:
+    """The classes as colours, RGB, in so many rows and columns."""
+    with rasterio.open(severity) as file:
+        # Smaller, the class that most pixels have, of the next finer overview.
+        smaller = max(file.shape) > max(shape)
+        resampling = Resampling.mode if smaller else Resampling.nearest
+        classes = file.read(1, out_shape=shape, resampling=resampling)
+    colors = [_NODATA, *(severity.color for severity in SEVERITIES)]
+    return np.array([list(bytes.fromhex(color[1:])) for color in colors], np.uint8)[classes]
 
 
-def _draw_map(axes: Axes, values: np.ndarray, grid: Grid) -> None:
+def _draw_frame(axes: Axes, grid: Grid) -> None:
+    """Coordinates around the map, whose image lies below."""
     west, south, east, north = grid.bounds
-    colors = ListedColormap([severity.color for severity in SEVERITIES])
-    limits = [-2.0, *(severity.lower for severity in SEVERITIES[1:]), 2.0]
-    axes.set_facecolor(_NODATA)
-    axes.imshow(
-        np.ma.masked_invalid(values), cmap=colors, norm=BoundaryNorm(limits, len(SEVERITIES)),
-        extent=(west, east, south, north), interpolation="nearest", aspect="auto",
-    )  # fmt: skip
+    axes.set_xlim(west, east)
+    axes.set_ylim(south, north)
+    axes.patch.set_visible(False)
     kilometre = 1000 / grid.crs.linear_units_factor[1]
     span = min(east - west, north - south) / kilometre
     # As many decimals as tell neighbouring ticks apart.
@@ -107,7 +117,9 @@ def _draw_map(axes: Axes, values: np.ndarray, grid: Grid) -> None:
         spine.set_linewidth(0.6)
 
 
-def _draw_panel(axes: Axes, statistics: Statistics, inches_per_unit: float, grid: Grid) -> None:
+def _draw_panel(
+    axes: Axes, index: Index, statistics: Statistics, inches_per_unit: float, grid: Grid
+) -> None:
     """Legend, areas, statistics and scale bar, on axes measured in inches from the top."""
     axes.set_xlim(0, _PANEL_WIDTH)
     axes.set_ylim(_PANEL_HEIGHT, 0)
@@ -132,7 +144,8 @@ def _draw_panel(axes: Axes, statistics: Statistics, inches_per_unit: float, grid
     axes.text(
         0, y,
         _signed(
-            f"dNBR  mean {statistics.mean:+.3f}, standard deviation {statistics.deviation:.3f}\n"
+            f"{index.title}  mean {statistics.mean:+.3f}, "
+            f"standard deviation {statistics.deviation:.3f}\n"
             f"range {statistics.minimum:+.3f} to {statistics.maximum:+.3f}"
         ),
         color=_FAINT, fontsize=8, va="top", linespacing=1.5,
@@ -166,16 +179,20 @@ def _scale_bar(axes: Axes, y: float, inches_per_unit: float, grid: Grid) -> None
     )  # fmt: skip
 
 
-def _draw_title(figure: Figure, height: float, pre: Scene, post: Scene) -> None:
+def _draw_title(
+    figure: Figure, height: float, index: Index, pre: Sequence[Scene], post: Sequence[Scene]
+) -> None:
     left = _LEFT / figure.get_figwidth()
     figure.text(
-        left, 1 - 0.3 / height, "Burned-area intensity (dNBR)",
+        left, 1 - 0.3 / height, f"Burned-area intensity ({index.title})",
         fontsize=14, weight="bold", color=_INK, va="center",
     )  # fmt: skip
-    for line, (event, scene) in enumerate((("before", pre), ("after", post))):
+    for line, (event, scenes) in enumerate((("before", pre), ("after", post))):
+        more = f" and {len(scenes) - 1} more" if len(scenes) > 1 else ""
+        name = _shortened(scenes[0].id, 72 - len(more)) + more
         figure.text(
             left, 1 - (0.56 + 0.2 * line) / height,
-            f"{event:<6} {scene.datetime:%Y-%m-%d}   {_shortened(scene.id)}",
+            f"{event:<6} {scenes[0].datetime:%Y-%m-%d}   {name}",
             fontsize=8.5, color=_FAINT, va="center", family="monospace",
         )  # fmt: skip
 
@@ -203,5 +220,5 @@ def _short_name(name: str) -> str:
     return name.removesuffix(" severity").removeprefix("Enhanced ").capitalize()
 
 
-def _shortened(name: str, longest: int = 72) -> str:
+def _shortened(name: str, longest: int) -> str:
     return name if len(name) <= longest else f"{name[: longest - 1]}…"

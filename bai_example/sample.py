@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from bai_example import landscape
+from bai_example.errors import InputError
 
 if TYPE_CHECKING:
     from bai_example.grid import Grid
@@ -78,10 +79,11 @@ def write_sample(folder: Path, size: int = SIZE) -> tuple[Path, Path]:
     Returns:
         The paths of the pre-event and the post-event item.
     """
-    from bai_example.cog import staging
+    from bai_example.destination import LocalFolder
 
-    folder.mkdir(parents=True, exist_ok=True)
-    with staging(folder) as stage:
+    place = LocalFolder(folder)
+    place.prepare([], overwrite=True)
+    with place.staging() as stage:
         for event in EVENTS:
             _write_bands(stage, event, size)
             item = json.dumps(_item(event, size), indent=2) + "\n"
@@ -90,15 +92,14 @@ def write_sample(folder: Path, size: int = SIZE) -> tuple[Path, Path]:
 
 
 def _write_bands(stage: Path, event: str, size: int) -> None:
-    from bai_example.cog import write_cog
+    from bai_example.sample_cog import write_counts
 
     scene = EVENTS[event]
     for band, pixel in (("B08", PIXEL), ("B12", 2 * PIXEL)):
         grid = _grid(size * PIXEL // pixel, pixel)
         parts = _parts(event, band, size)
         tags = {"PROCESSING_BASELINE": scene.baseline, "BAND": band}
-        path = stage / f"{event}_{band}.tif"
-        write_cog(path, grid, "uint16", 0, parts, "NEAREST", tags, {"DESCRIPTION": band})
+        write_counts(stage / f"{event}_{band}.tif", grid, parts, tags, band)
 
 
 def _parts(event: str, band: str, size: int) -> Iterator[tuple[int, int, np.ndarray]]:
@@ -139,7 +140,7 @@ def _grid(size: int, pixel: int) -> Grid:
 
 def _item(event: str, size: int) -> dict[str, Any]:
     """The STAC item of one event, without calibration: the baseline is all there is to go by."""
-    from bai_example.item import bounding_box, footprint
+    from bai_example.footprint import bounding_box, footprint
 
     satellite, when, baseline, _ = EVENTS[event]
     grid = _grid(size, PIXEL)
@@ -194,6 +195,9 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         pre, post = write_sample(options.folder, options.size)
+    except InputError as error:
+        print(error, file=sys.stderr)
+        return 1
     except OSError as error:
         print(f"{options.folder}: cannot be written ({error.strerror})", file=sys.stderr)
         return 1

@@ -17,7 +17,7 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
-from bai_example.errors import InputError
+from bai_example.errors import InputError, Unavailable
 
 #: Largest JSON document read, in bytes. STAC items of the big catalogues are 10 to 50 kB.
 MAX_BYTES = 16 * 1024 * 1024
@@ -25,6 +25,9 @@ MAX_BYTES = 16 * 1024 * 1024
 SILENCE, ATTEMPT = 20.0, 60.0
 #: Seconds waited before each further attempt.
 PAUSES = (0.5, 2.0)
+#: What an item from the network may point at. Not file:, nor GDAL's own kind of names, such as
+#: NETCDF:… or zip:…, which can name a file of this machine.
+REMOTE = frozenset({"", "http", "https", "s3", "gs", "az"})
 #: Statuses that may be gone the next time (too many requests, gateway and server trouble).
 TEMPORARY = frozenset({408, 429, 500, 502, 503, 504})
 
@@ -40,6 +43,19 @@ def scheme(location: str) -> str:
 def is_remote(location: str) -> bool:
     """Whether ``location`` is an http(s) URL."""
     return scheme(location) in ("http", "https")
+
+
+def public(location: str) -> str:
+    """``location`` as it may be shown: a URL without userinfo, query and fragment.
+
+    A signed URL carries its secret in the query. A path of this machine keeps its ``#``, which is
+    a character like others there.
+    """
+    has_fragment = scheme(location) or location.startswith("/vsi")
+    bare = re.split(r"[?#]" if has_fragment else r"\?", location, maxsplit=1)[0]
+    # Up to the last @ before the path: a password may hold an @ itself. GDAL's /vsicurl/http://…
+    # has its URL in the middle.
+    return re.sub(r"://[^/]*@", "://", bare)
 
 
 def local_path(location: str) -> Path:
@@ -71,11 +87,11 @@ def read_json(location: str) -> dict[str, Any]:
     try:
         document = json.loads(text)
     except ValueError as error:  # also wrong UTF-8
-        raise InputError(f"{location}: not JSON ({error})") from None
+        raise InputError(f"{public(location)}: not JSON ({error})") from None
     except RecursionError:
-        raise InputError(f"{location}: not a STAC item (nested too deeply)") from None
+        raise InputError(f"{public(location)}: not a STAC item (nested too deeply)") from None
     if not isinstance(document, dict):
-        raise InputError(f"{location}: not a STAC item (a JSON {type(document).__name__})")
+        raise InputError(f"{public(location)}: not a STAC item (a JSON {type(document).__name__})")
     return document
 
 
@@ -91,8 +107,10 @@ def resolve(href: str, base: str) -> str:
     """
     kind = scheme(href)
     if is_remote(base):
-        if kind == "file":
-            raise InputError(f"{base}: an item from the network may not point at {href}")
+        if kind not in REMOTE:
+            raise InputError(
+                f"{public(base)}: an item from the network may not point at {public(href)}"
+            )
         return href if kind else urllib.parse.urljoin(base, href)
     if kind == "file":
         return str(local_path(href))
@@ -120,14 +138,15 @@ def _download(url: str) -> bytes:
         except urllib.error.HTTPError as error:
             error.close()
             if error.code not in TEMPORARY or pause is None:
-                raise InputError(
-                    f"{url}: the server answered {error.code} ({error.reason})"
+                kind = Unavailable if error.code in TEMPORARY else InputError
+                raise kind(
+                    f"{public(url)}: the server answered {error.code} ({error.reason})"
                 ) from None
         # HTTPException (a reply cut short) is no OSError; URLError and timeouts are.
         except (OSError, HTTPException) as error:
             if pause is None:
                 reason = getattr(error, "reason", None) or error
-                raise InputError(f"{url}: cannot be reached ({reason})") from None
+                raise Unavailable(f"{public(url)}: cannot be reached ({reason})") from None
         except ValueError as error:  # a URL that is none, such as http://[
             raise InputError(f"{url}: not a usable URL ({error})") from None
         time.sleep(pause)
@@ -154,5 +173,6 @@ def _attempt(url: str) -> bytes:
 
 def _bounded(text: bytes, location: str) -> bytes:
     if len(text) > MAX_BYTES:
-        raise InputError(f"{location}: larger than {MAX_BYTES // 2**20} MiB, not a STAC item")
+        size = f"{MAX_BYTES // 2**20} MiB"
+        raise InputError(f"{public(location)}: larger than {size}, not a STAC item")
     return text

@@ -1,97 +1,135 @@
-"""The map's blocks -> ``bai.tif``, ``bai.json`` and ``bai.png``: all three or none."""
+"""The map's blocks -> its files: two COGs and a picture."""
 
 from __future__ import annotations
 
 import importlib
 import os
 import tempfile
-from collections.abc import Generator, Iterator
-from contextlib import closing
+from collections.abc import Generator, Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
 from types import ModuleType
-from typing import NamedTuple
+from xml.etree import ElementTree
 
 import numpy as np
 
-from bai_example import item
-from bai_example.blocks import Block
-from bai_example.cog import staging, write_cog
+from bai_example.bai import INDICES, SEVERITIES
+from bai_example.block import Block
+from bai_example.cog import CogWriter, Description
 from bai_example.errors import InputError
-from bai_example.grid import Grid
+from bai_example.item import FILES
+from bai_example.pair import Pair
 from bai_example.stac import Scene
 from bai_example.stats import Statistics
 
-
-class Result(NamedTuple):
-    """What was written."""
-
-    map: Path
-    """``bai.tif``: dNBR, a COG, float32, NaN where there is no value."""
-    item: Path
-    """``bai.json``: the STAC item, with the statistics."""
-    quicklook: Path
-    """``bai.png``: the map by severity class, to look at."""
-    statistics: Statistics
-    """The statistics of the map."""
+#: The names of the severity classes, beside their map.
+NAMES = f"{FILES.severity}.aux.xml"
+#: All files of a result.
+ALL = (*FILES, NAMES)
 
 
-def prepare(folder: Path) -> None:
-    """Make the output folder and see that it can be written to.
-
-    Raises:
-        InputError: it cannot.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with staging(folder):
-            pass
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be written to ({error.strerror})") from None
-
-
-def write_result(
-    folder: Path, grid: Grid, blocks: Generator[Block, None, None], pre: Scene, post: Scene
-) -> Result:
-    """Write the three files, replacing older ones.
+def write_maps(
+    stage: Path,
+    pair: Pair,
+    index: str,
+    blocks: Generator[Block, None, None],
+    pre: Sequence[Scene],
+    post: Sequence[Scene],
+) -> Statistics:
+    """Write the map, the severity classes and the picture.
 
     Args:
-        folder: an existing folder.
-        grid: the map's grid.
+        stage: the folder to write into.
+        pair: the scenes on the map's grid.
+        index: the name of the map's index.
         blocks: the map's blocks; closed at the end, also after an error.
-        pre: the scene before the event.
-        post: the scene after it.
+        pre: the scenes before the event, for the titles.
+        post: the scenes after it.
+
+    Returns:
+        The statistics of the whole map.
 
     Raises:
-        InputError: the map has no value at all. As with any error, no file is left or replaced.
+        InputError: the map has no value at all.
     """
-    width, height = grid.resolution
-    metres = grid.crs.linear_units_factor[1]
-    statistics = Statistics(pixel_area=width * height * metres**2)
-    band_tags = {"DESCRIPTION": "dNBR"}
-
-    def parts() -> Iterator[tuple[int, int, np.ndarray]]:
+    statistics = Statistics(pair.grid.pixel_area)
+    with ExitStack() as stack:
+        stack.enter_context(closing(blocks))
+        values = stack.enter_context(CogWriter(stage / FILES.map, pair.grid, "float32", np.nan))
+        classes = stack.enter_context(CogWriter(stage / FILES.severity, pair.grid, "uint8", 0))
         for block in blocks:
-            statistics.add(block.values)
-            yield block.row, block.column, block.values
+            values.add(block.box.top, block.box.left, block.index)
+            classes.add(block.box.top, block.box.left, block.severity)
+            statistics.merge(block.statistics)
         if not statistics.valid:
-            raise InputError("the map is empty: no pixel has a value in all four bands")
-        # Under the names GDAL keeps them, so that a viewer need not read the map to stretch it.
-        band_tags.update(
-            STATISTICS_MINIMUM=f"{statistics.minimum:.9g}",
-            STATISTICS_MAXIMUM=f"{statistics.maximum:.9g}",
-            STATISTICS_MEAN=f"{statistics.mean:.9g}",
-            STATISTICS_STDDEV=f"{statistics.deviation:.9g}",
-            STATISTICS_VALID_PERCENT=f"{statistics.valid_percent:.4g}",
-        )
+            raise InputError(_empty(statistics))
+        tags = {
+            "PRE_EVENT": ", ".join(scene.id for scene in pre),
+            "POST_EVENT": ", ".join(scene.id for scene in post),
+        }
+        values.finish(_of_values(index, statistics, tags))
+        classes.finish(_of_classes(tags))
+        _write_names(stage / NAMES)
+    _quicklook().draw(
+        stage / FILES.severity, stage / FILES.quicklook, INDICES[index], statistics, pre, post
+    )
+    return statistics
 
-    tags = {"PRE_EVENT": pre.id, "POST_EVENT": post.id, "TIFFTAG_IMAGEDESCRIPTION": item.TITLE}
-    with closing(blocks), staging(folder) as stage:
-        files = Result(stage / "bai.tif", stage / "bai.json", stage / "bai.png", statistics)
-        # Overviews show the mean of what they stand for; pixels without a value do not count.
-        write_cog(files.map, grid, "float32", np.nan, parts(), "AVERAGE", tags, band_tags)
-        _quicklook().draw(files.map, files.quicklook, statistics, pre, post)
-        item.write(files.item, grid, statistics, pre, post, folder)
-    return Result(folder / "bai.tif", folder / "bai.json", folder / "bai.png", statistics)
+
+def _of_values(index: str, statistics: Statistics, tags: dict[str, str]) -> Description:
+    # The statistics are under the names of GDAL's own, so that a viewer need not read the map to
+    # stretch it.
+    return Description(
+        tags={**tags, "TIFFTAG_IMAGEDESCRIPTION": INDICES[index].description},
+        band=INDICES[index].title,
+        band_tags={
+            "STATISTICS_MINIMUM": f"{statistics.minimum:.9g}",
+            "STATISTICS_MAXIMUM": f"{statistics.maximum:.9g}",
+            "STATISTICS_MEAN": f"{statistics.mean:.9g}",
+            "STATISTICS_STDDEV": f"{statistics.deviation:.9g}",
+            "STATISTICS_VALID_PERCENT": f"{statistics.valid_percent:.4g}",
+        },
+    )
+
+
+def _of_classes(tags: dict[str, str]) -> Description:
+    colors = {0: (0, 0, 0, 0)}
+    for code, severity in enumerate(SEVERITIES, 1):
+        red, green, blue = bytes.fromhex(severity.color.removeprefix("#"))
+        colors[code] = (red, green, blue, 255)
+    return Description(
+        tags={**tags, "TIFFTAG_IMAGEDESCRIPTION": "Burn severity classes of dNBR"},
+        band="Burn severity",
+        band_tags={f"CLASS_{code}": one.name for code, one in enumerate(SEVERITIES, 1)},
+        colors=colors,
+    )
+
+
+def _write_names(path: Path) -> None:
+    """The classes' names where GDAL looks for them, for a GeoTIFF has no place of its own."""
+    root = ElementTree.Element("PAMDataset")
+    names = ElementTree.SubElement(
+        ElementTree.SubElement(root, "PAMRasterBand", band="1"), "CategoryNames"
+    )
+    for name in ("No data", *(severity.name for severity in SEVERITIES)):
+        ElementTree.SubElement(names, "Category").text = name
+    ElementTree.indent(root)
+    ElementTree.ElementTree(root).write(path, encoding="unicode")
+
+
+def _empty(statistics: Statistics) -> str:
+    """Why the map has no value, as far as the masks tell."""
+    reasons = [
+        f"{event.replace('_', '-')}: "
+        + ", ".join(f"{100 * n / max(statistics.pixels, 1):.0f} % {name}" for name, n in found)
+        for event, counts in statistics.masked.items()
+        if (found := [(name, n) for name, n in counts.items() if n])
+    ]
+    return "the map is empty: no pixel has a value in both events" + (
+        f" ({'; '.join(reasons)}); choose other scenes, or go without masks (--no-mask)"
+        if reasons
+        else ""
+    )
 
 
 def _quicklook() -> ModuleType:

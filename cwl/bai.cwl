@@ -24,10 +24,14 @@ $graph:
         type: File?
         outputSource: bai/map
         doc: The map, a cloud-optimised GeoTIFF
+      severity:
+        type: File?
+        outputSource: bai/severity
+        doc: The severity classes, a cloud-optimised GeoTIFF, with their names beside it
       item:
         type: File?
         outputSource: bai/item
-        doc: Its STAC item, with the statistics
+        doc: Their STAC item, with the statistics
       quicklook:
         type: File?
         outputSource: bai/quicklook
@@ -39,7 +43,7 @@ $graph:
           pre_event: pre_event
           post_event: post_event
           items: items
-        out: [map, item, quicklook]
+        out: [map, severity, item, quicklook]
 
   - class: CommandLineTool
     id: bai
@@ -88,12 +92,16 @@ $graph:
       items:
         type: Directory?
         inputBinding: {prefix: --items}
-    # Optional, though a run that succeeds writes all three: to a runner a missing file is a
+    # Optional, though a run that succeeds writes them all: to a runner a missing file is a
     # permanent failure, and would hide that the run had ended with a temporary one.
     outputs:
       map:
         type: File?
         outputBinding: {glob: bai.tif}
+      severity:
+        type: File?
+        outputBinding: {glob: bai-severity.tif}
+        secondaryFiles: [.aux.xml]
       item:
         type: File?
         outputBinding: {glob: bai.json}

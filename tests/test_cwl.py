@@ -24,7 +24,8 @@ from tests.support.launcher import PYTHON, processes_with, wait_for
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENT = ROOT / "cwl" / "bai.cwl"
 CWLTOOL = str(Path(sys.executable).with_name("cwltool"))
-FILES = {"bai.tif", "bai.json", "bai.png"}
+OUTPUTS = {"bai.tif", "bai-severity.tif", "bai.json", "bai.png"}
+FILES = {*OUTPUTS, "bai-severity.tif.aux.xml"}
 PIXELS = 256
 
 
@@ -116,7 +117,7 @@ def test_same_map_on_a_local_cluster_and_on_a_gateway(
         assert run.status == 0, run.err
         assert {path.name for path in run.folder.iterdir()} == FILES
         assert run.written == FILES
-        assert {output["basename"] for output in run.outputs.values()} == FILES
+        assert {output["basename"] for output in run.outputs.values()} == OUTPUTS
         # The document's claim was heard, whoever fulfilled it.
         assert "Adapting cluster: minimum=1, maximum=2" in run.err
         assert "is given back and gone" in run.err

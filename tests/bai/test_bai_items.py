@@ -15,48 +15,49 @@ from bai_items import item
 
 from bai_example import source
 from bai_example.errors import InputError
-from bai_example.stac import Scene, read_pair, read_scene, to_scene
+from bai_example.inputs import read_scenes
+from bai_example.stac import Scene, read_scene, to_scene
 
-# Catalogue, file, NIR and SWIR2 file name, scale, offset, tile.
+# Catalogue, file, NIR and SWIR2 file name, scale, offset.
 CATALOGUES = [
     ("earth-search-v0", "odc-stac__S2A_28QCH_20200714_0_L2A.json",
-     "B08.tif", "B12.tif", 1e-4, 0.0, "MGRS-28QCH"),
+     "B08.tif", "B12.tif", 1e-4, 0.0),
     ("earth-search-v1-old", "rio-tiler-pds__S2A_29RKH_20200219_0_L2A.json",
-     "B08.tif", "B12.tif", 1e-4, 0.0, "MGRS-29RKH"),
+     "B08.tif", "B12.tif", 1e-4, 0.0),
     # Declares -0.1 although boa_offset_applied says that it is in the pixels already.
     ("earth-search-v1-applied",
      "pystac-client-cassette__S2A_13TDE_20231008_0_L2A__sentinel-2-l2a.json",
-     "B08.tif", "B12.tif", 1e-4, 0.0, "MGRS-13TDE"),
+     "B08.tif", "B12.tif", 1e-4, 0.0),
     ("planetary-computer", "odc-stac__S2B_MSIL2A_20190629T212529_R043_T06VVN.json",
      "T06VVN_20190629T212529_B08_10m.tif", "T06VVN_20190629T212529_B12_20m.tif",
-     1e-4, 0.0, "MGRS-06VVN"),
+     1e-4, 0.0),
     # raster:bands without scale and offset.
     ("planetary-computer-raster",
      "odc-stac__S2B_MSIL2A_20190629T212529_R043_T06VVN_raster_ext.json",
      "T06VVN_20190629T212529_B08_10m.tif", "T06VVN_20190629T212529_B12_20m.tif",
-     1e-4, 0.0, "MGRS-06VVN"),
+     1e-4, 0.0),
     ("stactools-old", "stactools-sentinel2__S2A_T07HFE_20190212_L2A.json",
      "T07HFE_20190212T192651_B08_10m.tif", "T07HFE_20190212T192651_B12_20m.tif",
-     1e-4, 0.0, "MGRS-07HFE"),
+     1e-4, 0.0),
     ("stactools-new", "stactools-sentinel2__S2A_T60CWS_20240109_L2A.json",
-     "B08.jp2", "B12.jp2", 1e-4, -0.1, "MGRS-60CWS"),
+     "B08.jp2", "B12.jp2", 1e-4, -0.1),
     ("usgs-landsat", "odc-stac__LC08_L2SP_028030_20200114_SR.json",
      "LC08_L2SP_028030_20200114_20200824_02_T1_SR_B5.TIF",
-     "LC08_L2SP_028030_20200114_20200824_02_T1_SR_B7.TIF", 2.75e-5, -0.2, None),
+     "LC08_L2SP_028030_20200114_20200824_02_T1_SR_B7.TIF", 2.75e-5, -0.2),
     ("earth-search-v1-landsat",
      "pystac-client-cassette__LC08_L2SP_033032_20231008_02_T1__landsat-c2-l2.json",
      "LC08_L2SP_033032_20231008_20231017_02_T1_SR_B5.TIF",
-     "LC08_L2SP_033032_20231008_20231017_02_T1_SR_B7.TIF", 2.75e-5, -0.2, "WRS2-033032"),
+     "LC08_L2SP_033032_20231008_20231017_02_T1_SR_B7.TIF", 2.75e-5, -0.2),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    ("file", "nir", "swir2", "scale", "offset", "tile"),
+    ("file", "nir", "swir2", "scale", "offset"),
     [row[1:] for row in CATALOGUES],
     ids=[row[0] for row in CATALOGUES],
 )
 def test_catalogues(
-    realdata: Path, file: str, nir: str, swir2: str, scale: float, offset: float, tile: str | None
+    realdata: Path, file: str, nir: str, swir2: str, scale: float, offset: float
 ) -> None:
     scene = read_scene(str(realdata / "stac" / file))
     assert scene.nir.href.rsplit("/", 1)[-1] == nir
@@ -64,12 +65,45 @@ def test_catalogues(
     for band in (scene.nir, scene.swir2):
         assert (band.scale, band.offset, band.nodata) == (scale, offset, 0)
         assert band.href.startswith(("/", "https://", "s3://usgs"))
-    assert scene.tile == tile
     assert scene.datetime.tzinfo is not None
 
 
 def test_every_real_item_is_in_the_table(realdata: Path) -> None:
     assert {row[1] for row in CATALOGUES} == {p.name for p in (realdata / "stac").iterdir()}
+
+
+# File, saturated from, and the masks' kinds and file names.
+BESIDES = {
+    "odc-stac__S2A_28QCH_20200714_0_L2A.json": (32767, {"scl": "SCL.tif"}),
+    "rio-tiler-pds__S2A_29RKH_20200219_0_L2A.json": (32767, {"scl": "SCL.tif"}),
+    "pystac-client-cassette__S2A_13TDE_20231008_0_L2A__sentinel-2-l2a.json":
+        (31767, {"scl": "SCL.tif"}),
+    "odc-stac__S2B_MSIL2A_20190629T212529_R043_T06VVN.json":
+        (32767, {"scl": "T06VVN_20190629T212529_SCL_20m.tif"}),
+    "odc-stac__S2B_MSIL2A_20190629T212529_R043_T06VVN_raster_ext.json":
+        (32767, {"scl": "T06VVN_20190629T212529_SCL_20m.tif"}),
+    "stactools-sentinel2__S2A_T07HFE_20190212_L2A.json":
+        (32767, {"scl": "T07HFE_20190212T192651_SCL_20m.tif"}),
+    # Its SCL is listed at 20 m and at 60 m, under one name.
+    "stactools-sentinel2__S2A_T60CWS_20240109_L2A.json":
+        (32767, {"scl": "R20m/SCL.jp2"}),
+    "odc-stac__LC08_L2SP_028030_20200114_SR.json":
+        (65455, {"qa_pixel": "LC08_L2SP_028030_20200114_20200824_02_T1_QA_PIXEL.TIF",
+                           "qa_radsat": "LC08_L2SP_028030_20200114_20200824_02_T1_QA_RADSAT.TIF"}),
+    "pystac-client-cassette__LC08_L2SP_033032_20231008_02_T1__landsat-c2-l2.json":
+        (65455, {"qa_pixel": "LC08_L2SP_033032_20231008_20231017_02_T1_QA_PIXEL.TIF",
+                           "qa_radsat": "LC08_L2SP_033032_20231008_20231017_02_T1_QA_RADSAT.TIF"}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("file", [row[1] for row in CATALOGUES])
+def test_catalogues_masks(realdata: Path, file: str) -> None:
+    saturated, masks = BESIDES[file]
+    scene = read_scene(str(realdata / "stac" / file))
+    assert scene.nir.saturated == scene.swir2.saturated == saturated
+    assert [mask.kind for mask in scene.masks] == list(masks)
+    for mask in scene.masks:
+        assert mask.href.endswith(f"/{masks[mask.kind]}")
 
 
 def test_catalogue_resolution_of_the_chosen_band(realdata: Path) -> None:
@@ -221,6 +255,142 @@ def test_broken_items(tmp_path: Path, text: str | bytes, message: str) -> None:
     assert len(caught.value.problems) == 1
 
 
+@pytest.mark.parametrize("href", [None, 5, ["B08.tif"]])
+def test_href_that_is_no_text(href: Any) -> None:
+    with pytest.raises(InputError, match="not a STAC item"):
+        scene_of(item("scene", bands({"href": href})))
+
+
+@pytest.mark.parametrize(
+    ("assets", "href"),
+    [
+        ({"SCL": "SCL.jp2", "scl": "SCL.tif"}, "/data/SCL.tif"),
+        ({"scl-jp2": "SCL.jp2"}, "/data/SCL.jp2"),
+        ({"SCL_60m": "a.jp2", "SCL_20m": "b.jp2"}, "/data/b.jp2"),
+        ({"scl_60m": "a.tif", "scl": "b.tif"}, "/data/b.tif"),
+        ({"scl_60m": "a.tif", "scl-jp2": "b.jp2"}, "/data/a.tif"),
+        ({"a": "T29TNE_SCL_60m.tif", "b": "T29TNE_SCL_20m.tif"}, "/data/T29TNE_SCL_20m.tif"),
+        ({"classes": "https://host/T29TNE_20230101T112301_SCL_20m.tif?sig=1"},
+         "https://host/T29TNE_20230101T112301_SCL_20m.tif?sig=1"),
+        ({"scl_preview": "scl.png", "muscl": "muscl.tif", "MSK": "MSK_CLDPRB_20m.jp2"}, None),
+        ({}, None),
+    ],
+)  # fmt: skip
+def test_scene_classification(assets: dict[str, str], href: str | None) -> None:
+    masks = scene_of(item("scene", bands() | {k: {"href": v} for k, v in assets.items()})).masks
+    assert [(mask.kind, mask.href) for mask in masks] == ([("scl", href)] if href else [])
+
+
+def landsat(name: str, folder: str = "", **properties: Any) -> dict[str, Any]:
+    """A Landsat item whose files have the name of their band only."""
+    files = {"nir08": "SR_B5.TIF", "swir22": "SR_B7.TIF", "qa_pixel": "QA_PIXEL.TIF",
+             "qa_radsat": "QA_RADSAT.TIF"}  # fmt: skip
+    nothing = {"s2__product_type": None, "s2__processing_baseline": None}
+    assets = {key: folder + file for key, file in files.items()}
+    return item(name, assets, **(nothing | {"platform": "landsat-8"} | properties))
+
+
+PLANETARY_COMPUTER = (
+    "https://host/landsat-c2/level-2/standard/oli-tirs/2023/204/032/"
+    "LC09_L2SP_204032_20230803_20230805_02_T1/LC09_L2SP_204032_20230803_20230805_02_T1_"
+)
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        landsat("local"),
+        landsat("local", platform="LANDSAT_9", instruments=["OLI", "TIRS"]),
+        landsat("LC09_L2SP_204032_20230803_02_T1", PLANETARY_COMPUTER, platform="landsat-9"),
+        landsat("local", platform=None) | {"collection": "landsat-c2-l2"},
+        landsat("local", platform=None) | {"collection": "landsat-c2l2-sr"},
+        landsat("LC08_L2SP_204032_20230803_02_T1", platform=None),
+        landsat("local", landsat__correction="L2SR"),
+        landsat("local", landsat__correction="L2SP", platform=None),
+    ],
+)
+def test_landsat_by_file_item_or_collection(document: dict[str, Any]) -> None:
+    scene = scene_of(document)
+    for band in (scene.nir, scene.swir2):
+        assert (band.scale, band.offset, band.nodata) == (2.75e-5, -0.2, 0)
+        assert band.saturated == 65455
+
+
+def test_landsat_files_without_a_name_of_their_own() -> None:
+    """Renamed files need an item that says what they are."""
+    document = landsat("local", landsat__correction="L2SP")
+    for key in ("nir08", "swir22"):
+        document["assets"][key]["href"] = f"{key}.tif"
+    assert scene_of(document).nir.offset == -0.2
+    del document["properties"]["landsat:correction"]
+    with pytest.raises(InputError, match="declares no scale"):
+        scene_of(document)
+    # What such an item declares is taken: it may be another producer's reflectance.
+    for key in ("nir08", "swir22"):
+        document["assets"][key]["raster:bands"] = [{"scale": 1e-4, "nodata": -999}]
+    nir = scene_of(document).nir
+    assert (nir.scale, nir.offset, nir.nodata, nir.saturated) == (1e-4, 0, -999, None)
+
+
+def test_landsat_masks() -> None:
+    scene = scene_of(landsat("LC09_L2SP_204032_20230803_02_T1", PLANETARY_COMPUTER))
+    assert [mask.kind for mask in scene.masks] == ["qa_pixel", "qa_radsat"]
+
+
+def test_saturation_bits_of_other_sensors_are_not_read() -> None:
+    """In Landsat 5's QA_RADSAT, bit 4 is SWIR1."""
+    scene = scene_of(landsat("LT05_L2SP_204032_19950803_02_T1", platform="landsat-5"))
+    assert [mask.kind for mask in scene.masks] == ["qa_pixel"]
+
+
+DECLARES = {"raster:bands": [{"scale": 2e-5, "offset": -0.1}]}
+
+
+@pytest.mark.parametrize(
+    ("name", "nir", "properties", "message"),
+    [
+        ("local", "LC08_L1TP_204032_20230803_20230805_02_T1_B5.TIF", {}, "is Landsat L1TP"),
+        ("LC08_L2SP_204032_20230803_02_T1", "LC08_L1TP_204032_20230803_20230805_02_T1_B5.TIF",
+         {"landsat__correction": "L2SP"}, "is Landsat L1TP"),
+        ("LC08_L1GT_204032_20230803_02_T2", "B5.TIF", {}, "is Landsat L1GT"),
+        ("local", "B5.TIF", {"landsat__correction": "L1TP"}, "is Landsat L1TP"),
+        ("LC08_L2SP_204032_20230803_02_T1",
+         "LC08_L2SP_204032_20230803_20230805_02_T1_ST_B10.TIF?sig=secret", {},
+         "is Landsat surface temperature"),
+        ("local", "ST_B10.TIF", {"landsat__correction": "L2SP"}, "is Landsat surface temperature"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("declares", [{}, DECLARES])
+def test_landsat_that_is_no_reflectance(
+    name: str, nir: str, properties: dict[str, Any], message: str, declares: dict[str, Any]
+) -> None:
+    document = landsat(name, **properties)
+    document["assets"]["nir08"] = {"href": nir} | declares
+    with pytest.raises(InputError, match=message) as caught:
+        scene_of(document)
+    assert "asset 'nir08'" in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+def test_signer_is_given_every_raster(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def sign(href: str) -> str:
+        asked.append(href)
+        return f"{href}?sig=1"
+
+    assets = {"B08": "B08.tif", "B12": "https://host/B12.tif", "SCL": "SCL.tif", "B04": "B04.tif"}
+    for name in ("pre", "post"):
+        (tmp_path / f"{name}.json").write_text(json.dumps(item(name, assets)))
+    locations = [[str(tmp_path / f"{name}.json")] for name in ("pre", "post")]
+    scenes = [scene for event in read_scenes(*locations, sign) for scene in event]
+    rasters = [str(tmp_path / "B08.tif"), "https://host/B12.tif", str(tmp_path / "SCL.tif")]
+    assert asked == rasters * 2
+    for scene in scenes:
+        opened = [scene.nir.href, scene.swir2.href, *(mask.href for mask in scene.masks)]
+        assert opened == [f"{raster}?sig=1" for raster in rasters]
+
+
 @pytest.mark.parametrize(
     ("document", "messages"),
     [
@@ -261,7 +431,7 @@ def test_odd_fields_are_ignored(odd: dict[str, Any]) -> None:
 def test_both_items_problems_at_once(tmp_path: Path) -> None:
     (tmp_path / "post.json").write_text("{")
     with pytest.raises(InputError) as caught:
-        read_pair(str(tmp_path / "pre.json"), str(tmp_path / "post.json"))
+        read_scenes([str(tmp_path / "pre.json")], [str(tmp_path / "post.json")])
     first, second = caught.value.problems
     assert first.startswith("pre-event item: ")
     assert "no such file" in first

@@ -11,13 +11,14 @@ import numpy as np
 import pystac
 import pytest
 import rasterio
+from bai_maps import computed
 from pystac.validation import validate_dict
 from rio_cogeo.cogeo import cog_validate
 
-from bai_example import bai, landscape
+from bai_example import landscape
+from bai_example.inputs import read_scenes
 from bai_example.load import open_pair
 from bai_example.sample import NOISE, SIZE, known_dnbr, main, write_sample
-from bai_example.stac import read_pair
 
 FILES = ["post.json", "post_B08.tif", "post_B12.tif", "pre.json", "pre_B08.tif", "pre_B12.tif"]
 
@@ -38,8 +39,7 @@ def test_same_files_every_time(sample: Path, tmp_path: Path) -> None:
 def test_values_are_known(tmp_path: Path) -> None:
     """The map of the sample is the dNBR it was made with, but for its noise."""
     pre, post = write_sample(tmp_path)
-    pair = open_pair(*read_pair(str(pre), str(post)))
-    actual = bai.burned_area_intensity(pair).compute(scheduler="threads").to_numpy()
+    actual = computed(open_pair(*read_scenes([str(pre)], [str(post)]))).index
     known = known_dnbr()
     assert actual.shape == known.shape == (SIZE, SIZE)
     assert np.array_equal(np.isnan(actual), np.isnan(known))
@@ -67,12 +67,8 @@ def test_scenes(sample: Path) -> None:
         item = pystac.Item.from_file(str(sample / f"{event}.json"))
         assert validate_dict(item.to_dict(transform_hrefs=False))
         assert item.properties["s2:processing_baseline"] == baseline
-        scene = dict(zip(("pre", "post"), _scenes(sample), strict=True))[event]
+        (scene,), _ = read_scenes([str(sample / f"{event}.json")], [])
         assert scene.nir.offset == scene.swir2.offset == offset
-
-
-def _scenes(sample: Path) -> tuple:
-    return read_pair(str(sample / "pre.json"), str(sample / "post.json"))
 
 
 def test_a_part_of_the_landscape_can_be_made_alone() -> None:

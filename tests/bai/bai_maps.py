@@ -1,0 +1,102 @@
+"""Maps computed here: by the pipeline, block by block in this process, and by hand in float64."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import rasterio
+from bai_items import item
+
+from bai_example.block import Block, compute_block
+from bai_example.blocks import boxes
+from bai_example.cog import CogWriter, Description
+from bai_example.load import open_pair
+from bai_example.pair import Pair
+from bai_example.stac import to_scene
+from bai_example.stats import Statistics
+
+
+class Map(NamedTuple):
+    """A map as its files hold it."""
+
+    index: np.ndarray
+    severity: np.ndarray
+    statistics: Statistics
+
+
+def computed(pair: Pair, index: str = "dnbr", masked: bool = True) -> Map:
+    """The map of a pair, every block computed in this process."""
+    return assembled(pair, (compute_block(pair, b, index, masked) for b in boxes(pair.grid.shape)))
+
+
+def assembled(pair: Pair, blocks: Iterable[Block]) -> Map:
+    """Blocks -> COGs -> what rasterio reads of them."""
+    statistics = Statistics(pair.grid.pixel_area)
+    with tempfile.TemporaryDirectory() as folder:
+        files = [Path(folder, "index.tif"), Path(folder, "severity.tif")]
+        with (
+            CogWriter(files[0], pair.grid, "float32", np.nan) as index,
+            CogWriter(files[1], pair.grid, "uint8", 0) as severity,
+        ):
+            for block in blocks:
+                index.add(block.box.top, block.box.left, block.index)
+                severity.add(block.box.top, block.box.left, block.severity)
+                statistics.merge(block.statistics)
+            index.finish(Description())
+            severity.finish(Description())
+        return Map(*(counts(file, None) for file in files), statistics)
+
+
+def counts(path: Path, dtype: type | None = np.float64) -> np.ndarray:
+    """The numbers in a raster."""
+    with rasterio.open(path) as file:
+        return file.read(1) if dtype is None else file.read(1).astype(dtype)
+
+
+def expected_nbr(nir: np.ndarray, swir2: np.ndarray, scale: float, offset: float) -> np.ndarray:
+    """NBR from counts, 0 being nodata; SWIR2 already on the NIR grid."""
+    known = (nir != 0) & (swir2 != 0)
+    nir, swir2 = (np.clip(band * scale + offset, 0, None) for band in (nir, swir2))
+    total = nir + swir2
+    known &= total > 1e-9
+    return np.where(known, (nir - swir2) / np.where(known, total, 1), np.nan)
+
+
+def finer(swir2: np.ndarray, ratio: int = 2) -> np.ndarray:
+    """Each pixel as ``ratio`` by ``ratio``."""
+    return np.kron(swir2, np.ones((ratio, ratio)))
+
+
+def assert_map(actual: np.ndarray, expected: np.ndarray, tolerance: float = 1e-6) -> None:
+    """The same values and the same gaps, and values at all."""
+    assert actual.dtype == np.float32
+    assert actual.shape == expected.shape
+    assert np.array_equal(np.isnan(actual), np.isnan(expected))
+    assert np.nanmax(np.abs(actual - expected)) <= tolerance
+
+
+def pair_of(
+    make_raster: Callable[..., Path],
+    pre: dict[str, Any] | None = None,
+    post: dict[str, Any] | None = None,
+    size: int = 8,
+    masked: bool = True,
+) -> Pair:
+    """A pair of rasters of random counts; keywords of `make_raster` by event, ``swir2_…`` too."""
+    rng = np.random.default_rng(2)
+    scenes = []
+    for event, options in (("pre", pre or {}), ("post", post or {})):
+        shared = {k: v for k, v in options.items() if not k.startswith("swir2_")}
+        own = {k.removeprefix("swir2_"): v for k, v in options.items() if k.startswith("swir2_")}
+        near = {"counts": rng.integers(1000, 5000, (size, size)).astype("uint16")} | shared
+        short = {"counts": rng.integers(1000, 5000, (size // 2, size // 2)).astype("uint16")}
+        assets = {
+            "B08": make_raster(f"{event}_B08.tif", **near),
+            "B12": make_raster(f"{event}_B12.tif", **(short | shared | {"pixel": 20} | own)),
+        }
+        scenes.append(to_scene(item(event, assets), "/item.json"))
+    return open_pair(scenes[:1], scenes[1:], masked=masked)

@@ -1,0 +1,468 @@
+"""Bad input: what is said, what may be tried again, and what is never shown."""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import shutil
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from bai_items import item
+from bai_maps import computed
+from loguru import logger
+from raster_server import RasterServer, rasters_over_http
+
+from bai_example import gdal, source
+from bai_example.__main__ import main
+from bai_example.block import compute_block
+from bai_example.blocks import boxes, compute_blocks
+from bai_example.errors import InputError, Unavailable
+from bai_example.inputs import read_scenes
+from bai_example.load import open_pair
+from bai_example.sample import write_sample
+from bai_example.stac import Scene, to_scene
+
+Scenes = tuple[tuple[Scene, ...], tuple[Scene, ...]]
+SECRET = "sig=s3cr3t"
+
+
+def scenes(folder: Path, sample: Path, **hrefs: str) -> Scenes:
+    """The sample's scenes, with other files for some bands."""
+    pair = []
+    for event in ("pre", "post"):
+        document = json.loads((sample / f"{event}.json").read_text())
+        for band in ("B08", "B12"):
+            href = hrefs.get(f"{event}_{band}", str(sample / f"{event}_{band}.tif"))
+            document["assets"][band]["href"] = href
+        pair.append((to_scene(document, str(folder / f"{event}.json")),))
+    return pair[0], pair[1]
+
+
+def first_block(pair: Any) -> Any:
+    return compute_block(pair, boxes(pair.grid.shape)[0], "dnbr", True)
+
+
+# Files
+
+
+def test_raster_that_is_cut_off(sample: Path, client: Any, tmp_path: Path) -> None:
+    """The worker's error names the file, in one line, and is not of a kind that goes away."""
+    whole = (sample / "post_B12.tif").read_bytes()
+    cut = tmp_path / "cut.tif"
+    cut.write_bytes(whole[: len(whole) // 2])
+    pair = open_pair(*scenes(tmp_path, sample, post_B12=str(cut)))
+    compute = functools.partial(compute_block, pair, index="dnbr", masked=True)
+    with pytest.raises(InputError, match=r"cut\.tif: cannot be read") as caught:
+        list(compute_blocks(compute, pair.grid.shape, client))
+    assert type(caught.value) is InputError
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_raster_that_vanishes(sample: Path, client: Any, tmp_path: Path) -> None:
+    gone = tmp_path / "gone.tif"
+    shutil.copy(sample / "pre_B08.tif", gone)
+    pair = open_pair(*scenes(tmp_path, sample, pre_B08=str(gone)))
+    gone.unlink()
+    compute = functools.partial(compute_block, pair, index="dnbr", masked=True)
+    with pytest.raises(InputError, match=r"gone\.tif: cannot be read .*No such file"):
+        list(compute_blocks(compute, pair.grid.shape, client))
+
+
+def test_rasters_that_cannot_be_opened(
+    sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of them are reported at once; with one that will not come back, all fail for good."""
+    monkeypatch.setattr(gdal, "PAUSES", (0.01,))
+    text = tmp_path / "text.tif"
+    text.write_text("no raster")
+    nobody = "http://127.0.0.1:9/B08.tif"
+    files = {"pre_B08": "missing.tif", "post_B12": str(text), "post_B08": nobody}
+    with pytest.raises(InputError) as caught:
+        open_pair(*scenes(tmp_path, sample, **files))
+    first, second, third = caught.value.problems
+    assert first.startswith(f"pre-event NIR: {tmp_path / 'missing.tif'}: cannot be read (")
+    assert f"{nobody}: cannot be read" in second
+    assert third.startswith(f"post-event SWIR2: {text}: cannot be read (")
+    assert not any("\n" in problem for problem in caught.value.problems)
+    assert type(caught.value) is InputError
+    with pytest.raises(Unavailable):
+        open_pair(*scenes(tmp_path, sample, post_B08=nobody))
+
+
+def test_mask_that_is_missing(make_raster: Callable[..., Path]) -> None:
+    assets = {
+        "B08": make_raster("B08.tif", np.full((8, 8), 3000, np.uint16)),
+        "B12": make_raster("B12.tif", np.full((4, 4), 2000, np.uint16), 20),
+        "SCL": "/nowhere/SCL.tif",
+    }
+    scene = to_scene(item("a", assets), "/item.json")
+    with pytest.raises(InputError) as caught:
+        open_pair([scene], [scene])
+    assert [problem.split(":")[0] for problem in caught.value.problems] == [
+        "pre-event mask (scl)", "post-event mask (scl)",
+    ]  # fmt: skip
+    assert all("SCL.tif" in problem and "--no-mask" in problem for problem in caught.value.problems)
+    assert open_pair([scene], [scene], masked=False).grid.shape == (8, 8)
+
+
+def test_mask_that_is_none(make_raster: Callable[..., Path]) -> None:
+    """A file of other numbers under the mask's name."""
+    assets = {
+        "B08": make_raster("B08.tif", np.full((8, 8), 3000, np.uint16)),
+        "B12": make_raster("B12.tif", np.full((4, 4), 2000, np.uint16), 20),
+        "SCL": make_raster("SCL.tif", np.full((4, 4), 0.5, np.float32), 20),
+    }
+    scene = to_scene(item("a", assets), "/item.json")
+    with pytest.raises(InputError, match=r"SCL\.tif: a mask of kind scl holds .*, not float32"):
+        computed(open_pair([scene], [scene]))
+
+
+# Servers
+
+
+@pytest.fixture(scope="module")
+def larger(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sample whose rasters are more than what is read with their headers."""
+    folder = tmp_path_factory.mktemp("larger")
+    write_sample(folder, 512)
+    return folder
+
+
+@pytest.fixture
+def server(larger: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RasterServer]:
+    """A server of that sample, and a GDAL that does not wait long."""
+    monkeypatch.setitem(gdal.SETTINGS, "GDAL_HTTP_RETRY_DELAY", 0.02)
+    monkeypatch.setattr(gdal, "PAUSES", (0.02, 0.02))
+    monkeypatch.setattr(source, "PAUSES", (0.02, 0.02))
+    folder = tmp_path / "served"
+    shutil.copytree(larger, folder)
+    with rasters_over_http(folder) as server:
+        yield server
+
+
+def remote(server: RasterServer, query: str = "") -> Scenes:
+    """The sample's scenes, with their rasters on the server."""
+    hrefs = {
+        f"{event}_{band}": f"{server.url}/{event}_{band}.tif{query}"
+        for event in ("pre", "post")
+        for band in ("B08", "B12")
+    }
+    return scenes(server.folder, server.folder, **hrefs)
+
+
+@pytest.mark.parametrize("failures", [2, 7])
+@pytest.mark.parametrize("begin", [0, 2])
+def test_server_that_is_busy_for_a_while(server: RasterServer, failures: int, begin: int) -> None:
+    """503 twice, which GDAL sits out itself; and more often than it tries, at the header and at
+    the pixels: GDAL remembers the failure, and must be told not to."""
+    assert gdal.SETTINGS["GDAL_HTTP_MAX_RETRY"] < 7
+    expected = computed(open_pair(*scenes(server.folder, server.folder)))
+    server.trouble = lambda name, n: (
+        503 if "B12" in name and begin < n <= begin + failures else None
+    )
+    assert np.array_equal(
+        computed(open_pair(*remote(server))).index, expected.index, equal_nan=True
+    )
+    assert server.asked["pre_B12.tif"] > failures
+
+
+@pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
+def test_server_that_stays_busy(
+    server: RasterServer, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(gdal.SETTINGS, "GDAL_HTTP_MAX_RETRY", 1)
+    server.trouble = lambda name, n: status if name == "post_B12.tif" else None
+    with pytest.raises(Unavailable) as caught:
+        open_pair(*remote(server, f"?{SECRET}"))
+    assert caught.value.problems == (
+        f"post-event SWIR2: {server.url}/post_B12.tif: cannot be read "
+        f"(HTTP response code: {status})",
+    )
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_raster_that_a_server_refuses(server: RasterServer, status: int) -> None:
+    """Nothing to wait for: asked once or twice, and an error for good."""
+    server.trouble = lambda name, n: status if name == "pre_B08.tif" else None
+    with pytest.raises(InputError, match=rf"pre_B08\.tif: cannot be read .*{status}") as caught:
+        open_pair(*remote(server))
+    assert type(caught.value) is InputError
+    assert server.asked["pre_B08.tif"] <= 2
+
+
+def test_server_that_fails_amid_the_pixels(
+    server: RasterServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """GDAL then says no more than that bytes are missing."""
+    monkeypatch.setitem(gdal.SETTINGS, "GDAL_HTTP_MAX_RETRY", 0)
+    pair = open_pair(*remote(server))
+    server.trouble = lambda name, n: 503
+    with pytest.raises(Unavailable, match=r"/pre_B08\.tif: cannot be read"):
+        first_block(pair)
+
+
+@pytest.mark.slow
+def test_server_that_stalls(server: RasterServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of a body, then silence: once, and the run goes on; always, and it ends."""
+    monkeypatch.setitem(gdal.SETTINGS, "GDAL_HTTP_LOW_SPEED_TIME", 1)
+    # curl's speed is that of the last seconds: what came before must not count long.
+    monkeypatch.setitem(gdal.SETTINGS, "GDAL_HTTP_LOW_SPEED_LIMIT", 10**9)
+    monkeypatch.setitem(gdal.SETTINGS, "GDAL_HTTP_MAX_RETRY", 0)
+    monkeypatch.setattr(gdal, "PAUSES", (0.02,))
+    expected = computed(open_pair(*scenes(server.folder, server.folder)))
+    pair = open_pair(*remote(server))
+    asked = server.asked["pre_B08.tif"]
+    server.trouble = lambda name, n: "stall" if name == "pre_B08.tif" and n == asked + 1 else None
+    assert np.array_equal(computed(pair).index, expected.index, equal_nan=True)
+    assert server.asked["pre_B08.tif"] > asked + 1, "it did stall"
+    server.trouble = lambda name, n: "stall" if name == "pre_B08.tif" else None
+    monkeypatch.setattr(gdal, "PAUSES", ())
+    with pytest.raises(Unavailable, match=r"/pre_B08\.tif: cannot be read"):
+        first_block(pair)
+
+
+def test_the_settings_bound_the_patience() -> None:
+    """What the tests above shorten is there, and in a measure that a user waits for."""
+    assert 10 <= gdal.SETTINGS["GDAL_HTTP_LOW_SPEED_TIME"] <= 60
+    assert 5 <= gdal.SETTINGS["GDAL_HTTP_CONNECTTIMEOUT"] <= 60
+    assert 1 <= gdal.SETTINGS["GDAL_HTTP_MAX_RETRY"] <= 5
+    assert sum(gdal.PAUSES) < 30
+
+
+# Secrets
+
+
+@pytest.fixture
+def said(caplog: pytest.LogCaptureFixture) -> Iterator[list[str]]:
+    """All that is logged here, by this program, GDAL, Dask."""
+    lines: list[str] = []
+    caplog.set_level(logging.WARNING, "matplotlib")  # a line for each font there is
+    caplog.set_level(logging.DEBUG)  # last, for it is also that of what is kept
+    sink = logger.add(lines.append, format="{message}\n{exception}", level="TRACE")
+    yield lines
+    logger.remove(sink)
+    lines += [record.getMessage() for record in caplog.records]
+
+
+@pytest.mark.parametrize("trouble", [None, 503, 403])
+def test_the_query_of_a_signed_url_is_never_shown(
+    server: RasterServer, said: list[str], caplog: pytest.LogCaptureFixture, trouble: int | None
+) -> None:
+    """Neither by us nor by GDAL, whose warnings name the URL."""
+    pair = open_pair(*remote(server, f"?{SECRET}"))
+    assert any(SECRET in target for target in server.targets), "it is used"
+    server.trouble = lambda name, n: trouble
+    if trouble is None:
+        first_block(pair)
+    else:
+        with pytest.raises(InputError) as caught:
+            first_block(pair)
+        assert SECRET not in repr(caught.value)
+        assert SECRET not in str(caught.value.__cause__) + str(caught.value.__context__)
+    assert SECRET not in repr(pair), "Dask shows a task's arguments in its log"
+    if trouble == 503:
+        assert "Retrying" in caplog.text, "GDAL says so"
+    assert SECRET not in caplog.text
+    assert not any(SECRET in line for line in said)
+
+
+def test_vsicurl(server: RasterServer) -> None:
+    """GDAL's own way to write a URL has a query, too."""
+    with pytest.raises(InputError) as caught:
+        gdal.with_raster(f"/vsicurl/{server.url}/none.tif?{SECRET}", lambda raster: raster.shape)
+    assert SECRET not in str(caught.value)
+    assert "none.tif: cannot be read" in str(caught.value)
+
+
+def test_no_secret_in_the_log_of_a_worker(server: RasterServer, client: Any) -> None:
+    """Dask logs a task that failed, with its arguments."""
+    pair = open_pair(*remote(server, f"?{SECRET}"))
+    server.trouble = lambda name, n: 403
+    compute = functools.partial(compute_block, pair, index="dnbr", masked=True)
+    with pytest.raises(InputError, match="cannot be read"):
+        list(compute_blocks(compute, pair.grid.shape, client))
+    logs = [line for lines in client.get_worker_logs().values() for _, line in lines]
+    assert any("cannot be read" in line for line in logs), "it is there"
+    assert not any(SECRET in line for line in logs)
+
+
+@pytest.mark.parametrize("document", ["not json", "[1]", '{"type": "Feature"}', "lacking", "503"])
+def test_no_secret_in_what_is_said_of_an_item(
+    server: RasterServer, said: list[str], document: str
+) -> None:
+    if document == "lacking":
+        document = json.dumps(item("a", {"B08": "x.tif"}))
+    (server.folder / "signed.json").write_text(document)
+    server.trouble = lambda name, n: 503 if document == "503" else None
+    url = f"{server.url}/signed.json"
+    with pytest.raises(InputError) as caught:
+        read_scenes([f"{url}?{SECRET}"], [f"{url}?{SECRET}"])
+    assert len(caught.value.problems) == 2
+    assert SECRET not in str(caught.value)
+    if document != json.dumps(item("a", {"B08": "x.tif"})):
+        assert url in str(caught.value)
+    assert isinstance(caught.value, Unavailable) == (document == "503")
+    assert not any(SECRET in line for line in said)
+
+
+# The whole program, in this process
+
+
+@pytest.fixture
+def program(
+    client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., tuple[int, list[str]]]]:
+    """Runs the program, gives its exit status and the lines it logged."""
+    monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", client.scheduler.address)
+    monkeypatch.chdir(tmp_path)
+    before = signal.getsignal(signal.SIGTERM)
+
+    def run(*arguments: object) -> tuple[int, list[str]]:
+        lines: list[str] = []
+        sink = logger.add(lines.append, format="{message}")
+        try:
+            status = main([*map(str, arguments)])
+        finally:
+            logger.remove(sink)
+        return status, [line.strip() for line in lines]
+
+    yield run
+    signal.signal(signal.SIGTERM, before)
+
+
+def signed_items(server: RasterServer) -> list[str]:
+    """The sample's items on the server, their rasters with a secret in the URL."""
+    for event in ("pre", "post"):
+        document = json.loads((server.folder / f"{event}.json").read_text())
+        for asset in document["assets"].values():
+            asset["href"] += f"?{SECRET}"
+        (server.folder / f"{event}.json").write_text(json.dumps(document))
+    return [
+        f"--pre-event={server.url}/pre.json?{SECRET}",
+        f"--post-event={server.url}/post.json?{SECRET}",
+    ]
+
+
+def test_signed_items_make_a_map_without_secrets(
+    server: RasterServer, program: Callable[..., Any], said: list[str],
+    caplog: pytest.LogCaptureFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """A server that answers 503 twice does not matter; the secret is in no line and no file."""
+    arguments = signed_items(server)
+    monkeypatch.setattr("sys.argv", ["bai_example", *arguments])
+    server.trouble = lambda name, n: 503 if n <= 2 else None
+    status, lines = program(*arguments, "--output-dir", "out")
+    assert status == 0
+    assert lines
+    assert "Retrying" in caplog.text
+    assert SECRET not in caplog.text
+    assert not any(SECRET in line for line in said)
+    written = [*(tmp_path / "out").iterdir()]
+    assert len(written) == 5
+    for path in written:
+        assert SECRET.encode() not in path.read_bytes(), path.name
+
+
+def test_server_that_stays_busy_ends_with_75(
+    server: RasterServer, program: Callable[..., Any], tmp_path: Path
+) -> None:
+    arguments = signed_items(server)
+    server.trouble = lambda name, n: 503 if name == "pre_B12.tif" else None
+    status, lines = program(*arguments, "--output-dir", "out")
+    assert status == 75
+    assert lines[-1] == (
+        f"pre-event SWIR2: {server.url}/pre_B12.tif: cannot be read (HTTP response code: 503)"
+    )
+    assert not any(SECRET in line for line in lines)
+    assert not (tmp_path / "out").exists()
+
+
+def test_items_that_are_not_there_just_now(
+    server: RasterServer, program: Callable[..., Any]
+) -> None:
+    server.trouble = lambda name, n: 503
+    status, lines = program(*signed_items(server))
+    assert status == 75
+    assert [line for line in lines if "answered" in line] == [
+        f"{event}-event item: {server.url}/{event}.json: the server answered 503 "
+        "(Service Unavailable)"
+        for event in ("pre", "post")
+    ]
+
+
+def test_item_without_the_bands(program: Callable[..., Any], tmp_path: Path) -> None:
+    for event in ("pre", "post"):
+        bare = item(event, {"B04": "B04.tif"})
+        (tmp_path / f"{event}.json").write_text(json.dumps(bare))
+    status, lines = program("--pre-event", "pre.json", "--post-event", "post.json")
+    assert status == 1
+    problems = [line for line in lines if "band" in line]
+    assert len(problems) == 4
+    assert problems[0].startswith("pre-event item: pre: no NIR band; looked for the assets B08,")
+    assert problems[0].endswith("but the item has B04")
+
+
+def write_pair(tmp_path: Path, make_raster: Callable[..., Path], **post: Any) -> list[str]:
+    """Two items of 8 by 8 pixels; keywords are `make_raster`'s for the later one, or its SCL."""
+    classes = post.pop("scl", None)
+    for event, options in (("pre", {}), ("post", post)):
+        assets = {
+            "B08": make_raster(f"{event}_B08.tif", np.full((8, 8), 3000, np.uint16), **options),
+            "B12": make_raster(f"{event}_B12.tif", np.full((4, 4), 2000, np.uint16), 20, **options),
+        }
+        if classes is not None and event == "post":
+            assets["SCL"] = make_raster("post_SCL.tif", classes, 20)
+        (tmp_path / f"{event}.json").write_text(json.dumps(item(event, assets)))
+    return ["--pre-event", "pre.json", "--post-event", "post.json", "--output-dir", "out"]
+
+
+REFUSED = [
+    ({"epsg": 32630}, "the CRS differ: pre-event NIR has EPSG:32629, post-event NIR has EPSG:"),
+    ({"corner": (600_003, 4_500_000)}, "the pixels do not line up (off by +0.3 across"),
+    ({"corner": (700_000, 4_500_000)}, "the scenes do not overlap: pre-event covers west 600000"),
+]
+
+
+@pytest.mark.parametrize(("post", "message"), REFUSED)
+def test_pairs_that_do_not_fit(
+    program: Callable[..., Any], make_raster: Callable[..., Path], tmp_path: Path,
+    post: dict[str, Any], message: str,
+) -> None:  # fmt: skip
+    status, lines = program(*write_pair(tmp_path, make_raster, **post))
+    assert status == 1
+    assert any(line.startswith(message) for line in lines)
+    assert not (tmp_path / "out").exists()
+
+
+def test_crop_beside_the_scenes(
+    program: Callable[..., Any], make_raster: Callable[..., Path], tmp_path: Path
+) -> None:
+    pair = write_pair(tmp_path, make_raster)
+    status, lines = program(*pair, "--bbox", -9, 50, -8, 51)
+    assert status == 1
+    assert "the scenes do not overlap: " in lines[-1]
+    assert "the area asked for covers west " in lines[-1]
+
+
+def test_everything_cloudy(
+    program: Callable[..., Any], make_raster: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Says so, leaves nothing; and the way out that it names is one. (An item that is named twice
+    counts once.)"""
+    pair = write_pair(tmp_path, make_raster, scl=np.full((4, 4), 9, np.uint8))
+    status, lines = program(*pair)
+    assert status == 1
+    assert lines[-1].startswith("the map is empty: no pixel has a value in both events (post-event")
+    assert "100 % cloud" in lines[-1]
+    assert "--no-mask" in lines[-1]
+    assert not [*(tmp_path / "out").iterdir()]
+    status, _ = program(*pair, "--no-mask", "--pre-event", "pre.json")
+    assert status == 0
+    made = json.loads((tmp_path / "out" / "bai.json").read_text())
+    assert (made["id"], made["properties"]["bai:masked"]) == ("bai-pre-post", False)
