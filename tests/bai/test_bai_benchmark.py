@@ -1,0 +1,89 @@
+"""The benchmark runs, its rivals make the same map, and its server is as far away as it says."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("odc.stac", reason="the benchmark's rivals are not installed")
+pytest.importorskip("tifffile", reason="the benchmark's rivals are not installed")
+
+needs_nginx = pytest.mark.skipif(
+    not shutil.which("nginx", path="/usr/sbin:/usr/bin"), reason="nginx is not installed"
+)
+
+
+def benchmark(part: str, folder: Path) -> str:
+    """What a part prints; the sample is tiny, so the goals say nothing."""
+    command = [sys.executable, "-m", "benchmarks.bai", "--part", part, "--size", "256"]
+    run = subprocess.run(
+        [*command, "--rounds", "1", "--keep", str(folder)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert run.returncode in (0, 1), run.stderr
+    assert "Traceback" not in run.stderr
+    assert all(path.name.startswith("sample-") for path in folder.iterdir())
+    return run.stdout
+
+
+@pytest.mark.slow
+def test_rivals_make_the_same_map(tmp_path: Path) -> None:
+    # The benchmark itself ends with an error where two maps differ by more than 1e-6.
+    table = benchmark("pair", tmp_path)
+    assert table.count("\n| ") > 8
+    assert "reference program's way" in table
+    assert "× limit | ≤ 1.15" in table
+
+
+@pytest.mark.slow
+def test_writers_write_cogs(tmp_path: Path) -> None:
+    table = benchmark("writers", tmp_path)
+    assert table.count("| valid |") == 4
+
+
+@pytest.mark.slow
+@needs_nginx
+def test_bytes_over_http_are_counted(tmp_path: Path) -> None:
+    table = benchmark("http", tmp_path)
+    assert "bytes fetched" in table
+
+
+@needs_nginx
+def test_the_server_is_a_round_trip_away(tmp_path: Path) -> None:
+    from benchmarks.bai_http import ROUND_TRIP, Fetched, served
+
+    data = bytes(range(256)) * 4096
+    (tmp_path / "some.tif").write_bytes(data)
+    (tmp_path / "item.json").write_bytes(b"{}")
+    with served(tmp_path) as site:
+        began = time.perf_counter()
+        with urllib.request.urlopen(f"{site.url}/some.tif") as answer:
+            assert answer.read() == data
+        # One round trip to connect, one to ask.
+        assert time.perf_counter() - began >= 2 * ROUND_TRIP
+        ranged = urllib.request.Request(f"{site.url}/some.tif", headers={"Range": "bytes=1-10"})
+        with urllib.request.urlopen(ranged) as answer:
+            assert answer.read() == data[1:11]
+        urllib.request.urlopen(f"{site.url}/item.json").close()
+        assert site.fetched() == Fetched(requests=2, bytes=len(data) + 10)
+        assert site.fetched() == Fetched(requests=0, bytes=0)
+
+
+def test_maps_that_differ_are_told_apart() -> None:
+    from benchmarks.bai_maps import farthest
+
+    one = np.array([[0.5, np.nan]], np.float32)
+    assert farthest(one, one.copy()) == 0
+    assert farthest(one, one + np.float32(0.25)) == 0.25
+    assert farthest(one, np.array([[np.nan, 0.5]], np.float32)) == np.inf
+    assert farthest(one, one[:, :1]) == np.inf
