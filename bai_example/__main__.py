@@ -21,7 +21,7 @@ from bai_example.errors import InputError
 from dask_claim.redact import redact
 
 if TYPE_CHECKING:
-    from bai_example.destination import Destination
+    from bai_example.output.destination import Destination
     from bai_example.stats import Statistics
 
 
@@ -37,14 +37,14 @@ def run(request: Request) -> tuple[Statistics, Destination]:
         InputError: an input cannot be used, or the files cannot be written.
     """
     # Not at the top: these take a second, which a mistyped option need not wait for.
-    from bai_example import item, provenance
     from bai_example.bai import INDICES
     from bai_example.block import compute_block
     from bai_example.blocks import compute_blocks
-    from bai_example.destination import destination
     from bai_example.inputs import find_inputs
     from bai_example.load import open_pair
-    from bai_example.write import ALL, write_maps
+    from bai_example.output import item, provenance
+    from bai_example.output.destination import destination
+    from bai_example.output.write import ALL, write_maps
 
     place = destination(request.output)
     pre, post, crop = find_inputs(request)
@@ -85,7 +85,7 @@ def _claim() -> dict[str, Any] | None:
 def report(request: Request, statistics: Statistics, place: Destination, seconds: float) -> None:
     """Log what was burned, where the files are and how long it took."""
     from bai_example.bai import INDICES
-    from bai_example.write import ALL
+    from bai_example.output.write import ALL
 
     logger.info("{:<24} {:>14} {:>8}", "burn severity", "hectares", "%")
     for area in reversed(statistics.areas):

@@ -8,10 +8,10 @@ from typing import NamedTuple
 from loguru import logger
 
 from bai_example import source
-from bai_example.area import Area
 from bai_example.arguments import Request, Search
 from bai_example.errors import InputError, merged
 from bai_example.load import Crop
+from bai_example.search.area import Area
 from bai_example.sign import signer
 from bai_example.stac import Scene, Signer, read_scene, to_scene, unsigned
 
@@ -76,7 +76,7 @@ def _searched(
     wanted: Search, area: Area, sign: Signer
 ) -> tuple[tuple[Scene, ...], tuple[Scene, ...]]:
     # Not at the top: a tenth of a second, which a run without a search need not wait for.
-    from bai_example.search import search
+    from bai_example.search.search import search
 
     choice = search(
         wanted.api, wanted.collection, area, wanted.event, wanted.window, wanted.max_cloud

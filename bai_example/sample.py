@@ -79,7 +79,7 @@ def write_sample(folder: Path, size: int = SIZE) -> tuple[Path, Path]:
     Returns:
         The paths of the pre-event and the post-event item.
     """
-    from bai_example.destination import LocalFolder
+    from bai_example.output.destination import LocalFolder
 
     place = LocalFolder(folder)
     place.prepare([], overwrite=True)
@@ -140,7 +140,7 @@ def _grid(size: int, pixel: int) -> Grid:
 
 def _item(event: str, size: int) -> dict[str, Any]:
     """The STAC item of one event, without calibration: the baseline is all there is to go by."""
-    from bai_example.footprint import bounding_box, footprint
+    from bai_example.output.footprint import bounding_box, footprint
 
     satellite, when, baseline, _ = EVENTS[event]
     grid = _grid(size, PIXEL)

@@ -24,8 +24,8 @@ from distributed import Client, Lock, as_completed
 from odc.geo.cog import save_cog_with_dask
 from rasterio.windows import Window
 
-from bai_example.cog import CogWriter, Description
 from bai_example.grid import Grid
+from bai_example.output.cog import CogWriter, Description
 from bai_example.stac import Band, Scene, read_scene
 from bai_example.tiles import BLOCK, CREATION, STEP, TILE, pyramid
 from benchmarks.bai_limit import COG, nbr

@@ -13,8 +13,8 @@ from bai_items import item
 
 from bai_example.block import Block, compute_block
 from bai_example.blocks import boxes
-from bai_example.cog import CogWriter, Description
 from bai_example.load import open_pair
+from bai_example.output.cog import CogWriter, Description
 from bai_example.pair import Pair
 from bai_example.stac import to_scene
 from bai_example.stats import Statistics

@@ -14,10 +14,11 @@ from rasterio.crs import CRS
 from rasterio.windows import Window
 from rio_cogeo.cogeo import cog_validate
 
-from bai_example import tiff, tiles
+from bai_example import tiles
 from bai_example.blocks import boxes
-from bai_example.cog import CogWriter, Description, level_shapes
 from bai_example.grid import Grid
+from bai_example.output import tiff
+from bai_example.output.cog import CogWriter, Description, level_shapes
 
 
 def grid(*shape: int) -> Grid:

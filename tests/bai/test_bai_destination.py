@@ -20,9 +20,9 @@ import boto3
 import pytest
 from loguru import logger
 
-from bai_example import s3, s3_store
-from bai_example.destination import destination
 from bai_example.errors import InputError, Unavailable
+from bai_example.output import s3, s3_store
+from bai_example.output.destination import destination
 
 NAMES = ["bai.tif", "bai.png", "bai.json"]
 CONTENT = {"bai.tif": os.urandom(5 * 2**18), "bai.png": b"picture", "bai.json": b"{}"}

@@ -19,10 +19,10 @@ from pystac.extensions.classification import ClassificationExtension
 from pystac.extensions.projection import ProjectionExtension
 from rasterio.crs import CRS
 
-from bai_example import item, provenance
 from bai_example.bai import INDICES, SEVERITIES, classify
-from bai_example.footprint import bounding_box, footprint
 from bai_example.grid import Grid
+from bai_example.output import item, provenance
+from bai_example.output.footprint import bounding_box, footprint
 from bai_example.stac import Band, Scene
 from bai_example.stats import Statistics
 

@@ -16,9 +16,9 @@ from raster_server import rasters_over_http
 from rasterio.features import geometry_mask
 from rasterio.warp import transform, transform_bounds, transform_geom
 
-from bai_example.area import Area
 from bai_example.errors import InputError
 from bai_example.load import Crop, open_pair
+from bai_example.search.area import Area
 from bai_example.stac import Scene, to_scene
 
 MakeRaster = Callable[..., Path]

@@ -27,11 +27,11 @@ from bai_example.grid import Box, Grid
 from bai_example.inputs import read_scenes
 from bai_example.load import open_pair
 from bai_example.mask import REASONS
+from bai_example.output.write import ALL, NAMES, write_maps
 from bai_example.pair import Pair
 from bai_example.stac import Scene, to_scene
 from bai_example.stats import Statistics
 from bai_example.tiles import pyramid
-from bai_example.write import ALL, NAMES, write_maps
 
 MAP, SEVERITY, PICTURE, ITEM, _ = ALL
 

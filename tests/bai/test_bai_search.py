@@ -20,15 +20,16 @@ import shapely
 from shapely.geometry import box, mapping, shape
 from stac_server import Proxy, collection, files_over_http, serving, stac_api
 
-from bai_example import api as api_module
-from bai_example import catalogue, source
-from bai_example import search as search_module
 from bai_example import sign as sign_module
-from bai_example.acquisition import Acquisition, Found, newest
-from bai_example.area import Area
-from bai_example.choose import Choice
+from bai_example import source
 from bai_example.errors import InputError, Unavailable
-from bai_example.search import period, search
+from bai_example.search import api as api_module
+from bai_example.search import catalogue
+from bai_example.search import search as search_module
+from bai_example.search.acquisition import Acquisition, Found, newest
+from bai_example.search.area import Area
+from bai_example.search.choose import Choice
+from bai_example.search.search import period, search
 from bai_example.sign import signer
 from bai_example.source import public
 

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from bai_example import source
 from bai_example.errors import InputError
-from bai_example.s3 import S3Prefix
+from bai_example.output.s3 import S3Prefix
 
 
 class Destination(Protocol):

@@ -14,9 +14,9 @@ from pystac_client.exceptions import APIError
 from pystac_client.stac_api_io import StacApiIO
 
 from bai_example import source
-from bai_example.acquisition import plain
 from bai_example.errors import InputError, Unavailable
 from bai_example.patience import within
+from bai_example.search.acquisition import plain
 
 
 class Transport(StacApiIO):

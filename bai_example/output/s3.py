@@ -23,7 +23,7 @@ import pystac
 from loguru import logger
 
 from bai_example.errors import InputError
-from bai_example.s3_store import RUN, Store, explained, reason
+from bai_example.output.s3_store import RUN, Store, explained, reason
 
 #: Bytes of a part, of which `PARALLEL` are in memory at once. S3 allows 5 MiB or more, and 10,000
 #: parts (Amazon S3 user guide, "Multipart upload limits"); a file of 80 GB takes larger ones.
@@ -43,7 +43,7 @@ _LOCATION = re.compile(r"s3://([A-Za-z0-9][A-Za-z0-9._-]+)(?:/([^?#]*))?", re.IG
 
 
 class S3Prefix:
-    """The objects below a prefix of a bucket; see `bai_example.destination.Destination`."""
+    """The objects below a prefix of a bucket; see `bai_example.output.destination.Destination`."""
 
     def __init__(self, location: str) -> None:
         """Take ``s3://bucket/prefix``; an InputError says what is wrong with it."""

@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from rasterio.io import MemoryFile
 
-from bai_example import tiff
 from bai_example.grid import Grid
+from bai_example.output import tiff
 from bai_example.tiles import CREATION, LEVELS, TILE, Pyramid, coarser, encode, predictor
 
 

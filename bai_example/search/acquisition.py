@@ -14,7 +14,7 @@ from typing import Any
 from pystac.utils import str_to_datetime
 from shapely.geometry.base import BaseGeometry
 
-from bai_example.area import footprint
+from bai_example.search.area import footprint
 
 #: Names of Sentinel-2 products and of what is made of them.
 _TILE = re.compile(r"_T?(\d{1,2})([C-HJ-NP-X][A-Z]{2})(?=_|\.|$)")

@@ -14,9 +14,9 @@ from typing import NamedTuple
 import shapely
 from shapely.geometry.base import BaseGeometry
 
-from bai_example.acquisition import Acquisition, Found
-from bai_example.area import Area
 from bai_example.errors import InputError
+from bai_example.search.acquisition import Acquisition, Found
+from bai_example.search.area import Area
 
 #: Share of the area below which a further tile adds nothing.
 NOTHING = 1e-6

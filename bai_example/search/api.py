@@ -19,10 +19,10 @@ from pystac_client.exceptions import APIError
 from shapely.geometry import mapping
 
 from bai_example import source
-from bai_example.acquisition import Found
-from bai_example.area import MAX_POINTS, Area
 from bai_example.errors import InputError, Unavailable
-from bai_example.transport import Transport, status_of
+from bai_example.search.acquisition import Found
+from bai_example.search.area import MAX_POINTS, Area
+from bai_example.search.transport import Transport, status_of
 
 #: Items asked for in one request. Servers may give fewer, and follow with more pages.
 PAGE = 100

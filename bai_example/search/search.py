@@ -8,13 +8,13 @@ import re
 from typing import NamedTuple
 
 from bai_example import source
-from bai_example.acquisition import Acquisition, Found, newest, time
-from bai_example.api import Api, Refused, is_api
-from bai_example.area import Area
-from bai_example.catalogue import Static, read
-from bai_example.choose import Choice, choose
 from bai_example.errors import InputError, Unavailable
 from bai_example.patience import within
+from bai_example.search.acquisition import Acquisition, Found, newest, time
+from bai_example.search.api import Api, Refused, is_api
+from bai_example.search.area import Area
+from bai_example.search.catalogue import Static, read
+from bai_example.search.choose import Choice, choose
 
 Sides = tuple[list[Acquisition], list[Acquisition]]
 

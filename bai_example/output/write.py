@@ -15,9 +15,9 @@ import numpy as np
 
 from bai_example.bai import INDICES, SEVERITIES
 from bai_example.block import Block
-from bai_example.cog import CogWriter, Description
 from bai_example.errors import InputError
-from bai_example.item import FILES
+from bai_example.output.cog import CogWriter, Description
+from bai_example.output.item import FILES
 from bai_example.pair import Pair
 from bai_example.stac import Scene
 from bai_example.stats import Statistics
@@ -140,10 +140,10 @@ def _quicklook() -> ModuleType:
     """
     name = "MPLCONFIGDIR"
     if name in os.environ:
-        return importlib.import_module("bai_example.quicklook")
+        return importlib.import_module("bai_example.output.quicklook")
     with tempfile.TemporaryDirectory() as folder:
         os.environ[name] = folder
         try:
-            return importlib.import_module("bai_example.quicklook")
+            return importlib.import_module("bai_example.output.quicklook")
         finally:
             del os.environ[name]

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pystac
 
-from bai_example.footprint import bounding_box, footprint
 from bai_example.grid import Grid
-from bai_example.provenance import Input, Provenance
+from bai_example.output.footprint import bounding_box, footprint
+from bai_example.output.provenance import Input, Provenance
 
 if TYPE_CHECKING:
     from bai_example.bai import Index

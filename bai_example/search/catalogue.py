@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from bai_example import source
-from bai_example.acquisition import Found, plain
-from bai_example.area import Area
 from bai_example.errors import InputError
+from bai_example.search.acquisition import Found, plain
+from bai_example.search.area import Area
 
 #: Documents read at most: catalogues, collections and items.
 MAX_DOCUMENTS = 2000

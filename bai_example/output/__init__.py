@@ -1,0 +1,1 @@
+"""What a run leaves: maps, picture and STAC item, in a folder or on S3."""
