@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from rasterio.features import geometry_mask
 
-from bai_example import mask
+from bai_example import mask, memory
 from bai_example.bai import INDICES, classify, dnbr, nbr
 from bai_example.grid import Box
 from bai_example.pair import Pair, Raster
@@ -48,11 +48,12 @@ def compute_block(pair: Pair, box: Box, index: str, masked: bool) -> Block:
     Raises:
         InputError: a file cannot be read; the message names it.
     """
+    memory.keep_freed()
     values = np.empty(box.shape, dtype=np.float32)
     classes = np.empty(box.shape, dtype=np.uint8)
     grid = pair.grid.window(box)
     statistics = Statistics(pair.grid.pixel_area)
-    events = [read_pieces(sources, box) for sources in (pair.pre, pair.post)]
+    events = read_pieces((pair.pre, pair.post), box)
     outside = None
     if pair.outline is not None:
         outside = geometry_mask([pair.outline], box.shape, grid.transform)

@@ -62,6 +62,9 @@ def compute_blocks(
     """
     from distributed import as_completed
 
+    # From workers of this machine without the detour by the scheduler, which would copy every
+    # block twice. Others may not be reachable: a gateway lets nobody but the scheduler through.
+    near = client.scheduler.address.startswith("tcp://127.")
     waiting = iter(boxes(shape))
     under_way: dict[Any, Any] = {}
 
@@ -77,7 +80,7 @@ def compute_blocks(
             done = as_completed([submit(box) for box in islice(waiting, UNDER_WAY)])
             for future in done:
                 # One by one: blocks that come faster than they are written wait on the workers.
-                block = future.result()
+                block = client.gather(future, direct=near)
                 del under_way[future.key], future  # the last reference: the worker forgets it
                 for box in islice(waiting, 1):
                     done.add(submit(box))

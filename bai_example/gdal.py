@@ -21,16 +21,17 @@ SETTINGS: dict[str, Any] = {
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
     # A COG's header is read in one request; 16 kB (the default) is too small for a full tile's.
     "GDAL_INGESTED_BYTES_AT_OPEN": 32768,
-    # Adjacent byte ranges in one request, several requests over one connection.
+    # Adjacent byte ranges in one request; several at once where the server speaks HTTP/2.
     "GDAL_HTTP_MERGE_CONSECUTIVE_RANGES": "YES",
     "GDAL_HTTP_MULTIPLEX": "YES",
-    "GDAL_HTTP_VERSION": "2",
+    "GDAL_HTTP_VERSION": "2TLS",
     # A busy server (429, 502, 503, 504) is asked again before the run fails.
     "GDAL_HTTP_MAX_RETRY": 3,
     "GDAL_HTTP_RETRY_DELAY": 1,
-    # A server that stalls is an error after half a minute, not a run that never ends.
-    "GDAL_HTTP_CONNECTTIMEOUT": 20,
-    "GDAL_HTTP_LOW_SPEED_TIME": 30,
+    # A server that stalls is an error after some minutes, retries included, not a run that never
+    # ends.
+    "GDAL_HTTP_CONNECTTIMEOUT": 15,
+    "GDAL_HTTP_LOW_SPEED_TIME": 15,
     "GDAL_HTTP_LOW_SPEED_LIMIT": 1,
     # GDAL keeps decoded tiles, by default in 5 % of the host's memory, whatever the container's
     # limit. Every tile is used once here, so a little is enough.

@@ -11,9 +11,10 @@ from bai_example import source
 from bai_example.arguments import Request, Search
 from bai_example.errors import InputError, merged
 from bai_example.load import Crop
+from bai_example.scene import Scene
 from bai_example.search.area import Area
 from bai_example.sign import signer
-from bai_example.stac import Scene, Signer, read_scene, to_scene, unsigned
+from bai_example.stac import Signer, read_scene, to_scene, unsigned
 
 
 class Inputs(NamedTuple):

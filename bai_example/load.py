@@ -23,7 +23,7 @@ from bai_example import gdal, source
 from bai_example.errors import InputError, merged
 from bai_example.grid import Box, Grid, Placement, covering, hull, overlap, place
 from bai_example.pair import Pair, Raster, Source
-from bai_example.stac import Band, Scene
+from bai_example.scene import Band, Scene
 
 #: Most pixels of a map: 70 tiles of Sentinel-2. An item far away is a mistake, not a mosaic.
 MOST_PIXELS = 2**33

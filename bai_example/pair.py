@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bai_example.grid import Box, Grid, Placement
-from bai_example.stac import Band
+from bai_example.scene import Band
 
 
 @dataclass(frozen=True)

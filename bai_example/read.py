@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -37,39 +38,52 @@ class Piece(NamedTuple):
     """The scene."""
 
 
-def read_pieces(sources: Sequence[Source], part: Box) -> list[Piece]:
+def read_pieces(events: Iterable[Sequence[Source]], part: Box) -> list[list[Piece]]:
     """Read what each scene has of a part of the map.
 
     Args:
-        sources: the scenes of an event.
+        events: the scenes of each event.
         part: pixels of the map.
 
     Raises:
         InputError: a file cannot be read; the message names it.
     """
-    wanted = [(source, box) for source in sources if (box := overlap(source.box, part))]
-    # A block's files at once: over a network most of the time is waiting, and decoding, which is
-    # GDAL's, goes on beside the other files'.
-    with ThreadPoolExecutor(8, thread_name_prefix="read") as pool:
-        futures = [
-            (
-                pool.submit(read_counts, source.nir, box),
-                pool.submit(read_counts, source.swir2, box),
-                [pool.submit(_read_codes, raster, box, kind) for kind, raster in source.masks],
-            )
-            for source, box in wanted
-        ]  # fmt: skip
-        pieces = []
-        for (source, box), (nir, swir2, masks) in zip(wanted, futures, strict=True):
-            codes: np.ndarray | None = None
-            for others in masks:
-                if codes is None:
-                    codes = others.result()
-                else:
-                    mask.merge(codes, others.result())
-            where = box.moved(-part.top, -part.left)
-            pieces.append(Piece(where, nir.result(), swir2.result(), codes, source))
-    return pieces
+    # All files at once: over a network most of the time is waiting, and decoding, which is GDAL's,
+    # goes on beside the other files'.
+    begun = [[_begin(source, box) for source, box in _covering(event, part)] for event in events]
+    return [[finish(part) for finish in event] for event in begun]
+
+
+def _covering(event: Sequence[Source], part: Box) -> list[tuple[Source, Box]]:
+    return [(source, box) for source in event if (box := overlap(source.box, part))]
+
+
+def _begin(source: Source, box: Box) -> Callable[[Box], Piece]:
+    """Begin to read a scene; the function that waits for the end."""
+    submit = _readers().submit
+    nir, swir2 = (submit(read_counts, raster, box) for raster in (source.nir, source.swir2))
+    masks = [submit(_read_codes, raster, box, kind) for kind, raster in source.masks]
+
+    def finish(part: Box) -> Piece:
+        codes: np.ndarray | None = None
+        for others in masks:
+            if codes is None:
+                codes = others.result()
+            else:
+                mask.merge(codes, others.result())
+        where = box.moved(-part.top, -part.left)
+        return Piece(where, nir.result(), swir2.result(), codes, source)
+
+    return finish
+
+
+@functools.cache
+def _readers() -> ThreadPoolExecutor:
+    """The threads that read, for as long as the worker lives.
+
+    GDAL keeps connections by thread: with new threads for each block, each would connect anew.
+    """
+    return ThreadPoolExecutor(16, thread_name_prefix="read")
 
 
 def read_counts(raster: Raster, wanted: Box, fill: float = 0) -> np.ndarray:

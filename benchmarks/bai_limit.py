@@ -19,7 +19,8 @@ import rasterio
 import rasterio.shutil
 from rasterio.errors import NotGeoreferencedWarning
 
-from bai_example.stac import Band, Scene, read_scene
+from bai_example.scene import Band, Scene
+from bai_example.stac import read_scene
 from bai_example.tiles import CREATION, STEP, TILE
 
 CORES = os.cpu_count() or 1

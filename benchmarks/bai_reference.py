@@ -24,7 +24,8 @@ from odc.geo.geobox import GeoBox
 from odc.stac import load
 from rasterio.enums import Resampling
 
-from bai_example.stac import Scene, read_scene
+from bai_example.scene import Scene
+from bai_example.stac import read_scene
 
 #: Of the sample's items, which, like many, do not say it themselves.
 COUNTS = {"*": {"assets": {"*": {"data_type": "uint16", "nodata": 0}}}}

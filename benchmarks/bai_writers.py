@@ -26,7 +26,8 @@ from rasterio.windows import Window
 
 from bai_example.grid import Grid
 from bai_example.output.cog import CogWriter, Description
-from bai_example.stac import Band, Scene, read_scene
+from bai_example.scene import Band, Scene
+from bai_example.stac import read_scene
 from bai_example.tiles import BLOCK, CREATION, STEP, TILE, pyramid
 from benchmarks.bai_limit import COG, nbr
 

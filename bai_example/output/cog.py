@@ -85,12 +85,15 @@ class CogWriter:
             tiff.Level(shape, [place.size for place in places])
             for shape, places in zip(self._shapes, in_order, strict=True)
         ]
+        # One buffer for all: a new one for each tile costs the kernel more than the copying.
+        buffer = memoryview(bytearray(max(size for places in in_order for _, size in places)))
         with self.path.open("wb") as file:
             file.write(tiff.header(self._template(description), levels))
             for places in reversed(in_order):
                 for first, size in places:
                     self._come.seek(first)
-                    file.write(self._come.read(size))
+                    self._come.readinto(buffer[:size])
+                    file.write(buffer[:size])
 
     def _take(
         self, level: int, tiles: Mapping[tuple[int, int], bytes], down: int, across: int

@@ -24,7 +24,7 @@ from bai_example.output.provenance import Input, Provenance
 
 if TYPE_CHECKING:
     from bai_example.bai import Index
-    from bai_example.stac import Scene
+    from bai_example.scene import Scene
     from bai_example.stats import Area, Statistics
 
 EXTENSIONS = tuple(

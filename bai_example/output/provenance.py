@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import rasterio
 
 if TYPE_CHECKING:
-    from bai_example.stac import Scene
+    from bai_example.scene import Scene
 
 #: Distributions whose version may show in the numbers or in the files.
 PACKAGES = ("dask-claim", "dask", "distributed", "numpy", "rasterio")

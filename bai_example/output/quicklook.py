@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import rasterio
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.backend_bases import RendererBase
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -17,7 +19,7 @@ from rasterio.enums import Resampling
 
 from bai_example.bai import SEVERITIES, Index, Severity
 from bai_example.grid import Grid
-from bai_example.stac import Scene
+from bai_example.scene import Scene
 from bai_example.stats import Statistics
 
 _DPI = 150
@@ -68,9 +70,8 @@ def draw(
 
     map_bottom = _BOTTOM + body - height
     shape = max(1, round(height * _DPI)), max(1, round(width * _DPI))
-    # Pixel by pixel: an image on the axes matplotlib would resample, in floats several times as
-    # large as all the rest.
-    figure.figimage(_colored(severity, shape), round(_LEFT * _DPI), round(map_bottom * _DPI))
+    corner = round(_LEFT * _DPI), round(map_bottom * _DPI)
+    figure.add_artist(Picture(_colored(severity, shape), corner))
     _draw_frame(axes(_LEFT, map_bottom, width, height), grid)
     panel_left = full_width - _RIGHT - _PANEL_WIDTH
     panel = axes(panel_left, _BOTTOM + body - _PANEL_HEIGHT, _PANEL_WIDTH, _PANEL_HEIGHT)
@@ -79,15 +80,28 @@ def draw(
     figure.savefig(path, format="png")
 
 
+class Picture(Artist):
+    """An image, pixel by pixel. Matplotlib's own would be resampled first, in 100 MB of floats."""
+
+    def __init__(self, pixels: np.ndarray, corner: tuple[int, int]) -> None:
+        """Show RGBA ``pixels`` with the lower left one at ``corner`` of the figure."""
+        super().__init__()
+        self._pixels, self._corner = pixels, corner
+
+    def draw(self, renderer: RendererBase) -> None:
+        """Draw it; matplotlib counts rows from below."""
+        renderer.draw_image(renderer.new_gc(), *self._corner, self._pixels[::-1])
+
+
 def _colored(severity: Path, shape: tuple[int, int]) -> np.ndarray:
-    """The classes as colours, RGB, in so many rows and columns."""
+    """The classes as colours, RGBA, in so many rows and columns."""
     with rasterio.open(severity) as file:
         # Smaller, the class that most pixels have, of the next finer overview.
         smaller = max(file.shape) > max(shape)
         resampling = Resampling.mode if smaller else Resampling.nearest
         classes = file.read(1, out_shape=shape, resampling=resampling)
     colors = [_NODATA, *(severity.color for severity in SEVERITIES)]
-    return np.array([list(bytes.fromhex(color[1:])) for color in colors], np.uint8)[classes]
+    return np.array([list(bytes.fromhex(f"{color[1:]}ff")) for color in colors], np.uint8)[classes]
 
 
 def _draw_frame(axes: Axes, grid: Grid) -> None:

@@ -6,6 +6,7 @@ import importlib
 import os
 import tempfile
 from collections.abc import Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from pathlib import Path
 from types import ModuleType
@@ -19,7 +20,7 @@ from bai_example.errors import InputError
 from bai_example.output.cog import CogWriter, Description
 from bai_example.output.item import FILES
 from bai_example.pair import Pair
-from bai_example.stac import Scene
+from bai_example.scene import Scene
 from bai_example.stats import Statistics
 
 #: The names of the severity classes, beside their map.
@@ -55,6 +56,8 @@ def write_maps(
     statistics = Statistics(pair.grid.pixel_area)
     with ExitStack() as stack:
         stack.enter_context(closing(blocks))
+        # Half a second of imports, which the workers' time hides.
+        drawing = stack.enter_context(ThreadPoolExecutor(1)).submit(_quicklook)
         values = stack.enter_context(CogWriter(stage / FILES.map, pair.grid, "float32", np.nan))
         classes = stack.enter_context(CogWriter(stage / FILES.severity, pair.grid, "uint8", 0))
         for block in blocks:
@@ -70,9 +73,8 @@ def write_maps(
         values.finish(_of_values(index, statistics, tags))
         classes.finish(_of_classes(tags))
         _write_names(stage / NAMES)
-    _quicklook().draw(
-        stage / FILES.severity, stage / FILES.quicklook, INDICES[index], statistics, pre, post
-    )
+    picture = stage / FILES.quicklook
+    drawing.result().draw(stage / FILES.severity, picture, INDICES[index], statistics, pre, post)
     return statistics
 
 

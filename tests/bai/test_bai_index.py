@@ -13,7 +13,8 @@ import rasterio
 from bai_items import item
 
 from bai_example.bai import DARK, INDICES, SEVERITIES, classify, dnbr, nbr, rbr, rdnbr
-from bai_example.stac import Band, to_scene
+from bai_example.scene import Band
+from bai_example.stac import to_scene
 
 NAN = math.nan
 

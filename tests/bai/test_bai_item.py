@@ -23,7 +23,7 @@ from bai_example.bai import INDICES, SEVERITIES, classify
 from bai_example.grid import Grid
 from bai_example.output import item, provenance
 from bai_example.output.footprint import bounding_box, footprint
-from bai_example.stac import Band, Scene
+from bai_example.scene import Band, Scene
 from bai_example.stats import Statistics
 
 DAY = dt.datetime(2021, 7, 13, 11, 21, 9, tzinfo=dt.timezone.utc)

@@ -16,7 +16,8 @@ from bai_items import item
 from bai_example import source
 from bai_example.errors import InputError
 from bai_example.inputs import read_scenes
-from bai_example.stac import Scene, read_scene, to_scene
+from bai_example.scene import Scene
+from bai_example.stac import read_scene, to_scene
 
 # Catalogue, file, NIR and SWIR2 file name, scale, offset.
 CATALOGUES = [

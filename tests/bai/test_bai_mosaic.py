@@ -18,8 +18,9 @@ from rasterio.warp import transform, transform_bounds, transform_geom
 
 from bai_example.errors import InputError
 from bai_example.load import Crop, open_pair
+from bai_example.scene import Scene
 from bai_example.search.area import Area
-from bai_example.stac import Scene, to_scene
+from bai_example.stac import to_scene
 
 MakeRaster = Callable[..., Path]
 WEST, NORTH = 600_000, 4_500_000

@@ -29,7 +29,8 @@ from bai_example.load import open_pair
 from bai_example.mask import REASONS
 from bai_example.output.write import ALL, NAMES, write_maps
 from bai_example.pair import Pair
-from bai_example.stac import Scene, to_scene
+from bai_example.scene import Scene
+from bai_example.stac import to_scene
 from bai_example.stats import Statistics
 from bai_example.tiles import pyramid
 

@@ -26,7 +26,8 @@ from bai_example.errors import InputError, Unavailable
 from bai_example.inputs import read_scenes
 from bai_example.load import open_pair
 from bai_example.sample import write_sample
-from bai_example.stac import Scene, to_scene
+from bai_example.scene import Scene
+from bai_example.stac import to_scene
 
 Scenes = tuple[tuple[Scene, ...], tuple[Scene, ...]]
 SECRET = "sig=s3cr3t"
