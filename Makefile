@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 OUT ?= demo-output
+# What all tests need; those that are not slow do without `benchmarks`.
+EXTRAS ?= bai,s3,cwl,benchmarks,test,dev
 # STAC's extensions publish their schemas on the web alone. This package, which is only read as an
 # archive, carries them, so that the tests need no network but the package index.
 SCHEMAS := $(VENV)/schemas/eopf-2.8.1-py3-none-any.whl
@@ -23,6 +25,7 @@ test: lint $(SCHEMAS)
 	STAC_SCHEMAS=$(SCHEMAS) $(BIN)/python -m pytest
 
 # Without real gateways, clusters, runners and terminals.
+test-fast: EXTRAS := bai,s3,cwl,test,dev
 test-fast: $(VENV)/.installed-test $(SCHEMAS)
 	STAC_SCHEMAS=$(SCHEMAS) $(BIN)/python -m pytest -m "not slow"
 
@@ -39,7 +42,7 @@ $(VENV)/.installed-bai: pyproject.toml | $(VENV)/.created
 	@touch $@
 
 $(VENV)/.installed-test: pyproject.toml | $(VENV)/.created
-	$(BIN)/python -m pip install --quiet --editable '.[bai,cwl,test,dev]'
+	$(BIN)/python -m pip install --quiet --editable '.[$(EXTRAS)]'
 	@touch $@ $(VENV)/.installed-bai
 
 $(SCHEMAS): | $(VENV)/.created

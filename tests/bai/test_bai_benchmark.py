@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
 import shutil
 import subprocess
 import sys
@@ -12,12 +14,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest.importorskip("odc.stac", reason="the benchmark's rivals are not installed")
-pytest.importorskip("tifffile", reason="the benchmark's rivals are not installed")
+pytestmark = pytest.mark.slow
 
-needs_nginx = pytest.mark.skipif(
-    not shutil.which("nginx", path="/usr/sbin:/usr/bin"), reason="nginx is not installed"
-)
+
+@pytest.fixture(autouse=True, scope="module")
+def parts() -> None:
+    """What the benchmark stands on: its extra, and a web server."""
+    missing = [
+        f"the extra benchmarks ({name})"
+        for name in ("odc.stac", "odc.geo", "tifffile", "imagecodecs")
+        if importlib.util.find_spec(name) is None
+    ]
+    if not shutil.which("nginx", path="/usr/sbin:/usr/bin"):
+        missing.append("nginx")
+    if missing:
+        tell = pytest.fail if os.environ.get("CI") else pytest.skip
+        tell(f"not installed: {', '.join(missing)}")
 
 
 def benchmark(part: str, folder: Path) -> str:
@@ -36,7 +48,6 @@ def benchmark(part: str, folder: Path) -> str:
     return run.stdout
 
 
-@pytest.mark.slow
 def test_rivals_make_the_same_map(tmp_path: Path) -> None:
     # The benchmark itself ends with an error where two maps differ by more than 1e-6.
     table = benchmark("pair", tmp_path)
@@ -45,20 +56,16 @@ def test_rivals_make_the_same_map(tmp_path: Path) -> None:
     assert "× limit | ≤ 1.15" in table
 
 
-@pytest.mark.slow
 def test_writers_write_cogs(tmp_path: Path) -> None:
     table = benchmark("writers", tmp_path)
     assert table.count("| valid |") == 4
 
 
-@pytest.mark.slow
-@needs_nginx
 def test_bytes_over_http_are_counted(tmp_path: Path) -> None:
     table = benchmark("http", tmp_path)
     assert "bytes fetched" in table
 
 
-@needs_nginx
 def test_the_server_is_a_round_trip_away(tmp_path: Path) -> None:
     from benchmarks.bai_http import ROUND_TRIP, Fetched, served
 

@@ -75,7 +75,8 @@ def all_schemas(
     """The same with the extensions' schemas, from the wheel of `eopf` that STAC_SCHEMAS names."""
     wheel = os.environ.get("STAC_SCHEMAS")
     if not wheel:
-        pytest.skip("STAC_SCHEMAS names no wheel of eopf, which holds the extensions' schemas")
+        tell = pytest.fail if os.environ.get("CI") else pytest.skip
+        tell("STAC_SCHEMAS names no wheel of eopf, which holds the extensions' schemas")
     folder = tmp_path_factory.mktemp("schemas")
     inside = "eopf/product/stac_extensions/extensions/"
     found = dict(core_schemas)
