@@ -50,6 +50,9 @@ def run(request: Request) -> tuple[Statistics, Destination]:
     pre, post, crop = find_inputs(request)
     pair = open_pair(pre, post, crop, request.masked)
     place.prepare(ALL, request.overwrite)
+    masked = any(source.masks for source in (*pair.pre, *pair.post))
+    if request.masked and not masked:
+        logger.info("no item has a mask (SCL, QA_PIXEL): clouds and the like are not masked")
     logger.info("Burnt area intensity shape: {}", pair.grid.shape)
     logger.info("Burnt area intensity dims: {}", ("y", "x"))
     compute = functools.partial(compute_block, pair, index=request.index, masked=request.masked)
@@ -64,12 +67,17 @@ def run(request: Request) -> tuple[Statistics, Destination]:
             statistics=statistics,
             pre=pre,
             post=post,
-            masked=request.masked,
-            provenance=provenance.collect(pre, post, command=redact(sys.argv), claim=_claim()),
+            masked=masked,
+            provenance=provenance.collect(pre, post, command=_command(), claim=_claim()),
             location=place.location,
         )
         item.write(stage / item.FILES.item, described)
     return statistics, place
+
+
+def _command() -> list[str]:
+    """The command line, without secrets."""
+    return ["python", "-m", "bai_example", *redact(sys.argv[1:])]
 
 
 def _claim() -> dict[str, Any] | None:
