@@ -22,7 +22,7 @@ def parts() -> None:
     """What the benchmark stands on: its extra, and a web server."""
     missing = [
         f"the extra benchmarks ({name})"
-        for name in ("odc.stac", "odc.geo", "tifffile", "imagecodecs")
+        for name in ("odc.stac", "odc.geo", "rioxarray", "tifffile", "imagecodecs")
         if importlib.util.find_spec(name) is None
     ]
     if not shutil.which("nginx", path="/usr/sbin:/usr/bin"):
