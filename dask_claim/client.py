@@ -122,8 +122,11 @@ def connect(
     without_files_in_home()
     from distributed import Client
 
-    if claim is None and os.environ.get(SCHEDULER_ADDRESS):
-        with Client(**client_options) as client:
+    address = os.environ.get(SCHEDULER_ADDRESS, "").strip()
+    if claim is None and address:
+        # By name: Dask reads this variable only once, when it is imported, and a client that knows
+        # of no scheduler would start a cluster of its own.
+        with Client(address, **client_options) as client:
             yield client
         return
     with ExitStack() as stack:

@@ -218,3 +218,15 @@ def test_python_dash_m(tmp_path: Path) -> None:
     )
     assert run.stdout == f"dask-claim, version {dask_claim.__version__}\n"
     assert os.listdir(tmp_path) == []
+
+
+def test_connect_to_a_scheduler_that_is_named_after_dask_was_imported(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Dask reads the variable at its import; `connect` must not end up on a cluster of its own."""
+    from distributed import LocalCluster
+
+    with LocalCluster(n_workers=0, dashboard_address="127.0.0.1:0") as cluster:
+        monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", cluster.scheduler_address)
+        with dask_claim.connect() as client:
+            assert client.scheduler.address == cluster.scheduler_address
