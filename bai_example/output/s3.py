@@ -36,6 +36,7 @@ _TYPES = {
     ".tif": pystac.MediaType.COG,
     ".png": pystac.MediaType.PNG,
     ".json": pystac.MediaType.GEOJSON,
+    ".xml": pystac.MediaType.XML,
 }
 #: What a store answers where an object has appeared, or is just being written by somebody else.
 _APPEARED = ("PreconditionFailed", "ConditionalRequestConflict")

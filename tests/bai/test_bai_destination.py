@@ -8,6 +8,7 @@ import http.server
 import os
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -19,10 +20,12 @@ from typing import Any
 import boto3
 import pytest
 from loguru import logger
+from rasterio.io import MemoryFile
 
 from bai_example.errors import InputError, Unavailable
 from bai_example.output import s3, s3_store
 from bai_example.output.destination import destination
+from bai_example.output.write import ALL
 
 NAMES = ["bai.tif", "bai.png", "bai.json"]
 CONTENT = {"bai.tif": os.urandom(5 * 2**18), "bai.png": b"picture", "bai.json": b"{}"}
@@ -263,6 +266,22 @@ def send(bucket: Bucket, prefix: str = "a/b", overwrite: bool = False) -> None:
     place.prepare(NAMES, overwrite)
     with place.staging() as stage:
         fill(stage)
+
+
+def test_the_program_writes_to_s3(bucket: Bucket, sample: Path, client: Any) -> None:
+    """All the files that it writes into a folder."""
+    items = [f"--{event}-event={sample / event}.json" for event in ("pre", "post")]
+    done = subprocess.run(
+        [sys.executable, "-m", "bai_example", *items, "--output-dir", f"s3://{bucket.name}/run/1"],
+        env={**os.environ, "DASK_SCHEDULER_ADDRESS": client.scheduler.address},
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    objects = bucket.objects()
+    assert set(objects) == {f"run/1/{name}" for name in ALL}
+    assert f"s3://{bucket.name}/run/1/bai.tif" in done.stderr
+    with MemoryFile(objects["run/1/bai.tif"]) as memory, memory.open() as file:
+        assert (file.shape, file.overviews(1)) == ((256, 256), [])
 
 
 def test_s3(bucket: Bucket, between: Between, monkeypatch: pytest.MonkeyPatch) -> None:
