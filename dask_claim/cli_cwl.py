@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -74,18 +72,10 @@ def schema_command(as_json: bool) -> int:
 def _write(path: Path, text: str) -> None:
     """Write a file whole or not at all: it may be the one that was read."""
     from dask_claim.errors import ConfigurationError
+    from dask_claim.files import write_whole
 
+    target = path.resolve()
     try:
-        descriptor, name = tempfile.mkstemp(dir=path.resolve().parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                file.write(text)
-            mask = os.umask(0)
-            os.umask(mask)
-            os.chmod(name, path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~mask)
-            os.replace(name, path.resolve())
-        except BaseException:
-            os.unlink(name)
-            raise
+        write_whole(target, text, target.stat().st_mode & 0o777 if target.exists() else None)
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be written: {error.strerror}") from None

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dask_claim.files import write_whole
 from dask_claim.handoff import Handoff
 from dask_claim.redact import redact
 from dask_claim.timeline import Timeline
@@ -90,27 +89,11 @@ class Receipt:
         return masked
 
     def write(self, path: Path) -> None:
-        """Write to `path` through a temporary file beside it, so that no half receipt is seen.
+        """Write to `path`, whole or not at all.
 
         Raises
         ------
         OSError
             The folder is missing or cannot be written to.
         """
-        write_json(path, self.to_dict())
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write `content` to `path`, whole or not at all."""
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(content, file, indent=2, ensure_ascii=False)
-            file.write("\n")
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)  # mkstemp's own mode would hide it from the runner
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+        write_whole(path, json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n")
