@@ -53,10 +53,11 @@ def compute_block(pair: Pair, box: Box, index: str, masked: bool) -> Block:
     classes = np.empty(box.shape, dtype=np.uint8)
     grid = pair.grid.window(box)
     statistics = Statistics(pair.grid.pixel_area)
-    events = read_pieces((pair.pre, pair.post), box)
     outside = None
     if pair.outline is not None:
         outside = geometry_mask([pair.outline], box.shape, grid.transform)
+    beside = outside is not None and outside.all()
+    events = read_pieces(((), ()) if beside else (pair.pre, pair.post), box)
     function = INDICES[index].function
     for top in range(0, box.shape[0], STRIP):
         strip = Box(top, 0, min(top + STRIP, box.shape[0]), box.shape[1])

@@ -65,7 +65,8 @@ def compute_blocks(
     # From workers of this machine without the detour by the scheduler, which would copy every
     # block twice. Others may not be reachable: a gateway lets nobody but the scheduler through.
     near = client.scheduler.address.startswith("tcp://127.")
-    waiting = iter(boxes(shape))
+    all_boxes = boxes(shape)
+    waiting = iter(all_boxes)
     under_way: dict[Any, Any] = {}
 
     def submit(box: Box) -> Any:
@@ -75,7 +76,7 @@ def compute_blocks(
         under_way[future.key] = future
         return future
 
-    with Progress(len(boxes(shape))) as progress:
+    with Progress(len(all_boxes)) as progress:
         try:
             done = as_completed([submit(box) for box in islice(waiting, UNDER_WAY)])
             for future in done:

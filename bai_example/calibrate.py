@@ -108,7 +108,7 @@ def calibrate(item: pystac.Item, key: str) -> Calibration:
             offset = 0.0
             saturated -= OFFSET_COUNTS
         elif offset is None:
-            baseline = processing_baseline(item)
+            baseline = processing_baseline(item.id, item.properties)
             if baseline is None:
                 raise InputError(
                     f"{item.id}: asset '{key}' declares no offset and the item no processing "
@@ -131,16 +131,20 @@ def calibrate(item: pystac.Item, key: str) -> Calibration:
     return Calibration(scale, offset, default_nodata if nodata is None else nodata, saturated)
 
 
-def processing_baseline(item: pystac.Item) -> tuple[int, int] | None:
-    """The processing baseline of a Sentinel-2 item, ``(4, 0)`` for 04.00; None: not said."""
-    said = item.properties
-    for name in ("s2:processing_baseline", "sentinel:processing_baseline", "processing:version"):
-        if found := _BASELINE.fullmatch(str(said.get(name, ""))):
+def processing_baseline(name: str, said: Mapping[str, Any]) -> tuple[int, int] | None:
+    """The processing baseline of a Sentinel-2 item, ``(4, 0)`` for 04.00; None: not said.
+
+    Args:
+        name: the item's id.
+        said: its properties.
+    """
+    for field in ("s2:processing_baseline", "sentinel:processing_baseline", "processing:version"):
+        if found := _BASELINE.fullmatch(str(said.get(field, ""))):
             return int(found[1]), int(found[2].ljust(2, "0"))
-    for name in ("s2:product_uri", "sentinel:product_id", "s2:tile_id", "s2:datatake_id"):
-        if found := _IN_PRODUCT_NAME.search(str(said.get(name, ""))):
+    for field in ("s2:product_uri", "sentinel:product_id", "s2:tile_id", "s2:datatake_id"):
+        if found := _IN_PRODUCT_NAME.search(str(said.get(field, ""))):
             return int(found[1]), int(found[2])
-    if found := _IN_PRODUCT_NAME.search(item.id):
+    if found := _IN_PRODUCT_NAME.search(name):
         return int(found[1]), int(found[2])
     return None
 

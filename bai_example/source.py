@@ -148,7 +148,7 @@ def _download(url: str) -> bytes:
                 reason = getattr(error, "reason", None) or error
                 raise Unavailable(f"{public(url)}: cannot be reached ({reason})") from None
         except ValueError as error:  # a URL that is none, such as http://[
-            raise InputError(f"{url}: not a usable URL ({error})") from None
+            raise InputError(f"{public(url)}: not a usable URL ({error})") from None
         time.sleep(pause)
     raise AssertionError("the last attempt returns or raises")
 

@@ -14,12 +14,12 @@ from typing import Any
 from pystac.utils import str_to_datetime
 from shapely.geometry.base import BaseGeometry
 
+from bai_example.calibrate import processing_baseline
 from bai_example.search.area import footprint
 
 #: Names of Sentinel-2 products and of what is made of them.
 _TILE = re.compile(r"_T?(\d{1,2})([C-HJ-NP-X][A-Z]{2})(?=_|\.|$)")
 _ORBIT = re.compile(r"_R(\d{3})(?=_|\.|$)")
-_BASELINE = re.compile(r"_N(\d\d)\.?(\d\d)(?=_|\.|$)")
 
 #: Two items of one satellite, tile and orbit within this time are one acquisition: a satellite
 #: comes back to a place after one orbit, 98 min, at the earliest.
@@ -60,6 +60,11 @@ class Acquisition:
     footprint: BaseGeometry
     """What it covers, WGS84, degrees."""
 
+    @property
+    def clouded(self) -> float:
+        """Percent of cloud; what is not stated counts as the worst."""
+        return 100.0 if self.cloud is None else self.cloud
+
     @classmethod
     def read(cls, found: Found) -> Acquisition | None:
         """Read an item; None if it does not say what it is, or when or where it was acquired."""
@@ -79,7 +84,7 @@ class Acquisition:
             tile=_tile(said, names),
             orbit=_orbit(said, names),
             cloud=_percent(said.get("eo:cloud_cover")),
-            version=_version(said, names),
+            version=_version(document["id"], said),
             footprint=covered,
         )
 
@@ -158,12 +163,10 @@ def _orbit(said: Mapping[str, Any], names: list[Any]) -> int | None:
     return int(found[1]) if found else None
 
 
-def _version(said: Mapping[str, Any], names: list[Any]) -> tuple[Any, ...]:
-    stated = f"_N{said.get('s2:processing_baseline')}"
-    found = next(filter(None, (_BASELINE.search(str(name)) for name in (stated, *names))), None)
+def _version(name: str, said: Mapping[str, Any]) -> tuple[Any, ...]:
     processed = ("s2:generation_time", "landsat:product_generated", "processing:datetime")
     return (
-        (int(found[1]), int(found[2])) if found else (0, 0),
+        processing_baseline(name, said) or (0, 0),
         *(
             max((time(said.get(name)) or _EARLIEST for name in group), default=_EARLIEST)
             for group in (processed, ("updated", "created"))

@@ -43,7 +43,7 @@ class Static:
         known = {self._location}
         while waiting:
             location, parent = waiting.pop()
-            document = self._document if location == self._location else read(location)
+            document = self._document if location == self._location else source.read_json(location)
             kind = document.get("type")
             if kind == "Feature":
                 if document.get("collection", parent) == collection:
@@ -66,19 +66,6 @@ class Static:
     def collections(self) -> list[str]:
         """The ids of the collections that `items` came across."""
         return list(self._collections)
-
-
-def read(location: str) -> dict[str, Any]:
-    """The JSON object at a URL or path.
-
-    Raises:
-        InputError: it cannot be read, or (`Unavailable`) not now; without a URL's secrets.
-    """
-    try:
-        return source.read_json(location)
-    except InputError as error:
-        shown = source.public(location)
-        raise type(error)(*(line.replace(location, shown) for line in error.problems)) from None
 
 
 def _links(document: Mapping[str, Any], location: str) -> list[str]:

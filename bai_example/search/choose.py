@@ -149,9 +149,9 @@ def _pairs(before: list[Acquisition], after: list[Acquisition], area: Area) -> l
 
 def _rate(acquisition: Acquisition, area: Area, reach: float) -> _Rated:
     share = acquisition.footprint.intersection(area.shape).area / reach if reach else 0.0
-    cloud = 100.0 if acquisition.cloud is None else acquisition.cloud
     # Rounded, so that what differs by less than anyone could see is a tie.
-    return _Rated(acquisition, round(100 - share * (100 - cloud), 2), round(100 * share, 1))
+    lost = round(100 - share * (100 - acquisition.clouded), 2)
+    return _Rated(acquisition, lost, round(100 * share, 1))
 
 
 def _cover(pairs: list[_Pair], area: BaseGeometry) -> tuple[list[_Pair], list[_Pair], float]:

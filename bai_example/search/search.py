@@ -13,7 +13,7 @@ from bai_example.patience import within
 from bai_example.search.acquisition import Acquisition, Found, newest, time
 from bai_example.search.api import Api, Refused, is_api
 from bai_example.search.area import Area
-from bai_example.search.catalogue import Static, read
+from bai_example.search.catalogue import Static
 from bai_example.search.choose import Choice, choose
 
 Sides = tuple[list[Acquisition], list[Acquisition]]
@@ -96,7 +96,7 @@ def search(
     what = f"{collection} of {shown}, area {area}, event {event}, {window} days around it"
     sides = _sides(_found(catalogue, shown, collection, area, around), area, around)
     limit = 100.0 if max_cloud is None else max_cloud
-    before, after = ([each for each in side if _cloud(each) <= limit] for side in sides)
+    before, after = ([each for each in side if each.clouded <= limit] for side in sides)
     counts = _counts(sides, (before, after), limit)
     if not before or not after:
         changes = ["a larger --window"]
@@ -118,7 +118,7 @@ def _open(api: str) -> tuple[Api | Static, str]:
     """The catalogue, and how it may be shown."""
     remote = source.is_remote(api)
     location = api if remote else str(source.local_path(api))
-    document = read(location)
+    document = source.read_json(location)
     if remote and is_api(document):
         return Api(location), source.public(location)
     return Static(location, document), source.public(location)
@@ -146,11 +146,6 @@ def _sides(found: list[Found], area: Area, around: Period) -> Sides:
         newest(each for each in usable if around.first <= each.when < around.begin),
         newest(each for each in usable if around.end <= each.when <= around.last),
     )
-
-
-def _cloud(acquisition: Acquisition) -> float:
-    """Percent; what is not stated counts as the worst."""
-    return 100.0 if acquisition.cloud is None else acquisition.cloud
 
 
 def _counts(sides: Sides, kept: Sides, limit: float) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,11 @@ import numpy as np
 import pytest
 import rasterio
 from bai_items import item
+from loguru import logger
 from rasterio.crs import CRS
 from rasterio.transform import Affine
+
+from bai_example.__main__ import main
 
 REALDATA = Path(__file__).resolve().parents[2].parent / "shared" / "realdata"
 
@@ -86,3 +90,25 @@ def make_item(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return make
+
+
+@pytest.fixture
+def program(
+    client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., tuple[int, list[str]]]]:
+    """Runs the program, in this process, gives its exit status and the lines it logged."""
+    monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", client.scheduler.address)
+    monkeypatch.chdir(tmp_path)
+    before = signal.getsignal(signal.SIGTERM)
+
+    def run(*arguments: object) -> tuple[int, list[str]]:
+        lines: list[str] = []
+        sink = logger.add(lines.append, format="{message}")
+        try:
+            status = main([*map(str, arguments)])
+        finally:
+            logger.remove(sink)
+        return status, [line.strip() for line in lines]
+
+    yield run
+    signal.signal(signal.SIGTERM, before)

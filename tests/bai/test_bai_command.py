@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,8 @@ import numpy as np
 import pytest
 import rasterio
 from bai_maps import counts, expected_nbr, finer
-from loguru import logger
 
 from bai_example import arguments, bai
-from bai_example.__main__ import main
 
 COMMAND = [sys.executable, "-m", "bai_example"]
 FILES = {"bai.tif", "bai-severity.tif", "bai-severity.tif.aux.xml", "bai.json", "bai.png"}
@@ -163,26 +161,13 @@ def test_sigterm_while_waiting(sample: Path, environment: dict[str, str], tmp_pa
 
 @pytest.fixture
 def program(
-    client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[..., tuple[int, list[str]]]]:
-    """Runs the program in an empty folder, gives its exit status and the lines it logged."""
-    monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", client.scheduler.address)
+    program: Callable[..., tuple[int, list[str]]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., tuple[int, list[str]]]:
+    """The program in an empty folder."""
     folder = tmp_path / "here"
     folder.mkdir()
     monkeypatch.chdir(folder)
-    before = signal.getsignal(signal.SIGTERM)
-
-    def run(*arguments: object) -> tuple[int, list[str]]:
-        lines: list[str] = []
-        sink = logger.add(lines.append, format="{message}")
-        try:
-            status = main([*map(str, arguments)])
-        finally:
-            logger.remove(sink)
-        return status, [line.strip() for line in lines]
-
-    yield run
-    signal.signal(signal.SIGTERM, before)
+    return program
 
 
 def nbr_of(sample: Path) -> tuple[np.ndarray, np.ndarray]:

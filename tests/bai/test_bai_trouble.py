@@ -6,7 +6,6 @@ import functools
 import json
 import logging
 import shutil
-import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,6 @@ from loguru import logger
 from raster_server import RasterServer, rasters_over_http
 
 from bai_example import gdal, source
-from bai_example.__main__ import main
 from bai_example.block import compute_block
 from bai_example.blocks import boxes, compute_blocks
 from bai_example.errors import InputError, Unavailable
@@ -313,28 +311,6 @@ def test_no_secret_in_what_is_said_of_an_item(
 
 
 # The whole program, in this process
-
-
-@pytest.fixture
-def program(
-    client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[..., tuple[int, list[str]]]]:
-    """Runs the program, gives its exit status and the lines it logged."""
-    monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", client.scheduler.address)
-    monkeypatch.chdir(tmp_path)
-    before = signal.getsignal(signal.SIGTERM)
-
-    def run(*arguments: object) -> tuple[int, list[str]]:
-        lines: list[str] = []
-        sink = logger.add(lines.append, format="{message}")
-        try:
-            status = main([*map(str, arguments)])
-        finally:
-            logger.remove(sink)
-        return status, [line.strip() for line in lines]
-
-    yield run
-    signal.signal(signal.SIGTERM, before)
 
 
 def signed_items(server: RasterServer) -> list[str]:
