@@ -4,10 +4,12 @@ Two STAC items in the manner of Planetary Computer and four COGs: B08 at 10 m an
 Sentinel-2 L2A. The pre-event scene is of processing baseline 03.01, the post-event scene of 05.00,
 whose counts carry 1000 more; the map is right only where that is taken into account.
 
-The burn scar is known: `known_dnbr` gives the dNBR it was made with. The scenes differ from it by
-the noise and the rounding of their counts, `NOISE` of standard deviation and no bias.
+The burn scar is known: `burn` gives the dNBR it was made with. Maps differ from it by the noise
+and the rounding of the counts, `NOISE` of standard deviation and no bias. The same arguments
+always give the same files.
 
-The same arguments always give the same files.
+Positions in the landscape are (u, v): across and down, 0 to 1 over the scene, as arrays of shape
+(1, columns) and (rows, 1). So it has the same shape at any size, and any part can be made alone.
 """
 
 from __future__ import annotations
@@ -15,170 +17,165 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from bai_example import landscape
-from bai_example.errors import InputError
-
-if TYPE_CHECKING:
-    from bai_example.grid import Grid
-
 #: Size of a pixel of B08, metres, and of the default scene, pixels (a full tile has 10980).
 PIXEL, SIZE = 10, 1024
-#: Upper left corner, metres in UTM zone 29N (EPSG:32629): hills in the middle of Portugal.
-CORNER = (560_000, 4_430_000)
-EPSG = 32629
-#: Standard deviation of map - `known_dnbr`, at most (it is largest where the ground is dark).
+#: Upper left corner, metres: hills in the middle of Portugal.
+CORNER, CRS = (560_000, 4_430_000), "EPSG:32629"
+#: Standard deviation of map - `burn`, at most (it is largest where the ground is dark).
 NOISE = 0.03
+#: dNBR in the scar's heart, and how far in that begins (0 at the scar's edge, 1 in the middle).
+CORE, HEART = 0.85, 0.6
 
 _SEED = 20210713
-#: Counts: standard deviation of the noise of each pixel, and ESA's from baseline 04.00 on.
-_COUNT_NOISE, _BASELINE_COUNTS = 12.0, 1000
+_LATTICE = np.random.default_rng(_SEED).random((64, 64))
 #: Rows of B12 made at once: bounds the memory, and sets which random numbers a row gets.
 _STRIP = 256
-
-
-class Event(NamedTuple):
-    """One of the two scenes."""
-
-    satellite: str
-    when: str
-    baseline: str
-    counts: int
-    """What the baseline adds to every count."""
-
-
+#: Satellite, time, processing baseline, and what the baseline adds to every count.
 EVENTS = {
-    "pre": Event("S2B", "2021-07-13T11:21:09Z", "03.01", 0),
-    "post": Event("S2A", "2021-08-07T11:21:11Z", "05.00", _BASELINE_COUNTS),
+    "pre": ("2b", "2021-07-13T11:21:09Z", "03.01", 0),
+    "post": ("2a", "2021-08-07T11:21:11Z", "05.00", 1000),
 }
 
 
-def known_dnbr(size: int = SIZE) -> np.ndarray:
-    """The dNBR the pair was made with, before noise: (size, size), NaN where there is no data."""
-    coarse = landscape.positions(range(size // 2), size // 2)
-    fine = landscape.positions(range(size), size)
-    known = _finer(landscape.burn(*coarse))
-    for event in EVENTS:
-        known[landscape.outside(event, *fine)] = np.nan
-        known[_finer(landscape.outside(event, *coarse))] = np.nan
-    return known
-
-
 def write_sample(folder: Path, size: int = SIZE) -> tuple[Path, Path]:
-    """Write the pair into ``folder``.
+    """Write the pair into ``folder``, and give the paths of its two items.
 
     Args:
         folder: made if it is not there; files of an earlier sample are replaced.
         size: pixels along a side of B08; even, at least 64.
-
-    Returns:
-        The paths of the pre-event and the post-event item.
     """
-    from bai_example.output.destination import LocalFolder
+    import rasterio  # here, so that a mistyped option need not wait for it
+    from rasterio.transform import from_origin
 
-    place = LocalFolder(folder)
-    place.prepare([], overwrite=True)
-    with place.staging() as stage:
-        for event in EVENTS:
-            _write_bands(stage, event, size)
-            item = json.dumps(_item(event, size), indent=2) + "\n"
-            (stage / f"{event}.json").write_text(item, encoding="utf-8")
+    folder.mkdir(parents=True, exist_ok=True)
+    for event in EVENTS:
+        for band, pixels in (("B08", size), ("B12", size // 2)):
+            pixel = PIXEL * size // pixels
+            with rasterio.open(
+                folder / f"{event}_{band}.tif", "w", driver="COG", count=1, dtype="uint16",
+                width=pixels, height=pixels, nodata=0, crs=CRS,
+                transform=from_origin(*CORNER, pixel, pixel), blocksize=512, num_threads="ALL_CPUS",
+                compress="DEFLATE", predictor="STANDARD", overview_resampling="NEAREST",
+            ) as file:  # fmt: skip
+                file.write(counts(event, band, size), 1)
+        item = json.dumps(_item(event, size), indent=2) + "\n"
+        (folder / f"{event}.json").write_text(item, encoding="utf-8")
     return folder / "pre.json", folder / "post.json"
 
 
-def _write_bands(stage: Path, event: str, size: int) -> None:
-    from bai_example.sample_cog import write_counts
-
-    scene = EVENTS[event]
-    for band, pixel in (("B08", PIXEL), ("B12", 2 * PIXEL)):
-        grid = _grid(size * PIXEL // pixel, pixel)
-        parts = _parts(event, band, size)
-        tags = {"PROCESSING_BASELINE": scene.baseline, "BAND": band}
-        write_counts(stage / f"{event}_{band}.tif", grid, parts, tags, band)
-
-
-def _parts(event: str, band: str, size: int) -> Iterator[tuple[int, int, np.ndarray]]:
-    """The counts of a band, strip by strip: first row, first column (0), counts as uint16."""
-    half = size // 2
-    finer = 2 if band == "B08" else 1
+def counts(event: str, band: str, size: int) -> np.ndarray:
+    """The counts of a band: uint16, (size, size) for B08, half of that for B12; 0 is "no data"."""
+    half, times = size // 2, 2 if band == "B08" else 1
+    made = np.empty((half * times, half * times), np.uint16)
     for strip, first in enumerate(range(0, half, _STRIP)):
         rows = range(first, min(first + _STRIP, half))
         # Both bands are made at 20 m, so that their ratio is that of the landscape everywhere.
-        nir, swir2 = landscape.reflectance(event, *landscape.positions(rows, half))
-        ideal = (nir if band == "B08" else swir2) * 1e4
-        ideal = _finer(ideal) if finer == 2 else ideal
+        nir, swir = _reflectance(event, *positions(rows, half))
+        ideal = finer(nir * 1e4) if times == 2 else swir * 1e4
         # A generator for each strip, so that what a row gets does not depend on other strips.
-        seed = [_SEED, list(EVENTS).index(event), finer, strip]
+        seed = [_SEED, [*EVENTS].index(event), times, strip]
         noise = np.random.default_rng(seed).standard_normal(ideal.shape, dtype=np.float32)
-        counts = np.rint(ideal + _COUNT_NOISE * noise) + EVENTS[event].counts
-        # 1 is ESA's lowest count, since 0 means "no data".
-        counts = np.clip(counts, 1, 65535).astype(np.uint16)
-        fine_rows = range(rows.start * finer, rows.stop * finer)
-        counts[landscape.outside(event, *landscape.positions(fine_rows, half * finer))] = 0
-        yield fine_rows.start, 0, counts
+        noisy = np.rint(ideal + 12 * noise) + EVENTS[event][-1]
+        fine = range(rows.start * times, rows.stop * times)
+        # 1 is ESA's lowest count.
+        made[fine.start : fine.stop] = np.where(
+            outside(event, *positions(fine, half * times)), 0, np.clip(noisy, 1, 65535)
+        )
+    return made
 
 
-def _finer(array: np.ndarray) -> np.ndarray:
+def _item(event: str, size: int) -> dict[str, object]:
+    """The STAC item of one event, without calibration: the baseline is all there is to go by."""
+    import pystac
+    from rasterio.warp import transform_geom
+    from shapely.geometry import box, mapping, shape
+
+    satellite, when, baseline, _ = EVENTS[event]
+    (west, north), side = CORNER, size * PIXEL
+    outline = transform_geom(CRS, "EPSG:4326", mapping(box(west, north - side, west + side, north)))
+    properties = {
+        "title": f"Synthetic {event}-event scene, not a satellite image",
+        "platform": f"sentinel-{satellite}",
+        "constellation": "sentinel-2",
+        "s2:product_type": "S2MSI2A",
+        "s2:processing_baseline": baseline,
+    }
+    name = f"S{satellite.upper()}_MSIL2A_{when[:10].replace('-', '')}_SAMPLE"
+    bounds, time = list(shape(outline).bounds), pystac.utils.str_to_datetime(when)
+    item = pystac.Item(name, dict(outline), bounds, time, properties)
+    for band, metres in (("B08", PIXEL), ("B12", 2 * PIXEL)):
+        href, title = f"./{event}_{band}.tif", f"{band} - {metres}m"
+        asset = pystac.Asset(href, title, None, pystac.MediaType.COG, ["data"], {"gsd": metres})
+        item.add_asset(band, asset)
+    return item.to_dict(include_self_link=False, transform_hrefs=False)
+
+
+def burn(u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """The dNBR at (u, v): the scar, cut and growing fields, and little change elsewhere."""
+    across, down = (u - 0.47) * 0.95, (v - 0.47) * 1.25
+    angle = np.arctan2(down, across)
+    lobes = 0.24 * np.sin(2 * angle + 0.7) + 0.14 * np.sin(3 * angle - 1.0)
+    lobes = lobes + 0.09 * np.sin(5 * angle + 2.0) + 0.05 * np.sin(9 * angle)
+    depth = 1 - np.hypot(across, down) / (0.34 * (1 + lobes))  # 1 in the middle, 0 at the edge
+    rough = _texture(u, v, 6, 3)
+    # The flanks burned unevenly, the edge frays out; the heart is exactly CORE.
+    frayed = depth + (rough - 0.5) * np.where(depth < HEART, 1.6, 0)
+    burned = np.clip(frayed / 0.62, 0, 1) * np.clip(depth / 0.12, 0, 1)
+    scar = CORE * np.where(depth > HEART, 1.0, burned)
+    elsewhere = 0.18 * rough - 0.11
+    # Fields are squares: each has the texture of its centre and one of the lattice's numbers.
+    row, column = np.floor(v * 38), np.floor(u * 38)
+    farmed = _texture((column + 0.5) / 38, (row + 0.5) / 38, 2, 9) > 0.62
+    grown = _LATTICE[row.astype(int) % 64, column.astype(int) // 2 % 64] * 0.55 - 0.33
+    elsewhere = np.where(farmed & (grown < 0.12), grown, elsewhere)
+    return np.where((depth > 0) & (scar > elsewhere), scar, elsewhere)
+
+
+def positions(rows: range, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """The (u, v) of the pixels' centres in some rows of a scene of ``size`` pixels a side."""
+    u, v = (np.arange(size) + 0.5) / size, (np.arange(rows.start, rows.stop) + 0.5) / size
+    return u[np.newaxis, :], v[:, np.newaxis]
+
+
+def _reflectance(event: str, u: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Reflectance (NIR, SWIR2) of one event: forest and scrub, then what the fire left."""
+    nbr = 0.40 + 0.26 * _texture(u, v, 5, 1)
+    total = 0.26 + 0.20 * _texture(u, v, 4, 6)
+    if event == "post":
+        change = burn(u, v)
+        nbr, total = nbr - change, total * (1 - 0.3 * np.clip(change, 0, 1))
+    return total * (1 + nbr) / 2, total * (1 - nbr) / 2
+
+
+def outside(event: str, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """Where the swath of an event ends: the slanted edge of an orbit."""
+    return u > (0.955 - 0.07 * v if event == "pre" else 1.005 - 0.15 * v)
+
+
+def finer(array: np.ndarray) -> np.ndarray:
     """Each 20 m pixel as its four 10 m pixels."""
     return array.repeat(2, axis=0).repeat(2, axis=1)
 
 
-def _grid(size: int, pixel: int) -> Grid:
-    from affine import Affine
-    from rasterio.crs import CRS
-
-    from bai_example.grid import Grid
-
-    transform = Affine(pixel, 0, CORNER[0], 0, -pixel, CORNER[1])
-    return Grid(CRS.from_epsg(EPSG), transform, (size, size))
-
-
-def _item(event: str, size: int) -> dict[str, Any]:
-    """The STAC item of one event, without calibration: the baseline is all there is to go by."""
-    from bai_example.output.footprint import bounding_box, footprint
-
-    satellite, when, baseline, _ = EVENTS[event]
-    grid = _grid(size, PIXEL)
-    assets = {
-        band: {
-            "href": f"./{event}_{band}.tif",
-            "type": "image/tiff; application=geotiff; profile=cloud-optimized",
-            "title": f"{band} - {name} - {gsd}m",
-            "gsd": gsd,
-            "roles": ["data"],
-        }
-        for band, name, gsd in (("B08", "NIR", PIXEL), ("B12", "SWIR2", 2 * PIXEL))
-    }
-    return {
-        "type": "Feature",
-        "stac_version": "1.0.0",
-        "stac_extensions": [],
-        "id": f"{satellite}_MSIL2A_{when[:10].replace('-', '')}_SAMPLE",
-        "geometry": footprint(grid),
-        "bbox": bounding_box(grid),
-        "properties": {
-            "datetime": when,
-            "title": f"Synthetic {event}-event scene, not a satellite image",
-            "platform": f"sentinel-{satellite[1:].lower()}",
-            "constellation": "sentinel-2",
-            "s2:product_type": "S2MSI2A",
-            "s2:processing_baseline": baseline,
-        },
-        "assets": assets,
-        "links": [],
-    }
-
-
-def _size(text: str) -> int:
-    size = int(text)
-    if size < 64 or size % 2:
-        raise argparse.ArgumentTypeError(f"{text}: must be even and at least 64")
-    return size
+def _texture(u: np.ndarray, v: np.ndarray, octaves: int, salt: int) -> np.ndarray:
+    """Smooth noise, 0 to 1: random lattices (by salt), each twice as fine and half as strong."""
+    total, strength, scale = np.zeros(np.broadcast_shapes(u.shape, v.shape)), 1.0, 5.0
+    for octave in range(octaves):
+        down, across = (
+            v * scale + salt * 11.3 + octave * 5.7,
+            u * scale + salt * 7.9 + octave * 3.1,
+        )
+        i, j = (np.floor(position).astype(int).ravel() for position in (down, across))
+        # How far through its cell a position is, eased so that no edges show.
+        a, b = (t * t * (3 - 2 * t) for t in (down % 1, across % 1))
+        strip = _LATTICE[i % 64] * (1 - a) + _LATTICE[(i + 1) % 64] * a
+        total += strength * (strip[:, j % 64] * (1 - b) + strip[:, (j + 1) % 64] * b)
+        strength, scale = strength / 2, scale * 2.1
+    return total / (2 - 2 * strength)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -189,24 +186,21 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("folder", metavar="DIR", type=Path, help="where to write; made if needed")
     parser.add_argument(
-        "--size", type=_size, default=SIZE, metavar="N",
+        "--size", type=int, default=SIZE, metavar="N",
         help="pixels along a side, at 10 m (default %(default)s; a full tile has 10980)",
     )  # fmt: skip
     options = parser.parse_args(arguments)
+    if options.size < 64 or options.size % 2:
+        parser.error("--size: must be even and at least 64")
     try:
         pre, post = write_sample(options.folder, options.size)
-    except InputError as error:
-        print(error, file=sys.stderr)
-        return 1
-    except OSError as error:
-        print(f"{options.folder}: cannot be written ({error.strerror})", file=sys.stderr)
+    except OSError as error:  # rasterio's, too
+        print(f"{options.folder}: cannot be written ({error.strerror or error})", file=sys.stderr)
         return 1
     for path in sorted(options.folder.glob("*_B??.tif")):
         print(f"{path}  {path.stat().st_size / 1e6:.1f} MB")
-    print(pre)
-    print(post)
     print(
-        "\nNow make the map:\n  dask-claim -- python -m bai_example "
+        f"{pre}\n{post}\n\nNow make the map:\n  dask-claim -- python -m bai_example "
         f"--pre-event {pre} --post-event {post} --output-dir {options.folder}"
     )
     return 0

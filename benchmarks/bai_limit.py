@@ -19,9 +19,9 @@ import rasterio
 import rasterio.shutil
 from rasterio.errors import NotGeoreferencedWarning
 
-from bai_example.scene import Band, Scene
-from bai_example.stac import read_scene
-from bai_example.tiles import CREATION, STEP, TILE
+from bai_example.blocks import STEP
+from bai_example.cog.tiles import CREATION, TILE
+from bai_example.scenes import Band, Scene, read_scene
 
 CORES = os.cpu_count() or 1
 #: Rows computed at once: 64 rows of a full tile are 2.8 MB of float32, near the caches' size.
@@ -50,13 +50,13 @@ def nbr(scene: Scene, nir: np.ndarray, swir2: np.ndarray) -> np.ndarray:
     The offset is added in counts, where float32 is exact for Sentinel-2; so all that is rounded is
     one division.
     """
-    assert scene.nir.scale == scene.swir2.scale
+    assert scene.nir.scale == scene.swir.scale
     swir2 = swir2.repeat(2, axis=0).repeat(2, axis=1)
     unknown = (nir == 0) | (swir2 == 0)
     a = nir.astype(np.float32)
     b = swir2.astype(np.float32)
     a += np.float32(scene.nir.offset / scene.nir.scale)
-    b += np.float32(scene.swir2.offset / scene.swir2.scale)
+    b += np.float32(scene.swir.offset / scene.swir.scale)
     np.maximum(a, 0, out=a)
     np.maximum(b, 0, out=b)
     difference = a - b
@@ -80,7 +80,7 @@ def dnbr(scenes: tuple[Scene, Scene], counts: list[np.ndarray], out: np.ndarray,
 def write_map(pre: str, post: str, out: Path) -> None:
     """Make the map of two items at `out`."""
     scenes = read_scene(pre), read_scene(post)
-    bands = [scenes[0].nir, scenes[0].swir2, scenes[1].nir, scenes[1].swir2]
+    bands = [scenes[0].nir, scenes[0].swir, scenes[1].nir, scenes[1].swir]
     with rasterio.Env(GDAL_NUM_THREADS="ALL_CPUS"), ThreadPoolExecutor(CORES) as pool:
         counts = list(pool.map(read_counts, bands))
         values = np.empty(counts[0].shape, np.float32)

@@ -24,8 +24,7 @@ from odc.geo.geobox import GeoBox
 from odc.stac import load
 from rasterio.enums import Resampling
 
-from bai_example.scene import Scene
-from bai_example.stac import read_scene
+from bai_example.scenes import Scene, read_scene
 
 #: Of the sample's items, which, like many, do not say it themselves.
 COUNTS = {"*": {"assets": {"*": {"data_type": "uint16", "nodata": 0}}}}
@@ -44,7 +43,7 @@ def lazy_nbr(location: str, scene: Scene, geobox: GeoBox, chunk: int) -> xr.Data
     )
     stack = stack.squeeze("time", drop=True).chunk({"y": chunk, "x": chunk})
     nir = stack["B08"] * scene.nir.scale + scene.nir.offset
-    swir2 = stack["B12"] * scene.swir2.scale + scene.swir2.offset
+    swir2 = stack["B12"] * scene.swir.scale + scene.swir.offset
     return (nir - swir2) / (nir + swir2)
 
 

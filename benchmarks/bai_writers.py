@@ -24,11 +24,10 @@ from distributed import Client, Lock, as_completed
 from odc.geo.cog import save_cog_with_dask
 from rasterio.windows import Window
 
-from bai_example.grid import Grid
-from bai_example.output.cog import CogWriter, Description
-from bai_example.scene import Band, Scene
-from bai_example.stac import read_scene
-from bai_example.tiles import BLOCK, CREATION, STEP, TILE, pyramid
+from bai_example.blocks import STEP
+from bai_example.cog import BLOCK, Cog, Encoded, encode, write_cogs
+from bai_example.cog.tiles import CREATION, TILE
+from bai_example.scenes import Band, Scene, read_scene
 from benchmarks.bai_limit import COG, nbr
 
 
@@ -45,7 +44,7 @@ def dnbr_block(scenes: tuple[Scene, Scene], block_info: dict[Any, Any]) -> np.nd
     fine = Window(left, top, right - left, bottom - top)
     coarse = Window(left // 2, top // 2, (right - left) // 2, (bottom - top) // 2)
     before, after = (
-        nbr(scene, read_window(scene.nir, fine), read_window(scene.swir2, coarse))
+        nbr(scene, read_window(scene.nir, fine), read_window(scene.swir, coarse))
         for scene in scenes
     )
     before -= after
@@ -104,16 +103,39 @@ def odc_geo(dnbr: xr.DataArray, out: Path, client: Client) -> None:
 
 def ours(dnbr: xr.DataArray, out: Path, client: Client) -> None:
     """`bai_example`: the workers encode, the client puts the tiles in order."""
-    grid = Grid(dnbr.rio.crs, dnbr.rio.transform(), dnbr.shape)
-    blocks = dnbr.data.to_delayed()
-    futures = {
-        client.compute(delayed(pyramid)(block)): (row * BLOCK, column * BLOCK)
-        for (row, column), block in np.ndenumerate(blocks)
+    write(dnbr, out, client, encode)
+
+
+def zstd(dnbr: xr.DataArray, out: Path, client: Client) -> None:
+    """The same with ZSTD, level 1."""
+    encode_zstd(np.zeros((1, 1), np.float32))  # the header is made here
+    write(dnbr, out, client, encode_zstd)
+
+
+def encode_zstd(values: np.ndarray) -> Encoded:
+    """`encode` with ZSTD, from now on in this process."""
+    CREATION.clear()
+    CREATION.update(compress="ZSTD", zstd_level=1)
+    return encode(values)
+
+
+def write(
+    dnbr: xr.DataArray, out: Path, client: Client, encode: Callable[[np.ndarray], Encoded]
+) -> None:
+    """Encode each chunk where it is, and write it as it comes."""
+    places = {
+        client.compute(delayed(encode)(block)): (row * BLOCK, column * BLOCK)
+        for (row, column), block in np.ndenumerate(dnbr.data.to_delayed())
     }
-    with CogWriter(out, grid, "float32", np.nan) as writer:
-        for future, encoded in as_completed(futures, with_results=True):
-            writer.add(*futures.pop(future), encoded)
-        writer.finish(Description())
+    blocks = (
+        (*places.pop(future), [encoded])
+        for future, encoded in as_completed(dict(places), with_results=True)
+    )
+    profile = {
+        "height": dnbr.shape[0], "width": dnbr.shape[1], "dtype": "float32", "nodata": np.nan,
+        "crs": dnbr.rio.crs, "transform": dnbr.rio.transform(),
+    }  # fmt: skip
+    write_cogs(blocks, [Cog(out, profile)])
 
 
 WRITERS: dict[str, Callable[[xr.DataArray, Path, Client], None]] = {
@@ -122,6 +144,7 @@ WRITERS: dict[str, Callable[[xr.DataArray, Path, Client], None]] = {
     "raw": raw,
     "odc-geo": odc_geo,
     "ours": ours,
+    "zstd": zstd,
 }
 
 if __name__ == "__main__":

@@ -1,56 +1,79 @@
 cwlVersion: v1.2
 $namespaces:
-  calrissian: https://calrissian-cwl.github.io/schema#
   s: https://schema.org/
 s:softwareVersion: 0.1.0
+s:name: burned-area
+s:description: Maps the area that a fire has burned, from satellite scenes before and after it.
+s:keywords: burned area, dNBR, Sentinel-2, Landsat, Dask
+s:license: https://www.apache.org/licenses/LICENSE-2.0
+s:dateCreated: "2026-11-24"
+s:publisher:
+  class: s:Organization
+  s:name: dask-claim
+  s:email: dask-claim@example.org
+# Stands for whoever publishes the package.
+s:author:
+  - class: s:Person
+    s:givenName: dask-claim
+    s:familyName: developers
+    s:email: dask-claim@example.org
+    s:affiliation:
+      class: s:Organization
+      s:name: dask-claim
+s:softwareHelp:
+  class: s:CreativeWork
+  s:name: The burned-area example, docs/bai.md
 
 $graph:
   - class: Workflow
-    id: main
+    id: burned-area
     label: Burned-area intensity
-    doc: Maps the burned area between a pre-event and a post-event Sentinel-2 item.
+    doc: Maps the burned area between a pre-event and a post-event item of Sentinel-2 or Landsat 8/9.
+    requirements:
+      # The program, and one worker beside it for a run without a gateway.
+      ResourceRequirement:
+        coresMin: 1
+        coresMax: 2
+        ramMin: 3072
+        ramMax: 6144
     inputs:
       pre_event:
         type: string
+        label: Pre-event item
         doc: URL or path of the STAC item before the event
       post_event:
         type: string
+        label: Post-event item
         doc: URL or path of the STAC item after the event
       items:
         type: Directory?
+        label: Folder of the items
         doc: Folder in which relative paths of items are looked up
     outputs:
-      map:
-        type: File?
-        outputSource: bai/map
-        doc: The map, a cloud-optimised GeoTIFF
-      severity:
-        type: File?
-        outputSource: bai/severity
-        doc: The severity classes, a cloud-optimised GeoTIFF, with their names beside it
-      item:
-        type: File?
-        outputSource: bai/item
-        doc: Their STAC item, with the statistics
-      quicklook:
-        type: File?
-        outputSource: bai/quicklook
-        doc: A picture for people
+      burned_area:
+        type: Directory
+        label: Burned-area map
+        doc: A STAC catalog with one item, whose assets are the map, the severity classes and a picture
+        outputSource: map/burned_area
     steps:
-      bai:
+      map:
+        label: Map the burned area
+        doc: Computes the map on the claimed cluster
         run: "#bai"
         in:
           pre_event: pre_event
           post_event: post_event
           items: items
-        out: [map, severity, item, quicklook]
+        out: [burned_area]
 
   - class: CommandLineTool
     id: bai
     label: Burned-area intensity of two items
+    doc: Runs bai_example on a Dask cluster, which dask-claim claims for it.
     requirements:
       # What the program needs of a Dask cluster. Where the cluster comes from is the operator's to
-      # say, in DASK_CLAIM__GATEWAY_URL; where nobody does, it is a local one.
+      # say, in DASK_CLAIM_GATEWAY_URL; where nobody does, it is a local one, no larger than the
+      # runner grants.
       EnvVarRequirement:
         envDef:
           DASK_CLAIM: |
@@ -59,52 +82,47 @@ $graph:
               "worker_cores": 1,
               "worker_memory": "2 G",
               "min_workers": 1,
-              "max_cores": 2
+              "max_cores": 2,
+              "local_cores": $(runtime.cores),
+              "local_memory": "$(runtime.ram) Mi"
             }
       # In a container a tool has no network unless it says so, not even to its scheduler.
       NetworkAccess:
         networkAccess: true
-      # The program, and one worker beside it for a run without a gateway.
       ResourceRequirement:
         coresMin: 1
+        coresMax: 2
         ramMin: 3072
+        ramMax: 6144
     hints:
       DockerRequirement:
         dockerPull: dask-claim:0.1.0
-      # For Calrissian's extension: the same claim in its own terms. Others pass over it.
-      calrissian:DaskGatewayRequirement:
-        workerCores: 1
-        workerCoresLimit: 1
-        workerMemory: 2G
-        clusterMaxCores: 2
-        clusterMaxMemory: 4G
     # 75: no cluster now, try again later. 64, 70, 78, 126, 127: trying again will not help.
     temporaryFailCodes: [75]
     permanentFailCodes: [64, 70, 78, 126, 127]
     baseCommand: [dask-claim, --, python, -m, bai_example]
+    arguments: [--output-dir, burned-area]
     inputs:
       pre_event:
         type: string
+        label: Pre-event item
+        doc: URL or path of the STAC item before the event
         inputBinding: {prefix: --pre-event}
       post_event:
         type: string
+        label: Post-event item
+        doc: URL or path of the STAC item after the event
         inputBinding: {prefix: --post-event}
       items:
         type: Directory?
+        label: Folder of the items
+        doc: Folder in which relative paths of items are looked up
         inputBinding: {prefix: --items}
-    # Optional, though a run that succeeds writes them all: to a runner a missing file is a
-    # permanent failure, and would hide that the run had ended with a temporary one.
+    # Optional, though a run that succeeds makes it: to a runner a missing output is a permanent
+    # failure, and would hide that the run had ended with a temporary one.
     outputs:
-      map:
-        type: File?
-        outputBinding: {glob: bai.tif}
-      severity:
-        type: File?
-        outputBinding: {glob: bai-severity.tif}
-        secondaryFiles: [.aux.xml]
-      item:
-        type: File?
-        outputBinding: {glob: bai.json}
-      quicklook:
-        type: File?
-        outputBinding: {glob: bai.png}
+      burned_area:
+        type: Directory?
+        label: Burned-area map
+        doc: catalog.json, its item bai.json, and the item's assets
+        outputBinding: {glob: burned-area}

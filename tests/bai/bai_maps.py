@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import rasterio
 from bai_items import item
+from rasterio.windows import Window
 
-from bai_example.block import Block, compute_block
-from bai_example.blocks import boxes
-from bai_example.load import open_pair
-from bai_example.output.cog import CogWriter, Description
-from bai_example.pair import Pair
-from bai_example.stac import to_scene
-from bai_example.stats import Statistics
+from bai_example.access import InputError, Unavailable
+from bai_example.blocks import Block, compute_block, windows
+from bai_example.cog import Cog, write_cogs
+from bai_example.pair import Pair, open_pair
+from bai_example.scenes import read_scene, to_scene
+from bai_example.statistics import Statistics
+
+
+def sample_pair(folder: Path) -> Pair:
+    """The pair whose items lie in a folder."""
+    return open_pair(
+        [read_scene(str(folder / "pre.json"))], [read_scene(str(folder / "post.json"))]
+    )
 
 
 class Map(NamedTuple):
@@ -30,24 +37,34 @@ class Map(NamedTuple):
 
 def computed(pair: Pair, index: str = "dnbr", masked: bool = True) -> Map:
     """The map of a pair, every block computed in this process."""
-    return assembled(pair, (compute_block(pair, b, index, masked) for b in boxes(pair.grid.shape)))
+    return assembled(
+        pair, (block(pair, window, index, masked) for window in windows(pair.grid.shape))
+    )
+
+
+def block(pair: Pair, window: Window, index: str = "dnbr", masked: bool = True) -> Block:
+    """A block, computed in this process."""
+    made = compute_block(pair, index, masked, window)
+    if isinstance(made, dict):
+        raise (Unavailable if made["temporary"] else InputError)(*made["problems"])
+    window, encoded, gathered = made
+    return Block(window, encoded, Statistics(**gathered))
 
 
 def assembled(pair: Pair, blocks: Iterable[Block]) -> Map:
     """Blocks -> COGs -> what rasterio reads of them."""
-    statistics = Statistics(pair.grid.pixel_area)
+    statistics = Statistics()
+
+    def stream() -> Iterator[Any]:
+        for one in blocks:
+            statistics.merge(one.statistics)
+            yield one.window.row_off, one.window.col_off, one.encoded
+
     with tempfile.TemporaryDirectory() as folder:
         files = [Path(folder, "index.tif"), Path(folder, "severity.tif")]
-        with (
-            CogWriter(files[0], pair.grid, "float32", np.nan) as index,
-            CogWriter(files[1], pair.grid, "uint8", 0) as severity,
-        ):
-            for block in blocks:
-                index.add(block.box.top, block.box.left, block.index)
-                severity.add(block.box.top, block.box.left, block.severity)
-                statistics.merge(block.statistics)
-            index.finish(Description())
-            severity.finish(Description())
+        index = Cog(files[0], {**pair.grid.profile, "dtype": "float32", "nodata": np.nan})
+        severity = Cog(files[1], {**pair.grid.profile, "dtype": "uint8", "nodata": 0})
+        write_cogs(stream(), [index, severity])
         return Map(*(counts(file, None) for file in files), statistics)
 
 

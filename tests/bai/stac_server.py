@@ -44,6 +44,8 @@ class Proxy:
         self.faults: list[str] = []
         """``503`` or another status; ``stall``: no answer; ``trickle``: a byte now and then;
         ``reset``; ``short``: half the answer; ``huge``; ``outside``: the next page is a file."""
+        self.faults_of_root: list[str] = []
+        """``get``: the API cannot be searched by POST; ``other``: it is no STAC API."""
         self.requests: list[tuple[str, str, bytes]] = []
         """Method, path and body of every request so far."""
         self.stop = threading.Event()
@@ -59,6 +61,7 @@ class Proxy:
     def heal(self) -> None:
         """Forget faults and requests."""
         self.faults.clear()
+        self.faults_of_root.clear()
         self.requests.clear()
 
 
@@ -71,6 +74,7 @@ class _Forward(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self.proxy.requests.append((self.command, self.path, body))
         faults = self.proxy.faults if self.path == "/search" else []
+        faults = self.proxy.faults_of_root if self.path == "/" else faults
         fault = faults.pop(0) if faults else ""
         if fault == "reset":
             # Closed without lingering it sends RST.
@@ -88,6 +92,12 @@ class _Forward(BaseHTTPRequestHandler):
             self._answer(int(fault), b"not now, see /search?token=s3cret")
         else:
             status, answer = self._ask(body)
+            if fault == "get":
+                root = json.loads(answer)
+                root["links"] = [link for link in root["links"] if link.get("method") != "POST"]
+                answer = json.dumps(root).encode()
+            if fault == "other":
+                answer = b'{"hello": "world"}'
             if fault == "huge":
                 answer += b" " * 3_000_000
             if fault == "outside":

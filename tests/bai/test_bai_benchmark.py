@@ -39,7 +39,7 @@ def benchmark(part: str, folder: Path) -> str:
         [*command, "--rounds", "1", "--keep", str(folder)],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
     assert run.returncode in (0, 1), run.stderr
@@ -53,12 +53,12 @@ def test_rivals_make_the_same_map(tmp_path: Path) -> None:
     table = benchmark("pair", tmp_path)
     assert table.count("\n| ") > 8
     assert "reference program's way" in table
-    assert "× limit | ≤ 1.15" in table
+    assert "× limit | ≤ 1.3" in table
 
 
 def test_writers_write_cogs(tmp_path: Path) -> None:
     table = benchmark("writers", tmp_path)
-    assert table.count("| valid |") == 4
+    assert table.count("| valid |") == 5
 
 
 def test_bytes_over_http_are_counted(tmp_path: Path) -> None:

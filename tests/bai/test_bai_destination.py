@@ -19,13 +19,11 @@ from typing import Any
 
 import boto3
 import pytest
-from loguru import logger
 from rasterio.io import MemoryFile
 
-from bai_example.errors import InputError, Unavailable
-from bai_example.output import s3, s3_store
-from bai_example.output.destination import destination
-from bai_example.output.write import ALL
+from bai_example.access import InputError, Unavailable
+from bai_example.item import ALL
+from bai_example.outputs import destination, staging, url
 
 NAMES = ["bai.tif", "bai.png", "bai.json"]
 CONTENT = {"bai.tif": os.urandom(5 * 2**18), "bai.png": b"picture", "bai.json": b"{}"}
@@ -42,11 +40,9 @@ def fill(stage: Path) -> None:
 def test_folder(tmp_path: Path) -> None:
     folder = tmp_path / "a" / "b"
     place = destination(f"{folder}/")
-    assert place.location == str(folder)
-    assert place.url("bai.tif") == str(folder / "bai.tif")
-    place.prepare(NAMES, overwrite=False)
-    assert list(folder.iterdir()) == []
-    with place.staging() as stage:
+    assert place == str(folder)
+    assert url(place, "bai.tif") == str(folder / "bai.tif")
+    with staging(place, NAMES, overwrite=False) as stage:
         fill(stage)
         assert not [path for path in folder.iterdir() if path.name in NAMES]
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == CONTENT
@@ -55,26 +51,24 @@ def test_folder(tmp_path: Path) -> None:
 def test_folder_as_the_user_wrote_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert destination("out/").url("bai.tif") == "out/bai.tif"
-    assert destination(".").url("bai.tif") == "bai.tif"
-    assert destination("~/x").location == str(tmp_path / "x")
-    assert destination(f"file://{tmp_path}/x").location == str(tmp_path / "x")
-    assert destination("a:b").location == "a:b"
+    assert url(destination("out/"), "bai.tif") == "out/bai.tif"
+    assert url(destination("."), "bai.tif") == "bai.tif"
+    assert destination("~/x") == str(tmp_path / "x")
+    assert destination("a:b") == "a:b"
 
 
 def test_folder_has_the_files_already(tmp_path: Path) -> None:
     (tmp_path / "bai.tif").write_text("older")
     (tmp_path / "bai.json").symlink_to("nowhere")
     place = destination(str(tmp_path))
-    with pytest.raises(InputError) as caught:
-        place.prepare(NAMES, overwrite=False)
+    with pytest.raises(InputError) as caught, staging(place, NAMES, overwrite=False):
+        pass
     assert caught.value.problems == tuple(
         f"{tmp_path / name}: exists already; --overwrite replaces it"
         for name in ("bai.tif", "bai.json")
     )
     assert (tmp_path / "bai.tif").read_text() == "older"
-    place.prepare(NAMES, overwrite=True)
-    with place.staging() as stage:
+    with staging(place, NAMES, overwrite=True) as stage:
         fill(stage)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == CONTENT
 
@@ -82,8 +76,10 @@ def test_folder_has_the_files_already(tmp_path: Path) -> None:
 def test_file_appears_in_the_folder_meanwhile(tmp_path: Path) -> None:
     """Somebody else's stays, and of ours nothing."""
     place = destination(str(tmp_path))
-    place.prepare(NAMES, overwrite=False)
-    with pytest.raises(InputError, match=r"bai\.json: exists already"), place.staging() as stage:
+    with (
+        pytest.raises(InputError, match=r"bai\.json: exists already"),
+        staging(place, NAMES, overwrite=False) as stage,
+    ):
         fill(stage)
         (tmp_path / "bai.json").write_text("theirs")
     assert [path.name for path in tmp_path.iterdir()] == ["bai.json"]
@@ -92,37 +88,25 @@ def test_file_appears_in_the_folder_meanwhile(tmp_path: Path) -> None:
 
 def test_failure_leaves_nothing_in_the_folder(tmp_path: Path) -> None:
     place = destination(str(tmp_path))
-    place.prepare(NAMES, overwrite=False)
-    with pytest.raises(KeyboardInterrupt), place.staging() as stage:
+    with pytest.raises(KeyboardInterrupt), staging(place, NAMES, overwrite=False) as stage:
         fill(stage)
         raise KeyboardInterrupt
     assert list(tmp_path.iterdir()) == []
 
 
-def test_item_comes_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    order = []
-    replace = os.replace
-    monkeypatch.setattr(os, "replace", lambda a, b: (order.append(b.name), replace(a, b)))
-    place = destination(str(tmp_path))
-    place.prepare(NAMES, overwrite=False)
-    with place.staging() as stage:
-        fill(stage)
-    assert sorted(order) == sorted(NAMES)
-    assert order[-1] == "bai.json"
-
-
 def test_folder_that_cannot_be_written_to(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(InputError, match="file: cannot be written to"):
-        destination(str(tmp_path / "file")).prepare(NAMES, overwrite=True)
-    with pytest.raises(InputError, match="cannot be written to"):
-        destination("/proc/none").prepare(NAMES, overwrite=True)
     (tmp_path / "bai.png").mkdir()
-    with pytest.raises(InputError, match=r"bai\.png: is a folder"):
-        destination(str(tmp_path)).prepare(NAMES, overwrite=True)
+    for place, message in (
+        (str(tmp_path / "file"), "file: cannot be written to"),
+        ("/proc/none", "cannot be written to"),
+        (str(tmp_path), "bai.png: exists already"),
+    ):
+        with pytest.raises(InputError, match=message), staging(place, NAMES, overwrite=True):
+            pass
 
 
-@pytest.mark.parametrize("location", ["gs://bucket/x", "https://me:pw@host/x?sig=1"])
+@pytest.mark.parametrize("location", ["gs://bucket/x", "file:///x", "https://me:pw@host/x?sig=1"])
 def test_other_urls(location: str) -> None:
     with pytest.raises(InputError, match="give a folder or s3://bucket/prefix") as caught:
         destination(location)
@@ -218,7 +202,6 @@ def between(store: tuple[str, int], monkeypatch: pytest.MonkeyPatch) -> Iterator
         monkeypatch.setenv("AWS_CONFIG_FILE", "/dev/null")
         monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
         monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-        monkeypatch.setattr(s3, "SENDING", 2)
         yield server
         server.shutdown()
         thread.join()
@@ -263,8 +246,7 @@ def bucket(between: Between, direct: Any) -> Iterator[Bucket]:
 
 def send(bucket: Bucket, prefix: str = "a/b", overwrite: bool = False) -> None:
     place = destination(f"s3://{bucket.name}/{prefix}")
-    place.prepare(NAMES, overwrite)
-    with place.staging() as stage:
+    with staging(place, NAMES, overwrite) as stage:
         fill(stage)
 
 
@@ -285,20 +267,19 @@ def test_the_program_writes_to_s3(bucket: Bucket, sample: Path, client: Any) -> 
 
 
 def test_s3(bucket: Bucket, between: Between, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In parts; with content types; the item last."""
-    monkeypatch.setitem(CONTENT, "bai.tif", os.urandom(2 * s3.PART + 5))
+    """In parts where it is large; with content types; the item last."""
+    monkeypatch.setitem(CONTENT, "bai.tif", os.urandom(17 * 2**20))
     place = destination(f"s3://{bucket.name}/a/b/")
-    assert place.location == f"s3://{bucket.name}/a/b"
-    assert place.url("bai.tif") == f"s3://{bucket.name}/a/b/bai.tif"
-    place.prepare(NAMES, overwrite=False)
+    assert place == f"s3://{bucket.name}/a/b"
+    assert url(place, "bai.tif") == f"s3://{bucket.name}/a/b/bai.tif"
     assert bucket.unfinished() == []
-    with place.staging() as stage:
+    with staging(place, NAMES, overwrite=False) as stage:
         fill(stage)
         assert bucket.objects() == {}
     assert not stage.exists()
     assert bucket.objects() == {f"a/b/{name}": content for name, content in CONTENT.items()}
     assert sum("/a/b/bai.tif?" in line and line.startswith("PUT") for line in between.seen) == 3
-    assert between.seen[-1].startswith(f"POST /{bucket.name}/a/b/bai.json?uploadId=")
+    assert between.seen[-1].startswith(f"PUT /{bucket.name}/a/b/bai.json")
     types = [
         bucket.s3.head_object(Bucket=bucket.name, Key=f"a/b/{name}")["ContentType"]
         for name in NAMES
@@ -307,11 +288,6 @@ def test_s3(bucket: Bucket, between: Between, monkeypatch: pytest.MonkeyPatch) -
         "image/tiff; application=geotiff; profile=cloud-optimized", "image/png",
         "application/geo+json",
     ]  # fmt: skip
-
-
-def test_s3_bucket_without_a_prefix(bucket: Bucket) -> None:
-    send(bucket, prefix="")
-    assert bucket.objects() == CONTENT
 
 
 def test_s3_has_the_files_already(bucket: Bucket) -> None:
@@ -326,117 +302,50 @@ def test_s3_has_the_files_already(bucket: Bucket) -> None:
     assert bucket.objects() == {f"a/b/{name}": content for name, content in CONTENT.items()}
 
 
-def test_file_appears_in_s3_meanwhile(bucket: Bucket) -> None:
-    """Somebody else's stays, and of ours nothing, also of what was completed before."""
-    place = destination(f"s3://{bucket.name}/p")
-    place.prepare(NAMES, overwrite=False)
-    with pytest.raises(InputError, match=r"p/bai\.json: exists already"), place.staging() as stage:
-        fill(stage)
-        bucket.put("p/bai.json", b"theirs")
-    assert bucket.objects() == {"p/bai.json": b"theirs"}
-
-
 def test_s3_where_one_may_write_but_not_list(bucket: Bucket, between: Between) -> None:
     """The store says 403 of objects that are not there."""
     between.disturb = lambda line: "deny" if line.startswith("HEAD") else None
     send(bucket)
     assert len(bucket.objects()) == 3
-    with pytest.raises(InputError, match="exists already"):
-        send(bucket)
-    assert bucket.objects() == {f"a/b/{name}": content for name, content in CONTENT.items()}
 
 
-@pytest.mark.parametrize(
-    ("how", "method", "what", "says"),
-    [
-        ("cut", "PUT", "bai.tif?", "the connection was cut"),
-        ("deny", "PUT", "bai.png?", "access denied"),
-        ("deny", "POST", "bai.json?uploads", "access denied"),
-        ("deny", "POST", "bai.json?uploadId", "access denied"),
-        ("lose", "POST", "bai.json?uploadId", "connection was cut|answered NoSuchUpload"),
-    ],
-)
-def test_s3_fails_in_the_middle(
-    bucket: Bucket, between: Between, how: str, method: str, what: str, says: str
-) -> None:
+@pytest.mark.parametrize(("how", "what"), [("cut", "bai.tif"), ("deny", "bai.json")])
+def test_s3_fails_in_the_middle(bucket: Bucket, between: Between, how: str, what: str) -> None:
     """Whichever request fails, no object is left and no unfinished upload."""
     place = destination(f"s3://{bucket.name}/p")
-    place.prepare(NAMES, overwrite=False)
-    between.disturb = lambda line: how if line.startswith(method) and what in line else None
-    message = f"nothing was written .*({says})"
-    with pytest.raises(InputError, match=message) as caught, place.staging() as stage:
+    between.disturb = lambda line: how if line.startswith("PUT") and what in line else None
+    kind = Unavailable if how == "cut" else InputError
+    with (
+        pytest.raises(kind, match="not written") as caught,
+        staging(place, NAMES, overwrite=False) as stage,
+    ):
         fill(stage)
     assert "k3y" not in str(caught.value)
     assert bucket.objects() == {}
 
 
-def test_s3_and_a_file_that_cannot_be_read(bucket: Bucket) -> None:
+def test_signal_while_sending_to_s3(bucket: Bucket, between: Between) -> None:
     place = destination(f"s3://{bucket.name}/p")
-    place.prepare(NAMES, overwrite=False)
-    with pytest.raises(IsADirectoryError), place.staging() as stage:
-        fill(stage)
-        (stage / "bai.png").unlink()
-        (stage / "bai.png").mkdir()
-    assert bucket.objects() == {}
-
-
-def test_failure_before_anything_is_sent(bucket: Bucket, between: Between) -> None:
-    place = destination(f"s3://{bucket.name}/p")
-    place.prepare(NAMES, overwrite=False)
-    asked = len(between.seen)
-    with pytest.raises(ZeroDivisionError), place.staging() as stage:
-        fill(stage)
-        raise ZeroDivisionError
-    assert not stage.exists()
-    assert len(between.seen) == asked
-
-
-@pytest.mark.parametrize("what", ["PUT", "uploads", "bai.png?uploadId"])
-def test_signal_while_sending_to_s3(bucket: Bucket, between: Between, what: str) -> None:
-    """The signal strikes while a request is under way, which the store fulfils."""
-    place = destination(f"s3://{bucket.name}/p")
-    place.prepare(NAMES, overwrite=False)
 
     def strike(line: str) -> None:
-        if what in line and not line.startswith("DELETE") and not struck:
-            struck.append(line)
+        if "PUT" in line and "bai.tif" in line:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    struck: list[str] = []
     before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         between.disturb = strike
-        with pytest.raises(SystemExit), place.staging() as stage:
+        with pytest.raises(SystemExit), staging(place, NAMES, overwrite=False) as stage:
             fill(stage)
     finally:
         signal.signal(signal.SIGTERM, before)
-    assert struck
     assert bucket.objects() == {}
 
 
-def test_what_cannot_be_removed_is_logged(bucket: Bucket, between: Between) -> None:
-    place = destination(f"s3://{bucket.name}/p")
-    place.prepare(NAMES, overwrite=False)
-    between.disturb = lambda line: "deny" if line.startswith(("PUT", "DELETE")) else None
-    lines: list[str] = []
-    sink = logger.add(lines.append, format="{message}")
-    try:
-        with pytest.raises(InputError, match="access denied"), place.staging() as stage:
-            fill(stage)
-    finally:
-        logger.remove(sink)
-    assert any(f"s3://{bucket.name}/p/bai.tif: something may be left there" in x for x in lines)
-    for upload in bucket.s3.list_multipart_uploads(Bucket=bucket.name)["Uploads"]:
-        bucket.s3.abort_multipart_upload(
-            Bucket=bucket.name, Key=upload["Key"], UploadId=upload["UploadId"]
-        )
-
-
 def refusal(location: str = "s3://nobody-has-this/x", kind: type[InputError] = InputError) -> str:
-    """What `prepare` says, within ten seconds, with an error of just this kind."""
+    """What is said at the beginning, within ten seconds, with an error of just this kind."""
     begin = time.monotonic()
-    with pytest.raises(InputError) as caught:
-        destination(location).prepare(NAMES, overwrite=False)
+    with pytest.raises(InputError) as caught, staging(location, NAMES, overwrite=False):
+        pass
     assert type(caught.value) is kind
     assert time.monotonic() - begin < 10
     (problem,) = caught.value.problems
@@ -446,66 +355,50 @@ def refusal(location: str = "s3://nobody-has-this/x", kind: type[InputError] = I
 
 
 def test_no_such_bucket(between: Between) -> None:
-    assert refusal() == (
-        "s3://nobody-has-this/x: cannot be written to "
-        f"(127.0.0.1:{between.server_port}: there is no such bucket)"
-    )
+    assert refusal() == "s3://nobody-has-this/x: cannot be written to (NoSuchBucket)"
 
 
 def test_s3_that_must_not_be_written_to(bucket: Bucket, between: Between) -> None:
     between.disturb = lambda line: "deny" if line.startswith("POST") else None
-    assert "access denied; needed are s3:GetObject, s3:PutObject" in refusal(f"s3://{bucket.name}")
+    assert "(AccessDenied)" in refusal(f"s3://{bucket.name}")
 
 
 def test_no_credentials(between: Between, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
-    assert "there are no credentials; set AWS_PROFILE" in refusal()
+    assert "(NoCredentialsError)" in refusal()
     monkeypatch.setenv("AWS_PROFILE", "none")
-    assert "AWS_PROFILE names a profile that is not there" in refusal()
+    assert "(ProfileNotFound)" in refusal()
 
 
 def test_store_that_is_not_there(between: Between, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody listens; somebody listens and says nothing; that is no address."""
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{listening.getsockname()[1]}"
-        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://{address}")
-        assert f"({address}: no connection)" in refusal(kind=Unavailable)
-        listening.listen()
-        monkeypatch.setattr(s3_store, "SILENCE", 0.2)
-        assert f"({address}: no answer in time)" in refusal(kind=Unavailable)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        url = f"http://me:k3y@127.0.0.1:{taken.getsockname()[1]}"
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", url)
+        assert "(EndpointConnectionError)" in refusal(kind=Unavailable)
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "store:k3y")
-    assert "AWS_ENDPOINT_URL must be" in refusal()
+    assert "(ValueError)" in refusal()
 
 
-@pytest.mark.slow
-def test_store_that_is_busy_twice(bucket: Bucket, between: Between) -> None:
-    left = [2]
+@pytest.mark.parametrize("failures", [2, 99])
+def test_store_that_is_busy(
+    bucket: Bucket, between: Between, monkeypatch: pytest.MonkeyPatch, failures: int
+) -> None:
+    pause = "botocore.retries.standard.ExponentialBackoff.delay_amount"
+    monkeypatch.setattr(pause, lambda self, context: 0)
+    left = [failures]
 
     def busy(line: str) -> str | None:
         left[0] -= line.startswith("POST")
         return "busy" if left[0] >= 0 else None
 
     between.disturb = busy
-    send(bucket)
-    assert len(bucket.objects()) == 3
-
-
-def test_store_that_is_always_busy(
-    bucket: Bucket, between: Between, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(s3, "ASKING", 1)
-    between.disturb = lambda line: "busy"
-    assert "it answered SlowDown" in refusal(f"s3://{bucket.name}/x", Unavailable)
-
-
-def test_secret_in_the_endpoint(between: Between, monkeypatch: pytest.MonkeyPatch) -> None:
-    with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{bound.getsockname()[1]}"
-        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://me:k3y@{address}")
-        assert address in refusal(kind=Unavailable)
+    if failures > 4:
+        assert "(SlowDown)" in refusal(f"s3://{bucket.name}/x", Unavailable)
+    else:
+        send(bucket)
+        assert len(bucket.objects()) == 3
 
 
 def test_without_boto3(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -513,9 +406,7 @@ def test_without_boto3(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "pip install 'dask-claim[s3]'" in refusal()
 
 
-@pytest.mark.parametrize(
-    "location", ["s3://", "s3:///x", "s3://k3y:k3y@bucket/x", "s3://bucket/x?sig=k3y", "S3://b_/#a"]
-)
+@pytest.mark.parametrize("location", ["s3:///x", "s3://k3y:k3y@bucket/x", "s3://bucket/x?sig=k3y"])
 def test_s3_locations_that_are_none(location: str) -> None:
     with pytest.raises(InputError, match="must be s3://bucket/prefix") as caught:
         destination(location)

@@ -1,8 +1,10 @@
-"""The indices and classes, against plain arithmetic done here, on made and on real counts."""
+"""Indices, classes and masks: against plain arithmetic and the published tables, on real counts."""
 
 from __future__ import annotations
 
+import json
 import math
+from collections import Counter
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -12,9 +14,17 @@ import pytest
 import rasterio
 from bai_items import item
 
-from bai_example.bai import DARK, INDICES, SEVERITIES, classify, dnbr, nbr, rbr, rdnbr
-from bai_example.scene import Band
-from bai_example.stac import to_scene
+from bai_example.index import (
+    DARK,
+    INDICES,
+    REASONS,
+    SEVERITIES,
+    classify,
+    merged,
+    nbr,
+    reasons,
+)
+from bai_example.scenes import Band, to_scene
 
 NAN = math.nan
 
@@ -63,21 +73,6 @@ def test_nbr_of_a_pixel(nir: float, swir2: float, expected: float) -> None:
     np.testing.assert_allclose(result, [[expected]], rtol=0, atol=1e-12)
 
 
-def test_nbr_leaves_its_inputs_alone_unless_told() -> None:
-    nir, swir2 = np.array([0.4, -0.1, NAN]), np.array([0.1, 0.2, 0.3])
-    before = nir.copy(), swir2.copy()
-    result = nbr(nir, swir2)
-    np.testing.assert_array_equal(nir, before[0])
-    np.testing.assert_array_equal(swir2, before[1])
-    assert nbr(nir, swir2, overwrite=True) is nir
-    np.testing.assert_array_equal(nir, result)
-
-
-def test_nbr_of_float32_is_computed_in_float64() -> None:
-    nir, swir2 = np.float32([0.3141592]), np.float32([0.2718281])
-    assert nbr(nir, swir2)[0] == nbr(nir.astype(np.float64), swir2.astype(np.float64))[0]
-
-
 # NBR before, NBR after, dNBR, RdNBR, RBR; worked out by hand.
 BY_HAND = [
     (0.64, 0.04, 0.6, 0.75, 0.6 / 1.641),
@@ -100,8 +95,6 @@ def test_indices_by_hand() -> None:
         result = INDICES[index].function(pre, post)
         assert result.dtype == np.float64
         np.testing.assert_allclose(result, values, rtol=0, atol=1e-9, err_msg=index)
-    np.testing.assert_array_equal(rdnbr(dnbr(pre, post), pre), INDICES["rdnbr"].function(pre, post))
-    np.testing.assert_array_equal(rbr(dnbr(pre, post), pre), INDICES["rbr"].function(pre, post))
     np.testing.assert_array_equal(pre, before[0])
     np.testing.assert_array_equal(post, before[1])
 
@@ -109,7 +102,7 @@ def test_indices_by_hand() -> None:
 def test_indices_are_described() -> None:
     assert list(INDICES) == ["dnbr", "rdnbr", "rbr"]
     for name, index in INDICES.items():
-        assert index.name == name == index.title.lower()
+        assert name == index.title.lower()
         # The formula is the function.
         python = index.formula.replace("|NBRpre|", "abs(NBRpre)")
         values = {"NBRpre": -0.3, "NBRpost": -0.4, "sqrt": math.sqrt, "abs": abs, "max": max}
@@ -167,7 +160,7 @@ def sentinel2(realdata: Path) -> tuple[np.ndarray, np.ndarray]:
 def scene_bands(baseline: str) -> tuple[Band, Band]:
     document = item("s", {"B08": "B08.tif", "B12": "B12.tif"}, s2__processing_baseline=baseline)
     scene = to_scene(document, "/data/item.json")
-    return scene.nir, scene.swir2
+    return scene.nir, scene.swir
 
 
 @pytest.mark.parametrize("name", list(INDICES))
@@ -195,28 +188,13 @@ def test_real_pair_across_the_baseline_change(
         assert abs(result[at] - exact(name, pre, post)) < 1e-6
 
 
-def test_same_surface_before_and_after_the_baseline_change(
-    sentinel2: tuple[np.ndarray, np.ndarray],
-) -> None:
-    values = [
-        nbr(
-            *(
-                reflectance(counts + added, band)
-                for counts, band in zip(sentinel2, bands, strict=True)
-            )
-        )
-        for added, bands in ((0, scene_bands("03.01")), (1000, scene_bands("04.00")))
-    ]
-    assert np.abs(dnbr(*values)).max() < 1e-12
-
-
 def test_real_landsat(realdata: Path) -> None:
     folder = realdata / "rasters" / "LC08_L2SP_001062_20201031"
     assets = {"nir08": folder / "SR_B5.TIF", "swir22": folder / "SR_B7.TIF"}
     said = {"s2__product_type": None, "platform": "landsat-8", "landsat__correction": "L2SP"}
     scene = to_scene(item("LC08_L2SP_001062_20201031_02_T2", assets, **said), "/data/item.json")
-    nir, swir2 = (band_counts(Path(band.href)) for band in (scene.nir, scene.swir2))
-    result = nbr(reflectance(nir, scene.nir), reflectance(swir2, scene.swir2))
+    nir, swir2 = (band_counts(Path(band.href)) for band in (scene.nir, scene.swir))
+    result = nbr(reflectance(nir, scene.nir), reflectance(swir2, scene.swir))
     step, offset = Fraction("0.0000275"), Fraction("-0.2")
     seen = 0
     for row, column in np.ndindex(nir.shape[0] // 5, nir.shape[1] // 5):
@@ -231,3 +209,135 @@ def test_real_landsat(realdata: Path) -> None:
             seen += 1
             assert abs(result[at] - float(expected)) < 1e-6
     assert seen > 3000
+
+
+# Masks
+
+# QA_PIXEL values that occur, and what USGS' table of values (LSDS-1619) says of each.
+QA_PIXEL_VALUES = {
+    1: "no data",  # fill
+    21824: "kept",  # clear, all confidences low
+    21826: "cloud",  # dilated cloud over land
+    21888: "water",  # water, the clear bit not set
+    21890: "cloud",  # dilated cloud over water
+    21952: "water",  # clear water
+    22080: "kept",  # mid confidence cloud: the cloud bit is not set
+    22144: "water",  # mid confidence cloud over water
+    22280: "cloud",  # high confidence cloud
+    23888: "shadow",  # high confidence cloud shadow
+    23952: "shadow",  # shadow over water
+    24088: "cloud",  # mid confidence cloud with shadow
+    24216: "cloud",  # the same over water
+    24344: "cloud",  # high confidence cloud with shadow
+    24472: "cloud",  # the same over water
+    30048: "snow",  # high confidence snow or ice
+    54596: "cloud",  # high confidence cirrus
+    54852: "cloud",  # cirrus, mid confidence cloud
+    55052: "cloud",  # cirrus, high confidence cloud
+}
+
+
+def code(kind: str, value: int) -> int:
+    return int(reasons(np.array([value], np.uint16), kind)[0])
+
+
+def test_qa_pixel_values() -> None:
+    found = {value: REASONS[code("qa_pixel", value)] for value in QA_PIXEL_VALUES}
+    assert found == QA_PIXEL_VALUES
+
+
+def test_qa_pixel_by_the_bits_the_catalogue_declares(realdata: Path) -> None:
+    """Every value, bit by bit, with the names and positions that a real item gives the bits."""
+    because = {
+        "fill": "no data", "cloud": "cloud", "dilated_cloud": "cloud", "cirrus": "cloud",
+        "cloud_shadow": "shadow", "snow": "snow", "water": "water",
+    }  # fmt: skip
+    bits = declared_bits(realdata, "qa_pixel")
+    rank = {name: REASONS.index(reason) for name, reason in because.items()}
+    table = reasons(np.arange(65536, dtype=np.uint16), "qa_pixel")
+    for value in range(65536):
+        set_bits = [rank[name] for name in because if value // 2 ** bits[name] % 2]
+        assert table[value] == min(set_bits, default=0), f"{value:016b}"
+
+
+def test_qa_radsat_by_the_bits_the_catalogue_declares(realdata: Path) -> None:
+    bits = declared_bits(realdata, "qa_radsat")
+    table = reasons(np.arange(65536, dtype=np.uint16), "qa_radsat")
+    for name, bit in bits.items():
+        expected = "saturated" if name in ("band5", "band7") else "kept"
+        assert REASONS[table[2**bit]] == expected, name
+    assert np.count_nonzero(table) == 65536 * 3 // 4
+    assert set(np.unique(table)) == {0, REASONS.index("saturated")}
+
+
+def declared_bits(realdata: Path, key: str) -> dict[str, int]:
+    file = "pystac-client-cassette__LC08_L2SP_033032_20231008_02_T1__landsat-c2-l2.json"
+    document = json.loads((realdata / "stac" / file).read_text(encoding="utf-8"))
+    fields = document["assets"][key]["classification:bitfields"]
+    return {field["name"]: field["offset"] for field in fields}
+
+
+def test_scl_by_the_classes_the_catalogue_declares(realdata: Path) -> None:
+    because = {
+        "no_data": "no data", "saturated_or_defective": "saturated", "dark_area_pixels": "kept",
+        "cloud_shadows": "shadow", "vegetation": "kept", "not_vegetated": "kept",
+        "water": "water", "unclassified": "kept", "cloud_medium_probability": "cloud",
+        "cloud_high_probability": "cloud", "thin_cirrus": "cloud", "snow": "snow",
+    }  # fmt: skip
+    file = "stactools-sentinel2__S2A_T07HFE_20190212_L2A.json"
+    document = json.loads((realdata / "stac" / file).read_text(encoding="utf-8"))
+    classes = document["assets"]["scl"]["raster:bands"][0]["classification:classes"]
+    assert {entry["value"] for entry in classes} == set(range(12))
+    for entry in classes:
+        assert REASONS[code("scl", entry["value"])] == because[entry["name"]], entry["name"]
+    assert {code("scl", value) for value in (12, 255, 256, 260, 65535)} == {1}
+
+
+def counted(codes: np.ndarray) -> dict[str, int]:
+    return {REASONS[code]: int(n) for code, n in enumerate(np.bincount(codes.ravel())) if n}
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_real_scene_classification(realdata: Path, dtype: type) -> None:
+    with rasterio.open(realdata / "rasters" / "S2A_29RKH_20200219_0_L2A" / "SCL.tif") as file:
+        classes = file.read(1).astype(dtype)
+    codes = reasons(classes, "scl")
+    assert (codes.dtype, codes.shape) == (np.uint8, classes.shape)
+    # Classes 8, 9 and 10 are cloud; 2, 5 and 7 are kept; others do not occur.
+    number = Counter(classes.ravel().tolist())
+    assert counted(codes) == {
+        "kept": number[2] + number[5] + number[7],
+        "cloud": number[8] + number[9] + number[10],
+    }
+    assert counted(codes)["cloud"] == 12238
+
+
+def test_real_pixel_quality(realdata: Path) -> None:
+    folder = realdata / "rasters" / "LC08_L2SP_001062_20201031"
+    with rasterio.open(folder / "QA_PIXEL.TIF") as file:
+        quality = file.read(1)
+    codes = reasons(quality, "qa_pixel")
+    assert counted(codes) == {"no data": 44854, "cloud": 24286 + 77092, "shadow": 62}
+    # Fill is where the bands have none, which the bands say themselves.
+    with rasterio.open(folder / "SR_B5.TIF") as file:
+        nir = file.read(1)
+    fill = codes == REASONS.index("no data")
+    # Not to the pixel: the rasters were decimated one by one.
+    assert (nir[fill] == 0).mean() > 0.99
+    assert (nir[~fill] != 0).mean() > 0.99
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.float32, np.int64, np.bool_])
+def test_numbers_that_are_no_mask(dtype: type) -> None:
+    with pytest.raises(TypeError, match="a mask of kind scl holds uint8 or uint16, not"):
+        reasons(np.zeros((2, 2), dtype), "scl")
+
+
+def test_merge_takes_the_first_reason() -> None:
+    codes = np.arange(len(REASONS), dtype=np.uint8)
+    first, second = (grid.copy() for grid in np.meshgrid(codes, codes))
+    expected = [
+        [min((code for code in (a, b) if code), default=0) for a, b in zip(*rows, strict=True)]
+        for rows in zip(first.tolist(), second.tolist(), strict=True)
+    ]
+    assert merged(first, second).tolist() == expected

@@ -17,14 +17,16 @@ import pytest
 from affine import Affine
 from pystac.extensions.classification import ClassificationExtension
 from pystac.extensions.projection import ProjectionExtension
+from pystac.validation import validate_dict
 from rasterio.crs import CRS
+from rasterio.warp import transform_geom
+from shapely.geometry import shape
 
-from bai_example.bai import INDICES, SEVERITIES, classify
+from bai_example import item
 from bai_example.grid import Grid
-from bai_example.output import item, provenance
-from bai_example.output.footprint import bounding_box, footprint
-from bai_example.scene import Band, Scene
-from bai_example.stats import Statistics
+from bai_example.index import INDICES, SEVERITIES, classify
+from bai_example.scenes import Band, Scene
+from bai_example.statistics import Statistics
 
 DAY = dt.datetime(2021, 7, 13, 11, 21, 9, tzinfo=dt.timezone.utc)
 BAND = Band("/data/B08.tif", 1e-4, 0.0, 0.0)
@@ -34,7 +36,7 @@ VALUES[0, :7] = np.nan
 
 def scene(name: str, href: str = "/data/{}.json", days: int = 0) -> Scene:
     when = DAY + dt.timedelta(days=days)
-    return Scene(name, href.format(name), when, nir=BAND, swir2=BAND)
+    return Scene(name, href.format(name), when, nir=BAND, swir=BAND)
 
 
 def grid(epsg: int = 32629, **place: Any) -> Grid:
@@ -46,16 +48,16 @@ def made(
 ) -> dict[str, Any]:
     """The JSON of an item as it is written; keywords replace arguments of `item.make`."""
     pre, post = pre or [scene("before")], post or [scene("after", days=25)]
-    statistics = Statistics(pixel_area=100)
-    statistics.add(VALUES, classify(VALUES))
-    statistics.add_reasons("post_event", np.array([0, 1, 3, 3], np.uint8))
+    statistics = Statistics(pixels=VALUES.size)
+    statistics.add(VALUES, classify(VALUES), np.full(len(VALUES), 100.0))
+    statistics.reasons[1] = [9, 1, 0, 2, 0, 0, 0]
     claim = {"workers": 2, "gateway_url": "https://me:pw@gateway.test/a?token=x"}
     said = {
-        "grid": grid(), "index": INDICES["dnbr"], "statistics": statistics, "pre": pre,
+        "grid": grid(), "index": "dnbr", "statistics": statistics, "pre": pre,
         "post": post, "masked": True, "location": "/data/out",
-        "provenance": provenance.collect(pre, post, command=["bai", "--index=dnbr"], claim=claim),
+        "command": ["bai", "--index=dnbr"], "claim": claim,
     }  # fmt: skip
-    return item.make(**(said | other)).to_dict(include_self_link=False, transform_hrefs=False)
+    return item.make_item(**(said | other)).to_dict(include_self_link=False, transform_hrefs=False)
 
 
 @pytest.fixture(scope="session")
@@ -81,7 +83,7 @@ def all_schemas(
     inside = "eopf/product/stac_extensions/extensions/"
     found = dict(core_schemas)
     with zipfile.ZipFile(wheel) as archive:
-        for url in item.EXTENSIONS:
+        for url in item._EXTENSIONS:
             name, number, _ = url.removeprefix("https://stac-extensions.github.io/").split("/")
             found[url] = archive.extract(f"{inside}{name}_{number}.json", folder)
     return found
@@ -183,8 +185,7 @@ def test_processing() -> None:
     assert "before before and after after" in properties["processing:lineage"]
     assert properties["bai:command"] == ["bai", "--index=dnbr"]
     assert properties["bai:claim"] == {"workers": 2, "gateway_url": "https://gateway.test/a"}
-    pre, post = [scene("before")], [scene("after")]
-    bare = made(provenance=provenance.collect(pre, post), masked=False)["properties"]
+    bare = made(command=(), claim=None, masked=False)["properties"]
     assert not {"bai:claim", "bai:command"} & set(bare)
     assert "nothing is masked" in bare["processing:lineage"]
 
@@ -232,9 +233,9 @@ def test_secrets_in_the_command() -> None:
         "bai", "--api=https://u:p@host/x?key=1&b", "/vsicurl/https://t@h/y?sig=2", "it's a?b#c",
         "https://h/?q https://k@h/z",
     ]  # fmt: skip
-    assert provenance.collect([], [], command=command).command == (
+    assert made(command=command)["properties"]["bai:command"] == [
         "bai", "--api=https://host/x", "/vsicurl/https://h/y", "it's a?b#c", "https://h/ https://h/z",
-    )  # fmt: skip
+    ]  # fmt: skip
 
 
 def test_crs_without_a_code() -> None:
@@ -249,9 +250,9 @@ def test_crs_without_a_code() -> None:
 def test_footprint_across_the_antimeridian() -> None:
     """A tile of UTM zone 60 reaches over 180 degrees: two polygons, west greater than east."""
     zone60 = Grid(CRS.from_epsg(32660), Affine(10, 0, 600_000, 0, -10, 7_700_040), (10980, 10980))
-    west, _, east, _ = bounding_box(zone60)
+    west, _, east, _ = zone60.bbox()
     assert west > east
-    outline = footprint(zone60)
+    outline = zone60.footprint()
     assert outline["type"] == "MultiPolygon"
     for (ring,) in outline["coordinates"]:
         longitudes = [point[0] for point in ring]
@@ -259,14 +260,34 @@ def test_footprint_across_the_antimeridian() -> None:
 
 
 def test_write(tmp_path: Path) -> None:
-    """As text that any JSON reader takes: no NaN, which STAC has no place for."""
-    path = tmp_path / "bai.json"
-    item.write(path, pystac.Item.from_dict(made()))
-    assert json.loads(path.read_text())["assets"]["bai"]["href"] == "./bai.tif"
-    empty = item.make(
-        grid=grid(), index=INDICES["dnbr"], statistics=Statistics(100), pre=[scene("a")],
-        post=[scene("b")], masked=False, location=str(tmp_path),
-        provenance=provenance.collect([], []),
-    )  # fmt: skip
-    with pytest.raises(ValueError, match="not JSON compliant"):
-        item.write(path, empty)
+    """Item and catalog point at each other by relative hrefs, and neither at itself."""
+    item.write_item(tmp_path, pystac.Item.from_dict(made()))
+    written = json.loads((tmp_path / "bai.json").read_text())
+    assert str(tmp_path) not in (tmp_path / "bai.json").read_text()
+    links = {link["rel"]: link["href"] for link in written["links"]}
+    assert links["root"] == links["parent"] == "./catalog.json"
+    assert "self" not in links
+    text = (tmp_path / "catalog.json").read_text()
+    assert str(tmp_path) not in text
+    assert {link["rel"]: link["href"] for link in json.loads(text)["links"]} == {
+        "root": "./catalog.json", "item": "./bai.json",
+    }  # fmt: skip
+    assert written["assets"]["bai"]["href"] == "./bai.tif"
+    catalog = pystac.Catalog.from_file(str(tmp_path / "catalog.json"))
+    (found,) = catalog.get_items()
+    assert found.id == written["id"]
+    assert found.get_parent() is catalog
+    assert validate_dict(catalog.to_dict(transform_hrefs=False))
+
+
+def test_a_geographic_crs() -> None:
+    """Degrees are no unit of length or area: the pixel's size is that of the ellipsoid."""
+    degrees = Grid(CRS.from_epsg(4326), Affine(0.001, 0, -8, 0, -0.001, 40), (20, 30))
+    properties = made(grid=degrees)["properties"]
+    assert properties["proj:code"] == "EPSG:4326"
+    assert properties["gsd"] == pytest.approx(111.03, abs=0.01)
+    # Sum over the grid, by an equal-area projection of the same ellipsoid.
+    outline = transform_geom("EPSG:4326", "ESRI:54034", degrees.footprint())
+    expected = shape(outline).area
+    assert 30 * np.sum(np.multiply(*degrees.metres())) == pytest.approx(expected, rel=1e-6)
+    assert np.array_equal(grid().metres(), np.full((2, 20), 10))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import functools
+import json
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -15,26 +15,26 @@ import numpy as np
 import pytest
 import rasterio
 from bai_items import item
+from bai_maps import assert_map, block, counts, expected_nbr, finer
 from loguru import logger
 from raster_server import rasters_over_http
+from rasterio.windows import Window
 from rio_cogeo.cogeo import cog_validate
 
-from bai_example import bai, blocks
-from bai_example.block import Block, compute_block
-from bai_example.blocks import compute_blocks
-from bai_example.errors import InputError
-from bai_example.grid import Box, Grid
-from bai_example.inputs import read_scenes
-from bai_example.load import open_pair
-from bai_example.mask import REASONS
-from bai_example.output.write import ALL, NAMES, write_maps
-from bai_example.pair import Pair
-from bai_example.scene import Scene
-from bai_example.stac import to_scene
-from bai_example.stats import Statistics
-from bai_example.tiles import pyramid
+from bai_example import blocks
+from bai_example import index as bai
+from bai_example.access import InputError
+from bai_example.blocks import Block, compute_blocks
+from bai_example.cog import encode
+from bai_example.grid import Grid
+from bai_example.index import REASONS
+from bai_example.item import ALL, CATALOG, ITEM
+from bai_example.maps import MAP, NAMES, QUICKLOOK, SEVERITY, write_maps
+from bai_example.pair import Pair, open_pair
+from bai_example.scenes import Scene, read_scene, to_scene
+from bai_example.statistics import Statistics
 
-MAP, SEVERITY, PICTURE, ITEM, _ = ALL
+PICTURE = QUICKLOOK
 
 
 class Result(NamedTuple):
@@ -44,11 +44,10 @@ class Result(NamedTuple):
 
 
 def make(pre: str, post: str, client: Any, folder: Path) -> Result:
-    scenes = read_scenes([pre], [post])
+    scenes = [read_scene(pre)], [read_scene(post)]
     pair = open_pair(*scenes)
-    compute = functools.partial(compute_block, pair, index="dnbr", masked=True)
-    computed = compute_blocks(compute, pair.grid.shape, client)
-    return Result(folder, write_maps(folder, pair, "dnbr", computed, *scenes), pair)
+    computed = compute_blocks(pair, "dnbr", True, client)
+    return Result(folder, write_maps(folder, pair.grid, "dnbr", computed, *scenes), pair)
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +62,7 @@ def read(result: Result, name: str) -> np.ndarray:
 
 
 def test_files(result: Result) -> None:
-    assert {path.name for path in result.folder.iterdir()} == {*ALL} - {ITEM}
+    assert {path.name for path in result.folder.iterdir()} == {*ALL} - {ITEM, CATALOG}
 
 
 def test_map(result: Result, sample: Path) -> None:
@@ -125,9 +124,8 @@ def test_statistics_and_areas(result: Result) -> None:
     assert said.mean == pytest.approx(known.mean(), rel=1e-9)
     assert said.deviation == pytest.approx(known.std(), rel=1e-9)
     hectares = [0.01 * np.count_nonzero(classes == code) for code in range(1, 8)]
-    assert [area.hectares for area in said.areas] == pytest.approx(hectares)
-    assert [area.severity for area in said.areas] == [*bai.SEVERITIES]
-    assert sum(area.percent for area in said.areas) == pytest.approx(100)
+    assert said.hectares == pytest.approx(hectares)
+    assert np.array_equal(said.classes, np.bincount(classes.ravel(), minlength=8))
     assert min(hectares) > 0, "the sample shows every class"
     # The sample's only gaps are its swaths' edges, and the later one's are within the earlier's
     # nowhere and everywhere: a pixel lacks one, the other or both.
@@ -137,39 +135,27 @@ def test_statistics_and_areas(result: Result) -> None:
 
 
 def test_statistics_do_not_depend_on_the_parts() -> None:
-    """All at once, part by part, and merged from parts, some of them empty."""
-    rng = np.random.default_rng(4)
-    values = rng.normal(0.2, 0.4, (60, 40)).astype(np.float32)
+    """All at once, and merged from parts, some of them empty."""
+    values = np.random.default_rng(4).normal(0.2, 0.4, (60, 40)).astype(np.float32)
     values[7:9] = np.nan
-    classes = bai.classify(values)
-    codes = rng.integers(0, len(REASONS), (60, 40)).astype(np.uint8)
-    whole, parts, merged = Statistics(100), Statistics(100), Statistics(100)
-    whole.add(values, classes)
-    whole.add_reasons("pre_event", codes)
-    merged.merge(Statistics(100))
-    for row in range(0, 60, 2):
-        rows = slice(row, row + 2)
-        part = Statistics(100)
-        for statistics in (parts, part):
-            statistics.add(values[rows], classes[rows])
-            statistics.add_reasons("pre_event", codes[rows])
+    known, areas = values[~np.isnan(values)].astype(np.float64), np.linspace(90, 110, 60)
+    whole, merged = Statistics(pixels=2400), Statistics()
+    whole.add(values, bai.classify(values), areas)
+    merged.merge(Statistics())
+    for top in range(0, 60, 2):
+        rows, part = slice(top, top + 2), Statistics(pixels=80)
+        part.add(values[rows], bai.classify(values[rows]), areas[rows])
+        part.reasons[0, 3] += top
         merged.merge(part)
-    for other in (parts, merged):
-        assert (other.pixels, other.valid) == (whole.pixels, whole.valid)
-        assert (other.minimum, other.maximum) == (whole.minimum, whole.maximum)
-        assert other.mean == pytest.approx(whole.mean, rel=1e-12)
-        assert other.deviation == pytest.approx(whole.deviation, rel=1e-12)
-        assert other.areas == whole.areas
-        assert other.masked == whole.masked
-    expected = {name: np.count_nonzero(codes == code) for code, name in enumerate(REASONS) if code}
-    assert whole.masked == {"pre_event": expected, "post_event": dict.fromkeys(REASONS[1:], 0)}
-
-
-def test_statistics_of_nothing() -> None:
-    nothing = Statistics(100)
-    assert nothing.valid_percent == 0
-    assert np.isnan(nothing.deviation)
-    assert {area.percent for area in nothing.areas} == {0}
+    assert (merged.pixels, merged.valid, merged.minimum) == (2400, 58 * 40, whole.minimum)
+    for said in (whole, merged):
+        assert said.maximum == np.nanmax(values)
+        assert said.mean == pytest.approx(known.mean(), rel=1e-12)
+        assert said.deviation == pytest.approx(known.std(), rel=1e-12)
+        for code, hectares in enumerate(said.hectares, 1):
+            there = bai.classify(values) == code
+            assert hectares == pytest.approx((areas[:, np.newaxis] * there).sum() / 1e4)
+    assert merged.masked["pre_event"] == dict.fromkeys(REASONS[1:], 0) | {"cloud": 30 * 29}
 
 
 def test_quicklook(result: Result) -> None:
@@ -184,45 +170,38 @@ def test_quicklook(result: Result) -> None:
     def share(color: str) -> float:
         return float(np.mean(np.all(np.abs(picture - to_rgb(color)) < 0.01, axis=-1)))
 
-    for area in result.statistics.areas:
-        assert share(area.severity.color) > 0.0005
+    for severity in bai.SEVERITIES:
+        assert share(severity.color) > 0.0005
     assert share("#d4d4d4") > 0.02
 
 
-def block_of(values: np.ndarray, top: int = 0, left: int = 0) -> Block:
+def block_of(values: np.ndarray) -> Block:
     """A block of given values of the index."""
-    classes, statistics = bai.classify(values), Statistics(100)
-    statistics.add(values, classes)
-    box = Box(top, left, top + values.shape[0], left + values.shape[1])
-    return Block(box, pyramid(values), pyramid(classes), statistics)
+    classes, statistics = bai.classify(values), Statistics(pixels=values.size)
+    statistics.add(values, classes, np.full(len(values), 100.0))
+    window = Window(0, 0, values.shape[1], values.shape[0])
+    return Block(window, (encode(values), encode(classes)), statistics)
 
 
 @pytest.fixture
 def scenes(sample: Path) -> tuple[tuple[Scene, ...], tuple[Scene, ...]]:
-    return read_scenes([str(sample / "pre.json")], [str(sample / "post.json")])
+    return (read_scene(str(sample / "pre.json")),), (read_scene(str(sample / "post.json")),)
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (6, 5), (60, 900), (900, 60)])
+@pytest.mark.parametrize("shape", [(1, 1), (60, 900), (900, 60)])
 def test_quicklook_of_any_shape(tmp_path: Path, scenes: Any, shape: tuple[int, int]) -> None:
     with rasterio.open(scenes[0][0].nir.href) as file:
-        pair = Pair(Grid(file.crs, file.transform, shape), (), ())
+        grid = Grid(file.crs, file.transform, shape)
     values = np.linspace(-0.5, 1, shape[0] * shape[1], dtype=np.float32).reshape(shape)
-    write_maps(tmp_path, pair, "dnbr", (b for b in [block_of(values)]), *scenes)
+    write_maps(tmp_path, grid, "dnbr", (b for b in [block_of(values)]), *scenes)
     assert (tmp_path / PICTURE).stat().st_size > 10_000
-
-
-def test_same_input_same_map(result: Result, sample: Path, client: Any, tmp_path: Path) -> None:
-    again = make(str(sample / "pre.json"), str(sample / "post.json"), client, tmp_path)
-    for name in (MAP, SEVERITY, NAMES, PICTURE):
-        assert (tmp_path / name).read_bytes() == (result.folder / name).read_bytes()
-    assert again.statistics.areas == result.statistics.areas
 
 
 def test_over_http(sample: Path, client: Any, result: Result, tmp_path: Path) -> None:
     """Items and rasters on a web server give the same map, and pixels are sent once."""
     with rasters_over_http(sample) as server:
         made = make(f"{server.url}/pre.json", f"{server.url}/post.json", client, tmp_path)
-        assert made.pair.post[0].swir2.band.href == f"{server.url}/post_B12.tif"
+        assert made.pair.post[0].rasters["SWIR"].href == f"{server.url}/post_B12.tif"
         headers = 2 * 32_768  # by the client, and by the worker
         for path in sample.glob("*.tif"):
             assert server.sent[path.name] <= path.stat().st_size + headers
@@ -241,13 +220,13 @@ def test_empty_map(make_raster: Callable[..., Path], tmp_path: Path) -> None:
     assets = {"B08": near, "B12": coarse, "SCL": cloudy}
     hidden = to_scene(item("hidden", assets), "/item.json")
     pair = open_pair([clear], [hidden])
-    made = (compute_block(pair, box, "dnbr", True) for box in blocks.boxes((8, 8)))
+    made = (block(pair, window) for window in blocks.windows((8, 8)))
     (tmp_path / "out").mkdir()
     with pytest.raises(InputError) as caught:
-        write_maps(tmp_path / "out", pair, "dnbr", made, [clear], [hidden])
+        write_maps(tmp_path / "out", pair.grid, "dnbr", made, [clear], [hidden])
     (problem,) = caught.value.problems
     assert problem.startswith("the map is empty: no pixel has a value in both events")
-    assert "post-event: 75 % cloud, 25 % shadow" in problem
+    assert "post-event: cloud 75.0 %, shadow 25.0 %" in problem
     assert "pre-event" not in problem
     assert "--no-mask" in problem
     assert not [*(tmp_path / "out").iterdir()]
@@ -256,7 +235,7 @@ def test_empty_map(make_raster: Callable[..., Path], tmp_path: Path) -> None:
 def test_failure_in_the_middle(tmp_path: Path, scenes: Any) -> None:
     """The blocks are closed, so that the cluster is given back, and no map is there."""
     with rasterio.open(scenes[0][0].nir.href) as file:
-        pair = Pair(Grid(file.crs, file.transform, file.shape), (), ())
+        grid = Grid(file.crs, file.transform, file.shape)
     closed = []
 
     def broken() -> Iterator[Block]:
@@ -267,7 +246,7 @@ def test_failure_in_the_middle(tmp_path: Path, scenes: Any) -> None:
             closed.append(True)
 
     with pytest.raises(RuntimeError, match="worker lost"):
-        write_maps(tmp_path, pair, "dnbr", broken(), *scenes)
+        write_maps(tmp_path, grid, "dnbr", broken(), *scenes)
     assert closed
     assert not [*tmp_path.iterdir()]
 
@@ -276,28 +255,43 @@ def test_failure_in_the_middle(tmp_path: Path, scenes: Any) -> None:
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (2048, 2048), (2049, 4097), (5000, 300)])
-def test_boxes_cover_the_map_once(shape: tuple[int, int]) -> None:
+def test_windows_cover_the_map_once(shape: tuple[int, int]) -> None:
     seen = np.zeros(shape, np.uint8)
     sizes = []
-    for box in blocks.boxes(shape):
-        assert box.top % 2048 == box.left % 2048 == 0
-        assert max(box.shape) <= 2048
-        seen[box.top : box.bottom, box.left : box.right] += 1
-        sizes.append(box.shape[0] * box.shape[1])
+    for window in blocks.windows(shape):
+        assert window.row_off % 2048 == window.col_off % 2048 == 0
+        assert max(window.height, window.width) <= 2048
+        seen[window.toslices()] += 1
+        sizes.append(window.height * window.width)
     assert seen.min() == seen.max() == 1
     assert sizes == sorted(sizes, reverse=True)
 
 
-def slow_block(box: Box) -> Any:
+def slow_block(pair: Any, index: str, masked: bool, window: Any) -> Any:
     """As much of a block as the client looks at; runs on the workers."""
     time.sleep(0.005)
-    return box
+    return window, (os.getpid(), None), {}
 
 
-def broken_block(box: Box) -> Any:
-    if box.top == 4096:
-        raise InputError(f"block {box.top}: cannot be read")
-    return box
+def broken_block(pair: Any, index: str, masked: bool, window: Any) -> Any:
+    if window.row_off == 4096:
+        return {"problems": [f"block {window.row_off}: cannot be read"], "temporary": True}
+    return window, (None, None), {}
+
+
+def large_pair(*shape: int) -> Pair:
+    return Pair(Grid(None, None, shape), (), ())
+
+
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """Computes blocks of a large map that have nothing in them."""
+
+    def run(client: Any, compute: Any = slow_block, shape: Any = SHAPE) -> Any:
+        monkeypatch.setattr(blocks, "compute_block", compute)
+        return compute_blocks(large_pair(*shape), "dnbr", True, client)
+
+    return run
 
 
 SHAPE = (2048 * 6, 2048 * 4)
@@ -313,21 +307,24 @@ def logged() -> Iterator[list[str]]:
         logger.remove(sink)
 
 
-def test_every_block_once_and_progress(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_block_once_and_progress(
+    client: Any, slow: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """More blocks than may be under way at once, slow enough for a line of progress."""
     monkeypatch.setattr(blocks, "UNDER_WAY", 5)
     monkeypatch.setattr(blocks, "EVERY", 0.02)
     with logged() as lines:
-        handed_over = [*compute_blocks(slow_block, SHAPE, client)]
-    assert sorted(handed_over) == sorted(blocks.boxes(SHAPE))
-    assert any(" % of 24 blocks after " in line for line in lines)
+        handed_over = [*slow(client)]
+    assert {str(made.window) for made in handed_over} == {str(w) for w in blocks.windows(SHAPE)}
+    assert len(handed_over) == 24
+    assert any(" of 24 blocks after " in line for line in lines)
 
 
 def test_a_bounded_number_of_blocks_is_under_way(
-    client: Any, monkeypatch: pytest.MonkeyPatch
+    client: Any, slow: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(blocks, "UNDER_WAY", 3)
-    for _ in compute_blocks(slow_block, SHAPE, client):
+    for _ in slow(client):
         assert tasks(client) <= 3 + 1
 
 
@@ -343,22 +340,22 @@ def assert_idle(client: Any) -> None:
         time.sleep(0.02)
 
 
-def test_nothing_stays_on_the_cluster(client: Any) -> None:
+def test_nothing_stays_on_the_cluster(client: Any, slow: Any) -> None:
     """Neither after the last block, nor when the caller stops early, nor after an error."""
-    assert len([*compute_blocks(slow_block, SHAPE, client)]) == 24
+    assert len([*slow(client)]) == 24
     assert_idle(client)
-    some = compute_blocks(slow_block, SHAPE, client)
+    some = slow(client)
     next(some)
     some.close()
     assert_idle(client)
     with pytest.raises(InputError, match="block 4096: cannot be read"):
-        list(compute_blocks(broken_block, SHAPE, client))
+        list(slow(client, broken_block))
     assert_idle(client)
 
 
-def test_two_runs_on_one_cluster_share_nothing(client: Any) -> None:
+def test_two_runs_on_one_cluster_share_nothing(client: Any, slow: Any) -> None:
     """One that stops early takes nothing from the other, which computes the same."""
-    first, second = (compute_blocks(slow_block, SHAPE, client) for _ in range(2))
+    first, second = (slow(client) for _ in range(2))
     next(first)
     next(second)
     first.close()
@@ -366,9 +363,30 @@ def test_two_runs_on_one_cluster_share_nothing(client: Any) -> None:
     assert_idle(client)
 
 
-def test_blocks_are_computed_elsewhere(client: Any) -> None:
-    assert os.getpid() not in compute_blocks(worker_of, (10, 10), client)
-
-
-def worker_of(box: Box) -> Any:
-    return os.getpid()
+def test_rasters_in_degrees(
+    make_raster: Callable[..., Path], program: Callable[..., Any], tmp_path: Path
+) -> None:
+    """The same index; hectares of the ellipsoid; coordinates in degrees in item and picture."""
+    rng = np.random.default_rng(3)
+    arguments, nbr = [], []
+    for event in ("pre", "post"):
+        near = rng.integers(1000, 5000, (300, 400)).astype(np.uint16)
+        short = rng.integers(1000, 5000, (150, 200)).astype(np.uint16)
+        place = {"corner": (-8.0, 40.0), "epsg": 4326}
+        assets = {
+            "B08": make_raster(f"{event}_B08.tif", near, 0.0001, **place),
+            "B12": make_raster(f"{event}_B12.tif", short, 0.0002, **place),
+        }
+        (tmp_path / f"{event}.json").write_text(json.dumps(item(event, assets)))
+        arguments += [f"--{event}-event", f"{event}.json"]
+        nbr.append(expected_nbr(near.astype(float), finer(short), 1e-4, 0))
+    status, _ = program(*arguments, "--output-dir", "out")
+    assert status == 0
+    assert_map(counts(tmp_path / "out" / MAP, None), nbr[0] - nbr[1])
+    document = json.loads((tmp_path / "out" / ITEM).read_text())
+    hectares = sum(area["area_ha"] for area in document["properties"]["bai:severity"])
+    # 0.03 x 0.04 degrees at 39.985° N, by the radii of curvature there (WGS84).
+    assert hectares == pytest.approx(3330.96 * 3415.61 / 1e4, rel=2e-3)
+    assert document["properties"]["proj:code"] == "EPSG:4326"
+    assert document["bbox"] == pytest.approx([-8, 39.97, -7.96, 40])
+    assert (tmp_path / "out" / PICTURE).stat().st_size > 10_000

@@ -1,0 +1,189 @@
+"""The burn indices, the severity classes, and the pixels that are left out: NumPy arrays only.
+
+All indices are unscaled (many products give them times 1000) and NaN where an input is NaN. None
+has the mean dNBR of unburned land around the fire taken off (the "dNBR offset" of some studies):
+it needs an expert who says which land that is.
+
+Sources: Key, C. H. and Benson, N. C. (2006), "Landscape Assessment (LA)", in FIREMON, USDA Forest
+Service RMRS-GTR-164-CD (NBR, dNBR); Miller, J. D. and Thode, A. E. (2007), Remote Sensing of
+Environment 109, 66-80 (RdNBR; there the NBR under the root is divided by 1000 because theirs is
+times 1000); Parks, S. A., Dillon, G. K. and Miller, C. (2014), Remote Sensing 6, 1827-1844 (RBR);
+ESA, "Sentinel-2 Products Specification Document" and Sen2Cor's "Level-2A Algorithm Theoretical
+Basis Document" (SCL); USGS, "Landsat 8-9 Collection 2 Level 2 Science Product Guide" (LSDS-1619;
+QA_PIXEL, QA_RADSAT).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+#: Reflectance below which NIR + SWIR counts as 0. A thirtieth of the smallest step of any sensor
+#: here (2.75e-5), far above the rounding of count * scale + offset.
+DARK = 1e-6
+#: Smallest |NBR before| under RdNBR's root, the step of an NBR stored times 1000, for which RdNBR
+#: was defined. It bounds |RdNBR| by 32 |dNBR| where NBR goes to 0 (bare soil).
+SMALLEST_NBR = 0.001
+
+
+def nbr(nir: np.ndarray, swir: np.ndarray) -> np.ndarray:
+    """Normalized burn ratio, ``(NIR - SWIR) / (NIR + SWIR)``, between -1 and 1.
+
+    Negative reflectance (possible over water and shadow once the offset is applied) is taken as
+    0: data before processing baseline 04.00 have such pixels cut off by ESA already, so the same
+    surface gives the same value before and after.
+
+    Args:
+        nir: reflectance, float.
+        swir: reflectance, float, of the same shape.
+
+    Returns:
+        float64; NaN where either input is NaN or where both are 0 (no light, no ratio).
+    """
+    index: np.ndarray = np.maximum(nir, 0.0, dtype=np.float64)
+    swir = np.maximum(swir, 0.0, dtype=np.float64)
+    total = index + swir  # NaN where either was: np.maximum keeps it
+    # NaN first and then division, rather than a division by zero and its warning.
+    total[total < DARK] = np.nan
+    index -= swir
+    index /= total
+    return index
+
+
+class Index(NamedTuple):
+    """A burn index that the map can show."""
+
+    title: str  #: As papers write it.
+    description: str  #: What it says, and by whom.
+    formula: str  #: In terms of the NBR before (``NBRpre``) and after the event (``NBRpost``).
+    #: (NBR before, NBR after), float64 arrays of one shape -> the index, a new float64 array.
+    function: Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+#: By what the command line calls them.
+INDICES: dict[str, Index] = {
+    "dnbr": Index(
+        "dNBR",
+        "Differenced normalized burn ratio: absolute change, the higher the more burned "
+        "(Key and Benson 2006)",
+        "NBRpre - NBRpost",
+        lambda pre, post: pre - post,
+    ),
+    "rdnbr": Index(
+        "RdNBR",
+        "Relative dNBR, for sparse vegetation (Miller and Thode 2007)",
+        f"(NBRpre - NBRpost) / sqrt(max(|NBRpre|, {SMALLEST_NBR}))",
+        lambda pre, post: (pre - post) / np.sqrt(np.maximum(np.abs(pre), SMALLEST_NBR)),
+    ),
+    "rbr": Index(
+        "RBR",
+        "Relativized burn ratio, without RdNBR's extreme values (Parks, Dillon and Miller 2014)",
+        "(NBRpre - NBRpost) / (NBRpre + 1.001)",  # 1.001: above 0 where that NBR is -1, too
+        lambda pre, post: (pre - post) / (pre + 1.001),
+    ),
+}
+
+
+class Severity(NamedTuple):
+    """A burn-severity class: ``lower <= dNBR < upper``."""
+
+    name: str
+    lower: float
+    upper: float
+    color: str
+
+    @property
+    def rgba(self) -> tuple[int, int, int, int]:
+        """The colour, opaque."""
+        red, green, blue = bytes.fromhex(self.color.removeprefix("#"))
+        return red, green, blue, 255
+
+
+#: Classes of the USGS (Key and Benson 2006), as UN-SPIDER's recommended practice "Burn severity
+#: mapping" gives them; there the outer two end at -0.500 and 1.300, here they are open, so that
+#: every pixel has a class. The thresholds are dNBR's; for the relative indices none fit all land.
+SEVERITIES: tuple[Severity, ...] = (
+    Severity("Enhanced regrowth, high", -math.inf, -0.25, "#1b7837"),
+    Severity("Enhanced regrowth, low", -0.25, -0.10, "#7fbf7b"),
+    Severity("Unburned", -0.10, 0.10, "#eee8d2"),
+    Severity("Low severity", 0.10, 0.27, "#fee08b"),
+    Severity("Moderate-low severity", 0.27, 0.44, "#fdae61"),
+    Severity("Moderate-high severity", 0.44, 0.66, "#e8603c"),
+    Severity("High severity", 0.66, math.inf, "#8e0f2c"),
+)
+
+
+def classify(dnbr: np.ndarray) -> np.ndarray:
+    """Severity class of each pixel of a dNBR array.
+
+    Args:
+        dnbr: float32. Thresholds are rounded to float32, too: a dNBR of 0.27 in the file is 0.27.
+
+    Returns:
+        uint8 of the same shape: 0 where dNBR is NaN, else 1 to 7 in the order of `SEVERITIES`.
+    """
+    # A class's number is how many lower bounds are reached; NaN reaches none, not even -inf.
+    # Summing seven comparisons takes a twentieth of the time of np.searchsorted.
+    classes = np.zeros(dnbr.shape, np.uint8)
+    for severity in SEVERITIES:
+        classes += (dnbr >= np.float32(severity.lower)).view(np.uint8)
+    return classes
+
+
+#: Why a pixel is left out. Where several reasons apply the first counts: what makes a number void
+#: before what hides the ground (cloud, then its shadow), before what the ground is.
+REASONS: tuple[str, ...] = ("kept", "no data", "saturated", "cloud", "shadow", "snow", "water")
+KEPT, NO_DATA, SATURATED, CLOUD, SHADOW, SNOW, WATER = range(len(REASONS))
+
+#: Sentinel-2's scene classification, a class per pixel by Sen2Cor. Kept are 2 (dark area before
+#: baseline 04.00, topographic shadow since: fresh char is dark, and much burned ground is put
+#: here), 4 and 5 (vegetation or not) and 7 (low cloud probability: bare, burned and smoky ground).
+#: 8, 9: cloud of medium and high probability, 10: thin cirrus. Not defined, so no data: others.
+_SCL = {
+    0: NO_DATA, 1: SATURATED, 2: KEPT, 3: SHADOW, 4: KEPT, 5: KEPT,
+    6: WATER, 7: KEPT, 8: CLOUD, 9: CLOUD, 10: CLOUD, 11: SNOW,
+}  # fmt: skip
+#: Landsat Collection 2, bit -> reason. QA_PIXEL by CFMask: fill, dilated cloud, cirrus, cloud,
+#: shadow, snow, water; its other bits are "clear" and the confidences that led to the verdict.
+#: QA_RADSAT: saturation of OLI's bands 5 (NIR) and 7 (SWIR2).
+_BITS = {
+    "qa_pixel": {0: NO_DATA, 1: CLOUD, 2: CLOUD, 3: CLOUD, 4: SHADOW, 5: SNOW, 7: WATER},
+    "qa_radsat": {4: SATURATED, 6: SATURATED},
+}
+#: Kind of mask -> the number taken where it has no pixel: "no data"; QA_RADSAT says nothing there.
+MASKS = {"scl": 0, "qa_pixel": 1, "qa_radsat": 0}
+
+
+def reasons(mask: np.ndarray, kind: str) -> np.ndarray:
+    """Why each pixel of a mask is left out.
+
+    Args:
+        mask: its numbers, uint8 or uint16, never interpolated: classes and bits have no mean.
+        kind: one of `MASKS`.
+
+    Returns:
+        uint8 of the same shape, codes of `REASONS`.
+
+    Raises:
+        TypeError: the numbers are of another type, so this is no such mask.
+    """
+    if mask.dtype not in (np.uint8, np.uint16):
+        raise TypeError(f"a mask of kind {kind} holds uint8 or uint16, not {mask.dtype}")
+    if kind == "scl":
+        table = np.array([_SCL.get(value, NO_DATA) for value in range(256)], np.uint8)
+    else:
+        table, values = np.zeros(65536, np.uint8), np.arange(65536)
+        for bit, reason in sorted(_BITS[kind].items(), key=lambda item: -item[1]):
+            table[values >> bit & 1 == 1] = reason  # what counts first is written last
+    # Clipping matters to SCL in uint16 only, where 255 and all above are not defined.
+    return np.take(table, mask, mode="clip")
+
+
+def merged(codes: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Two arrays of reason codes in one: of two reasons, the one that comes first."""
+    # Less 1, "kept" wraps round to 255 and is the largest, so the minimum is the first reason.
+    one = np.uint8(1)
+    return np.minimum(codes - one, others - one) + one

@@ -1,0 +1,184 @@
+"""STAC items -> scenes: which files hold NIR, SWIR and masks, and what their numbers mean.
+
+Understood are the items of Earth Search v0 and v1, Planetary Computer, USGS landsatlook, Copernicus
+Data Space, stactools and, by their ``common_name``, others.
+
+``reflectance = count * scale + offset``, as the item declares them, but:
+
+* Sentinel-2 L2A without a scale has 1e-4; without an offset -0.1 from processing baseline 04.00 on
+  (BOA_ADD_OFFSET -1000: ESA has added 1000 to every count), else 0.
+* Where ``…:boa_offset_applied`` is true, the catalogue has taken the 1000 off: the offset is 0,
+  although Earth Search v1 declares -0.1 there, too. The flag does not speak of ESA's own JPEG 2000.
+* Landsat Collection 2 Level-2 without them has 2.75e-5 and -0.2; other levels are refused.
+
+Saturated are Sentinel-2's counts from 32767 on (ESA's JPEG 2000 files have 15 bits), less the 1000
+where they are taken off; Landsat's valid counts end at 65455.
+
+Sources: ESA, "Sentinel-2 Products Specification Document"; STEP forum, topic 44294 (saturation);
+cirrus-geo/cirrus-earth-search issue 21 (the flag); microsoft/PlanetaryComputer issue 134; USGS,
+"Landsat 8-9 Collection 2 Level 2 Science Product Guide" (LSDS-1619).
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pystac
+
+from bai_example.access import InputError, Signer, Transport, is_remote, reading, resolve
+
+#: Asset keys and common names, best first: NIR of 10 m before narrow NIR of 20 m.
+ASSETS = {
+    "nir": ("B08", "nir", "B08_10m", "nir08", "B8A", "B8A_20m"),
+    "swir": ("B12", "swir22", "B12_20m"),
+    "scl": ("scl", "SCL", "SCL_20m", "scl-jp2"),
+    "qa_pixel": ("qa_pixel", "QA_PIXEL"),
+    "qa_radsat": ("qa_radsat", "QA_RADSAT"),
+}
+_SENTINEL2 = ("sentinel-2-l2a", "sentinel-s2-l2a", "sentinel-s2-l2a-cogs")
+
+
+@dataclass(frozen=True)
+class Band:
+    """One raster file and what its numbers mean."""
+
+    href: str = field(repr=False)  #: Absolute path or URL; signed, so it is not shown.
+    scale: float  #: Reflectance per count.
+    offset: float  #: Reflectance of the count 0.
+    nodata: float | None  #: Count that means "no measurement", unless the raster says another.
+    saturated: float | None = None  #: Count from which on a pixel is saturated; None: not known.
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One acquisition: what the map needs of a STAC item."""
+
+    id: str
+    href: str  #: Where the item was read from: a URL or an absolute path.
+    datetime: dt.datetime  #: Time of acquisition, UTC.
+    nir: Band  #: Near infrared: Sentinel-2 B08 (10 m), else B8A (20 m); Landsat OLI band 5.
+    swir: Band  #: Short-wave infrared, 2.2 µm: Sentinel-2 B12 (20 m); Landsat OLI band 7.
+    masks: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """``scl`` (Sentinel-2), ``qa_pixel``, ``qa_radsat`` (Landsat Collection 2) -> href."""
+
+
+def read_scene(location: str, sign: Signer = str) -> Scene:
+    """Read the STAC item at a URL or path; like `to_scene`.
+
+    Raises:
+        Unavailable: its server cannot be reached, or not now.
+    """
+    location = resolve(location, str(Path.cwd() / "item.json"))
+    with reading(location):
+        remote = is_remote(location)
+        text = Transport().request(location) if remote else Path(location).read_text("utf-8")
+        return to_scene(json.loads(text), location, sign)
+
+
+def to_scene(document: Mapping[str, Any], location: str, sign: Signer = str) -> Scene:
+    """Turn a STAC item's JSON into a scene.
+
+    Args:
+        document: the JSON object.
+        location: where it was read from; relative hrefs are resolved against it.
+        sign: is given each raster's absolute path or URL and returns what to open instead.
+
+    Raises:
+        InputError: it is no STAC item, or lacks a band or its calibration.
+    """
+
+    def href(asset: pystac.Asset) -> str:
+        return sign(resolve(asset.href, location))
+
+    with reading(location):
+        item = pystac.Item.from_dict(dict(document))
+        found = {name: asset for name, keys in ASSETS.items() if (asset := _asset(item, keys))}
+        if not {"nir", "swir"} <= found.keys():
+            wanted = " and ".join(f"{name} ({', '.join(ASSETS[name])})" for name in ("nir", "swir"))
+            has = ", ".join(sorted(item.assets)) or "none"
+            raise InputError(f"{item.id}: needs the bands {wanted}, but its assets are {has}")
+        # QA_RADSAT has a bit for each of the sensor's bands; only OLI's are known here.
+        names = f"{item.properties.get('platform')} {item.id}"
+        if not re.search("(?i)landsat.?[89]|LC0[89]_", names):
+            found.pop("qa_radsat", None)
+        nir, swir = (
+            Band(href(asset), *_calibration(item, asset))
+            for asset in (found.pop("nir"), found.pop("swir"))
+        )
+        masks = {kind: href(asset) for kind, asset in found.items()}
+        when = utc(item.datetime or item.common_metadata.start_datetime)
+        return Scene(item.id, location, when, nir, swir, masks)
+
+
+def utc(when: dt.datetime) -> dt.datetime:
+    """A time in UTC; one that names no zone is taken as such, as STAC's are."""
+    return when.replace(tzinfo=when.tzinfo or dt.timezone.utc).astimezone(dt.timezone.utc)
+
+
+def _asset(item: pystac.Item, keys: tuple[str, ...]) -> pystac.Asset | None:
+    """The best asset by its key or common name, COG before JPEG 2000."""
+    named: dict[str, list[pystac.Asset]] = {}
+    for asset in item.assets.values():
+        bands = asset.extra_fields.get("eo:bands") or asset.extra_fields.get("bands") or []
+        if len(bands) == 1:  # else it is a true-colour image, say, and not the file of a band
+            name = bands[0].get("common_name") or bands[0].get("eo:common_name")
+            named.setdefault(name, []).append(asset)
+    for key in keys:
+        if found := item.assets.get(key) or min(named.get(key, []), key=_is_jpeg2000, default=None):
+            return found
+    return None
+
+
+def _is_jpeg2000(asset: pystac.Asset) -> bool:
+    return "jp2" in f"{asset.media_type} {asset.href.lower()}"
+
+
+def _calibration(item: pystac.Item, asset: pystac.Asset) -> tuple[Any, ...]:
+    """Scale, offset, nodata and saturation of an asset, by the rule of this module."""
+    said, file = item.properties, asset.href.split("?")[0].rsplit("/", 1)[-1]
+    fields = dict(asset.extra_fields)
+    for bands in (fields.get("bands"), fields.get("raster:bands")):
+        fields |= bands[0] if bands else {}
+    declared = (fields.get(f"raster:{n}", fields.get(n)) for n in ("scale", "offset", "nodata"))
+    scale, offset, nodata = (None if value is None else float(value) for value in declared)
+    # The file's own name is nearest to its numbers, then what the item says, then its id.
+    names = f"{file} {said.get('landsat:correction')} {item.id}"
+    saturated = None
+    if said.get("s2:product_type") == "S2MSI2A" or item.collection_id in _SENTINEL2:
+        saturated, scale = 32767, 1e-4 if scale is None else scale
+        flags = (said.get(f"{name}:boa_offset_applied") for name in ("earthsearch", "sentinel"))
+        if True in flags and not _is_jpeg2000(asset):
+            saturated, offset = 31767, 0.0
+        elif offset is None and (baseline := processing_baseline(item)):
+            offset = -0.1 if baseline >= (4, 0) else 0.0
+    elif level := re.search("L2S[PR]|L1TP|L1G[TS]", names):
+        if level[0][:2] == "L1" or re.search("(^|_)ST_B", file):
+            raise InputError(f"{item.id}: {file} ({level[0]}) is no surface reflectance (L2SP)")
+        saturated, scale = 65455, 2.75e-5 if scale is None else scale
+        offset = -0.2 if offset is None else offset
+    elif offset is None:
+        offset = 0.0
+    if scale is None or offset is None or not (0 < scale < math.inf and math.isfinite(offset)):
+        raise InputError(
+            f"{item.id}: reflectance of {file} not known (scale {scale}, offset {offset}); declare "
+            "it, or it must be Sentinel-2 L2A with a processing baseline, or Landsat Level-2"
+        )
+    return scale, offset, 0.0 if saturated and nodata is None else nodata, saturated
+
+
+def processing_baseline(item: pystac.Item) -> tuple[int, int] | None:
+    """The baseline of a Sentinel-2 item, by its properties or id: (4, 0) is 04.00."""
+    fields = ("s2:processing_baseline", "sentinel:processing_baseline", "processing:version",
+              "s2:product_uri", "sentinel:product_id", "s2:tile_id")  # fmt: skip
+    for text in (*map(item.properties.get, fields), item.id):
+        if found := re.search(r"^(\d\d?)\.(\d\d?)$|_N(\d\d)\.?(\d\d)(?=$|[_.])", str(text)):
+            major, minor = filter(None, found.groups())
+            return int(major), int(minor.ljust(2, "0"))
+    return None
