@@ -11,10 +11,14 @@ import numpy as np
 import pytest
 
 from tests.cwl.running import pixels
+from tests.cwl.support import built_image
 from tests.support.gateway import clean_environment
 
-_KEPT = os.environ.get("DASK_CLAIM_TEST_ENVIRONMENTS")
+_KEPT = os.environ.get("CLAIM_TEST_ENVIRONMENTS")
 """A folder that keeps the runners' environments, for whoever runs these tests often."""
+
+LARGEST = 700
+"""MB. Twice the base and half of it rasterio, pandas and matplotlib; nobody should double it."""
 
 
 def _installed(factory: pytest.TempPathFactory, name: str, package: str) -> Path:
@@ -59,3 +63,12 @@ def expected(pair: Path, tmp_path_factory: pytest.TempPathFactory) -> np.ndarray
         env=clean_environment(), check=True, capture_output=True, timeout=120,
     )  # fmt: skip
     return pixels(folder / "bai.tif")
+
+
+@pytest.fixture(scope="session")
+def podman(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The variables with which podman runs here; the image is built."""
+    folder = tmp_path_factory.mktemp("image")
+    variables = built_image(folder)
+    assert int((folder / "size").read_text()) < LARGEST * 1_000_000
+    return variables

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 DOCUMENTS = Path(__file__).parent / "documents"
+BUILD = Path(__file__).with_name("build-image.sh")
 CWLTOOL = str(Path(sys.executable).with_name("cwltool"))
 
 
@@ -18,6 +22,25 @@ def validate(path: Path, cwltool: str = CWLTOOL) -> None:
         [cwltool, "--validate", str(path)], capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 0, done.stderr
+
+
+def built_image(folder: Path, *arguments: str, **variables: str) -> dict[str, str]:
+    """Build an image with podman's files in `folder`; the variables with which podman runs here.
+
+    `arguments` are build arguments, `variables` the script's own.
+    """
+    if os.getuid() != 0 or not Path("/etc/debian_version").exists():
+        if os.environ.get("CI"):
+            pytest.fail("building the image takes root on Debian, and this is CI")
+        pytest.skip("building the image takes root on Debian")
+    done = subprocess.run(
+        ["bash", BUILD, folder, *arguments],
+        env={**os.environ, **variables}, capture_output=True, text=True, timeout=900,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    print(done.stdout)
+    path = os.pathsep.join([str(folder / "bin"), str(Path(CWLTOOL).parent), os.environ["PATH"]])
+    return {"CONTAINERS_CONF": str(folder / "containers.conf"), "PATH": path}
 
 
 def load(text: str) -> Any:
@@ -56,5 +79,8 @@ def variables(tool: dict[str, Any], inputs: dict[str, Any] | None = None) -> dic
 
 
 def claim_of(tool: dict[str, Any], inputs: dict[str, Any] | None = None) -> Any:
-    """The claim that dask-claim reads when a runner runs the tool."""
-    return json.loads(variables(tool, inputs)["DASK_CLAIM"])
+    """The claim that dask-claim reads when a runner runs the tool, as its developer said it."""
+    claim = json.loads(variables(tool, inputs)["DASK_CLAIM"])
+    granted = {name: claim.pop(name) for name in ("local_cores", "local_memory") if name in claim}
+    assert granted in ({}, {"local_cores": 3, "local_memory": "2048 Mi"})
+    return claim

@@ -22,11 +22,7 @@ from tests.support.scenes import until_gone, until_leased
 
 pytestmark = [pytest.mark.slow, pytest.mark.container]
 
-BUILD = Path(__file__).with_name("build-image.sh")
 IMAGE = "dask-claim:0.1.0"
-LARGEST = 700
-"""MB. Twice the base and half of it rasterio, pandas and matplotlib; nobody should double it."""
-
 # In place of the docker command: podman, with the user that a runner of that uid would name and
 # folders that this user may write. Everything else is as cwltool asks for it.
 DOCKER = """#!{python}
@@ -38,22 +34,6 @@ for word in words:
         subprocess.run(["chown", "-R", "{user}", mount[1]], check=True)
 os.execvp("podman", ["podman", *words])
 """
-
-
-@pytest.fixture(scope="session")
-def podman(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The variables with which podman runs here; the image is built."""
-    if os.getuid() != 0 or not Path("/etc/debian_version").exists():
-        if os.environ.get("CI"):
-            pytest.fail("building the image takes root on Debian, and this is CI")
-        pytest.skip("building the image takes root on Debian")
-    folder = tmp_path_factory.mktemp("image")
-    done = subprocess.run(["bash", BUILD, folder], capture_output=True, text=True, timeout=900)
-    assert done.returncode == 0, done.stderr
-    print(done.stdout)
-    assert int((folder / "size").read_text()) < LARGEST * 1_000_000
-    path = os.pathsep.join([str(folder / "bin"), str(Path(CWLTOOL).parent), os.environ["PATH"]])
-    return {"CONTAINERS_CONF": str(folder / "containers.conf"), "PATH": path}
 
 
 def with_user(podman: dict[str, str], user: str, folder: Path) -> dict[str, str]:
@@ -140,13 +120,43 @@ test ! -w /opt/dask-claim
 test -s /opt/dask-claim/constraints.txt
 python - <<'END'
 import importlib.util, pathlib
-for name in ("dask_claim.cli", "bai_example.bai", "distributed", "numpy", "json"):
+for name in ("dask_claim.cli.main", "bai_example.index", "distributed", "numpy", "json"):
     assert pathlib.Path(importlib.util.find_spec(name).cached).exists(), name
 END
 """
     done = in_container(podman, IMAGE, "sh", "-c", script)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[0] == "dask"
+
+
+@pytest.mark.parametrize("redirection", ["", " > /tmp/out"])
+def test_shell_as_first_process(redirection: str, podman: dict[str, str]) -> None:
+    """As Calrissian starts tools: SIGTERM reaches dask-claim, which releases its cluster."""
+    line = "dask-claim --max-workers 1 -- sleep 300" + redirection
+    started = subprocess.run(
+        ["podman", "run", "--detach", IMAGE, "/bin/sh", "-c", line],
+        env=clean_environment(**podman), capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert started.returncode == 0, started.stderr
+    container = started.stdout.strip()
+
+    def asked(*words: str) -> str:
+        done = subprocess.run(
+            ["podman", *words, container],
+            env=clean_environment(**podman), text=True, timeout=60,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        return done.stdout
+
+    try:
+        wait_for(lambda: "Running sleep" in asked("logs"), "the command", 60, lambda: asked("logs"))
+        asked("kill", "--signal", "TERM")
+        # Far less than its grace and its lease, which a shell that keeps the signal costs.
+        wait_for(lambda: container not in running(podman, "--no-trunc"), "end of it", 10)
+        assert asked("wait").strip() == "143"
+        assert " stopped after " in asked("logs")
+    finally:
+        asked("rm", "--force", "--time", "0")
 
 
 ENDLESS = """
@@ -196,7 +206,7 @@ def test_ended_runner_leaves_nothing(
             subprocess.run(["podman", "kill", container], env=clean_environment(**podman))
 
 
-def running(podman: dict[str, str]) -> list[str]:
+def running(podman: dict[str, str], *words: str) -> list[str]:
     """Containers of the image that run."""
-    command = ["podman", "ps", "--quiet", "--filter", f"ancestor={IMAGE}"]
+    command = ["podman", "ps", "--quiet", "--filter", f"ancestor={IMAGE}", *words]
     return subprocess.check_output(command, env=clean_environment(**podman), text=True).split()

@@ -59,7 +59,7 @@ def test_shell_command(tmp_path: Path) -> None:
     command = [CWLTOOL, "--no-container", "--outdir", tmp_path / "outputs"]
     command += [DOCUMENTS / "good" / "shell.expected.cwl", "--words", "a b", "--words", "$c"]
     run(command, tmp_path)
-    assert (tmp_path / "outputs" / "out.txt").read_text() == "tcp://\na b|$c|"
+    assert (tmp_path / "outputs" / "out.txt").read_text() == "tls://\na b|$c|"
 
 
 def test_a_wrong_claim_is_a_permanent_failure(tmp_path: Path) -> None:

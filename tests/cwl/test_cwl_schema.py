@@ -11,9 +11,9 @@ from typing import Any
 import jsonschema
 import pytest
 
+from dask_claim.claim.fields import FIELDS, ClaimFields
+from dask_claim.claim.spellings import resolve
 from dask_claim.cwl import schema
-from dask_claim.fields import ClaimFields
-from dask_claim.vocabulary import FIELDS, resolve
 from tests.cwl.support import DOCUMENTS
 
 FOLDER = DOCUMENTS.parents[2] / "cwl"

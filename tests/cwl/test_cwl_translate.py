@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cwl_utils.expression import do_eval
 
 from dask_claim.cwl.check import check
-from dask_claim.cwl.faults import CwlError
+from dask_claim.cwl.document import CwlError
 from dask_claim.cwl.translate import translate
 from tests.cwl.support import CWLTOOL, DOCUMENTS, claim_of, load, validate, variables
 
@@ -60,7 +61,7 @@ def test_runners_accept_it(path: Path) -> None:
 @pytest.mark.parametrize("path", [*GOOD, DOCUMENTS.parents[2] / "cwl" / "bai.cwl"], ids=named)
 def test_no_comment_is_lost(path: Path) -> None:
     """Nor is one parted from the line below it, unless that line was embedded or moved."""
-    before, after = path.read_text(), translate(path)
+    before, after = path.read_text(), translate(path, keep_hint=True)
 
     def comments(text: str) -> list[str]:
         found = []
@@ -75,6 +76,11 @@ def test_no_comment_is_lost(path: Path) -> None:
 
     own = comments(after)
     assert [line for line in comments(before) if line not in own] == []
+    # Without the hint, what is said right above it and in it goes, and no other.
+    left = comments(translate(path))
+    gone = [line for line in comments(before) if line not in left]
+    own = re.compile(r".* \| (calrissian|-)$| each$")
+    assert [line for line in gone if not own.match(line)] == []
 
 
 @pytest.mark.parametrize("path", BAD, ids=named)
@@ -91,7 +97,8 @@ def test_refused(path: Path) -> None:
 
 def test_what_is_translated_already_stays(tmp_path: Path) -> None:
     path = DOCUMENTS.parents[2] / "cwl" / "bai.cwl"
-    assert translate(path) == path.read_text()
+    assert translate(path, keep_hint=True) == path.read_text()
+    assert "DaskGatewayRequirement:" not in translate(path)
 
 
 SPELLINGS = {
@@ -110,7 +117,9 @@ SPELLINGS = {
 @pytest.mark.parametrize("spelling", SPELLINGS)
 def test_spelling_and_prefix(prefix: str, spelling: str, tmp_path: Path) -> None:
     path = write(tmp_path, tool(SPELLINGS[spelling], prefix=prefix))
-    done = load(translate(path))
+    done = load(translate(path, keep_hint=True))
+    without = {name: value for name, value in done.items() if name != "hints"}
+    assert load(translate(path)) == without
     claim = claim_of(done)
     assert claim.pop("env", {"worker_cores": "CORES"}) == {"worker_cores": "CORES"}
     assert claim == {"min_cores": 2, "max_cores": 4, "worker_cores": 0.5, "worker_memory": "4 G"}
@@ -144,8 +153,9 @@ def test_environment(place: str, form: str, environment: str, tmp_path: Path) ->
     text = translate(path)
     done = json.loads(text)
     expected = {"A": "1"} if environment else {}
+    assert claim_of(done) == {"max_workers": 1}
     values = variables(done)
-    assert json.loads(values.pop("DASK_CLAIM")) == {"max_workers": 1}
+    del values["DASK_CLAIM"]
     assert values == expected
     assert isinstance(done["requirements"], list if form == "list" else dict)
     write(tmp_path, text, "tool.json")
@@ -272,22 +282,64 @@ def test_what_the_author_says_of_the_network_holds(value: str, tmp_path: Path) -
 
 
 def test_gateway(tmp_path: Path) -> None:
-    """From the command line; also into a claim that is translated already."""
+    """From the command line: the operator's variable, also where all is translated already."""
     path = write(tmp_path, tool("{max_workers: 1, gateway_url: 'http://old'}"))
     first = translate(path)
-    assert claim_of(load(first))["gateway_url"] == "http://old"
-    expected = {"max_workers": 1, "gateway_url": "http://new:80"}
+    assert "DASK_CLAIM_GATEWAY_URL" not in first
     once = translate(path, gateway_url="http://new:80")
-    assert claim_of(load(once)) == expected
     again = translate(write(tmp_path, first), gateway_url="http://new:80")
-    assert claim_of(load(again)) == expected
+    for text in (once, again):
+        assert claim_of(load(text)) == {"max_workers": 1, "gateway_url": "http://old"}
+        assert variables(load(text))["DASK_CLAIM_GATEWAY_URL"] == "http://new:80"
     path = write(tmp_path, again)
     assert translate(path, gateway_url="http://new:80") == again == translate(path)
+    other = load(translate(path, gateway_url="http://other/$(x)"))
+    assert variables(other)["DASK_CLAIM_GATEWAY_URL"] == "http://other/$(x)"
     with pytest.raises(CwlError, match="--gateway-url: 'ftp"):
         translate(path, gateway_url="ftp://x")
     path = write(tmp_path, translate(write(tmp_path, tool("{max_workers: $(inputs.n + 1)}"))))
-    with pytest.raises(CwlError, match="translate the original document"):
-        translate(path, gateway_url="http://new:80")
+    scripted = load(translate(path, gateway_url="http://new:80"))
+    assert claim_of(scripted, {"n": 2}) == {"max_workers": 3}
+    assert variables(scripted, {"n": 2})["DASK_CLAIM_GATEWAY_URL"] == "http://new:80"
+
+
+def test_gateway_for_the_tools_that_claim(tmp_path: Path) -> None:
+    """In other files, too; what claims nothing stays a reference, and as it is."""
+    write(tmp_path, translate(write(tmp_path, tool("{max_workers: 1}"))), "claims.cwl")
+    plain = "cwlVersion: v1.2\nclass: CommandLineTool\nbaseCommand: x\ninputs: []\noutputs: []\n"
+    write(tmp_path, plain, "plain.cwl")
+    text = (
+        "cwlVersion: v1.2\nclass: Workflow\ninputs: []\noutputs: []\n"
+        "steps:\n  a: {run: plain.cwl, in: [], out: []}\n  b: {run: claims.cwl, in: [], out: []}\n"
+    )
+    path = write(tmp_path, text, "workflow.cwl")
+    assert translate(path) == text
+    steps = load(translate(path, gateway_url="http://new:80"))["steps"]
+    assert steps["a"]["run"] == "plain.cwl"
+    assert variables(steps["b"]["run"])["DASK_CLAIM_GATEWAY_URL"] == "http://new:80"
+    assert claim_of(steps["b"]["run"]) == {"max_workers": 1}
+
+
+@pytest.mark.parametrize("claim", ["{max_workers: 1}", "{max_workers: $(inputs.n + 1)}"])
+def test_what_the_runner_grants(claim: str, tmp_path: Path) -> None:
+    """Filled in by every runner, without JavaScript unless the claim itself takes it."""
+    done = load(translate(write(tmp_path, tool(claim))))
+    found = json.loads(variables(done, {"n": 1})["DASK_CLAIM"])
+    assert (found["local_cores"], found["local_memory"]) == (3, "2048 Mi")
+    assert ("InlineJavascriptRequirement" in done["requirements"]) == ("+" in claim)
+    evaluated = do_eval(
+        done["requirements"]["EnvVarRequirement"]["envDef"]["DASK_CLAIM"],
+        {"n": 1}, [{"class": "InlineJavascriptRequirement"}] if "+" in claim else [],
+        None, None, {"cores": 0.5, "ram": 1024.5},
+    )  # fmt: skip
+    found = json.loads(evaluated)
+    assert (found["local_cores"], found["local_memory"]) == (0.5, "1024.5 Mi")
+
+
+def test_what_the_author_says_of_it_holds(tmp_path: Path) -> None:
+    path = write(tmp_path, tool("{localCores: 2, local_memory: 1 G}"))
+    found = json.loads(variables(load(translate(path)))["DASK_CLAIM"])
+    assert found == {"local_cores": 2, "local_memory": "1 G"}
 
 
 @pytest.mark.slow
@@ -373,7 +425,7 @@ def test_json(tmp_path: Path) -> None:
 def test_command_line(tmp_path: Path) -> None:
     from click.testing import CliRunner
 
-    from dask_claim.cli_cwl import cwl_command
+    from dask_claim.cli.cwl import cwl_command
 
     path = write(tmp_path, tool("{max_workers: 1}"))
     shown = CliRunner().invoke(cwl_command, ["translate", str(path)])
@@ -390,7 +442,7 @@ def test_without_the_extra(tmp_path: Path) -> None:
     code = f"""
 import sys
 sys.modules["ruamel"] = sys.modules["ruamel.yaml"] = None
-from dask_claim.cli_cwl import cwl_command
+from dask_claim.cli.cwl import cwl_command
 assert not {{"pydantic", "dask", "yaml"}} & set(sys.modules)
 from dask_claim.errors import ConfigurationError
 try:

@@ -4,10 +4,8 @@ $graph:
   - class: CommandLineTool
     id: one
     requirements:
-      EnvVarRequirement: {envDef: {MODE: fast, DASK_CLAIM: "{\n  \"max_workers\": 1\n}"}}
+      EnvVarRequirement: {envDef: {MODE: fast, DASK_CLAIM: "{\n  \"max_workers\": 1,\n  \"local_cores\": $(runtime.cores),\n  \"local_memory\": \"$(runtime.ram) Mi\"\n}"}}
       NetworkAccess: {networkAccess: true}
-    hints:
-      dg:DaskGatewayRequirement: {max_workers: 1}
     temporaryFailCodes: [75]
     permanentFailCodes: [64, 70, 78, 126, 127]
     baseCommand: [dask-claim, --, echo, one]
@@ -24,12 +22,10 @@ $graph:
   - class: CommandLineTool
     id: three
     requirements:
-      EnvVarRequirement: {envDef: {MODE: fast, DASK_CLAIM: "{\n  \"max_workers\": 1\n}"}}
+      EnvVarRequirement: {envDef: {MODE: fast, DASK_CLAIM: "{\n  \"max_workers\": 1,\n  \"local_cores\": $(runtime.cores),\n  \"local_memory\": \"$(runtime.ram) Mi\"\n}"}}
       NetworkAccess: {networkAccess: true}
     temporaryFailCodes: [75]
     permanentFailCodes: [64, 70, 78, 126, 127]
-    hints:
-      dg:DaskGatewayRequirement: {max_workers: 1}
     baseCommand: [dask-claim, --, echo, one]
     inputs: []
     outputs: []

@@ -19,7 +19,9 @@ requirements:
           "worker_cores_limit": 1,
           "worker_memory": "4G",
           "max_cores": 5,
-          "max_memory": "20G"
+          "max_memory": "20G",
+          "local_cores": $(runtime.cores),
+          "local_memory": "$(runtime.ram) Mi"
         }
   # Room.
   ResourceRequirement:
@@ -27,14 +29,6 @@ requirements:
   NetworkAccess:
     networkAccess: true
 permanentFailCodes: [64, 70, 78, 126, 127]
-hints:
-  # The cluster.
-  calrissian:DaskGatewayRequirement:
-    workerCores: $(inputs.cores)
-    workerCoresLimit: 1
-    workerMemory: "4G"   # each
-    clusterMaxCore: 5
-    clusterMaxMemory: "20G"
 # The program.
 baseCommand: [dask-claim, --, echo, hi]
 arguments: []

@@ -14,22 +14,15 @@ requirements:
           "env": {
             "worker_cores": "DASK_WORKER_CORES",
             "gateway_url": "DASK_GATEWAY_URL"
-          }
+          },
+          "local_cores": $(runtime.cores),
+          "local_memory": "$(runtime.ram) Mi"
         }
   NetworkAccess:
     networkAccess: true
 hints:
   DockerRequirement:
     dockerPull: example.org/tool:2
-  https://calrissian-cwl.github.io/schema#DaskGatewayRequirement:
-    cores_min:
-      value: 4
-    cores_max: {value: 10}
-    worker_cores:
-      name: DASK_WORKER_CORES
-      value: 0.5
-    gateway_url:
-      name: DASK_GATEWAY_URL
   EnvVarRequirement:
     envDef: {MODE: fast}
 temporaryFailCodes: [75]

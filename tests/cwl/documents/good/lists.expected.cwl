@@ -21,23 +21,13 @@ requirements:
           "env": {
             "worker_cores": "DASK_WORKER_CORES",
             "gateway_url": "DASK_GATEWAY_URL"
-          }
+          },
+          "local_cores": $(runtime.cores),
+          "local_memory": "$(runtime.ram) Mi"
         }
 - class: NetworkAccess
   networkAccess: true
 temporaryFailCodes: [75]
-hints:
-# The claim of the developer.
-- class: any:DaskGatewayRequirement
-  EnvVarRequirement:
-      worker_cores: DASK_WORKER_CORES
-      gateway_url: DASK_GATEWAY_URL
-  RuntimeRequirement:
-      min_cores: 4
-      max_cores: 10
-      worker_cores: 0.5
-      worker_memory: "4 G"
-      image: "tool:eb7fe8f1"
 baseCommand: [dask-claim, --, tool]
 successCodes: [0, 70]
 permanentFailCodes: [64, 78, 126, 127]

@@ -21,7 +21,9 @@ requirements:
             },
             "env": {
               "worker_cores": inputs.name
-            }
+            },
+            "local_cores": runtime.cores,
+            "local_memory": [(function(v) { return typeof v === "string" ? v : JSON.stringify(v); })(runtime.ram), " Mi"].join("")
           });
         }
   InlineJavascriptRequirement:
@@ -33,20 +35,6 @@ hints:
   InlineJavascriptRequirement:
     expressionLib:
       - "var unused = 1;"
-  calrissian:DaskGatewayRequirement:
-    worker_cores: $(inputs.cores * 2)
-    worker_memory: $(inputs.memory)
-    max_workers: |
-      ${
-        var most = {"}": 3};
-        return inputs["n-workers"] || most["}"];
-      }
-    image: example.org/tool:$(inputs.tag)
-    options:
-      account: \$(not evaluated)
-      queue: ["$(inputs.queues[0])", "night"]
-    env:
-      worker_cores: $(inputs.name)
 temporaryFailCodes: [75]
 permanentFailCodes: [64, 70, 78, 126, 127]
 baseCommand: [dask-claim, --, tool]

@@ -9,16 +9,14 @@ requirements:
       DASK_CLAIM: |-
         {
           "worker_cores": 1,
-          "max_cores": 1
+          "max_cores": 1,
+          "local_cores": $(runtime.cores),
+          "local_memory": "$(runtime.ram) Mi"
         }
   NetworkAccess:
     networkAccess: true
 temporaryFailCodes: [75]
 permanentFailCodes: [64, 70, 78, 126, 127]
-hints:
-  calrissian:DaskGatewayRequirement:
-    workerCores: 1
-    clusterMaxCores: 1
 arguments:
   - position: -1000000
     valueFrom: |

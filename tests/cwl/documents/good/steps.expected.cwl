@@ -8,10 +8,6 @@ $graph:
   id: main
   requirements:
   - class: SubworkflowFeatureRequirement
-  hints:
-  - class: dg:DaskGatewayRequirement
-    worker_cores: 1
-    max_cores: 4
   inputs:
     n: int
   outputs: []
@@ -26,7 +22,9 @@ $graph:
             DASK_CLAIM: |-
               {
                 "worker_cores": 1,
-                "max_cores": 4
+                "max_cores": 4,
+                "local_cores": $(runtime.cores),
+                "local_memory": "$(runtime.ram) Mi"
               }
         NetworkAccess:
           networkAccess: true
@@ -38,8 +36,6 @@ $graph:
     in: {n: n}
     out: []
   - id: other   # one that differs
-    hints:
-      dg:DaskGatewayRequirement: {worker_cores: 1, max_workers: $(inputs.n)}
     run:
       class: CommandLineTool
       requirements:
@@ -49,7 +45,9 @@ $graph:
             DASK_CLAIM: |-
               {
                 "worker_cores": 1,
-                "max_workers": $(inputs.n)
+                "max_workers": $(inputs.n),
+                "local_cores": $(runtime.cores),
+                "local_memory": "$(runtime.ram) Mi"
               }
         NetworkAccess:
           networkAccess: true
@@ -81,7 +79,9 @@ $graph:
                   {
                     "image": "example.org/inner:1",
                     "worker_cores": 1,
-                    "max_cores": 4
+                    "max_cores": 4,
+                    "local_cores": $(runtime.cores),
+                    "local_memory": "$(runtime.ram) Mi"
                   }
             - class: NetworkAccess
               networkAccess: true
@@ -109,7 +109,9 @@ $graph:
                   DASK_CLAIM: |-
                     {
                       "worker_cores": 1,
-                      "max_cores": 4
+                      "max_cores": 4,
+                      "local_cores": $(runtime.cores),
+                      "local_memory": "$(runtime.ram) Mi"
                     }
               NetworkAccess:
                 networkAccess: true
@@ -153,15 +155,14 @@ $graph:
       envDef:
         DASK_CLAIM: |-
           {
-            "max_workers": 2
+            "max_workers": 2,
+            "local_cores": $(runtime.cores),
+            "local_memory": "$(runtime.ram) Mi"
           }
     NetworkAccess:
       networkAccess: true
   temporaryFailCodes: [75]
   permanentFailCodes: [64, 70, 78, 126, 127]
-  hints:
-    dg:DaskGatewayRequirement:
-      max_workers: 2
   baseCommand: [dask-claim, --, echo]
   inputs: {n: int}
   outputs: []

@@ -4,8 +4,6 @@ class: CommandLineTool
 $namespaces: {calrissian: "https://calrissian-cwl.github.io/schema#"}
 temporaryFailCodes: [75]
 permanentFailCodes: [64, 70, 78, 126, 127]
-hints:
-  calrissian:DaskGatewayRequirement: {workerCores: $(inputs.cores), clustermaxCore: 4}
 baseCommand: [dask-claim, --, tool]
 inputs: {cores: int}
 outputs: []
@@ -16,5 +14,7 @@ requirements:
       DASK_CLAIM: |-
         {
           "worker_cores": $(inputs.cores),
-          "max_cores": 4
+          "max_cores": 4,
+          "local_cores": $(runtime.cores),
+          "local_memory": "$(runtime.ram) Mi"
         }

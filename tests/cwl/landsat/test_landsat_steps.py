@@ -1,0 +1,206 @@
+"""The programs of the steps: what they fetch and send, and what they say where they cannot."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from tests.cwl.landsat.conftest import FOLDER, Server, Store, program
+from tests.support.gateway import clean_environment, free_port
+
+NAME = "LC08_L1TP_065045_20210714_20210721_01_T1_BQA.TIF"
+
+
+@pytest.fixture
+def stage_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
+    monkeypatch.chdir(tmp_path)
+    module = program("stage_in")
+    module.PAUSE = 0.01
+    return module
+
+
+@pytest.mark.parametrize("how", ["whole", "cut-once"])
+def test_fetched(how: str, stage_in: ModuleType, server: Server, tmp_path: Path) -> None:
+    path = stage_in.stage_in(server.url(NAME, how), Path("image"))
+    assert path == Path("image", NAME)
+    assert path.read_bytes() == server.content
+    assert len(server.seen) == (2 if how == "cut-once" else 1)
+    assert [each for each in tmp_path.rglob("*") if each.is_file()] == [tmp_path / path]
+
+
+@pytest.mark.parametrize(
+    ("how", "status", "tries", "words"),
+    [
+        ("404", 1, 1, "the server answers 404 Not Found"),
+        ("403", 1, 1, "the server answers 403 Forbidden"),
+        ("503", 75, 3, "the server answers 503 Service Unavailable"),
+        ("cut", 75, 3, "the download was cut off"),
+        ("page", 1, 1, "a web page, not a file"),
+    ],
+)
+def test_not_fetched(
+    how: str, status: int, tries: int, words: str, stage_in: ModuleType, server: Server,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    """One line with the URL, without its secrets; and no file."""
+    with pytest.raises(stage_in.Failure) as caught:
+        stage_in.stage_in(server.url(NAME, how), Path("image"))
+    shown = f"http://127.0.0.1:{server.server_port}/{how}/{NAME}: "
+    assert str(caught.value).startswith(shown) and words in str(caught.value)
+    assert caught.value.status == status
+    assert len(server.seen) == tries
+    assert [each for each in tmp_path.rglob("*") if each.is_file()] == []
+
+
+def test_nobody_listens(stage_in: ModuleType) -> None:
+    with pytest.raises(stage_in.Later, match=r"cannot be reached \(ConnectionError\)"):
+        stage_in.stage_in(f"http://127.0.0.1:{free_port()}/{NAME}", Path("image"))
+
+
+def test_a_file_that_never_ends(stage_in: ModuleType, server: Server) -> None:
+    stage_in.LARGEST = 1000
+    with pytest.raises(stage_in.Failure, match="larger than 1000 bytes"):
+        stage_in.stage_in(server.url(NAME), Path("image"))
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["file:///etc/passwd", "ftp://h/x.TIF", "x.TIF", "http://[::1", "http://h/", "http://h/..",
+     "http://h/%2e%2e", "http://h/a%2Fb", "http://h/-rf", "http://h/a%0Ab"],
+)  # fmt: skip
+def test_no_name_of_a_file(url: str, stage_in: ModuleType, tmp_path: Path) -> None:
+    with pytest.raises(stage_in.Failure) as caught:
+        stage_in.stage_in(url, Path("image"))
+    assert caught.value.status == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Path:
+    folder = tmp_path / "scene_downsampled"
+    folder.mkdir()
+    for name in ("scene_downsampled.TIF", "scene_downsampled.browse.png"):
+        (folder / name).write_bytes(os.urandom(1000))
+    (folder / "scene_downsampled.met.json").write_text("{}")
+    return folder
+
+
+def send(dataset: Path, store: Store, **changed: str) -> subprocess.CompletedProcess[str]:
+    """Run the program as the workflow does."""
+    inputs: dict[str, Any] = {**store.inputs(dataset.parent.name), **changed}
+    credentials = dataset.parent / "credentials"
+    names = ("aws_access_key_id", "aws_secret_access_key")
+    content = "".join(f"{name} = {inputs[name]}\n" for name in names)
+    # As the workflow has it where nobody gives a token.
+    credentials.write_text(f"[default]\n{content}aws_session_token = \n")
+    done = subprocess.run(
+        [sys.executable, FOLDER / "stage_out.py", dataset, inputs["destination"],
+         "--endpoint", inputs["endpoint"]],
+        env=clean_environment(
+            AWS_SHARED_CREDENTIALS_FILE=str(credentials), AWS_EC2_METADATA_DISABLED="true"
+        ),
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert inputs["aws_secret_access_key"] not in done.stdout + done.stderr
+    return done
+
+
+def test_sent(dataset: Path, store: Store) -> None:
+    """Once: what is there already stays as it is."""
+    done = send(dataset, store)
+    assert done.returncode == 0, done.stderr
+    start = f"{dataset.parent.name}/{dataset.name}/"
+    sent = {start + path.name: path.read_bytes() for path in dataset.iterdir()}
+    assert store.objects(start) == sent
+    order = [line.rpartition(".")[2] for line in done.stdout.splitlines()]
+    assert order == ["TIF", "png", "json"]
+    (dataset / "scene_downsampled.TIF").write_text("other")
+    done = send(dataset, store)
+    assert (done.returncode, done.stderr) == (1, f"stage-out: s3://maps/{start}: exists already\n")
+    assert store.objects(start) == sent
+
+
+@pytest.mark.parametrize(
+    ("changed", "status", "words"),
+    [
+        ({"aws_access_key_id": "AKIA0000000000000000"}, 1, "not sent (InvalidAccessKeyId)"),
+        ({"aws_secret_access_key": "wr0ng"}, 1, "not sent (SignatureDoesNotMatch)"),
+        ({"destination": "s3://closed/x"}, 1, "not sent (AccessDenied)"),
+        ({"destination": "s3://me:passw0rd@maps/x"}, 1, "must be s3://bucket/prefix"),
+        ({"endpoint": "nonsense"}, 1, "not sent (ValueError)"),
+    ],
+)
+def test_refused(
+    changed: dict[str, str], status: int, words: str, dataset: Path, store: Store
+) -> None:
+    done = send(dataset, store, **changed)
+    assert done.returncode == status
+    assert words in done.stderr and done.stderr.count("\n") == 1 and "passw0rd" not in done.stderr
+    assert store.objects(dataset.parent.name) == store.objects("x", "closed") == {}
+
+
+def test_no_store(dataset: Path, store: Store) -> None:
+    done = send(dataset, store, endpoint=f"http://127.0.0.1:{free_port()}")
+    assert done.returncode == 75
+    assert "not sent (EndpointConnectionError)" in done.stderr
+
+
+def test_an_overloaded_store() -> None:
+    """As S3 says it; nothing else of its answer is shown."""
+    answer = {
+        "Error": {"Code": "SlowDown", "Message": "k3y"}, "ResponseMetadata": {"HTTPStatusCode": 503}
+    }  # fmt: skip
+    failure = program("stage_out").explained(ClientError(answer, "PutObject"), "s3://maps/x/")
+    assert (str(failure), failure.status) == ("s3://maps/x/: not sent (SlowDown)", 75)
+
+
+def test_half_a_dataset(dataset: Path, store: Store) -> None:
+    (dataset / "scene_downsampled.met.json").unlink()
+    done = send(dataset, store)
+    assert done.returncode == 1
+    assert "is no complete dataset" in done.stderr
+    assert store.objects(dataset.parent.name) == {}
+
+
+@pytest.mark.parametrize("how", ["error", "SIGTERM"])
+def test_failure_in_the_middle(
+    how: str, dataset: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was sent is removed again."""
+    module = program("stage_out")
+    connect = module.connect
+
+    def connected(*arguments: Any) -> Any:
+        s3 = connect(*arguments)
+        upload = s3.upload_file
+
+        def upload_file(path: str, *more: Any, **options: Any) -> None:
+            if path.endswith(".json"):
+                assert len(store.objects(dataset.parent.name)) == 2
+                if how == "SIGTERM":
+                    os.kill(os.getpid(), signal.SIGTERM)
+                more = ("closed", *more[1:])
+            upload(path, *more, **options)
+
+        s3.upload_file = upload_file
+        return s3
+
+    monkeypatch.setattr(module, "connect", connected)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", store.key)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", store.secret)
+    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    try:
+        with pytest.raises((module.Failure, SystemExit)) as caught:
+            module.stage_out(dataset, f"s3://maps/{dataset.parent.name}", store.url, "us-east-1")
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert (caught.type is SystemExit) == (how == "SIGTERM")
+    assert store.objects(dataset.parent.name) == {}

@@ -1,0 +1,167 @@
+"""The service as an operator starts it: its own process, over HTTP."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+import rasterio
+import yaml
+from distributed import LocalCluster
+from rasterio.transform import from_origin
+
+from tests.support.gateway import clean_environment, free_port
+from tests.support.launcher import processes_with, wait_for
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+GRID = {"crs": "EPSG:32633", "bounds": [500000, 4999000, 501000, 5000000], "resolution": 20}
+OVER = ("done", "failed", "cancelled", "interrupted")
+
+
+def request(*paths: str, **more: Any) -> dict[str, Any]:
+    """A job's request: scenes called s0, s1 …"""
+    scenes = [{"name": f"s{number}", "path": path} for number, path in enumerate(paths)]
+    return {"scenes": scenes, "grid": GRID, **more}
+
+
+class Service:
+    """One folder of inputs and data; its process may be ended and started again."""
+
+    def __init__(self, folder: Path, environment: dict[str, str], **settings: Any) -> None:
+        self.folder, self.inputs = folder, folder / "inputs"
+        self.data = settings.pop("data", folder / "data")
+        self.inputs.mkdir()
+        self.port = free_port()
+        config = {"inputs": str(self.inputs), "data": str(self.data), "port": self.port, **settings}
+        (folder / "service.yaml").write_text(yaml.safe_dump(config))
+        # Whoever has it was started by this service, directly or not.
+        self.marker = f"JOB_SERVICE_TEST={uuid.uuid4()}"
+        name, _, value = self.marker.partition("=")
+        self._environment = clean_environment(
+            **environment,
+            **{name: value},
+            JOBS_CONFIG=str(folder / "service.yaml"),
+            PYTHONPATH=str(EXAMPLES),
+        )
+        self.log = folder / "service.log"
+        self.http = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=60)
+        self.start()
+
+    def start(self) -> None:
+        with self.log.open("ab") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "job_service"],
+                env=self._environment,
+                stdout=output,
+                stderr=output,
+            )
+
+        def ready() -> bool:
+            assert self.process.poll() is None, self.log.read_text()
+            with contextlib.suppress(httpx.TransportError):
+                return self.http.get("/readyz").status_code == 200
+            return False
+
+        wait_for(ready, "ready service", 60, self.log.read_text)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def post(self, *paths: str, **more: Any) -> str:
+        answer = self.http.post("/jobs", json=request(*paths, **more))
+        assert answer.status_code == 201, answer.text
+        return answer.json()["id"]
+
+    def job(self, job_id: str) -> dict[str, Any]:
+        answer = self.http.get(f"/jobs/{job_id}")
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def until(self, job_id: str, what: str, condition: Callable[[dict[str, Any]], bool]) -> Any:
+        def look() -> dict[str, Any] | None:
+            job = self.job(job_id)
+            if condition(job):
+                return job
+            assert job["state"] not in OVER, f"no {what}: {job}"
+            return None
+
+        return wait_for(look, what, 120, lambda: str(self.job(job_id)))
+
+    def ended(self, job_id: str) -> dict[str, Any]:
+        return self.until(job_id, "end of the job", lambda job: job["state"] in OVER)
+
+    def in_progress(self, job_id: str) -> dict[str, Any]:
+        """The processor runs: its first status is written."""
+        return self.until(
+            job_id, "processor", lambda job: bool(job["scenes"]) and job["state"] == "running"
+        )
+
+    def end(self) -> None:
+        self.http.close()
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(60)
+            wait_for(lambda: not processes_with(self.marker), "end of all processes", 60)
+        finally:
+            for pid in processes_with(self.marker):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            self.process.wait()
+
+
+def write_scene(path: Path, left: float = 500000) -> None:
+    """100 × 100 pixels of 10 m, counts from 1 to 10000, 0 for no data."""
+    counts = np.arange(1, 10001, dtype="uint16").reshape(1, 100, 100)
+    with rasterio.open(
+        path, "w", driver="GTiff", width=100, height=100, count=1, dtype="uint16", nodata=0,
+        crs="EPSG:32633", transform=from_origin(left, 5000000, 10, 10),
+    ) as scene:  # fmt: skip
+        scene.write(counts)
+
+
+@pytest.fixture
+def start_service(tmp_path: Path) -> Iterator[Callable[..., Service]]:
+    """Start a service with settings and an environment; `blocked.tif` is a scene that never comes.
+
+    A worker that opens that pipe waits until somebody writes into it.
+    """
+    services = []
+
+    def start(environment: dict[str, str] | None = None, **settings: Any) -> Service:
+        service = Service(tmp_path, environment or {}, **settings)
+        services.append(service)
+        write_scene(service.inputs / "a.tif")
+        write_scene(service.inputs / "beside.tif", left=500500)
+        os.mkfifo(service.inputs / "blocked.tif")
+        return service
+
+    yield start
+    for service in services:
+        service.end()
+
+
+@pytest.fixture(scope="session")
+def scheduler() -> Iterator[str]:
+    """A cluster that is there: where it is not the clusters that a test is about, jobs share it."""
+    with LocalCluster(
+        n_workers=2, threads_per_worker=2, dashboard_address=":0", silence_logs=50
+    ) as cluster:
+        yield cluster.scheduler_address
+
+
+@pytest.fixture
+def service(start_service: Callable[..., Service], scheduler: str) -> Service:
+    """One whose jobs use the cluster that is there, four at a time."""
+    return start_service({"DASK_SCHEDULER_ADDRESS": scheduler}, limit=4)

@@ -1,0 +1,68 @@
+"""What kustomize makes of the folders in k8s/."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.support.kubectl import kustomize
+
+ROOT = Path(__file__).parents[2]
+FOLDERS = sorted(
+    str(path.parent.relative_to(ROOT / "k8s"))
+    for path in (ROOT / "k8s").rglob("kustomization.yaml")
+)
+OVERLAYS = [folder for folder in FOLDERS if folder.startswith("overlays/")]
+
+Object = dict[str, Any]
+
+
+@cache
+def rendered(folder: str) -> list[Object]:
+    """The objects of one folder of k8s/."""
+    return [*yaml.safe_load_all(kustomize(ROOT / "k8s" / folder))]
+
+
+def one(folder: str, kind: str, name: str) -> Object:
+    """One object by kind and name, config maps without the hash in theirs."""
+    (found,) = (
+        each for each in rendered(folder)
+        if each["kind"] == kind and each["metadata"]["name"].startswith(name)
+    )  # fmt: skip
+    return found
+
+
+def pods(objects: list[Object]) -> Iterator[tuple[str, Object]]:
+    """Every pod's spec, with the name and namespace of the object that makes it."""
+    for each in objects:
+        spec = each.get("spec") or {}
+        if each["kind"] == "CronJob":
+            spec = spec["jobTemplate"]["spec"]
+        if each["kind"] != "Pod":
+            spec = (spec.get("template") or {}).get("spec")
+        if spec and "containers" in spec:
+            about = each["metadata"]
+            yield f"{about.get('namespace', 'any')}/{about['name']}", spec
+
+
+def pod(folder: str, name: str) -> Object:
+    """The spec of the pod that an object of this name makes."""
+    return next(spec for found, spec in pods(rendered(folder)) if found.endswith(f"/{name}"))
+
+
+def container(folder: str, name: str) -> Object:
+    return next(iter(pod(folder, name)["containers"]))
+
+
+def variables(folder: str, name: str) -> dict[str, str]:
+    """The variables that Kubernetes gives to the container, as far as they stand in the objects."""
+    made = container(folder, name)
+    found: dict[str, str] = {}
+    for source in made.get("envFrom", []):
+        if "configMapRef" in source:
+            found |= one(folder, "ConfigMap", source["configMapRef"]["name"])["data"]
+    return found | {each["name"]: each["value"] for each in made.get("env", []) if "value" in each}
