@@ -48,10 +48,18 @@ RUN /opt/tools/bin/pip --python /opt/dask-claim/bin/python install --no-cache-di
         /project/opt/dask-claim/lib -s /project
 
 FROM ${BASE_IMAGE}
-# rasterio's wheel wants libexpat from the system. Some Python images come without bytecode.
-RUN if ! ldconfig -p | grep -q libexpat.so.1; then \
-        apt-get update && apt-get install -y --no-install-recommends libexpat1 \
-        && rm -rf /var/lib/apt/lists/*; fi
+# rasterio's wheel wants libexpat from the system.
+#
+# Runners start a tool as `/bin/sh -c "dask-claim … > out"`, so that the shell is the container's
+# first process. Debian's dash stays it, and since the kernel gives a first process no default for
+# SIGTERM, the signal is lost: the container ends by SIGKILL, and its cluster only by its lease.
+# busybox's shell becomes the command, also with a redirection (bash does so only without one).
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends busybox \
+        $(ldconfig -p | grep -q libexpat.so.1 || echo libexpat1) \
+    && apt-get clean && rm -rf /var/lib/apt/lists/* \
+    && ln -sf "$(command -v busybox)" /bin/sh
+# Some Python images come without bytecode.
 # Some of its files are no Python of this version; those do not count.
 RUN python3 -m compileall -q -j 0 "$(python3 -c 'import os; print(os.path.dirname(os.__file__))')" \
         >/dev/null || true

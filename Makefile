@@ -4,7 +4,12 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 OUT ?= demo-output
 # What all tests need; those that are not slow do without `benchmarks`.
-EXTRAS ?= bai,s3,cwl,benchmarks,test,dev
+EXTRAS ?= bai,s3,cwl,landsat,job-service,benchmarks,test,dev
+# Tests wait more than they compute: several times as many at once as there are cores.
+WORKERS ?= $(shell expr 2 '*' $$(nproc))
+PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadgroup
+# Toil and Calrissian, each in an environment of its own, are installed once.
+export CLAIM_TEST_ENVIRONMENTS ?= $(abspath $(VENV))/runners
 # STAC's extensions publish their schemas on the web alone. This package, which is only read as an
 # archive, carries them, so that the tests need no network but the package index.
 SCHEMAS := $(VENV)/schemas/eopf-2.8.1-py3-none-any.whl
@@ -22,17 +27,18 @@ demo: $(VENV)/.installed-bai
 	@echo "The quicklook: $(OUT)/bai.png"
 
 test: lint $(SCHEMAS)
-	STAC_SCHEMAS=$(SCHEMAS) $(BIN)/python -m pytest
+	STAC_SCHEMAS=$(SCHEMAS) $(PYTEST)
 
 # Without real gateways, clusters, runners and terminals.
 test-fast: EXTRAS := bai,s3,cwl,test,dev
 test-fast: $(VENV)/.installed-test $(SCHEMAS)
-	STAC_SCHEMAS=$(SCHEMAS) $(BIN)/python -m pytest -m "not slow"
+	STAC_SCHEMAS=$(SCHEMAS) $(PYTEST) -m "not slow"
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 clean:
 	rm -rf $(VENV) $(OUT)

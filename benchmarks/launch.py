@@ -2,8 +2,8 @@
 
 Against one real gateway on this machine, in turn, so that a slow moment meets every row alike:
 a script that does by hand what most programs do, the same followed by a look whether the cluster
-is really gone, and an unmodified client under the launcher. Times are wall time of the whole
-process, medians of the rounds.
+is really gone, and an unmodified client under the launcher; each also with a program that imports
+rioxarray. Times are wall time of the whole process, medians of the rounds.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def emptied(gateway: GatewayServer) -> None:
 
 def resident_megabytes(gateway: GatewayServer) -> float:
     """The launcher's resident memory while its command runs and the cluster is metered."""
-    env = clean_environment(DASK_CLAIM__GATEWAY_URL=gateway.url)
+    env = clean_environment(DASK_CLAIM_GATEWAY_URL=gateway.url)
     process = subprocess.Popen(
         [*LAUNCHED, "--start", "workers", "--", "sh", "-c", "echo ready; sleep 6"],
         env=env,
@@ -72,36 +72,43 @@ def resident_megabytes(gateway: GatewayServer) -> float:
 
 def table(rounds: int) -> None:
     gateway = GatewayServer()
+    print(f"{os.cpu_count()} cores, Python {sys.version.split()[0]}, {rounds} rounds, medians\n")
     try:
-        env = clean_environment(DASK_GATEWAY__ADDRESS=gateway.url)
-        task = [PYTHON, "-c", ONE_TASK]
-        rows: dict[str, Callable[[], float]] = {
-            "by hand": lambda: seconds([PYTHON, "-c", BY_HAND], env),
-            "by hand, confirmed gone": lambda: seconds([PYTHON, "-c", BY_HAND + VERIFIED], env),
-            "dask-claim --start ready": lambda: seconds([*LAUNCHED, "--", *task], env),
-            "dask-claim --start eager": lambda: seconds(
-                [*LAUNCHED, "--start", "eager", "--", *task], env
-            ),
-        }
-        taken: dict[str, list[float]] = {name: [] for name in rows}
-        for number in range(rounds + 1):
-            for name, row in rows.items():
-                spent = row()
-                emptied(gateway)
-                if number:  # the first round warms the caches
-                    taken[name].append(spent)
+        compare(gateway, "one task through a gateway", "", rounds)
+        compare(gateway, "a program that imports rioxarray", "import rioxarray\n", rounds)
         memory = resident_megabytes(gateway)
     finally:
         gateway.stop()
+    print(f"launcher's resident memory while the command runs: {memory:.0f} MB")
+
+
+def compare(gateway: GatewayServer, title: str, imports: str, rounds: int) -> None:
+    """Print the table of the ways to run one program, whose first lines are `imports`."""
+    env = clean_environment(DASK_GATEWAY__ADDRESS=gateway.url)
+    by_hand, task = imports + BY_HAND, [PYTHON, "-c", imports + ONE_TASK]
+    rows: dict[str, Callable[[], float]] = {
+        "by hand": lambda: seconds([PYTHON, "-c", by_hand], env),
+        "by hand, confirmed gone": lambda: seconds([PYTHON, "-c", by_hand + VERIFIED], env),
+        "dask-claim --start ready": lambda: seconds([*LAUNCHED, "--", *task], env),
+        "dask-claim --start eager": lambda: seconds(
+            [*LAUNCHED, "--start", "eager", "--", *task], env
+        ),
+    }
+    taken: dict[str, list[float]] = {name: [] for name in rows}
+    for number in range(rounds + 1):
+        for name, row in rows.items():
+            spent = row()
+            emptied(gateway)
+            if number:  # the first round warms the caches
+                taken[name].append(spent)
     base = statistics.median(taken["by hand"])
     confirmed = statistics.median(taken["by hand, confirmed gone"])
-    print(f"{os.cpu_count()} cores, Python {sys.version.split()[0]}, {rounds} rounds, medians\n")
-    print("| one task through a gateway | seconds | × by hand | × by hand, confirmed gone |")
+    print(f"| {title} | seconds | × by hand | × by hand, confirmed gone |")
     print("| --- | ---: | ---: | ---: |")
     for name, times in taken.items():
         median = statistics.median(times)
         print(f"| {name} | {median:.2f} | {median / base:.2f} | {median / confirmed:.2f} |")
-    print(f"\nlauncher's resident memory while the command runs: {memory:.0f} MB")
+    print()
 
 
 def cheap(rounds: int) -> None:

@@ -1,8 +1,10 @@
 """What is left of runs that end badly: `python -m benchmarks.leaks [--runs N] [ROW …]`.
 
 Each row starts launchers against one real gateway on this machine, ends them in its own way, and
-counts the clusters and processes that are left after the lease's timeout and ten seconds. Exits
-with status 1 where anything is left, or where a run of the row `many` fails.
+counts the clusters and processes that are left after the lease's timeout and ten seconds; where the
+gateway's answers are late, after 40 seconds more, for a cluster whose name nobody has heard is only
+ended once it is clear that nobody holds it. Exits with status 1 where anything is left, or where a
+run of the row `many` fails.
 """
 
 from __future__ import annotations
@@ -23,8 +25,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from tests.support.gateway import LIMITED, REFERENCE, GatewayServer
+from tests.support.gateway import LIMITED, REFERENCE, VARIABLES, GatewayServer
 from tests.support.launcher import PYTHON, Launcher, Running, processes_with, wait_for
+from tests.support.proxy import Proxy
 from tests.support.scenes import end_all, leases
 
 LEASE_TIMEOUT = 10.0
@@ -36,6 +39,19 @@ PROGRAM = (
     "import time\nfrom distributed import Client\n"
     "client = Client()\nclient.submit(sum, [20, 22]).result()\ntime.sleep(300)\n"
 )
+
+# The same from Python, without the launcher around it.
+CONNECT = "import dask_claim, time\nwith dask_claim.connect() as client:\n    time.sleep(300)\n"
+RUN = "import dask_claim\ndask_claim.run(['sleep', '300'], grace=2)\n"
+DELAY = 3.0
+"""Seconds by which the gateway's answers to those two are delayed at most."""
+
+IDLE = 60.0 + 60.0
+"""Seconds after which a scheduler that nobody uses ends, and until its gateway has seen it."""
+
+LATER = 40.0
+"""Seconds more that a guard may need which has to find a cluster whose name was never told."""
+
 SHORT = "from distributed import Client\nClient(timeout=120)\n"
 
 
@@ -85,15 +101,33 @@ class Bench:
         self._folder = Path(tempfile.mkdtemp(prefix="leaks-"))
 
     def row(
-        self, name: str, runs: int, end: Callable[[Running, Launcher, GatewayServer], None]
+        self,
+        name: str,
+        runs: int,
+        end: Callable[[Running, Launcher, GatewayServer], None],
+        program: str | None = None,
+        options: str = REFERENCE,
     ) -> Outcome:
-        """`runs` launchers, each ended at a random moment of its first `LATEST` seconds."""
+        """`runs` launchers, or programs, ended at a random moment of their first `LATEST` s."""
         outcome = Outcome(name, runs)
-        server = GatewayServer()
+        server = GatewayServer(options)
+        with Proxy(server, DELAY) as proxy:
+            return self._row(outcome, server, proxy, end, program, options)
+
+    def _row(
+        self,
+        outcome: Outcome,
+        server: GatewayServer,
+        proxy: Proxy,
+        end: Callable[[Running, Launcher, GatewayServer], None],
+        program: str | None,
+        options: str,
+    ) -> Outcome:
+        name, runs = outcome.name, outcome.runs
         try:
             with ThreadPoolExecutor(self._at_once) as pool:
                 ended = [
-                    pool.submit(self._one, outcome, server, f"{name}-{number}", end)
+                    pool.submit(self._one, outcome, server, proxy, f"{name}-{number}", end, program)
                     for number in range(runs)
                 ]
             for run in ended:
@@ -101,7 +135,7 @@ class Bench:
                     outcome.failed += 1
                     print(f"{name}: {error}", flush=True)
             # A cluster whose name no launcher has learned is found here.
-            deadline = time.monotonic() + LEASE_TIMEOUT + 10
+            deadline = time.monotonic() + LEASE_TIMEOUT + 10 + (0 if options is REFERENCE else IDLE)
             while server.clusters() and time.monotonic() < deadline:
                 time.sleep(0.2)
             outcome.clusters = len(server.clusters())
@@ -114,8 +148,10 @@ class Bench:
         self,
         outcome: Outcome,
         server: GatewayServer,
+        proxy: Proxy,
         name: str,
         end: Callable[[Running, Launcher, GatewayServer], None],
+        program: str | None,
     ) -> None:
         folder = self._folder / re.sub(r"\W", "-", name)
         folder.mkdir()
@@ -124,7 +160,10 @@ class Bench:
             "gateway_url": server.url, "min_workers": 0, "max_workers": 1,
             "lease_timeout": LEASE_TIMEOUT,
         }  # fmt: skip
-        run = launcher.start(PYTHON, "-c", PROGRAM, claim=claim, flags=("--grace", "2"))
+        if program is None:
+            run = launcher.start(PYTHON, "-c", PROGRAM, claim=claim, flags=("--grace", "2"))
+        else:
+            run = launcher.program(program, claim=proxy.claim(lease_timeout=LEASE_TIMEOUT))
         moment = random.uniform(0, LATEST)
         time.sleep(moment)
         outcome.moments[phase(run.err)] += 1
@@ -138,7 +177,7 @@ class Bench:
             mine = [found.group(1)] if found and found.group(1) in server.clusters() else []
             return mine, processes_with(launcher.marker)
 
-        deadline = time.monotonic() + LEASE_TIMEOUT + 10
+        deadline = time.monotonic() + LEASE_TIMEOUT + 10 + (LATER if program else 0)
         while any(left()) and time.monotonic() < deadline:
             time.sleep(0.2)
         outcome.slowest = max(outcome.slowest, time.monotonic() - ended)
@@ -163,6 +202,11 @@ def killed(run: Running, launcher: Launcher, server: GatewayServer) -> None:
     run.process.wait()
 
 
+def interrupted(run: Running, launcher: Launcher, server: GatewayServer) -> None:
+    run.process.send_signal(signal.SIGINT)
+    run.process.wait(120)
+
+
 def until_held(run: Running, server: GatewayServer) -> str:
     """Wait for the lease, without which nobody outside the container would know; the cluster."""
     name = run.until(r"Cluster (\w+) is requested").group(1)
@@ -173,6 +217,12 @@ def until_held(run: Running, server: GatewayServer) -> str:
 
 def all_killed(run: Running, launcher: Launcher, server: GatewayServer) -> None:
     until_held(run, server)
+    end_all(launcher)
+    run.process.wait()
+
+
+def container_killed(run: Running, launcher: Launcher, server: GatewayServer) -> None:
+    """The whole container, at any moment: also before there is a lease."""
     end_all(launcher)
     run.process.wait()
 
@@ -254,7 +304,13 @@ def print_requests(log: str, took: float, finished: int) -> None:
     print(flush=True)
 
 
-ROWS = ("SIGKILL", "SIGTERM", "container", "SIGSTOP", "many")
+ENDS = {"SIGTERM": terminated, "SIGINT": interrupted, "SIGKILL": killed}
+PROGRAMS = {
+    f"{name}-{signum}": (f"{signum} of a program in {name}()", end, code)
+    for name, code in (("connect", CONNECT), ("run", RUN))
+    for signum, end in ENDS.items()
+}
+ROWS = ("SIGKILL", "SIGTERM", "container", "container-early", "SIGSTOP", *PROGRAMS, "many")
 
 
 def main() -> int:
@@ -268,14 +324,21 @@ def main() -> int:
         parser.error(f"no such row: {', '.join(sorted(unknown))}")
     bench, runs = Bench(arguments.at_once), arguments.runs
     ways = {
+        **PROGRAMS,
         "SIGKILL": ("SIGKILL of the launcher", killed),
         "SIGTERM": ("SIGTERM to the launcher", terminated),
+        "container-early": (
+            "SIGKILL of launcher, guard and command, also before the lease",
+            container_killed,
+            None,
+            VARIABLES,
+        ),
         "container": ("SIGKILL of launcher, guard and command, once leased", all_killed),
         "SIGSTOP": ("SIGSTOP of the launcher, once leased", stopped),
     }
     outcomes = []
     for row in rows:
-        outcome = many(runs) if row == "many" else bench.row(ways[row][0], runs, ways[row][1])
+        outcome = many(runs) if row == "many" else bench.row(ways[row][0], runs, *ways[row][1:])
         if outcome.moments:
             print(f"{outcome.name}: ended while {dict(outcome.moments)}", flush=True)
         outcomes.append(outcome)

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from dask_claim.claim import Claim
-    from dask_claim.client import Result, connect, run
+    from dask_claim.claim.model import Claim
+    from dask_claim.claim.plan import Plan
     from dask_claim.errors import ClaimError, ConfigurationError, DaskClaimError, TemporaryError
-    from dask_claim.plan import Plan
+    from dask_claim.library import Result, connect, run
 
 __all__ = [
     "Claim",
@@ -30,15 +30,15 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Claim": "claim",
+    "Claim": "claim.model",
     "ClaimError": "errors",
     "ConfigurationError": "errors",
     "DaskClaimError": "errors",
-    "Plan": "plan",
-    "Result": "client",
+    "Plan": "claim.plan",
+    "Result": "library",
     "TemporaryError": "errors",
-    "connect": "client",
-    "run": "client",
+    "connect": "library",
+    "run": "library",
 }
 
 

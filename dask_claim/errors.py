@@ -44,6 +44,10 @@ class ClusterFailed(TemporaryError):
     """The cluster was accepted, and failed or ended before the command could use it."""
 
 
+class ClusterGone(ClusterFailed):
+    """The gateway has given the cluster up while it started: another one may do."""
+
+
 class ConfigurationError(DaskClaimError):
     """The claim or the site's configuration is wrong; trying again does not help (status 78)."""
 
@@ -72,16 +76,16 @@ class Fault:
     value: object
     """What stands there; `None` where there is nothing to show."""
 
-    mend: str
+    hint: str
     """What is wrong with it and what would be right."""
 
-    place: str = ""
+    source: str = ""
     """Where the claim came from: a variable's name, a file's path, a flag; empty if unknown."""
 
     def __str__(self) -> str:
         shown = [self.path, "" if self.value is None else _brief(self.value)]
         subject = " = ".join(part for part in shown if part)
-        return _line(": ".join(part for part in (self.place, subject, self.mend) if part))
+        return _line(": ".join(part for part in (self.source, subject, self.hint) if part))
 
 
 class ClaimError(ConfigurationError, ValueError):
@@ -112,5 +116,6 @@ def _line(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(
-        sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text
+        character if character.isprintable() else character.encode("unicode_escape").decode()
+        for character in text
     )

@@ -1,38 +1,125 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and folders of one run."""
 
 from __future__ import annotations
 
+import errno
 import os
+import re
+import secrets
+import select
+import shutil
+import stat
 import tempfile
+import time
 from pathlib import Path
+from typing import Literal
+
+_PATIENCE = 5.0
+"""Seconds to wait for the reader of a FIFO or pipe: to open it, and each time that it is full."""
+
+_OWN_DESCRIPTORS = re.compile(r"/dev/fd|/proc/(\d+)(/task/\d+)?/fd")
 
 
-def write_whole(path: Path, text: str, mode: int | None = None) -> None:
-    """Write `text` to `path` through a temporary file beside it, so that no half file is seen.
+_PRIVATE = re.compile("dask-claim-(files|keys|gateway)-")
+
+
+def private_folder(content: Literal["files", "keys", "gateway"]) -> Path:
+    """Return a new folder, named by its content, that only this user can look into."""
+    return Path(tempfile.mkdtemp(prefix=f"dask-claim-{content}-"))
+
+
+def remove_private_folder(folder: str) -> None:
+    """Take such a folder away; anything that `private_folder` has not made stays."""
+    if _PRIVATE.match(Path(folder).name):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write `text` to `path`; a regular file is replaced at once, so that no half one is seen.
 
     Parameters
     ----------
     path : Path
-        What is there is replaced.
+        A symlink stays, and what it leads to is written. What is there keeps its permissions; a
+        new file gets those of any new file. Into a FIFO, a device or an open descriptor
+        (`/dev/stdout`, `/dev/fd/3`) the text is written as it is.
     text : str
         Written as UTF-8.
-    mode : int, optional
-        The file's permissions; by default those of any new file.
 
     Raises
     ------
     OSError
-        The folder is missing or cannot be written to.
+        The folder is missing or cannot be written to; nobody reads the FIFO or pipe for 5 s.
     """
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    content = text.encode()
+    descriptor = _own_descriptor(path)
+    if descriptor is not None:
+        # Not opened again: that would start at the beginning of what others have written to it.
+        _write_into(descriptor, content)
+        return
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        umask = os.umask(0)
-        os.umask(umask)
-        # mkstemp's own mode would hide it from the runner
-        os.chmod(temporary, 0o666 & ~umask if mode is None else mode)
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        mode = None
+    if mode is None or stat.S_ISREG(mode):
+        _replace(Path(os.path.realpath(path)), content, mode)
+        return
+    opened = _open_for_reader(path)
+    try:
+        _write_into(opened, content)
+    finally:
+        os.close(opened)
+
+
+def _replace(path: Path, content: bytes, mode: int | None) -> None:
+    # The system applies the umask to a new file. Python can only ask for it by changing it, for
+    # every thread.
+    temporary = path.with_name(f".{path.name[:40]}.{secrets.token_hex(6)}")
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            if mode is not None:
+                os.fchmod(handle, stat.S_IMODE(mode))
+            file.write(content)
         os.replace(temporary, path)
     except BaseException:
         os.unlink(temporary)
         raise
+
+
+def _own_descriptor(path: Path) -> int | None:
+    """The descriptor of this process that `path` names, itself or through links."""
+    text = os.fspath(path)
+    for _ in range(40):
+        folder, name = os.path.realpath(os.path.dirname(text)), os.path.basename(text)
+        found = _OWN_DESCRIPTORS.fullmatch(folder)
+        if found and name.isdecimal() and found[1] in (None, str(os.getpid())):
+            return int(name)
+        if not os.path.islink(text):
+            return None
+        text = os.path.join(folder, os.readlink(text))
+    return None
+
+
+def _open_for_reader(path: Path) -> int:
+    """Open what is no regular file. A FIFO opens when somebody reads it."""
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            return os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+            if time.monotonic() > deadline:
+                raise OSError(errno.ENXIO, "nobody reads from it", str(path)) from None
+        time.sleep(0.02)
+
+
+def _write_into(descriptor: int, content: bytes) -> None:
+    poll = select.poll()
+    poll.register(descriptor, select.POLLOUT)
+    while content:
+        if not poll.poll(_PATIENCE * 1000):
+            raise OSError(errno.EAGAIN, "its reader does not read")
+        # As much as a pipe that is ready takes without blocking.
+        content = content[os.write(descriptor, content[: select.PIPE_BUF]) :]

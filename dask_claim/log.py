@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING
 
 from loguru import logger
 
-from dask_claim.redact import redact
+from dask_claim.redact import redact_text
 
 if TYPE_CHECKING:
-    from loguru import Record
+    from loguru import Message
 
 FORMAT = (
     "<dim>{time:YYYY-MM-DD HH:mm:ss.SSS}</dim> | <level>{level: <8}</level> | "
@@ -21,10 +22,15 @@ FORMAT = (
 def configure(level: str) -> None:
     """Log to stderr from `level` (a name such as `INFO`) upwards."""
     logger.remove()
+    colours = bool(sys.stderr and sys.stderr.isatty() and not os.environ.get("NO_COLOR"))
     # diagnose would print the values of variables, and with them secrets.
-    logger.add(sys.stderr, format=FORMAT, level=level, backtrace=False, diagnose=False)
-    logger.configure(patcher=_mask)
+    logger.add(
+        _write, format=FORMAT, level=level, colorize=colours, backtrace=False, diagnose=False
+    )
 
 
-def _mask(record: Record) -> None:
-    record["message"] = str(redact(record["message"]))
+def _write(line: Message) -> None:
+    """Write a whole line, its traceback included."""
+    if sys.stderr is not None:
+        sys.stderr.write(redact_text(line))
+        sys.stderr.flush()

@@ -1,68 +1,86 @@
-"""Secrets out of everything that a person, a log or a file gets to see."""
+"""Secrets out of everything that a person, a log or a file gets to see.
+
+What is known to be secret is masked for certain: the value under a key, the argument after an
+option. Texts, such as another library's messages and tracebacks, are searched for the same names.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+import shlex
+from collections.abc import Mapping, Sequence
 
 MASK = "***"
 
 _DEEPEST = 40
 
-_SECRET = (
+_SECRET = re.compile(
     r"passw(?:or)?d|passphrase|passcode|secret|token|api[_-]?key|access[_-]?key|credential"
-    r"|authori[sz]ation|bearer|cookie|private|signature"
+    r"|authori[sz]ation|bearer|cookie|private|signature",
+    re.IGNORECASE,
 )
-_SECRET_KEY = re.compile(rf"{_SECRET}|(?:^|[._-])(?:auth|pass|pat|sig)$|[_-]pwd$", re.IGNORECASE)
+_SECRET_KEY = re.compile(
+    rf"{_SECRET.pattern}|(?:^|[._-])(?:auth|pass|pat|sig)$|(?:^|[_-])pwd$", re.IGNORECASE
+)
+_SECRET_QUERY = re.compile(rf"{_SECRET.pattern}|sig|key|auth|code", re.IGNORECASE)
 
-# An option on a command line whose value is the argument after it.
-_SECRET_OPTION = re.compile(rf"--?[\w-]*(?:{_SECRET})[\w-]*", re.IGNORECASE)
+# Every pattern starts where a word starts, and what follows a repetition is no part of it: the
+# texts may be long and hostile, and the time must stay linear in them.
+_URLS = re.compile(r"://[^\s\"']+")
+_USER = re.compile(r"[^/:@?#]*")
+_PORT = re.compile(r"\d{1,5}(?:[/?#]|$)")
+_QUERY = re.compile(r"(?<=[?&])([^=?&\s\"']+)=([^&#\s\"']+)")
+_COOKIES = re.compile(r"(?<![\w.-])((?:set-)?cookie\s{0,8}:\s{0,8})[^\r\n\"']+", re.IGNORECASE)
+# name=, name: or "name":, also with \" in a text within a text, and ("name", "value")
+_NAME = re.compile(
+    r"(?<![?&\w.-])([\w.-]+)(\\{0,4}[\"']?\s{0,8}[=:]\s{0,8}|[\"']\s{0,8},\s{0,8}(?=[\"']))"
+)
+_VALUE = re.compile(
+    r"((?:basic|bearer|digest|negotiate|token)\s{1,8})[^\s\"']+"
+    r"|\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'|(?:\\{0,4}[\"'])?[^\s\"'&]+",
+    re.IGNORECASE,
+)
+_OPTION = re.compile(r"(?<![^\s\"'(\[])(--?[A-Za-z][\w-]*)(\s{1,8})(?!-)")
+_ARGUMENT = re.compile(r"()(?:'[^']*'|\"[^\"]*\"|[^\s'\"])+")
+_BEARER = re.compile(r"(\bbearer\s{1,8})[\w.~+/=-]{6,}", re.IGNORECASE)
 
-# Every repetition has a bound or cannot overlap itself: the texts may be long and hostile.
-_IN_TEXT: tuple[tuple[re.Pattern[str], str], ...] = (
-    # scheme://user:password@host. A password that holds a raw "/" is no valid URL, and is exactly
-    # what a fault would show; "host:8080/path@x" is not one, so a port is told apart.
-    (
-        re.compile(
-            r"(\w[\w+.-]{0,30}://[^\s/:@?#\"']{0,999}:)(?!\d{1,5}(?:[/?#]|$))[^\s\"']{0,4096}@"
-        ),
-        rf"\g<1>{MASK}@",
-    ),
-    # scheme://token@host, as git services have it
-    (re.compile(r"(\w[\w+.-]{0,30}://)[^\s/:@?#\"']{1,4096}@"), rf"\g<1>{MASK}@"),
-    # ?sig=…&X-Amz-Signature=…
-    (
-        re.compile(
-            rf"([?&][^=?&\s\"']*(?:{_SECRET}|sig|key|auth|code)[^=?&\s\"']*=)[^&#\s\"']+",
-            re.IGNORECASE,
-        ),
-        rf"\g<1>{MASK}",
-    ),
-    # NAME_TOKEN=…, --password=…
-    (
-        re.compile(rf"(?<![?&\w-])([\w-]*(?:{_SECRET})[\w-]*=)[^\s\"'&]+", re.IGNORECASE),
-        rf"\g<1>{MASK}",
-    ),
-    # "password": "…" in a text that is itself JSON or YAML
-    (
-        re.compile(
-            rf"([\"'][\w-]*(?:{_SECRET})[\w-]*[\"']\s*:\s*)(?:\"(?:[^\"\\]|\\.)*\"|'[^']*')",
-            re.IGNORECASE,
-        ),
-        rf'\g<1>"{MASK}"',
-    ),
-    (re.compile(r"(\bbearer\s+)[\w.~+/=-]{6,}", re.IGNORECASE), rf"\g<1>{MASK}"),
+# What stands after "token:" in a sentence is not the token.
+_PROSE = re.compile(
+    r"an?|are|cannot|does|expired|has|invalid|is|it|missing|must|no|not|of|refused|required|the|was",
+    re.IGNORECASE,
 )
 
 
 def redact(value: object, key: str = "") -> object:
     """Return a deep copy of `value` in which every secret reads `"***"`.
 
-    Masked is whatever stands under a `key` that names a secret (at any depth), and in texts the
-    userinfo of a URL, tokens in its query, and `NAME=secret` pairs. Objects other than mappings,
-    lists, tuples and strings are returned as they are.
+    Masked is whatever stands under a `key` that names a secret (at any depth), the argument after
+    an option that does (in lists), and in texts what `redact_text` finds. Objects other than
+    mappings, lists, tuples and strings are returned as they are.
     """
     return _redact(value, key, 0)
+
+
+def redact_command(argv: Sequence[str]) -> str:
+    """Return a command as a person would type it, without its secrets."""
+    arguments = redact([str(argument) for argument in argv])
+    assert isinstance(arguments, list)
+    return " ".join(MASK if each == MASK else shlex.quote(each) for each in arguments)
+
+
+def redact_text(text: str) -> str:
+    """Return `text` without the secrets that can be told by what stands before them.
+
+    Those are the userinfo of a URL and tokens in its query, `NAME=secret`, `name: secret`,
+    `--name secret`, headers such as Authorization and Cookie, in prose, JSON, Python and shell.
+    Takes time in proportion to the text.
+    """
+    text = _URLS.sub(_url, text)
+    text = _QUERY.sub(_query, text)
+    text = _COOKIES.sub(rf"\g<1>{MASK}", text)
+    text = _masked_after(_NAME, _VALUE, text)
+    text = _masked_after(_OPTION, _ARGUMENT, text)
+    return _BEARER.sub(rf"\g<1>{MASK}", text)
 
 
 def _redact(value: object, key: str, depth: int) -> object:
@@ -73,19 +91,64 @@ def _redact(value: object, key: str, depth: int) -> object:
     if depth > _DEEPEST:
         return "…"
     if isinstance(value, str):
-        return _text(value)
+        return redact_text(value)
     if isinstance(value, Mapping):
         return {name: _redact(item, str(name), depth + 1) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
-        items: list[object] = []
-        for before, item in zip((None, *value), value, strict=False):
-            hidden = isinstance(before, str) and _SECRET_OPTION.fullmatch(before)
-            items.append(MASK if hidden and item is not None else _redact(item, "", depth + 1))
+        items = [
+            MASK if _is_option(before) and item is not None else _redact(item, "", depth + 1)
+            for before, item in zip((None, *value), value, strict=False)
+        ]
         return items if isinstance(value, list) else tuple(items)
     return value
 
 
-def _text(text: str) -> str:
-    for pattern, replacement in _IN_TEXT:
-        text = pattern.sub(replacement, text)
-    return text
+def _is_option(argument: object) -> bool:
+    """Whether the argument after this one is a secret."""
+    return (
+        isinstance(argument, str)
+        and argument.startswith("-")
+        and not re.search(r"[=\s]", argument)
+        and bool(_SECRET_KEY.search(argument))
+    )
+
+
+def _url(found: re.Match[str]) -> str:
+    """Mask the userinfo of URLs: `user:password@host`, or `token@host` as git services have it."""
+    run = found[0]
+    last = run.rfind("@")
+    done, parts = 0, list[str]()
+    for start in re.finditer("://", run):
+        user = _USER.match(run, start.end())
+        if last < start.end() or user is None:
+            break
+        end = user.end()
+        # A password that holds a raw "/" is no valid URL, and is exactly what a fault would show;
+        # "host:8080/path@x" is not one, so a port is told apart.
+        if run[end] == ":" and not _PORT.match(run, end + 1):
+            return "".join([*parts, run[done : end + 1], MASK, run[last:]])
+        if run[end] == "@" and user[0]:
+            parts += run[done : start.end()], MASK
+            done = end
+    return "".join([*parts, run[done:]])
+
+
+def _query(found: re.Match[str]) -> str:
+    return f"{found[1]}={MASK}" if _SECRET_QUERY.search(found[1]) else found[0]
+
+
+def _masked_after(names: re.Pattern[str], values: re.Pattern[str], text: str) -> str:
+    """Mask what stands after each name of a secret."""
+    done, parts = 0, list[str]()
+    for name in names.finditer(text):
+        sign = name[2]
+        prose = sign.strip() == ":"
+        if name.start() < done or not (_SECRET if prose else _SECRET_KEY).search(name[1]):
+            continue
+        value = values.match(text, name.end())
+        if value is None or (prose and _PROSE.fullmatch(value[0].rstrip(".,;"))):
+            continue
+        quote = value[0][0] if value[0][0] == value[0][-1] and value[0][0] in "\"'" else ""
+        parts += text[done : name.end()], value[1] or "", quote, MASK, quote
+        done = value.end()
+    return "".join([*parts, text[done:]])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,11 @@ from tests.support.gateway import (
     OTHER_SITE,
     REFERENCE,
     STUCK,
+    VARIABLES,
     GatewayServer,
 )
 from tests.support.launcher import Launcher, processes_with, wait_for
+from tests.support.slurm import Slurm, obstacle
 
 # A loaded machine draws examples slowly; that is no fault of the code.
 settings.register_profile("here", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -27,10 +30,19 @@ settings.load_profile("here")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whatever drives a gateway or the launcher is slow; the rest runs on every Python."""
+    """Say which tests are slow, which go to the same process of pytest-xdist, and in what order."""
     for item in items:
-        if {"launcher", *GATEWAYS} & set(getattr(item, "fixturenames", ())):
+        fixtures = set(getattr(item, "fixturenames", ()))
+        # Whatever drives a gateway or the launcher is slow; the rest runs on every Python.
+        if {"launcher", *GATEWAYS} & fixtures:
             item.add_marker("slow")
+        arguments = item.callspec.params.values() if hasattr(item, "callspec") else ()
+        for name in SHARED:
+            if name in fixtures or name in arguments:
+                item.add_marker(pytest.mark.xdist_group(name))
+                break
+    # What waits comes first: at the end there should be no long test that all others wait for.
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
 def _gateway_fixtures(
@@ -77,6 +89,9 @@ _limited_session, limited_gateway = _gateway_fixtures(
 _idle_session, idle_gateway = _gateway_fixtures(
     "idle_gateway", "One that ends a cluster after 4 idle seconds.", options=REFERENCE + IDLE
 )
+_variables_session, variables_gateway = _gateway_fixtures(
+    "variables_gateway", "One that takes variables of the scheduler.", options=VARIABLES
+)
 _strict_session, strict_gateway = _gateway_fixtures(
     "strict_gateway", "One whose schedulers refuse plugins.", options=REFERENCE + NO_PLUGINS
 )
@@ -89,8 +104,14 @@ GATEWAYS = {
     "closed_gateway",
     "limited_gateway",
     "idle_gateway",
+    "variables_gateway",
     "strict_gateway",
 }
+
+# What costs much to start, or is there once on a machine: all its tests run in one process, one
+# after the other, beside those of other processes. Of the gateway that most tests use each process
+# has its own.
+SHARED = ("podman", "_slurm", "toil", "calrissian", *sorted(GATEWAYS - {"gateway"}))
 
 
 @pytest.fixture
@@ -100,3 +121,23 @@ def launcher(tmp_path: Path) -> Iterator[Launcher]:
     yield made
     made.end()
     wait_for(lambda: not processes_with(made.marker), "end of every process of this test")
+
+
+@pytest.fixture(scope="session")
+def _slurm() -> Iterator[Slurm]:
+    if reason := obstacle():
+        if os.environ.get("CI"):
+            pytest.fail(f"{reason}, and this is CI")
+        pytest.skip(reason)
+    made = Slurm()
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def slurm(_slurm: Slurm) -> Iterator[Slurm]:
+    """Has no job before a test; fails where one is left after it."""
+    yield _slurm
+    left = _slurm.jobs()
+    _slurm.clear()
+    assert left == []

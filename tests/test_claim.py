@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from dask_claim.claim import Claim
+from dask_claim.claim.fields import FIELDS
+from dask_claim.claim.memory import Memory
+from dask_claim.claim.model import Claim
 from dask_claim.errors import ClaimError, ConfigurationError, Fault
-from dask_claim.memory import Memory
-from dask_claim.vocabulary import FIELDS
 
 CLAIMS = Path(__file__).parent / "claims"
 GOOD = sorted(
@@ -31,13 +31,16 @@ NOWHERE = {
 
 
 @pytest.mark.parametrize("file", GOOD, ids=lambda file: file.stem)
-def test_good(file: Path) -> None:
+def test_good(file: Path, tmp_path: Path) -> None:
     text = file.read_text(encoding="utf-8")
     expected = json.loads(file.with_suffix(".expected.json").read_text(encoding="utf-8"))
     claim = Claim.model_validate(json.loads(text))
     assert claim.to_dict() == expected
     assert Claim.model_validate_json(text) == claim == Claim.model_validate(expected)
-    assert Claim.from_env({**NOWHERE, "DASK_CLAIM": text}) == claim
+    site = tmp_path / "site.yaml"
+    site.write_text("profiles: {large: {}}\n", encoding="utf-8")
+    environ = {**NOWHERE, "DASK_CLAIM_SITE": str(site), "DASK_CLAIM": text}
+    assert Claim.from_env(environ) == claim
     claim.plan({})
 
 
@@ -49,10 +52,10 @@ def test_bad(file: Path) -> None:
     assert f"{caught.value}\n" == file.with_suffix(".message.txt").read_text(encoding="utf-8")
     with pytest.raises(ClaimError) as again:
         Claim.from_env({**NOWHERE, "DASK_CLAIM": text})
-    assert {fault.mend for fault in again.value.faults} == {
-        fault.mend for fault in caught.value.faults
+    assert {fault.hint for fault in again.value.faults} == {
+        fault.hint for fault in caught.value.faults
     }
-    assert all(fault.place.startswith("DASK_CLAIM") for fault in again.value.faults)
+    assert all(fault.source.startswith("DASK_CLAIM") for fault in again.value.faults)
 
 
 def test_there_is_a_case_for_every_field() -> None:
@@ -83,6 +86,27 @@ def test_a_claim_travels() -> None:
     for twin in (pickle.loads(pickle.dumps(claim)), copy.deepcopy(claim), claim.model_copy()):
         assert twin == claim and str(twin.worker_memory) == "4 G"
     assert json.loads(claim.model_dump_json(exclude_none=True)) == claim.to_dict()
+
+
+def test_a_changed_copy_is_checked() -> None:
+    claim = Claim(worker_cores=2, max_cores=8, env={"image": "IMAGE"}, gateway_url="http://gw")
+    changed = claim.model_copy(update={"workerCores": "4", "image": None})
+    assert (changed.worker_cores, changed.max_cores, changed.env) == (4, 8, claim.env)
+    assert claim.model_copy(update={"gateway_url": None}).gateway_url is None
+    for update in ({"worker_cores": 16}, {"worker_cores": "many"}, {"no_field": 1}):
+        with pytest.raises(ClaimError):
+            claim.model_copy(update=update)
+    assert claim.worker_cores == 2
+
+
+def test_names_that_dask_could_not_read_together() -> None:
+    for env in (
+        {"image": "DASK_EO", "worker_cores": "DASK_EO__CORES"},
+        {"image": "DASK_EO__CORES__MAX", "worker_cores": "DASK_eo__cores"},
+        {"image": "DASK_CLUSTER__IMAGE"},
+    ):
+        with pytest.raises(ClaimError, match="Dask would fail on import"):
+            Claim(env=env)
 
 
 def test_values_in_the_form_that_programs_want() -> None:

@@ -31,6 +31,11 @@ def by_hand(gateway: GatewayServer) -> str:
     return made.stdout.strip()
 
 
+def ages(gateway: GatewayServer) -> dict[str, float]:
+    rows = json.loads(clusters_command(gateway, "--json").stdout)
+    return {row["name"]: row["age"] for row in rows}
+
+
 @pytest.fixture
 def claimed(launcher: Launcher, gateway: GatewayServer) -> Iterator[Running]:
     """A run that holds a cluster with a lease."""
@@ -71,6 +76,27 @@ def test_stop_the_orphaned(claimed: Running, gateway: GatewayServer) -> None:
     stopped = clusters_command(gateway, "stop", "--orphaned", "--yes")
     assert (stopped.returncode, stopped.stdout) == (0, f"{orphan} is gone\n"), stopped.stderr
     assert list(leases(gateway).values()) == ["live"]
+
+
+def test_stop_the_orphaned_among_the_pending(
+    launcher: Launcher, stuck_gateway: GatewayServer
+) -> None:
+    """Nobody holds a lease on a pending cluster; its age decides, which a launcher's may not."""
+    gateway = stuck_gateway
+    name = by_hand(gateway)
+    assert list(leases(gateway)) == [name]
+    young = clusters_command(gateway, "stop", "--orphaned", "--yes")
+    assert (young.returncode, young.stdout) == (0, "nothing to stop\n"), young.stderr
+    wait_for(lambda: ages(gateway)[name] > 1, "a cluster older than 1 s", 20)
+    command = ("stop", "--orphaned", "--pending-after", "1")
+    refused = clusters_command(gateway, *command)
+    assert refused.returncode == 64
+    assert f"{name}  pending" in refused.stderr and "Give --yes" in refused.stderr
+    assert f"stop {name}" in refused.stderr
+    assert gateway.clusters() == [name]
+    stopped = clusters_command(gateway, *command, "--yes")
+    assert (stopped.returncode, stopped.stdout) == (0, f"{name} is gone\n"), stopped.stderr
+    assert gateway.clusters() == []
 
 
 def test_stop_by_name(launcher: Launcher, gateway: GatewayServer) -> None:

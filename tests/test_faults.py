@@ -7,12 +7,13 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.support.gateway import LIMITED, PERSISTENT, REFERENCE, GatewayServer
 from tests.support.launcher import ONE_TASK, PYTHON, Launcher, Run, processes_with, wait_for
-from tests.support.proxy import CREATION, GIVING_BACK, LISTING, WAITING, Proxy
+from tests.support.proxy import CREATION, GIVING_BACK, LISTING, SCALING, WAITING, Proxy
 from tests.support.scenes import (
     SMALL,
     kill,
@@ -100,6 +101,66 @@ def test_waiting_that_ends_by(launcher: Launcher, proxy: Proxy, kind: str, statu
     proxy.fault(kind, WAITING, times=1)
     run = launcher("true", claim=proxy.claim(), flags=("--start-timeout", "4"))
     assert (run.status, run.receipt["gone"]) == (status, True), run.err
+
+
+@pytest.mark.parametrize("kind", ["503", "reset"])
+def test_request_for_workers_is_repeated(launcher: Launcher, proxy: Proxy, kind: str) -> None:
+    proxy.fault(kind, SCALING, times=2)
+    run = launcher(PYTHON, "-c", ONE_TASK, claim=proxy.claim())
+    assert (run.status, run.out, run.receipt["gone"]) == (0, b"42\n", True), run.err
+    assert proxy.struck(kind) == 2
+
+
+def test_cluster_that_the_gateway_gives_up_is_replaced(
+    launcher: Launcher, gateway: GatewayServer, proxy: Proxy
+) -> None:
+    proxy.fault("gone", SCALING, times=1)
+    run = launcher(PYTHON, "-c", ONE_TASK, claim=proxy.claim())
+    assert (run.status, run.out, run.receipt["gone"]) == (0, b"42\n", True), run.err
+    assert "Requesting another cluster" in run.err
+    assert gateway.clusters() == []
+
+
+# -- falling back
+
+
+def test_fallback_that_leaves_a_cluster_says_so(
+    launcher: Launcher, gateway: GatewayServer, proxy: Proxy
+) -> None:
+    """The receipt does not call gone what was not confirmed; the guard goes on asking."""
+    proxy.fault("502", GIVING_BACK)
+    proxy.fault("502", WAITING)
+    run = launcher.start(
+        "sh", "-c", "echo ready; exit 5",
+        claim=proxy.claim(fallback="local"), flags=("--start-timeout", "6", "--stop-timeout", "3"),
+    )  # fmt: skip
+    ended = run.finish(90)
+    assert (ended.status, ended.receipt["gone"]) == (5, False), ended.err
+    assert ended.receipt["provider"] == "local"
+    assert any("does not confirm" in warning for warning in ended.receipt["warnings"])
+    assert gateway.clusters() == [ended.cluster]
+    proxy.heal()
+    until_gone(gateway, 15)
+
+
+HANGING_HOST = """
+import sys, time
+if sys.argv and sys.argv[0].endswith("host.py") or "host.py" in " ".join(sys.orig_argv):
+    time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("claim", [{}, {"gateway_url": "http://127.0.0.1:9", "fallback": "local"}])
+def test_local_cluster_that_hangs_on_its_start(
+    launcher: Launcher, tmp_path: Path, claim: dict[str, str]
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(HANGING_HOST)
+    env = {"PYTHONPATH": str(tmp_path)}
+    run = launcher(
+        "true", claim=claim, env=env, flags=("--start-timeout", "4", "--stop-timeout", "2")
+    )
+    assert (run.status, run.receipt["gone"]) == (75, True), run.err
+    assert "--start-timeout" in run.err
 
 
 # -- giving back
@@ -284,3 +345,18 @@ def test_list_of_clusters_that_fails(launcher: Launcher, proxy: Proxy) -> None:
     proxy.fault("502", LISTING)
     run = launcher("true", claim=proxy.claim())
     assert (run.status, run.cluster, run.receipt["gone"]) == (75, None, None), run.err
+
+
+def test_file_that_only_the_program_sees(launcher: Launcher, tmp_path: Path) -> None:
+    here = tmp_path / "scene.tif"
+    here.touch()
+    program = (
+        "from distributed import Client\n"
+        "def read(path): raise OSError(f'{path}: No such file or directory')\n"
+        f"with Client() as c: c.submit(read, {str(here)!r}).exception()"
+    )
+    run = launcher(PYTHON, "-c", program)
+    assert run.status == 0, run.err
+    [warning] = run.receipt["warnings"]
+    assert "on worker tls://" in warning and f"{here} exists here" in warning
+    assert run.receipt["tasks"]["failed"] == 1

@@ -14,6 +14,7 @@ import pytest
 
 from tests.support.gateway import GatewayServer
 from tests.support.launcher import ONE_TASK, PYTHON, Launcher
+from tests.support.scenes import SMALL
 
 SITE = "import os; print(os.environ.get('SITE_MEMORY'), os.environ.get('SITE_QUEUE'))"
 ON_A_WORKER = (
@@ -37,6 +38,10 @@ def test_memory_in_the_form_the_gateway_wants(
     assert (run.status, run.out.decode().split()) == (0, [gib, "long"]), run.err
     assert run.err.count("does not offer worker_cores_limit") == 1
     assert len(run.receipt["warnings"]) == 1
+    # Its handler makes one core of two.
+    assert "A worker here really has 1 thread (worker_cores 2)" in run.err
+    assert run.receipt["workers"]["threads"] == 1
+    assert run.receipt["workers"]["memory"] == int(float(gib) * 2**30)
 
 
 @pytest.mark.parametrize("memory", ["1GB", "1Gi", "1 GiB", "1073741824"])
@@ -79,12 +84,12 @@ def test_fixed_size(launcher: Launcher, gateway: GatewayServer) -> None:
 def test_wrong_credentials(launcher: Launcher, closed_gateway: GatewayServer) -> None:
     right = {"DASK_GATEWAY__AUTH__KWARGS__PASSWORD": closed_gateway.password}
     wrong = {"DASK_GATEWAY__AUTH__KWARGS__PASSWORD": "guessed-1234"}
-    claim = {"gateway_url": closed_gateway.url}
-    refused = launcher("true", claim=claim, env=wrong)
+    operator = {"DASK_CLAIM_GATEWAY_URL": closed_gateway.url}
+    refused = launcher("true", env=wrong | operator)
     assert refused.status == 78
     assert "refused the credentials" in refused.err
     assert "guessed-1234" not in refused.err
-    accepted = launcher(PYTHON, "-c", ONE_TASK, claim=claim, env=right)
+    accepted = launcher(PYTHON, "-c", ONE_TASK, env=right | operator)
     assert (accepted.status, accepted.out) == (0, b"42\n"), accepted.err
     assert closed_gateway.password not in accepted.err
     assert closed_gateway.password not in str(accepted.receipt)
@@ -103,13 +108,12 @@ def test_unreachable(launcher: Launcher) -> None:
     assert fallen.receipt["provider"] == "local"
 
 
-@pytest.mark.parametrize(
-    ("answer", "status"), [(404, 78), (200, 78), (502, 75), (503, 75), (500, 75)]
-)
-def test_something_else_answers(launcher: Launcher, answer: int, status: int) -> None:
+@pytest.mark.parametrize("answer", [404, 200, 502, 503, 500])
+def test_something_else_answers(launcher: Launcher, answer: int) -> None:
+    """It may be a proxy on the way, while the gateway restarts: later it may well go."""
     with http_server(answer) as url:
         run = launcher("true", claim={"gateway_url": url})
-    assert run.status == status, run.err
+    assert run.status == 75, run.err
     assert url in run.err
 
 
@@ -117,17 +121,17 @@ def test_cluster_that_does_not_start_in_time(
     launcher: Launcher, stuck_gateway: GatewayServer
 ) -> None:
     claim = {"gateway_url": stuck_gateway.url}
-    run = launcher("true", claim=claim, flags=("--start-timeout", "2"))
+    run = launcher("true", claim=claim, flags=("--start-timeout", "5"))
     assert run.status == 75
-    assert "--start-timeout" in run.err
+    assert "--start-timeout" in run.err, stuck_gateway.log.read_text()[-4000:]
     assert run.receipt["gone"] is True
     waiting = launcher(
-        "sleep", "60", claim=claim, flags=("--start-timeout", "2", "--start", "eager")
+        "sleep", "60", claim=claim, flags=("--start-timeout", "5", "--start", "eager")
     )
     assert waiting.status == 75, waiting.err
     fallen = launcher(
         PYTHON, "-c", ONE_TASK, claim={**claim, "fallback": "local"},
-        flags=("--start-timeout", "2"),
+        flags=("--start-timeout", "12"),
     )  # fmt: skip
     assert (fallen.status, fallen.out) == (0, b"42\n"), fallen.err
     assert fallen.receipt["provider"] == "local"
@@ -143,7 +147,7 @@ def test_user_limit_reached(launcher: Launcher, limited_gateway: GatewayServer) 
     claim = {"gateway_url": limited_gateway.url, "min_workers": 0}
     first = launcher.start("sh", "-c", "echo ready; read line", claim=claim, stdin=subprocess.PIPE)
     assert first.process.stdout.readline() == b"ready\n"
-    refused = launcher("true", claim=claim, flags=("--start-timeout", "3"))
+    refused = launcher("true", claim=claim, flags=("--start-timeout", "10"))
     assert refused.status == 75
     assert "limit of 1 clusters" in refused.err.splitlines()[-1]
     assert refused.receipt["gone"] is None
@@ -155,7 +159,7 @@ def test_user_limit_reached(launcher: Launcher, limited_gateway: GatewayServer) 
 
 
 def test_command_that_fails_at_once(launcher: Launcher, gateway: GatewayServer) -> None:
-    run = launcher("false", claim={"gateway_url": gateway.url})
+    run = launcher("false", claim={"gateway_url": gateway.url, **SMALL})
     assert run.status == 1
     assert run.receipt["gone"] is True
 
@@ -172,8 +176,9 @@ def test_gateway_that_dies_while_the_command_runs(launcher: Launcher) -> None:
     server = GatewayServer()
     try:
         run = launcher.start(
-            "sh", "-c", "echo ready; read line; exit 6", claim={"gateway_url": server.url},
-            flags=("--stop-timeout", "2"), stdin=subprocess.PIPE,
+            "sh", "-c", "echo ready; read line; exit 6",
+            claim={"gateway_url": server.url, **SMALL}, flags=("--stop-timeout", "2"),
+            stdin=subprocess.PIPE,
         )  # fmt: skip
         assert run.process.stdout.readline() == b"ready\n"
         server.kill()
@@ -189,7 +194,7 @@ def test_gateway_that_dies_while_the_command_runs(launcher: Launcher) -> None:
 
 def test_program_that_shuts_its_cluster_down(launcher: Launcher, gateway: GatewayServer) -> None:
     program = "from distributed import Client; Client().shutdown()"
-    run = launcher(PYTHON, "-c", program, claim={"gateway_url": gateway.url})
+    run = launcher(PYTHON, "-c", program, claim={"gateway_url": gateway.url, **SMALL})
     assert run.status == 0, run.err
     assert run.receipt["gone"] is True
 
@@ -210,7 +215,7 @@ def test_terminated_while_the_request_is_on_its_way(
     launcher: Launcher, gateway: GatewayServer
 ) -> None:
     """SIGTERM at 20 moments around the creation of the cluster: none survives."""
-    claim = {"gateway_url": gateway.url}
+    claim = {"gateway_url": gateway.url, **SMALL}
     for moment in range(20):
         run = launcher.start("true", claim=claim)
         run.until("Claiming")

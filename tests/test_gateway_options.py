@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from dask_claim.claim import Claim
+from dask_claim.claim.memory import Memory
+from dask_claim.claim.model import Claim
+from dask_claim.claim.site import GatewayOptions
 from dask_claim.errors import OptionError
-from dask_claim.memory import Memory
-from dask_claim.providers.gateway_options import fill, gateway_memory
+from dask_claim.providers.gateway.kinds import gateway_memory
+from dask_claim.providers.gateway.options import IDLE_TIMEOUT, end_when_idle, fill
 
 server = pytest.importorskip("dask_gateway_server.options")
 
@@ -41,7 +43,7 @@ def offered(*fields: object) -> object:
 def test_memory(field: tuple[str, dict[str, object]], written: object, value: object) -> None:
     kind, settings = field
     options = offered(getattr(server, kind)("worker_memory", **settings))
-    assert fill(options, Claim(worker_memory=written)) == []
+    assert fill(options, Claim(worker_memory=written)).missing == []
     assert options["worker_memory"] == value
     assert type(options["worker_memory"]) is type(value)
 
@@ -49,7 +51,7 @@ def test_memory(field: tuple[str, dict[str, object]], written: object, value: ob
 def test_what_is_not_offered_is_named_and_left() -> None:
     options = offered(server.Float("worker_cores", default=1))
     claim = Claim(worker_cores=2, worker_cores_limit=3, image="bai:1", options={"queue": "long"})
-    assert fill(options, claim) == ["image", "worker_cores_limit", "queue"]
+    assert fill(options, claim).missing == ["image", "worker_cores_limit", "queue"]
     assert dict(options) == {"worker_cores": 2.0}
 
 
@@ -84,3 +86,135 @@ def test_bytes_are_never_rounded_up(size: int) -> None:
     number, unit = gateway_memory(Memory(size)).split()
     taken = int(number) * {"K": 2**10, "M": 2**20, "G": 2**30}[unit]
     assert taken <= max(size, 1024)
+
+
+def test_variables_and_gpus_under_other_names() -> None:
+    fields = server.Mapping("environment_vars", {"SITE": "x"}), server.Bool("gpu")
+    options = offered(*fields)
+    filled = fill(options, Claim(gpus=1, environment={"GDAL_CACHEMAX": "256"}))
+    assert dict(options) == {
+        "environment_vars": {"SITE": "x", "GDAL_CACHEMAX": "256"},
+        "gpu": True,
+    }
+    assert filled.understood == ["gpus is its gpu", "environment is its environment_vars"]
+    with pytest.raises(OptionError, match="gpu = 2: it offers one or none"):
+        fill(offered(*fields), Claim(gpus=2))
+
+
+def test_what_no_default_satisfies() -> None:
+    options = offered(server.Float("worker_cores", default=1, max=4))
+    claim = Claim(gpus=1, environment={"A": "b"}, worker_cores=8)
+    with pytest.raises(OptionError) as caught:
+        fill(options, claim)
+    for said in ("gpus = 1", "environment = A", "worker_cores = 8: "):
+        assert said in str(caught.value)
+    filled = fill(options, claim.model_copy(update={"strict": False}))
+    assert len(filled.given_up) == 3 and dict(options) == {"worker_cores": 1}
+    assert fill(options, Claim(gpus=0)).missing == []
+
+
+CHOICES = ["4CPU, 28.9Gi", "1CPU, 7.2Gi", "2CPU, 14.5Gi"]
+
+
+@pytest.mark.parametrize(
+    ("claimed", "chosen"),
+    [
+        ({"worker_cores": 1}, "1CPU, 7.2Gi"),
+        ({"worker_cores": 1.5}, "2CPU, 14.5Gi"),
+        ({"worker_memory": "16G"}, "4CPU, 28.9Gi"),
+        ({"worker_cores": 2, "worker_memory": "7 GiB"}, "2CPU, 14.5Gi"),
+        ({"image": "eo:1"}, "4CPU, 28.9Gi"),
+    ],
+)
+def test_smallest_choice_that_is_enough(claimed: dict[str, object], chosen: str) -> None:
+    options = offered(server.Select("size", CHOICES), server.Select("queue", ["a", "b"]))
+    fill(options, Claim.model_validate(claimed))
+    assert dict(options) == {"size": chosen, "queue": "a"}
+
+
+def test_no_choice_is_enough_or_none_is_understood() -> None:
+    with pytest.raises(OptionError, match="no choice is enough; this gateway offers one of 4CPU"):
+        fill(offered(server.Select("size", CHOICES)), Claim(worker_cores=5))
+    odd = offered(server.Select("size", ["small", "1CPU, 2Gi"]))
+    assert fill(odd, Claim(worker_cores=5)).missing == ["worker_cores"]
+
+
+SITE = GatewayOptions.model_validate(
+    {
+        "names": {"worker_cores": "Kerne", "worker_memory": "mem", "image": "tag"},
+        "units": {"mem": "MB"},
+        "choices": {
+            "profile": {
+                "Small": {"cores": 1, "memory": "2G"},
+                "Large": {"cores": 8, "memory": "32G"},
+                "Graphics": {"cores": 8, "memory": "32G", "gpus": 1},
+            }
+        },
+        "default": {"cores": 2, "memory": "8G"},
+    }
+)
+
+
+def test_names_and_units_of_the_site_file() -> None:
+    options = offered(
+        server.Integer("kerne"), server.Float("mem", label="Memory (GiB)"), server.String("tag")
+    )
+    filled = fill(options, Claim(worker_cores=2, worker_memory="4GB", image="eo:1"), None, SITE)
+    assert dict(options) == {"kerne": 2, "mem": 4000.0, "tag": "eo:1"}
+    assert "worker_cores is its kerne" in filled.understood
+
+
+@pytest.mark.parametrize(
+    ("claimed", "chosen"),
+    [
+        ({"worker_cores": 1, "worker_memory": "1G"}, "Small"),
+        ({"worker_cores": 2}, "Large"),
+        ({"gpus": 1}, "Graphics"),
+        ({"image": "eo:1"}, "Medium"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["Select", "String"])
+def test_choices_of_the_site_file(kind: str, claimed: dict[str, object], chosen: str) -> None:
+    names = ["Medium", "Small", "Large", "Graphics", "Odd"]
+    option = server.Select("profile", names) if kind == "Select" else server.String(
+        "profile", "Medium"
+    )  # fmt: skip
+    options = offered(option)
+    fill(options, Claim.model_validate(claimed), None, SITE)
+    assert options["profile"] == chosen
+    with pytest.raises(OptionError, match="worker_cores = 9: no choice is enough"):
+        fill(options, Claim(worker_cores=9), None, SITE)
+
+
+def test_default_of_the_site_file() -> None:
+    """What cannot be chosen is enough by default, or it is an error."""
+    options = offered(server.String("queue", "all"))
+    assert fill(options, Claim(worker_cores=2), None, SITE).missing == ["worker_cores"]
+    claim = Claim(worker_cores=2, worker_memory="16G")
+    with pytest.raises(OptionError, match=r"worker_memory = 16G: .* its default is 8G"):
+        fill(options, claim, None, SITE)
+    filled = fill(options, claim.model_copy(update={"strict": False}), None, SITE)
+    assert len(filled.given_up) == 1
+    with pytest.raises(OptionError, match=r"gpus = 1: .* its default is 0"):
+        fill(options, Claim(gpus=1), None, SITE)
+
+
+def test_a_cluster_that_nobody_uses_ends() -> None:
+    fields = server.Mapping("environment", {"A": "b"}), server.Integer("idle_timeout_minutes")
+    options = offered(*fields)
+    assert end_when_idle(options, Claim(), 90)
+    assert options["environment"] == {"A": "b", IDLE_TIMEOUT: "90s"}
+    assert options["idle_timeout_minutes"] == 2
+    # What the claim says itself stays.
+    own = Claim(environment={IDLE_TIMEOUT: "5s"}, options={"idle_timeout_minutes": 30})
+    fill(options, own)
+    end_when_idle(options, own, 90)
+    assert options["environment"][IDLE_TIMEOUT] == "5s"
+    assert options["idle_timeout_minutes"] == 30
+    assert not end_when_idle(offered(server.String("image")), Claim(), 90)
+    verbatim = offered(*fields)
+    own = Claim(options={"environment": {}, "idle_timeout_minutes": 0})
+    fill(verbatim, own)
+    assert not end_when_idle(verbatim, own, 90)
+    chosen = offered(server.Integer("idle_timeout", 1800))
+    assert not end_when_idle(chosen, Claim(), 90) and chosen["idle_timeout"] == 1800

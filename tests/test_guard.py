@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from dask_claim.lifetime import guard_process
 from tests.support.gateway import GatewayServer
 from tests.support.launcher import PYTHON, Launcher, processes_with, wait_for
 from tests.support.proxy import CREATION, Proxy
@@ -167,3 +169,32 @@ def test_killed_guard_changes_nothing(launcher: Launcher, gateway: GatewayServer
     run.process.communicate(b"\n")
     ended = run.finish()
     assert (ended.status, ended.receipt["gone"]) == (5, True), ended.err
+
+
+def test_guard_spares_strangers() -> None:
+    """Only processes with exactly this run's id are ended, whatever else they have in common."""
+    common = {"DASK_SCHEDULER_ADDRESS": "tcp://127.0.0.1:1", "DASK_CONFIG": "/dev/null"}
+    run = "DASK_CLAIM_RUN_ID=4f1d"
+    own, *strangers = [
+        subprocess.Popen(["sleep", "60"], env={**os.environ, **common, **more})
+        for more in (
+            {"DASK_CLAIM_RUN_ID": "4f1d"},
+            {},
+            {"DASK_CLAIM_RUN_ID": "4f1d0"},
+            {"DASK_CLAIM_RUN_ID": "4f1"},
+            {"NOT_DASK_CLAIM_RUN_ID": "4f1d"},
+            {"TEXT": f"a {run}"},
+        )
+    ]
+    try:
+        told = json.dumps({"grace": 5, "markers": [run]}) + '\n"good-bye"\n'
+        subprocess.run(
+            [sys.executable, "-I", "-S", guard_process.__file__],
+            input=told.encode(), check=True, timeout=30,
+        )  # fmt: skip
+        assert own.wait(10) == -signal.SIGTERM
+        assert [stranger.poll() for stranger in strangers] == [None] * len(strangers)
+    finally:
+        for process in (own, *strangers):
+            process.kill()
+            process.wait()

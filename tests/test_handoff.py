@@ -7,28 +7,31 @@ from pathlib import Path
 
 import pytest
 
-from dask_claim.claim import Claim
-from dask_claim.handoff import Handoff, load_security
-from dask_claim.receipt import Receipt
+from dask_claim.claim.model import Claim
+from dask_claim.launch.events import Warned
+from dask_claim.launch.handoff import load_security, variables
+from dask_claim.launch.receipt import Receipt
+from dask_claim.providers.base import Cluster
 
 
 def test_gateway_variables() -> None:
-    handoff = Handoff(
+    cluster = Cluster(
         scheduler_address="gateway://host:80/abc",
         cluster_name="abc",
         gateway_url="http://host",
         proxy_url="gateway://host:80",
     )
-    found = handoff.variables(Claim(), {})
+    found = variables(cluster, Claim(), {}, "id")
     assert found == {
         "DASK_SCHEDULER_ADDRESS": "gateway://host:80/abc",
         "DASK_CLUSTER": "abc",
         "DASK_GATEWAY__ADDRESS": "http://host",
         "DASK_GATEWAY__PROXY_ADDRESS": "gateway://host:80",
-        "DASK_DISTRIBUTED__CLIENT__SECURITY_LOADER": "dask_claim.handoff.load_security",
+        "DASK_DISTRIBUTED__CLIENT__SECURITY_LOADER": "dask_claim.launch.handoff.load_security",
         "DASK_CONFIG": "/dev/null",
+        "DASK_CLAIM_RUN_ID": "id",
     }
-    assert "DASK_CONFIG" not in handoff.variables(Claim(), {"DASK_CONFIG": "/somewhere"})
+    assert "DASK_CONFIG" not in variables(cluster, Claim(), {"DASK_CONFIG": "/x"}, "id")
 
 
 def test_values_as_programs_read_them() -> None:
@@ -39,13 +42,14 @@ def test_values_as_programs_read_them() -> None:
     claim = Claim(
         worker_cores="0.50", max_cores="4.0", worker_memory="4 G", options={"queue": "x"}, env=env
     )
-    found = Handoff().variables(claim, {"DASK_CONFIG": "x"})
+    found = variables(Cluster(), claim, {"DASK_CONFIG": "x"}, "id")
     assert found == {
         "WORKER_CORES": "0.5",
         "MAX_CORES": "4",
         "WORKER_MEMORY": "4 G",
         "OPTIONS": '{"queue": "x"}',
         "CREATE": "true",
+        "DASK_CLAIM_RUN_ID": "id",
     }
 
 
@@ -59,7 +63,7 @@ def test_receipt_is_whole_or_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     receipt.write(path)
     assert json.loads(path.read_text())["command"] == ["python", "--token", "***", "x.py"]
     before = path.read_text()
-    receipt.warnings.append(object())  # type: ignore[arg-type]
+    receipt(Warned(object()))  # type: ignore[arg-type]
     with pytest.raises(TypeError):
         receipt.write(path)
     assert path.read_text() == before

@@ -212,6 +212,33 @@ def test_idle_cluster_without_a_launcher_ends(
     until_gone(idle_gateway, 20)
 
 
+LIFTED = """
+import time
+from distributed import Client
+
+def timeouts(dask_scheduler):
+    import dask
+    set_ = dask.config.get("distributed.scheduler.idle-timeout")
+    return f"{set_} {dask_scheduler.idle_timeout}"
+
+with Client() as client:
+    until = time.monotonic() + 60
+    while not (found := client.run_on_scheduler(timeouts)).endswith("None"):
+        if time.monotonic() > until:
+            break
+        time.sleep(0.1)
+    print(found)
+"""
+
+
+def test_lease_lifts_the_timeout_of_the_start(
+    launcher: Launcher, variables_gateway: GatewayServer
+) -> None:
+    claim = {"gateway_url": variables_gateway.url, **SMALL}
+    run = launcher(PYTHON, "-c", LIFTED, claim=claim)
+    assert (run.status, run.out) == (0, b"60s None\n"), run.err
+
+
 def test_lifetime_ends_a_run(launcher: Launcher, gateway: GatewayServer) -> None:
     claim = {"gateway_url": gateway.url, **SMALL, "max_lifetime": 6}
     began = time.monotonic()
@@ -223,9 +250,9 @@ def test_lifetime_ends_a_run(launcher: Launcher, gateway: GatewayServer) -> None
 
 
 def test_lifetime_ends_a_wait(launcher: Launcher, stuck_gateway: GatewayServer) -> None:
-    run = launcher("true", claim={"gateway_url": stuck_gateway.url, **SMALL, "max_lifetime": 4})
+    run = launcher("true", claim={"gateway_url": stuck_gateway.url, **SMALL, "max_lifetime": 8})
     assert run.status == 75, run.err
-    assert "max_lifetime of 4 s" in run.err.splitlines()[-1]
+    assert "max_lifetime of 8 s" in run.err.splitlines()[-1]
     assert run.receipt["gone"] is True
 
 

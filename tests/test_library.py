@@ -66,12 +66,12 @@ def test_connect_alone(gateway: GatewayServer, tmp_path: Path, place: str) -> No
         [PYTHON, program(tmp_path)], env=env, capture_output=True, text=True, check=False
     )
     assert (run.returncode, run.stdout) == (0, "42\nafter\n"), run.stderr
-    assert "given back" in run.stderr
+    assert "stopped after" in run.stderr
     assert gateway.clusters() == []
 
 
 def test_connect_gives_back_when_the_block_raises(gateway: GatewayServer, tmp_path: Path) -> None:
-    env = clean_environment(DASK_CLAIM__GATEWAY_URL=gateway.url)
+    env = clean_environment(DASK_CLAIM_GATEWAY_URL=gateway.url)
     run = subprocess.run(
         [PYTHON, program(tmp_path, "raise KeyError('mine')")],
         env=env, capture_output=True, text=True, check=False,
@@ -87,7 +87,7 @@ def test_connect_gives_back_on_signals(
 ) -> None:
     process = subprocess.Popen(
         [PYTHON, program(tmp_path, "import time; time.sleep(60)")],
-        env=clean_environment(DASK_CLAIM__GATEWAY_URL=gateway.url),
+        env=clean_environment(DASK_CLAIM_GATEWAY_URL=gateway.url),
         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     assert process.stdout.readline() == b"42\n"
@@ -140,12 +140,12 @@ def test_signal_handlers_are_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_show_agrees_with_the_library() -> None:
     claim = {"worker_cores": 0.5, "max_cores": 10, "min_cores": 4, "worker_cores_limit": 1}
-    env = clean_environment(DASK_CLAIM=json.dumps(claim), DASK_CLAIM__WORKER_MEMORY="4 G")
+    env = clean_environment(DASK_CLAIM=json.dumps(claim), DASK_CLAIM_WORKER_MEMORY="4 G")
     shown = json.loads(
         subprocess.check_output([PYTHON, "-m", "dask_claim", "show", "--json"], env=env)
     )
     assert shown["claim"]["worker_memory"] == "4 G"
-    assert shown["sources"]["worker_memory"] == "DASK_CLAIM__WORKER_MEMORY"
+    assert shown["sources"]["worker_memory"] == "DASK_CLAIM_WORKER_MEMORY"
     assert shown["sources"]["max_cores"] == "DASK_CLAIM"
     assert shown["sources"]["image"] == "default"
     plan = dask_claim.Claim.from_env(env).plan(env)
@@ -159,10 +159,10 @@ def test_show_agrees_with_the_library() -> None:
 
 
 def test_every_field_is_a_flag() -> None:
-    from dask_claim.claim import Claim
-    from dask_claim.cli_options import FIELDS
+    from dask_claim.claim.model import Claim
+    from dask_claim.cli.options import FIELDS
 
-    elsewhere = {"version", "env", "options", "create"}
+    elsewhere = {"version", "env", "options", "create", "environment", "hpc", "strict"}
     assert set(FIELDS) == set(Claim.model_fields) - elsewhere
 
 
@@ -172,14 +172,15 @@ def test_flags_reach_the_claim() -> None:
             [
                 PYTHON, "-m", "dask_claim", "show", "--json", "--gateway-url", "http://g",
                 "--env", "gateway_url=URL", "--option", "queue=long", "--option", "nodes=3",
-                "--no-create",
+                "--no-create", "--environment", "A=1", "--hpc", "queue=all", "--no-strict",
             ],
             env=clean_environment(),
         )
     )["claim"]  # fmt: skip
     assert shown["env"] == {"gateway_url": "URL"}
     assert shown["options"] == {"queue": "long", "nodes": 3}
-    assert shown["create"] is False
+    assert shown["create"] is False and shown["strict"] is False
+    assert (shown["environment"], shown["hpc"]) == ({"A": "1"}, {"queue": "all"})
 
 
 @pytest.mark.slow

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dask_claim.claim import Claim
+from dask_claim.claim.memory import Memory
+from dask_claim.claim.model import Claim
+from dask_claim.claim.plan import Plan, make_plan
 from dask_claim.errors import ClaimError
-from dask_claim.memory import Memory
-from dask_claim.plan import Plan, make_plan
 
 
 def plan_of(**fields: Any) -> Plan:
@@ -82,7 +82,6 @@ def test_what_is_taken_for_granted_is_said() -> None:
         ({"gateway_url": "http://gw"}, None, "gateway"),
         ({"gateway_url": "http://gw"}, "tcp://host:8786", "gateway"),
         ({"provider": "local", "gateway_url": "http://gw"}, "tcp://host:8786", "local"),
-        ({"provider": "slurm"}, "tcp://host:8786", "slurm"),
         ({"provider": "attach"}, None, "attach"),
     ],
 )

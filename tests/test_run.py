@@ -12,6 +12,7 @@ import pytest
 
 from tests.support.gateway import GatewayServer
 from tests.support.launcher import ONE_TASK, PYTHON, Launcher
+from tests.support.scenes import SMALL
 
 ENVIRONMENT = "import json, os; print(json.dumps(dict(os.environ)))"
 
@@ -33,7 +34,7 @@ ENVIRONMENT = "import json, os; print(json.dumps(dict(os.environ)))"
 def test_exit_status_of_the_command(
     launcher: Launcher, command: tuple[str, ...], status: int
 ) -> None:
-    run = launcher(*command)
+    run = launcher(*command, claim=SMALL)
     assert run.status == status, run.err
     assert run.receipt["exit_status"] == status
 
@@ -42,7 +43,7 @@ def test_script_without_interpreter_line(launcher: Launcher, tmp_path: Path) -> 
     script = tmp_path / "script"
     script.write_text("echo hello\n")
     script.chmod(0o755)
-    run = launcher(str(script))
+    run = launcher(str(script), claim=SMALL)
     assert run.status == 126
     assert "#!/bin/sh" in run.err
 
@@ -107,23 +108,28 @@ def test_unmodified_client_on_a_local_cluster(launcher: Launcher) -> None:
     run = launcher(PYTHON, "-c", ONE_TASK)
     assert (run.status, run.out) == (0, b"42\n"), run.err
     assert run.receipt["provider"] == "local"
-    assert run.receipt["scheduler_address"].startswith("tcp://127.0.0.1:")
+    assert run.receipt["scheduler_address"].startswith("tls://127.0.0.1:")
     assert run.receipt["dashboard_url"].startswith("http://127.0.0.1:")
     assert run.receipt["gone"] is True
 
 
 def test_attach_uses_and_keeps_the_scheduler(launcher: Launcher) -> None:
     outer = launcher.start(
-        PYTHON, "-u", "-c", "import os; print(os.environ['DASK_SCHEDULER_ADDRESS']); input()",
-        stdin=subprocess.PIPE,
+        PYTHON, "-u", "-c", f"{ENVIRONMENT}; input()", stdin=subprocess.PIPE
     )  # fmt: skip
-    address = outer.process.stdout.readline().decode().strip()
-    inner = launcher(PYTHON, "-c", ONE_TASK, env={"DASK_SCHEDULER_ADDRESS": address})
+    found = json.loads(outer.process.stdout.readline())
+    names = (name for name in found if name.startswith("DASK_"))
+    there = {name: found[name] for name in names if not name.startswith("DASK_CLAIM_")}
+    inner = launcher(PYTHON, "-c", ONE_TASK, env=there)
     assert (inner.status, inner.out) == (0, b"42\n"), inner.err
     assert inner.receipt["provider"] == "attach"
     assert inner.receipt["gone"] is None
-    again = launcher(PYTHON, "-c", ONE_TASK, env={"DASK_SCHEDULER_ADDRESS": address})
+    # Still there, for whoever has its keys.
+    again = launcher(PYTHON, "-c", ONE_TASK, env=there)
     assert again.status == 0, again.err
+    address = there["DASK_SCHEDULER_ADDRESS"]
+    refused = launcher(PYTHON, "-c", ONE_TASK, env={"DASK_SCHEDULER_ADDRESS": address})
+    assert refused.status == 78 and "speaks TLS" in refused.err
     outer.process.stdin.write(b"\n")
     assert outer.finish().status == 0
 
@@ -150,7 +156,7 @@ def test_program_written_for_calrissian(launcher: Launcher, gateway: GatewayServ
         "clusterMaxCores": 2, "clusterMaxMemory": "20G",
     }  # fmt: skip
     run = launcher(
-        PYTHON, "-c", program, claim=requirement, env={"DASK_CLAIM__GATEWAY_URL": gateway.url}
+        PYTHON, "-c", program, claim=requirement, env={"DASK_CLAIM_GATEWAY_URL": gateway.url}
     )
     assert (run.status, run.out.splitlines()[-1]) == (0, b"42"), run.err
     assert run.receipt["plan"]["max_workers"] == 2
@@ -190,11 +196,13 @@ def test_nothing_else_changes(launcher: Launcher, tmp_path: Path) -> None:
     run = launcher(PYTHON, "-c", program, env=env, cwd=folder)
     where, found = run.out.decode().splitlines()
     assert where == str(folder)
-    added = {"DASK_SCHEDULER_ADDRESS"}
+    added = {"DASK_SCHEDULER_ADDRESS", "DASK_CLAIM_RUN_ID", "DASK_DISTRIBUTED__DASHBOARD__LINK"}
+    tls = "DASK_DISTRIBUTED__COMM__TLS__"
+    added |= {f"{tls}CA_FILE", f"{tls}CLIENT__CERT", f"{tls}CLIENT__KEY"}
     found = json.loads(found)
     for name, value in env.items():
         assert found[name] == value
-    known = {*os.environ, *env, "USER", "DASK_CLAIM_RECEIPT", "TEST_RUN"}
+    known = {*os.environ, *env, "USER", "DASK_CLAIM_RECEIPT", "TEST_RUN", "PYTHONFAULTHANDLER"}
     assert set(found) - known - {"LC_CTYPE"} == added
 
 
@@ -246,7 +254,7 @@ def test_uid_without_a_passwd_entry(launcher: Launcher, gateway: GatewayServer, 
 
 def test_streams_are_the_commands_own(launcher: Launcher) -> None:
     data = bytes(range(256)) * 4096
-    run = launcher.start("cat", stdin=subprocess.PIPE)
+    run = launcher.start("cat", claim=SMALL, stdin=subprocess.PIPE)
     out, _ = run.process.communicate(data, timeout=60)
     assert out == data
 
@@ -260,7 +268,8 @@ def test_standard_input_is_not_read_ahead(tmp_path: Path) -> None:
 
 def test_open_files_are_passed_on(launcher: Launcher) -> None:
     reader, writer = os.pipe()
-    run = launcher(PYTHON, "-c", f"import os; os.write({writer}, b'through')", pass_fds=[writer])
+    program = f"import os; os.write({writer}, b'through')"
+    run = launcher(PYTHON, "-c", program, claim=SMALL, pass_fds=[writer])
     os.close(writer)
     assert os.read(reader, 100) == b"through"
     os.close(reader)
@@ -269,25 +278,27 @@ def test_open_files_are_passed_on(launcher: Launcher) -> None:
 
 def test_broken_pipe_ends_the_command_as_always(launcher: Launcher) -> None:
     # With SIGPIPE ignored, as Python has it, `yes` would report an error and end with 1.
-    run = launcher("bash", "-c", "yes | head -n 1; exit ${PIPESTATUS[0]}")
+    run = launcher("bash", "-c", "yes | head -n 1; exit ${PIPESTATUS[0]}", claim=SMALL)
     assert run.status == 141
 
 
 def test_log_masks_secrets(launcher: Launcher) -> None:
-    run = launcher("true", "--password=hunter2", "https://me:hunter2@example.org/")
+    run = launcher("true", "--password=hunter2", "https://me:hunter2@example.org/", claim=SMALL)
     assert "hunter2" not in run.err
     assert "hunter2" not in json.dumps(run.receipt)
 
 
 def test_unwritable_receipt_changes_nothing_else(launcher: Launcher) -> None:
-    run = launcher("sh", "-c", "exit 5", flags=("--receipt", "/nonexistent/receipt.json"))
+    run = launcher(
+        "sh", "-c", "exit 5", claim=SMALL, flags=("--receipt", "/nonexistent/receipt.json")
+    )
     assert run.status == 5
     assert "/nonexistent/receipt.json" in run.err
 
 
 def test_a_defect_is_told_as_one(launcher: Launcher, tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(
-        "import dask_claim.claim\ndask_claim.claim.load = lambda *_: 1 / 0\n"
+        "import dask_claim.claim.model\ndask_claim.claim.model.load = lambda *_: 1 / 0\n"
     )
     run = launcher("true", env={"PYTHONPATH": str(tmp_path)})
     assert run.status == 70

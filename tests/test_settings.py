@@ -13,9 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dask_claim.claim import Effective, load
+from dask_claim.claim import memory
+from dask_claim.claim.model import Claim, Resolved, load
+from dask_claim.claim.texts import parse_yaml
 from dask_claim.errors import ClaimError
-from dask_claim.texts import parse_yaml
 
 
 @pytest.fixture
@@ -50,8 +51,8 @@ def faults_of(flags: dict[str, object] | None = None, **environ: str) -> list[st
 
 
 def test_nothing_said(environ: dict[str, str]) -> None:
-    effective = load(environ=environ)
-    assert effective.claim.to_dict() == {
+    resolved = load(environ=environ)
+    assert resolved.claim.to_dict() == {
         "version": 1,
         "options": {},
         "env": {},
@@ -59,9 +60,14 @@ def test_nothing_said(environ: dict[str, str]) -> None:
         "fallback": "fail",
         "create": True,
         "lease_timeout": 60,
+        "reconnect_timeout": 10,
+        "environment": {},
+        "strict": True,
+        "versions": "warn",
+        "hpc": {},
     }
-    assert set(effective.sources.values()) == {"default"}
-    assert set(effective.sources) == set(type(effective.claim).model_fields)
+    assert set(resolved.sources.values()) == {"default"}
+    assert set(resolved.sources) == set(type(resolved.claim).model_fields)
 
 
 def test_each_layer_is_stronger_than_the_next(
@@ -81,8 +87,8 @@ def test_each_layer_is_stronger_than_the_next(
     assert now() == ("http://from-site", str(site))
     environ["DASK_CLAIM"] = '{"gatewayUrl": "http://from-claim"}'
     assert now() == ("http://from-claim", "DASK_CLAIM")
-    environ["DASK_CLAIM__GATEWAY_URL"] = "http://from-variable"
-    assert now() == ("http://from-variable", "DASK_CLAIM__GATEWAY_URL")
+    environ["DASK_CLAIM_GATEWAY_URL"] = "http://from-variable"
+    assert now() == ("http://from-variable", "DASK_CLAIM_GATEWAY_URL")
     flags["gateway_url"] = "http://from-flag"
     assert now() == ("http://from-flag", "--gateway-url")
 
@@ -98,16 +104,16 @@ def test_env_and_options_are_merged_entry_by_entry(environ: dict[str, str], site
             "options": {"queue": "short"},
         }
     )
-    environ["DASK_CLAIM__ENV__GATEWAY_URL"] = "GATEWAY"
-    environ["DASK_CLAIM__OPTIONS__WORKERCLASS"] = "large"
-    environ["DASK_CLAIM__OPTIONS__NEW_ONE"] = "x"
-    effective = load({"options": {"account": "other"}}, environ)
-    assert effective.claim.env == {
+    environ["DASK_CLAIM_ENV__GATEWAY_URL"] = "GATEWAY"
+    environ["DASK_CLAIM_OPTIONS__WORKERCLASS"] = "large"
+    environ["DASK_CLAIM_OPTIONS__NEW_ONE"] = "x"
+    resolved = load({"options": {"account": "other"}}, environ)
+    assert resolved.claim.env == {
         "image": "IMAGE",
         "worker_cores": "CORES",
         "gateway_url": "GATEWAY",
     }
-    assert effective.claim.options == {
+    assert resolved.claim.options == {
         "queue": "short",
         "account": "other",
         "workerClass": "large",
@@ -115,22 +121,22 @@ def test_env_and_options_are_merged_entry_by_entry(environ: dict[str, str], site
     }
     expected = {
         "env.image": "DASK_CLAIM",
-        "env.gateway_url": "DASK_CLAIM__ENV__GATEWAY_URL",
+        "env.gateway_url": "DASK_CLAIM_ENV__GATEWAY_URL",
         "options.queue": "DASK_CLAIM",
         "options.account": "--options",
-        "options.workerClass": "DASK_CLAIM__OPTIONS__WORKERCLASS",
+        "options.workerClass": "DASK_CLAIM_OPTIONS__WORKERCLASS",
     }
-    assert {name: effective.sources[name] for name in expected} == expected
+    assert {name: resolved.sources[name] for name in expected} == expected
 
 
 def test_one_variable_for_one_field(environ: dict[str, str]) -> None:
     environ |= {
-        "dask_claim__worker_cores": "0.5",
-        "DASK_CLAIM__CORES_MAX": "8",
-        "DASK_CLAIM__WORKER_MEMORY": "4 G",
-        "DASK_CLAIM__CREATE": "False",
-        "DASK_CLAIM__IMAGE": "",
-        "DASK_CLAIM__MIN_CORES": "  ",
+        "dask_claim_worker_cores": "0.5",
+        "DASK_CLAIM_CORES_MAX": "8",
+        "DASK_CLAIM_WORKER_MEMORY": "4 G",
+        "DASK_CLAIM_CREATE": "False",
+        "DASK_CLAIM_IMAGE": "",
+        "DASK_CLAIM_MIN_CORES": "  ",
         "DASK_CLAIM_RECEIPT": "out.json",
     }
     claim = load(environ=environ).claim
@@ -140,14 +146,14 @@ def test_one_variable_for_one_field(environ: dict[str, str]) -> None:
 
 def test_env_and_options_whole_in_a_variable(environ: dict[str, str]) -> None:
     environ |= {
-        "DASK_CLAIM__ENV": '{"workerCores": "CORES", "image": "IMAGE"}',
-        "DASK_CLAIM__ENV__IMAGE": "OTHER",
-        "DASK_CLAIM__OPTIONS": '{"queue": "short", "gpus": 2}',
+        "DASK_CLAIM_ENV": '{"workerCores": "CORES", "image": "IMAGE"}',
+        "DASK_CLAIM_ENV__IMAGE": "OTHER",
+        "DASK_CLAIM_OPTIONS": '{"queue": "short", "gpus": 2}',
     }
-    effective = load(environ=environ)
-    assert effective.claim.env == {"worker_cores": "CORES", "image": "OTHER"}
-    assert effective.claim.options == {"queue": "short", "gpus": 2}
-    assert effective.sources["env.image"] == "DASK_CLAIM__ENV__IMAGE"
+    resolved = load(environ=environ)
+    assert resolved.claim.env == {"worker_cores": "CORES", "image": "OTHER"}
+    assert resolved.claim.options == {"queue": "short", "gpus": 2}
+    assert resolved.sources["env.image"] == "DASK_CLAIM_ENV__IMAGE"
 
 
 @pytest.mark.parametrize(
@@ -169,7 +175,7 @@ def test_env_and_options_whole_in_a_variable(environ: dict[str, str]) -> None:
 def test_an_option_in_a_variable_loses_nothing(
     environ: dict[str, str], text: str, value: object
 ) -> None:
-    environ["DASK_CLAIM__OPTIONS__X"] = text
+    environ["DASK_CLAIM_OPTIONS__X"] = text
     found = load(environ=environ).claim.options["x"]
     assert found == value and type(found) is type(value)
 
@@ -177,15 +183,23 @@ def test_an_option_in_a_variable_loses_nothing(
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("DASK_CLAIM__WORKER_CORE", "1", 'worker_core = "1": is not a field of the claim; did'),
-        ("DASK_CLAIM__WORKER_CORES", "many", 'worker_cores = "many": is not a number'),
-        ("DASK_CLAIM__WORKER_CORES__MAX", "1", "has no parts"),
-        ("DASK_CLAIM__ENV__IMAG", "X", "is not a field whose value a variable can hold; did you"),
-        ("DASK_CLAIM__ENV__IMAGE", "PATH", 'env.image = "PATH": would break the program'),
-        ("DASK_CLAIM__ENV", "image=X", "is not JSON"),
-        ("DASK_CLAIM__OPTIONS", "[1]", "is not an object"),
-        ("DASK_CLAIM__CLUSTER_NAME", "x", "is known only at run time"),
-        ("DASK_CLAIM__", "x", "is not a field of the claim"),
+        (
+            "DASK_CLAIM_WORKER_CORE",
+            "1",
+            "is no variable of dask-claim; did you mean DASK_CLAIM_WORKER_CORES?",
+        ),
+        ("DASK_CLAIM_RECIEPT", "x", "did you mean DASK_CLAIM_RECEIPT?"),
+        ("DASK_CLAIM_OPTION__QUEUE", "x", "did you mean DASK_CLAIM_OPTIONS__QUEUE?"),
+        ("DASK_CLAIM_WORKER_CORE", "", "did you mean DASK_CLAIM_WORKER_CORES?"),
+        ("DASK_CLAIM_GATEWAY_PASSWORD", "hunter2", "DASK_CLAIM_GATEWAY_PASSWORD: is no variable"),
+        ("DASK_CLAIM_WORKER_CORES", "many", 'worker_cores = "many": is not a number'),
+        ("DASK_CLAIM_WORKER_CORES__MAX", "1", "has no parts"),
+        ("DASK_CLAIM_ENV__IMAG", "X", "is not a field whose value a variable can hold; did you"),
+        ("DASK_CLAIM_ENV__IMAGE", "PATH", 'env.image = "PATH": would break the program'),
+        ("DASK_CLAIM_ENV", "image=X", "is not JSON"),
+        ("DASK_CLAIM_OPTIONS", "[1]", "is not an object"),
+        ("DASK_CLAIM_CLUSTER_NAME", "x", "is known only at run time"),
+        ("DASK_CLAIM_", "x", "is no variable of dask-claim"),
         ("DASK_CLAIM", "{", "is not JSON"),
     ],
 )
@@ -194,11 +208,46 @@ def test_a_faulty_variable_is_named(name: str, value: str, message: str) -> None
     assert fault.startswith(f"{name}: ") and message in fault
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("DASK_CLAIM__GATEWAY_URL", "DASK_CLAIM_GATEWAY_URL"),
+        ("DASK_CLAIM__ENV__IMAGE", "DASK_CLAIM_ENV__IMAGE"),
+        ("dask_claim__image", "DASK_CLAIM_image"),
+    ],
+)
+def test_two_underscores_are_a_setting_of_dask(old: str, new: str) -> None:
+    for claim in ("", '{"create": false}'):
+        (fault,) = faults_of(**{old: "http://gw", "DASK_CLAIM": claim})
+        assert fault.startswith(f"{old}: ") and fault.endswith(f"; write {new}")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["SITE", "RECEIPT", "RUN_ID", "START_TIMEOUT", "SERVICE_HOST", "PORT", "PORT_80_TCP_ADDR"],
+)
+def test_variables_that_are_no_fields(environ: dict[str, str], name: str) -> None:
+    load(environ={f"DASK_CLAIM_{name}": "/dev/null", **environ})
+
+
+@pytest.mark.parametrize("text", ['{"create": false}', '{"gateway_url": null}', "{'a'", "x"])
+def test_the_claim_does_not_disturb_dask(text: str) -> None:
+    code = "import os, dask.config; print(dask.config.get('claim'))"
+    env = {**os.environ, "DASK_CLAIM": text, "DASK_CLAIM_GATEWAY_URL": "http://gw"}
+    env |= {"DASK_CLAIM_ENV__WORKER_CORES": "CORES", "DASK_CLAIM_OPTIONS__QUEUE": "short"}
+    subprocess.run([sys.executable, "-c", code], env=env, check=True, capture_output=True)
+
+
+def test_variables_of_the_claim_that_dask_cannot_read() -> None:
+    (fault,) = faults_of(DASK_CLAIM_OPTIONS='{"a": true}', DASK_CLAIM_OPTIONS__QUEUE="short")
+    assert "cannot be read by Dask beside DASK_CLAIM_OPTIONS__QUEUE, which the environment" in fault
+
+
 def test_two_variables_that_contradict_one_another(environ: dict[str, str]) -> None:
-    environ |= {"DASK_CLAIM__MIN_CORES": "4", "DASK_CLAIM__CORES_MIN": "5"}
+    environ |= {"DASK_CLAIM_MIN_CORES": "4", "DASK_CLAIM_CORES_MIN": "5"}
     (fault,) = faults_of(**environ)
-    assert fault.startswith("DASK_CLAIM__MIN_CORES: contradicts DASK_CLAIM__CORES_MIN")
-    assert load(environ={**environ, "DASK_CLAIM__CORES_MIN": "4"}).claim.min_cores == 4
+    assert fault.startswith("DASK_CLAIM_MIN_CORES: contradicts DASK_CLAIM_CORES_MIN")
+    assert load(environ={**environ, "DASK_CLAIM_CORES_MIN": "4"}).claim.min_cores == 4
 
 
 def test_every_fault_of_every_layer(site: Path) -> None:
@@ -207,12 +256,12 @@ def test_every_fault_of_every_layer(site: Path) -> None:
         {"worker_memory": "4 X"},
         DASK_CLAIM_SITE=str(site),
         DASK_CLAIM='{"worker_core": 1, "min_workers": "few", "max_cores": 1, "min_cores": 3}',
-        DASK_CLAIM__PROVIDER="cloud",
-        DASK_CLAIM__IMAGE="bai:1.0",
+        DASK_CLAIM_PROVIDER="cloud",
+        DASK_CLAIM_IMAGE="bai:1.0",
     )
     starts = [
         '--worker-memory: worker_memory = "4 X"',
-        'DASK_CLAIM__PROVIDER: provider = "cloud"',
+        'DASK_CLAIM_PROVIDER: provider = "cloud"',
         "DASK_CLAIM: worker_core = 1",
         'DASK_CLAIM: min_workers = "few"',
         # Overruled by a stronger layer, and wrong all the same.
@@ -225,22 +274,22 @@ def test_every_fault_of_every_layer(site: Path) -> None:
 
 def test_faults_between_layers_name_both(environ: dict[str, str]) -> None:
     environ["DASK_CLAIM"] = '{"clusterMinCores": 4, "worker_cores": 2}'
-    environ["DASK_CLAIM__MAX_CORES"] = "3"
+    environ["DASK_CLAIM_MAX_CORES"] = "3"
     (fault,) = faults_of({"worker_cores_limit": 2}, **environ)
-    assert fault.startswith("DASK_CLAIM, DASK_CLAIM__MAX_CORES: clusterMinCores/max_cores: ")
+    assert fault.startswith("DASK_CLAIM, DASK_CLAIM_MAX_CORES: clusterMinCores/max_cores: ")
 
 
 def test_layers_that_are_sound_only_together(environ: dict[str, str]) -> None:
     environ["DASK_CLAIM"] = '{"provider": "gateway", "min_workers": 4, "max_workers": 2}'
-    environ["DASK_CLAIM__GATEWAY_URL"] = "http://gw"
-    environ["DASK_CLAIM__MAX_WORKERS"] = "8"
+    environ["DASK_CLAIM_GATEWAY_URL"] = "http://gw"
+    environ["DASK_CLAIM_MAX_WORKERS"] = "8"
     claim = load(environ=environ).claim
     assert (claim.provider, claim.max_workers) == ("gateway", 8)
 
 
 def test_a_port_of_the_proxy_is_on_the_gateway_that_won(environ: dict[str, str]) -> None:
     environ["DASK_CLAIM"] = '{"gateway_url": "http://one:8000", "proxy_url": 8786}'
-    environ["DASK_CLAIM__GATEWAY_URL"] = "http://two:8000"
+    environ["DASK_CLAIM_GATEWAY_URL"] = "http://two:8000"
     assert load(environ=environ).claim.proxy_url == "gateway://two:8786"
 
 
@@ -293,7 +342,7 @@ def test_the_default_site_file_may_be_absent(
     monkeypatch: pytest.MonkeyPatch, environ: dict[str, str], tmp_path: Path
 ) -> None:
     del environ["DASK_CLAIM_SITE"]
-    monkeypatch.setattr("dask_claim.settings.SITE_FILE", str(tmp_path / "none" / "claim.yaml"))
+    monkeypatch.setattr("dask_claim.claim.site.SITE_FILE", str(tmp_path / "none" / "claim.yaml"))
     assert load(environ=environ).claim.image is None
     (tmp_path / "none").mkdir()
     (tmp_path / "none" / "claim.yaml").write_text("image: bai:1.0\n", encoding="utf-8")
@@ -310,12 +359,12 @@ class TestDask:
             "DASK_GATEWAY__PUBLIC_ADDRESS": "/services/dask-gateway/",
             "GATEWAY_HOST": "proxy-public",
         }
-        effective = load(environ=environ)
-        assert effective.claim.gateway_url == "http://proxy-public/services/dask-gateway"
-        assert effective.claim.proxy_url == "gateway://proxy-public:8786"
-        assert effective.claim.public_url == "/services/dask-gateway"
-        assert effective.claim.plan({}).provider == "gateway"
-        assert effective.sources["proxy_url"] == "Dask's configuration (gateway.proxy-address)"
+        resolved = load(environ=environ)
+        assert resolved.claim.gateway_url == "http://proxy-public/services/dask-gateway"
+        assert resolved.claim.proxy_url == "gateway://proxy-public:8786"
+        assert resolved.claim.public_url == "/services/dask-gateway"
+        assert resolved.claim.plan({}).provider == "gateway"
+        assert resolved.sources["proxy_url"] == "Dask's configuration (gateway.proxy-address)"
 
     @pytest.mark.parametrize("where", ["home", "root", "file"])
     def test_files(self, environ: dict[str, str], tmp_path: Path, where: str) -> None:
@@ -340,7 +389,7 @@ class TestDask:
     ) -> None:
         environ["DASK_GATEWAY__ADDRESS"] = "http://from-dask"
         environ["DASK_GATEWAY__PROXY_ADDRESS"] = "tls://proxy:1"
-        environ["DASK_CLAIM__GATEWAY_URL"] = "http://other"
+        environ["DASK_CLAIM_GATEWAY_URL"] = "http://other"
         assert load(environ=environ).claim.proxy_url is None
 
     @pytest.mark.parametrize(
@@ -367,7 +416,7 @@ class TestDask:
         home = tmp_path / ".config" / "dask"
         home.mkdir(parents=True)
         (home / "gateway.yaml").write_text("# gateway:\n#   address: x\n", encoding="utf-8")
-        code = "import sys; from dask_claim.claim import load; load(); print(*sys.modules)"
+        code = "import sys; from dask_claim.claim.model import load; load(); print(*sys.modules)"
         kept = {name: value for name, value in os.environ.items() if not name.startswith("DASK_")}
         child = subprocess.run(
             [sys.executable, "-c", code],
@@ -382,7 +431,7 @@ class TestDask:
 
 def test_the_process_environment_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DASK_CLAIM_SITE", "/dev/null")
-    monkeypatch.setenv("DASK_CLAIM__IMAGE", "bai:2.0")
+    monkeypatch.setenv("DASK_CLAIM_IMAGE", "bai:2.0")
     assert load().claim.image == "bai:2.0"
     # Names of fields are no variables of ours, whatever a settings library makes of them.
     monkeypatch.setenv("IMAGE", "other")
@@ -399,15 +448,15 @@ VARIABLES = st.dictionaries(
     st.sampled_from(
         [
             "DASK_CLAIM",
-            "DASK_CLAIM__",
-            "DASK_CLAIM__ENV",
-            "DASK_CLAIM__ENV__IMAGE",
-            "DASK_CLAIM__FOO__BAR",
-            "DASK_CLAIM__GATEWAY_URL",
-            "DASK_CLAIM__OPTIONS",
-            "DASK_CLAIM__OPTIONS__X",
-            "DASK_CLAIM__RUNTIMEREQUIREMENT",
-            "DASK_CLAIM__WORKER_CORES",
+            "DASK_CLAIM_",
+            "DASK_CLAIM_ENV",
+            "DASK_CLAIM_ENV__IMAGE",
+            "DASK_CLAIM_FOO__BAR",
+            "DASK_CLAIM_GATEWAY_URL",
+            "DASK_CLAIM_OPTIONS",
+            "DASK_CLAIM_OPTIONS__X",
+            "DASK_CLAIM_RUNTIMEREQUIREMENT",
+            "DASK_CLAIM_WORKER_CORES",
         ]
     ),
     TEXTS,
@@ -417,12 +466,12 @@ VARIABLES = st.dictionaries(
 @given(VARIABLES)
 def test_nothing_but_claim_errors(environ: dict[str, Any]) -> None:
     try:
-        effective = load(environ={**NOWHERE, **environ})
+        resolved = load(environ={**NOWHERE, **environ})
     except ClaimError as error:
-        assert all(fault.place for fault in error.faults)
+        assert all(fault.source for fault in error.faults)
     else:
-        assert isinstance(effective, Effective)
-        assert set(type(effective.claim).model_fields) <= set(effective.sources)
+        assert isinstance(resolved, Resolved)
+        assert set(type(resolved.claim).model_fields) <= set(resolved.sources)
 
 
 @pytest.mark.parametrize(
@@ -433,3 +482,107 @@ def test_yaml_that_defeats_its_parser(text: str) -> None:
     value, faults = parse_yaml(text)
     assert value is None
     assert "is not YAML of a claim" in str(faults[0])
+
+
+def test_each_layer_is_parsed_once(
+    environ: dict[str, str], site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parsed: list[object] = []
+    parse = memory._parse_memory
+
+    def counting(written: object) -> tuple[int, str | int]:
+        parsed.append(written)
+        return parse(written)
+
+    monkeypatch.setattr(memory, "_parse_memory", counting)
+    site.write_text("max_memory: 16 G\n", encoding="utf-8")
+    environ["DASK_CLAIM"] = '{"worker_memory": "4 G"}'
+    environ["DASK_CLAIM_WORKER_MEMORY"] = "2 G"
+    assert load(environ=environ).claim.plan({}).max_workers == 8
+    assert sorted(parsed) == ["16 G", "2 G", "4 G"]
+    parsed.clear()
+    Claim(worker_memory="4 G")
+    assert parsed == ["4 G"]
+
+
+class TestTrust:
+    """Which gateways may see the credentials that are configured."""
+
+    STRANGER = '{"gateway_url": "http://stranger.example.org"}'
+
+    @pytest.fixture(autouse=True)
+    def credentials(self, environ: dict[str, str]) -> None:
+        environ["DASK_GATEWAY__AUTH__TYPE"] = "jupyterhub"
+
+    @pytest.mark.parametrize("configured", [{}, {"DASK_GATEWAY__AUTH__KWARGS__USERNAME": "me"}])
+    def test_where_there_are_no_credentials(
+        self, environ: dict[str, str], configured: dict[str, str]
+    ) -> None:
+        del environ["DASK_GATEWAY__AUTH__TYPE"]
+        resolved = load(environ={**environ, **configured, "DASK_CLAIM": self.STRANGER})
+        assert resolved.credentials_allowed and resolved.withheld() is None
+        # A user's name is no secret; a password is one.
+        configured = {"DASK_GATEWAY__AUTH__KWARGS__PASSWORD": "hunter2"}
+        resolved = load(environ={**environ, **configured, "DASK_CLAIM": self.STRANGER})
+        assert not resolved.credentials_allowed and "hunter2" not in str(resolved.withheld())
+
+    def test_a_gateway_that_only_the_claim_names(self, environ: dict[str, str]) -> None:
+        environ["DASK_CLAIM"] = self.STRANGER
+        resolved = load(environ=environ)
+        assert not resolved.trusted_gateway and not resolved.credentials_allowed
+        assert resolved.credential_origins == frozenset()
+        assert "set DASK_CLAIM_GATEWAY_URL" in (resolved.withheld() or "")
+
+    @pytest.mark.parametrize("where", ["site", "dask", "dask-public", "dask-file"])
+    def test_a_claim_that_overrules_the_operator(
+        self, environ: dict[str, str], site: Path, tmp_path: Path, where: str
+    ) -> None:
+        if where == "site":
+            site.write_text("gateway_url: https://Own.example.org/hub\n", encoding="utf-8")
+        elif where == "dask-file":
+            (tmp_path / "etc").mkdir()
+            text = "gateway: {address: 'https://own.example.org'}\n"
+            (tmp_path / "etc" / "gateway.yaml").write_text(text, encoding="utf-8")
+        else:
+            name = {"dask": "ADDRESS", "dask-public": "PUBLIC_ADDRESS"}[where]
+            environ[f"DASK_GATEWAY__{name}"] = "https://own.example.org:443/"
+        environ |= {"DASK_CLAIM": self.STRANGER, "DASK_GATEWAY__AUTH__TYPE": "jupyterhub"}
+        resolved = load(environ=environ)
+        assert resolved.claim.gateway_url == "http://stranger.example.org"
+        assert resolved.credential_origins == {"https://own.example.org:443"}
+        assert not resolved.trusted_gateway and not resolved.credentials_allowed
+        assert "https://own.example.org:443" in (resolved.withheld() or "")
+        # Another path of the operator's own host is no stranger.
+        environ["DASK_CLAIM"] = '{"gateway_url": "https://own.example.org/other"}'
+        resolved = load(environ=environ)
+        assert resolved.credentials_allowed and not resolved.trusted_gateway
+        assert resolved.withheld() is None
+
+    @pytest.mark.parametrize("where", ["flag", "variable", "site", "dask"])
+    def test_a_gateway_of_the_operator(
+        self, environ: dict[str, str], site: Path, where: str
+    ) -> None:
+        flags = {"gateway_url": "http://gw"} if where == "flag" else {}
+        if where == "variable":
+            environ["DASK_CLAIM_GATEWAY_URL"] = "http://gw"
+        elif where == "site":
+            site.write_text("gateway_url: http://gw\n", encoding="utf-8")
+        elif where == "dask":
+            environ["DASK_GATEWAY__ADDRESS"] = "http://gw"
+        resolved = load(flags, environ)
+        assert resolved.trusted_gateway and resolved.credentials_allowed
+        assert resolved.credential_origins == {"http://gw:80"}
+
+    def test_faults_of_what_is_overruled_stop_nothing(self, environ: dict[str, str]) -> None:
+        environ |= {"DASK_CLAIM": self.STRANGER, "DASK_GATEWAY__ADDRESS": "somewhere"}
+        assert load(environ=environ).credential_origins == frozenset()
+
+    def test_a_claim_of_a_program(self, environ: dict[str, str], site: Path) -> None:
+        site.write_text("gateway_url: http://gw\nimage: 7\n", encoding="utf-8")
+        own = Resolved.of(Claim(gateway_url="http://gw:80/x", env={"image": "IMAGE"}), environ)
+        assert own.credentials_allowed and not own.trusted_gateway
+        assert own.sources["gateway_url"] == own.sources["env.image"] == "claim"
+        assert own.sources["image"] == "default"
+        environ["DASK_GATEWAY__AUTH__TYPE"] = "jupyterhub"
+        assert not Resolved.of(Claim(gateway_url="https://gw"), environ).credentials_allowed
+        assert Resolved.of(Claim(), environ).credentials_allowed

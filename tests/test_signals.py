@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.gateway import GatewayServer
 from tests.support.launcher import PYTHON, Launcher, Running
+from tests.support.scenes import SMALL
 
 FORWARDED = ["TERM", "INT", "HUP", "QUIT", "USR1", "USR2"]
 
@@ -51,7 +52,7 @@ def test_pending_the_run_ends_at_once(
 def test_running_it_reaches_the_command(
     launcher: Launcher, gateway: GatewayServer, name: str
 ) -> None:
-    run = launcher.start(PYTHON, "-c", HANDLER, claim={"gateway_url": gateway.url})
+    run = launcher.start(PYTHON, "-c", HANDLER, claim={"gateway_url": gateway.url, **SMALL})
     until_ready(run)
     run.process.send_signal(signal.Signals[f"SIG{name}"])
     ended = run.finish()
@@ -61,7 +62,7 @@ def test_running_it_reaches_the_command(
 
 @pytest.mark.parametrize("name", FORWARDED)
 def test_giving_back_it_is_noted(launcher: Launcher, gateway: GatewayServer, name: str) -> None:
-    run = launcher.start("sh", "-c", "exit 3", claim={"gateway_url": gateway.url})
+    run = launcher.start("sh", "-c", "exit 3", claim={"gateway_url": gateway.url, **SMALL})
     run.until("The command ended with status 3")
     for _ in range(3):
         run.process.send_signal(signal.Signals[f"SIG{name}"])
@@ -72,7 +73,7 @@ def test_giving_back_it_is_noted(launcher: Launcher, gateway: GatewayServer, nam
 
 @pytest.mark.parametrize("name", FORWARDED)
 def test_a_command_that_handles_nothing_ends_by_the_signal(launcher: Launcher, name: str) -> None:
-    run = launcher.start("sh", "-c", "echo ready; exec sleep 60")
+    run = launcher.start("sh", "-c", "echo ready; exec sleep 60", claim=SMALL)
     until_ready(run)
     run.process.send_signal(signal.Signals[f"SIG{name}"])
     assert run.finish().status == 128 + signal.Signals[f"SIG{name}"]
@@ -111,7 +112,9 @@ def test_term_while_an_eager_command_waits(
 
 def test_the_whole_process_group_gets_it(launcher: Launcher) -> None:
     # dash does not pass SIGTERM on to what it waits for.
-    run = launcher.start("sh", "-c", f'{PYTHON} -c "$PROGRAM"; exit 4', env={"PROGRAM": HANDLER})
+    run = launcher.start(
+        "sh", "-c", f'{PYTHON} -c "$PROGRAM"; exit 4', claim=SMALL, env={"PROGRAM": HANDLER}
+    )
     until_ready(run)
     run.process.send_signal(signal.SIGTERM)
     ended = run.finish()
@@ -121,7 +124,7 @@ def test_the_whole_process_group_gets_it(launcher: Launcher) -> None:
 def test_kill_after_the_grace(launcher: Launcher, gateway: GatewayServer) -> None:
     run = launcher.start(
         "sh", "-c", "trap '' TERM; echo ready; while :; do sleep 0.1; done",
-        claim={"gateway_url": gateway.url}, flags=("--grace", "0.5"),
+        claim={"gateway_url": gateway.url, **SMALL}, flags=("--grace", "0.5"),
     )  # fmt: skip
     until_ready(run)
     run.process.send_signal(signal.SIGTERM)
@@ -132,7 +135,7 @@ def test_kill_after_the_grace(launcher: Launcher, gateway: GatewayServer) -> Non
 
 
 def test_a_stopped_command_can_be_ended(launcher: Launcher) -> None:
-    run = launcher.start("sh", "-c", "echo ready; kill -STOP $$; sleep 60")
+    run = launcher.start("sh", "-c", "echo ready; kill -STOP $$; sleep 60", claim=SMALL)
     until_ready(run)
     run.process.send_signal(signal.SIGTERM)
     assert run.finish(30).status == 143
@@ -142,7 +145,7 @@ def test_what_nohup_ignores_stays_ignored(launcher: Launcher) -> None:
     program = "import signal; print(signal.getsignal(signal.SIGHUP) == signal.SIG_IGN, flush=True)"
     run = launcher.start(
         PYTHON, "-c", f"{program}; print('ready', flush=True); input()",
-        before=("nohup",), stdin=subprocess.PIPE,
+        claim=SMALL, before=("nohup",), stdin=subprocess.PIPE,
     )  # fmt: skip
     assert run.process.stdout.readline() == b"True\n"
     until_ready(run)

@@ -5,7 +5,6 @@ Slurm, its node and its jobs are real; only what takes other machines and cgroup
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ import pytest
 from tests.support.gateway import REFERENCE, GatewayServer
 from tests.support.launcher import PYTHON, Launcher, processes_with, wait_for
 from tests.support.scenes import WAITING, end_all, kill, until_gone, until_leased, until_ready
-from tests.support.slurm import Slurm, obstacle
+from tests.support.slurm import Slurm
 
 LEASE = 3.0
 ONE_WORKER = {"min_workers": 1, "max_workers": 1}
@@ -28,26 +27,6 @@ WHICH_JOBS = (
     "    name = 'SLURM_JOB_ID'\n"
     "    print(client.run_on_scheduler(os.getenv, name), client.submit(os.getenv, name).result())\n"
 )
-
-
-@pytest.fixture(scope="module")
-def _slurm() -> Iterator[Slurm]:
-    if reason := obstacle():
-        if os.environ.get("CI"):
-            pytest.fail(f"{reason}, and this is CI")
-        pytest.skip(reason)
-    made = Slurm()
-    yield made
-    made.stop()
-
-
-@pytest.fixture
-def slurm(_slurm: Slurm) -> Iterator[Slurm]:
-    """Has no job before a test; fails where one is left after it."""
-    yield _slurm
-    left = _slurm.jobs()
-    _slurm.clear()
-    assert left == []
 
 
 @pytest.fixture(scope="module")

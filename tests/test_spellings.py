@@ -8,12 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dask_claim.claim import Claim
+from dask_claim.claim.fields import FIELDS, MAPPABLE, RESULTS, ClaimFields
+from dask_claim.claim.model import Claim
+from dask_claim.claim.names import suggestion
+from dask_claim.claim.spellings import ALIASES, canonical, resolve
 from dask_claim.errors import ClaimError
-from dask_claim.fields import ClaimFields
-from dask_claim.names import suggestion
-from dask_claim.spellings import canonical
-from dask_claim.vocabulary import ALIASES, FIELDS, MAPPABLE, RESULTS, resolve
 
 VALUES: dict[str, st.SearchStrategy[Any]] = {
     "gateway_url": st.sampled_from(["http://gw.example.org", "https://gw.example.org:8000/x"]),
@@ -77,10 +76,10 @@ def spelled(draw: st.DrawFn, fields: dict[str, Any], names: dict[str, str]) -> d
             if field in names and field != "env":
                 pair["name"] = names[field]
             raw[as_typed(draw, field)] = pair
-        if "options" in names and "options" not in fields:
-            # {"name": …} alone would be an option that is called "name".
-            raw.pop(next(key for key in raw if resolve(key) == "options"))
-            raw.setdefault("EnvVarRequirement", {})["options"] = names["options"]
+        for mapping in {"options", "environment", "hpc"} & (names.keys() - fields.keys()):
+            # {"name": …} alone would be an entry that is called "name".
+            raw.pop(next(key for key in raw if resolve(key) == mapping))
+            raw.setdefault("EnvVarRequirement", {})[mapping] = names[mapping]
         if "env" in names:
             raw.pop(next(key for key in raw if resolve(key) == "env"))
             raw.setdefault("EnvVarRequirement", {})["env"] = names["env"]

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dask_claim import units
-from dask_claim.memory import Memory
-from dask_claim.units import FrozenDict
+from dask_claim.claim import units
+from dask_claim.claim.memory import Memory
+from dask_claim.claim.units import FrozenDict
 
 
 @pytest.mark.parametrize(
@@ -156,6 +156,19 @@ def test_addresses(reader: Callable[[object], str], written: object, expected: s
 def test_what_is_no_web_address(written: str) -> None:
     with pytest.raises(ValueError, match="write for example https://"):
         units.web_address(written)
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("http://GW.example.org/x?y", "http://gw.example.org:80"),
+        ("https://gw.example.org", "https://gw.example.org:443"),
+        ("https://user:secret@gw:8443/", "https://gw:8443"),
+        ("http://[::1]/", "http://[::1]:80"),
+    ],
+)
+def test_origins(url: str, expected: str) -> None:
+    assert units.origin(url) == expected
 
 
 def test_a_frozen_dict_stays_as_it_is() -> None:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dask_claim.claim import Claim
+from dask_claim.claim.model import Claim
 from dask_claim.cwl.claimed import Claimed, read_claim
-from dask_claim.cwl.document import Document
-from dask_claim.cwl.expressions import Unreadable, is_expression
-from dask_claim.cwl.faults import Place
+from dask_claim.cwl.document import Document, Place
+from dask_claim.cwl.expressions import NUMBERS, Unreadable, is_expression
 from dask_claim.cwl.findings import found_in
 from dask_claim.cwl.library import Library
 from dask_claim.cwl.requirements import CLAIM, ENV, entries
@@ -142,7 +142,8 @@ def _look(call: Call, report: Report, document: Document) -> None:
 def _read_back(written: str) -> dict[str, Any]:
     """What DASK_CLAIM says, where it is no expression."""
     try:
-        return dict(json.loads(written))
+        # A reference in the place of a number is as good as a text here.
+        return dict(json.loads(re.sub(r'(":\s*)(\$\([^()"\\]*\))(?=\s*[,}])', r'\1"\2"', written)))
     except (ValueError, TypeError):
         return {"DASK_CLAIM": written.strip()}
 
@@ -150,11 +151,19 @@ def _read_back(written: str) -> dict[str, Any]:
 def _faults(written: str) -> tuple[Fault, ...]:
     """What is wrong with a DASK_CLAIM that no runner evaluates."""
     try:
-        if not is_expression(written):
-            Claim.model_validate_json(written)
+        constant = _with_numbers(written)
+        if not is_expression(constant):
+            Claim.model_validate_json(constant)
     except (ClaimError, Unreadable) as error:
         return error.faults if isinstance(error, ClaimError) else (Fault("", None, str(error)),)
     return ()
+
+
+def _with_numbers(written: str) -> str:
+    """The claim as it might be at run time, where only references are open that are numbers."""
+    for name in NUMBERS:
+        written = written.replace(f"$({name})", "1")
+    return written
 
 
 def _cell(value: Any) -> str:

@@ -6,16 +6,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from dask_claim import units
-from dask_claim.checks import check_fields, cross_faults, leaves
+from dask_claim.claim.fields import FIELDS
+from dask_claim.claim.spellings import Reading, read
+from dask_claim.claim.validation import check_fields, cross_faults, leaves
 from dask_claim.cwl import expressions
-from dask_claim.cwl.document import plain
-from dask_claim.cwl.faults import Place
+from dask_claim.cwl.document import Place, plain
 from dask_claim.cwl.requirements import DOCKER, Entry, Scope
 from dask_claim.errors import Fault
 from dask_claim.redact import redact
-from dask_claim.spellings import Reading, read
-from dask_claim.vocabulary import FIELDS
+
+GRANTED = {"local_cores": "$(runtime.cores)", "local_memory": "$(runtime.ram) Mi"}
+"""What the runner gives the tool: without a gateway the cluster is in its container or job, where
+most runners set no limit. CWL counts memory in MiB."""
 
 _NUMERIC = {"int", "long", "float", "double", "boolean"}
 
@@ -39,17 +41,13 @@ class Claimed:
     """Whether that value takes JavaScript."""
 
 
-def read_claim(
-    entry: Entry, tool: Mapping[str, Any], scope: Scope, gateway_url: str | None = None
-) -> Claimed:
+def read_claim(entry: Entry, tool: Mapping[str, Any], scope: Scope) -> Claimed:
     """Read the claim that `entry` makes for `tool`. Collects faults, raises none."""
     raw = plain(entry.fields())
     if not isinstance(entry.content, Mapping):
         return Claimed({}, frozenset(), [(entry.place, f"{entry.written} is not an object")])
     reading = read(raw)
     fields = dict(reading.fields)
-    if gateway_url is not None:
-        fields["gateway_url"] = gateway_url
     image = docker_image(scope)
     if image:
         fields.setdefault("image", image)
@@ -66,12 +64,13 @@ def read_claim(
     for fault in (*faults, *crossed):
         names = fault.path.split("/") if fault in crossed else [fault.path]
         paths = [reading.paths.get(name, name) for name in names]
-        shown = Fault("/".join(paths), fault.value, fault.mend)
+        shown = Fault("/".join(paths), fault.value, fault.hint)
         claimed.faults.append((entry.at(paths[0]), f"{entry.written}: {shown}"))
     if not claimed.faults:
-        claimed.script = _scripted(fields, inputs_of(tool))
+        whole = {**fields, **{name: GRANTED[name] for name in GRANTED if name not in fields}}
+        claimed.script = _scripted(whole, inputs_of(tool))
         write = expressions.as_script if claimed.script else expressions.as_text
-        claimed.text = write(fields)
+        claimed.text = write(whole)
     return claimed
 
 
@@ -118,8 +117,8 @@ def _split(
             dynamic.add(name)
             if unknown:
                 known = ", ".join(sorted(inputs)) or "none"
-                mend = f"names an input that the tool has not: {unknown[0]} (it has {known})"
-                faults.append(Fault(name, redact(value, name), mend))
+                hint = f"names an input that the tool has not: {unknown[0]} (it has {known})"
+                faults.append(Fault(name, redact(value, name), hint))
         elif child:
             constant.setdefault(parent, {})[child] = value
         else:
@@ -136,8 +135,3 @@ def _scripted(fields: Mapping[str, Any], inputs: Mapping[str, Any]) -> bool:
         return False
     # In a text with references a runner takes backslashes for its own.
     return expressions.needs_script(fields, numeric) or "\\" in expressions.as_text(fields)
-
-
-def gateway_address(text: str) -> str:
-    """Check an address from the command line."""
-    return units.web_address(text)

@@ -7,8 +7,7 @@ from copy import deepcopy
 from typing import Any
 
 from dask_claim.cwl import comments
-from dask_claim.cwl.document import Document
-from dask_claim.cwl.faults import CwlError, Place
+from dask_claim.cwl.document import CwlError, Document, Place
 from dask_claim.cwl.walk import steps_of
 
 

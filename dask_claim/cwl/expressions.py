@@ -11,7 +11,8 @@ _SEGMENT = re.compile(r"""\.(\w+)|\['((?:[^'\\]|\\.)+)'\]|\["((?:[^"\\]|\\.)+)"\
 _IDENTIFIER = re.compile(r"[A-Za-z_$][\w$]*", re.ASCII)
 _INPUT = re.compile(r"""\binputs(?:\.(\w+)|\[\s*'([^'\\]+)'\s*\]|\[\s*"([^"\\]+)"\s*\])""")
 
-_NUMBERS = ("runtime.cores", "runtime.ram")
+NUMBERS = ("runtime.cores", "runtime.ram")
+"""References that are numbers in every run, so that they may stand anywhere in a text."""
 
 _AS_TEXT = 'function(v) { return typeof v === "string" ? v : JSON.stringify(v); }'
 
@@ -53,16 +54,16 @@ def _end(text: str, start: int) -> int:
     """The index of the bracket that closes the one at `start`."""
     closing, open_brackets, quote, index = {"(": ")", "{": "}"}, [text[start]], "", start + 1
     while index < len(text):
-        sign = text[index]
-        if sign == "\\":
+        character = text[index]
+        if character == "\\":
             index += 1
         elif quote:
-            quote = "" if sign == quote else quote
-        elif sign in "'\"":
-            quote = sign
-        elif sign in closing:
-            open_brackets.append(sign)
-        elif sign == closing[open_brackets[-1]]:
+            quote = "" if character == quote else quote
+        elif character in "'\"":
+            quote = character
+        elif character in closing:
+            open_brackets.append(character)
+        elif character == closing[open_brackets[-1]]:
             open_brackets.pop()
             if not open_brackets:
                 return index
@@ -97,9 +98,10 @@ def needs_script(value: object, safe: Callable[[str], bool]) -> bool:
         for kind, inner in split:
             if kind == "text":
                 continue
+            if kind == "reference" and inner.strip() in NUMBERS:
+                continue
             name = _plain_input(inner) if kind == "reference" else None
-            pasted = len(split) == 1 and (inner.strip() in _NUMBERS or (name and safe(name)))
-            if not pasted:
+            if not (len(split) == 1 and name and safe(name)):
                 return True
     return False
 
@@ -112,12 +114,19 @@ def _plain_input(inner: str) -> str | None:
 
 def as_text(value: object) -> str:
     """JSON whose references stay CWL's `$(…)`, for claims that need no script."""
-    return _layout(value, lambda split: f"$({split[0][1]})")
+    return _layout(value, _pasted)
 
 
 def as_script(value: object) -> str:
     """A CWL expression whose value is the JSON text."""
     return f"${{\n  return JSON.stringify({_layout(value, _javascript, 1)});\n}}"
+
+
+def _pasted(split: list[tuple[str, str]]) -> str:
+    if len(split) == 1:
+        return f"$({split[0][1]})"
+    pieces = (_quoted(inner)[1:-1] if kind == "text" else f"$({inner})" for kind, inner in split)
+    return f'"{"".join(pieces)}"'
 
 
 def _layout(value: object, dynamic: Callable[[list[tuple[str, str]]], str], depth: int = 0) -> str:
@@ -140,7 +149,7 @@ def _layout(value: object, dynamic: Callable[[list[tuple[str, str]]], str], dept
 
 def _quoted(text: str) -> str:
     # The dollar as an escape: JSON and JavaScript read it back, CWL does not see it. So too the
-    # signs that end a line for JavaScript only.
+    # characters that end a line for JavaScript only.
     quoted = json.dumps(text, ensure_ascii=False).replace("\u2028", "\\u2028")
     return quoted.replace("\u2029", "\\u2029").replace("$", "\\u0024")
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from dask_claim.claim.memory import Memory
 from dask_claim.cwl.claimed import docker_image
-from dask_claim.cwl.command import is_wrapped
-from dask_claim.cwl.faults import Place
+from dask_claim.cwl.document import Place
 from dask_claim.cwl.requirements import CLAIM, ENV, NETWORK, RESOURCES, Scope
-from dask_claim.cwl.tool import VARIABLE, defined_claim
+from dask_claim.cwl.tool import VARIABLE, defined_claim, is_wrapped
 from dask_claim.cwl.walk import Call
-from dask_claim.memory import Memory
 
 _MIB = 1024 * 1024
 _Found = Iterator[tuple[str, Place, str]]
@@ -28,14 +27,14 @@ def found_in(call: Call, scope: Scope, place: Place, fields: Mapping[str, Any]) 
 def _runners(call: Call, scope: Scope, place: Place) -> _Found:
     entry = scope.effective(CLAIM)
     translated = defined_claim(scope) is not None
-    mend = "dask-claim cwl translate makes one for every runner"
+    hint = "dask-claim cwl translate makes one for every runner"
     if entry and entry.section == "requirements":
-        text = f"{entry.written} under requirements: cwltool and toil refuse the document; {mend}"
+        text = f"{entry.written} under requirements: cwltool and toil refuse the document; {hint}"
         yield "warning", place, text
     elif entry and not translated:
         text = (
             f"{entry.written} under hints: runners other than Calrissian pass over it, and no "
-            f"cluster is claimed; {mend}"
+            f"cluster is claimed; {hint}"
         )
         yield "warning", place, text
     if translated and not is_wrapped(call.process):
@@ -63,18 +62,18 @@ def _memory(scope: Scope, place: Place, fields: Mapping[str, Any]) -> _Found:
     resources = scope.effective(RESOURCES)
     own = resources.fields() if resources else {}
     worker = _bytes(fields.get("worker_memory"))
-    least = own.get("ramMin")
-    most = own.get("ramMax", least)
+    minimum = own.get("ramMin")
+    maximum = own.get("ramMax", minimum)
     if worker is None:
         return
     claimed = f"worker_memory {fields['worker_memory']}"
-    if isinstance(least, (int, float)) and worker < least * _MIB:
-        text = f"{claimed} is less than the {least} MiB (ramMin) that the tool has itself"
+    if isinstance(minimum, (int, float)) and worker < minimum * _MIB:
+        text = f"{claimed} is less than the {minimum} MiB (ramMin) that the tool has itself"
         yield "note", place, text
-    if isinstance(most, (int, float)) and worker > most * _MIB:
+    if isinstance(maximum, (int, float)) and worker > maximum * _MIB:
         name = "ramMax" if "ramMax" in own else "ramMin"
         text = (
-            f"{claimed} is more than the {most} MiB ({name}) of the tool: without a gateway, "
+            f"{claimed} is more than the {maximum} MiB ({name}) of the tool: without a gateway, "
             "workers are in its container and get less"
         )
         yield "warning", place, text

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from dask_claim.cwl.document import Document, parse, read_document
-from dask_claim.cwl.faults import CwlError, Place
+from dask_claim.cwl.document import CwlError, Document, Place, parse, read_document
 
 
 class Library:

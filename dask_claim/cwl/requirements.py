@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from dask_claim.claim.spellings import plain_name, safe_text
 from dask_claim.cwl import comments
-from dask_claim.cwl.faults import Place, line_at, line_of
-from dask_claim.vocabulary import plain_name, safe_text
+from dask_claim.cwl.document import Place, line_at, line_of
 
 CLAIM = "daskgatewayrequirement"
 ENV = "envvarrequirement"
@@ -148,6 +148,16 @@ def demote(owner: Any) -> None:
             if old.kind == CLAIM:
                 comments.take(owner["hints"], old.key)
         _add(owner, "hints", entry.written, content, listed, lead)
+
+
+def drop(owner: Any) -> None:
+    """Remove the claims of `owner`, whether required or hinted at."""
+    for section in ("hints", "requirements"):
+        for entry in reversed(list(entries(owner, section, ""))):
+            if entry.kind == CLAIM:
+                comments.take(owner[section], entry.key)
+                if not owner[section]:
+                    comments.take(owner, section)
 
 
 def _add(

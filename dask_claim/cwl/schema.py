@@ -6,8 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from dask_claim.fields import ClaimFields
-from dask_claim.vocabulary import FIELDS, RESULTS
+from dask_claim.claim.fields import FIELDS, MAPPINGS, RESULTS, ClaimFields
 
 BASE = "https://calrissian-cwl.github.io/schema#"
 """Where Calrissian's extension lives, so that published documents keep their prefix."""
@@ -42,10 +41,22 @@ def json_schema_text() -> str:
     return json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"
 
 
-def json_schema() -> dict[str, Any]:
-    """JSON Schema of one requirement in any of its spellings."""
+def claim_schema_text() -> str:
+    return json.dumps(claim_schema(), indent=2, ensure_ascii=False) + "\n"
+
+
+def claim_schema() -> dict[str, Any]:
+    """JSON Schema of DASK_CLAIM: a requirement without expressions, which may be wrapped in one."""
+    schema = json_schema(expressions=False)
+    schema |= {"title": "DASK_CLAIM", "description": "What a program needs of a Dask cluster."}
+    schema["patternProperties"] = {f"{_TITLE}$": {"$ref": "#"}}
+    return schema
+
+
+def json_schema(expressions: bool = True) -> dict[str, Any]:
+    """JSON Schema of one requirement in any of its spellings, values CWL's expressions or not."""
     fields = ClaimFields.model_json_schema()["properties"]
-    values = {name: _value(fields[name]) for name in FIELDS}
+    values = {name: _value(fields[name], expressions) for name in FIELDS}
     names = {name: {"type": "string"} for name in (*FIELDS, *RESULTS)}
     pair = {
         name: {
@@ -156,7 +167,7 @@ def _field(name: str, types: list[str], doc: str = "") -> dict[str, Any]:
 
 
 def _types(name: str, schema: dict[str, Any]) -> list[str]:
-    if name in ("options", "env"):
+    if name in MAPPINGS:
         return ["Any"]
     found = {kind for kind in _json_types(schema) if kind != "null"}
     numbers = ["int", "long"] if "integer" in found else []
@@ -172,8 +183,9 @@ def _json_types(schema: dict[str, Any]) -> Iterator[str]:
         yield from _json_types(inner)
 
 
-def _value(schema: dict[str, Any]) -> dict[str, Any]:
-    return {"anyOf": [*_alternatives(schema), _EXPRESSION, {"type": "null"}]}
+def _value(schema: dict[str, Any], expressions: bool) -> dict[str, Any]:
+    evaluated = [_EXPRESSION] if expressions else []
+    return {"anyOf": [*_alternatives(schema), *evaluated, {"type": "null"}]}
 
 
 def _alternatives(schema: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -2,39 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dask_claim.claim.units import web_address
 from dask_claim.cwl import comments
-from dask_claim.cwl.claimed import gateway_address
-from dask_claim.cwl.document import VERSIONS, Document
+from dask_claim.cwl.document import VERSIONS, CwlError, Document, Place
 from dask_claim.cwl.embed import embed
-from dask_claim.cwl.faults import CwlError, Place
 from dask_claim.cwl.library import Library, rebase
-from dask_claim.cwl.requirements import CLAIM, Scope, demote, entries
-from dask_claim.cwl.tool import translate_tool
-from dask_claim.cwl.walk import Call, calls, claims, roots, steps_of
+from dask_claim.cwl.requirements import CLAIM, Scope, demote, drop, entries
+from dask_claim.cwl.tool import defined_claim, set_gateway, translate_tool
+from dask_claim.cwl.walk import Call, any_tool, calls, roots, steps_of
 
 
 def translate(
-    path: Path, output: Path | None = None, as_json: bool = False, gateway_url: str | None = None
+    path: Path,
+    output: Path | None = None,
+    as_json: bool = False,
+    gateway_url: str | None = None,
+    keep_hint: bool = False,
 ) -> str:
     """Return the translated text of the document at `path`.
 
     `output` is where the text will be: relative references are made to hold from there; by default
-    they hold beside the original. Raises CwlError.
+    they hold beside the original. `keep_hint` leaves the requirement in it, as a hint: a runner
+    that knows it makes a cluster of its own. Raises CwlError.
     """
     if gateway_url is not None:
         try:
-            gateway_url = gateway_address(gateway_url)
+            gateway_url = web_address(gateway_url)
         except ValueError as error:
             raise CwlError([(Place("--gateway-url"), f"{gateway_url!r} {error}")]) from None
     library = Library()
     document = library.open(path, str(path))
     check_version(document)
-    _Translation(library, document, gateway_url).run()
+    _Translation(library, document, gateway_url, keep_hint).run()
     if output is not None:
         rebase(document.root, document.folder, output.resolve().parent)
     return document.write(as_json)
@@ -52,6 +56,7 @@ class _Translation:
     library: Library
     document: Document
     gateway_url: str | None
+    keep_hint: bool
     faults: list[tuple[Place, str]] = field(default_factory=list)
     done: set[int] = field(default_factory=set)
     contexts: dict[int, set[Any]] = field(default_factory=dict)
@@ -68,7 +73,7 @@ class _Translation:
             self._process(process, Scope(), self.document)
         if self.faults:
             raise CwlError(self.faults)
-        _demote_all(self.document.root)
+        _each_mapping(self.document.root, demote if self.keep_hint else drop)
 
     def _process(self, process: Any, outer: Scope, home: Document) -> None:
         if id(process) in self.done:
@@ -81,9 +86,12 @@ class _Translation:
             entry = scope.effective(CLAIM)
             if entry:
                 try:
-                    translate_tool(process, scope, entry, self.document.version, self.gateway_url)
+                    translate_tool(process, scope, entry, self.document.version)
                 except CwlError as error:
                     self.faults += error.faults
+            scope = outer.within(process, home.name)
+            if self.gateway_url is not None and defined_claim(scope) is not None:
+                set_gateway(process, scope, self.gateway_url, home.name)
         elif kind == "Workflow":
             for step in steps_of(process):
                 self._shape(step, home)
@@ -93,6 +101,11 @@ class _Translation:
                 if entry.kind == CLAIM:
                     reason = f"{entry.written} is for a CommandLineTool; {kind} runs no command"
                     self.faults.append((entry.place, reason))
+
+    def _changes(self, scope: Scope) -> bool:
+        """Whether a tool with all this around it will be another one."""
+        named = self.gateway_url is not None and defined_claim(scope) is not None
+        return named or scope.effective(CLAIM) is not None
 
     def _shape(self, owner: Any, home: Document) -> None:
         for section in ("requirements", "hints"):
@@ -119,7 +132,7 @@ class _Translation:
                 return
             process, where = found
             call = Call(process, scope, where)
-            if not claims(call, self.library):
+            if not any_tool(call, self.library, self._changes):
                 return
             if where is self.document and len(self.contexts[id(process)]) < 2:
                 self._process(process, scope, where)
@@ -154,11 +167,11 @@ class _Translation:
                     self._embedded(inner, scope.within(copy, where.name), where)
 
 
-def _demote_all(node: Any) -> None:
+def _each_mapping(node: Any, change: Callable[[Any], None]) -> None:
     if isinstance(node, list):
         for item in node:
-            _demote_all(item)
+            _each_mapping(item, change)
     elif isinstance(node, Mapping):
-        demote(node)
+        change(node)
         for item in list(node.values()):
-            _demote_all(item)
+            _each_mapping(item, change)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dask_claim.cwl.document import Document
-from dask_claim.cwl.faults import CwlError, Place
+from dask_claim.cwl.document import CwlError, Document, Place
 from dask_claim.cwl.library import Library, local_path, processes
-from dask_claim.cwl.requirements import CLAIM, Scope
+from dask_claim.cwl.requirements import Scope
 
 _DEEPEST = 30
 
@@ -85,10 +84,10 @@ def calls(document: Document, library: Library) -> Iterator[Call]:
         yield from _within(Call(process, Scope(), document), library)
 
 
-def claims(call: Call, library: Library) -> bool:
-    """Whether a tool in it claims a cluster, or would with what surrounds it."""
+def any_tool(call: Call, library: Library, wanted: Callable[[Scope], bool]) -> bool:
+    """Whether a tool in it is `wanted`, by what the tool has and what surrounds it."""
     return any(
-        inner.outer.within(inner.process, inner.home.name).effective(CLAIM)
+        wanted(inner.outer.within(inner.process, inner.home.name))
         for inner in _within(call, library)
         if inner.process.get("class") != "Workflow"
     )

@@ -2,32 +2,39 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 from dask_claim.errors import ConfigurationError
-from dask_claim.handoff import SCHEDULER_ADDRESS
-from dask_claim.providers.base import Order, Provider
+from dask_claim.providers.base import Provider
 
-__all__ = ["make_provider"]
+PROVIDERS = {
+    "gateway": "gateway.provider:GatewayProvider",
+    "local": "local.provider:LocalProvider",
+    "program-on-gateway": "gateway.program:MarkingProvider",
+    "local-gateway": "local.own_gateway:OwnGatewayProvider",
+    "local-gateway-cluster": "local.own_gateway:OwnGatewayClusterProvider",
+    "attach": "existing:AttachProvider",
+    "allocation": "hpc.allocation:AllocationProvider",
+    "slurm": "hpc.batch:SlurmProvider",
+    "pbs": "hpc.batch:PbsProvider",
+    "lsf": "hpc.batch:LsfProvider",
+    "sge": "hpc.batch:SgeProvider",
+    "oar": "hpc.batch:OarProvider",
+    "none": "existing:NoProvider",
+}
+"""Name → module and class. A new provider is one new module and one line here."""
+
+INNER = ("none", "program-on-gateway", "local-gateway", "local-gateway-cluster")
+"""Those that no claim names: they follow from the others and from the rest of the claim."""
 
 
-def make_provider(name: str, order: Order) -> Provider:
-    """The provider of that name; its library is imported only now."""
-    if name == "gateway":
-        from dask_claim.providers.gateway import GatewayProvider
-
-        return GatewayProvider(order)
-    if name == "local":
-        from dask_claim.providers.local import LocalProvider
-
-        return LocalProvider(order)
-    if name == "attach":
-        from dask_claim.providers.attach import AttachProvider
-
-        return AttachProvider(order)
-    if name == "none":
-        from dask_claim.providers.none import NoProvider
-
-        return NoProvider(order)
-    raise ConfigurationError(
-        f"provider {name!r} is not available in this version of dask-claim: use gateway, local or "
-        f"attach (start a scheduler yourself and set {SCHEDULER_ADDRESS})"
-    )
+def provider_class(name: str) -> type[Provider]:
+    """Return the provider of that name; its library is imported only now."""
+    if name not in PROVIDERS:
+        raise ConfigurationError(
+            f"provider {name!r} is not available in this version of dask-claim: use "
+            f"{', '.join(known for known in PROVIDERS if known not in INNER)}"
+        )
+    module, _, attribute = PROVIDERS[name].partition(":")
+    found: type[Provider] = getattr(import_module(f"{__name__}.{module}"), attribute)
+    return found

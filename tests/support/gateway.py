@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -15,7 +16,7 @@ import urllib.request
 from pathlib import Path
 
 CONFIG = """
-from dask_gateway_server.options import Options, Float, Integer, Select, String
+from dask_gateway_server.options import Options, Float, Integer, Mapping, Select, String
 
 c.DaskGateway.backend_class = "dask_gateway_server.backends.local.UnsafeLocalBackend"
 c.DaskGateway.address = "127.0.0.1:{api_port}"
@@ -67,7 +68,10 @@ c.Backend.cluster_options = Options(
 """
 
 STUCK = """
-c.ClusterConfig.scheduler_cmd = ["sleep", "600"]
+# The gateway appends the scheduler's own arguments, which `sleep` would refuse.
+c.ClusterConfig.scheduler_cmd = ["sh", "-c", "exec sleep 600"]
+# However slow the machine is, the gateway itself does not give up.
+c.UnsafeLocalBackend.cluster_start_timeout = 600
 """
 
 FAILING = """
@@ -103,6 +107,15 @@ c.UnsafeLocalBackend.stop_clusters_on_shutdown = False
 
 IDLE = """
 c.ClusterConfig.idle_timeout = 4
+"""
+
+# Takes variables for the scheduler and the workers, as many sites do.
+VARIABLES = """
+from dask_gateway_server.options import Mapping
+
+c.Backend.cluster_options = Options(
+    Mapping("environment", {}), handler=lambda options: {"environment": options.environment}
+)
 """
 
 # Its schedulers take no code of a client's, as those of older Dask can be told by
@@ -236,12 +249,16 @@ class GatewayServer:
         return found
 
 
+# Dask's nanny leaves these in a process that has started workers, as some tests' own has.
+OF_A_NANNY = ("MALLOC_TRIM_", "MKL_NUM_", "OMP_NUM_", "OPENBLAS_NUM_", "PYTHONHASHSEED")
+
+
 def clean_environment(**more: str) -> dict[str, str]:
     """This process's variables without those that speak to Dask, and with this Python first."""
     kept = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(("DASK_", "COV_", "PYTEST_"))
+        if not name.startswith(("DASK_", "COV_", "PYTEST_", *OF_A_NANNY))
     }
     kept["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}"
     kept["USER"] = "tester"
@@ -250,6 +267,18 @@ def clean_environment(**more: str) -> dict[str, str]:
 
 
 def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+    """A port on which a server that is started next can listen.
+
+    Not one that the kernel would choose: until the server listens, any connection of the tests that
+    run beside this one could be given it, and while a killed server is restarted, too.
+    """
+    ephemeral = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    lowest = min(10_000, ephemeral // 2)
+    while True:
+        port = lowest + secrets.randbelow(ephemeral - lowest)
+        with socket.socket() as listener:
+            try:
+                listener.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -66,7 +67,12 @@ class Running:
         return wait_for(look, f"{pattern!r} in the log", timeout, lambda: self.err)
 
     def finish(self, timeout: float = 60) -> Run:
-        out, _ = self.process.communicate(timeout=timeout)
+        try:
+            out, _ = self.process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            self.process.send_signal(signal.SIGABRT)  # Python tells where its threads are
+            self.process.communicate()
+            raise AssertionError(f"not ended within {timeout} s\n{self.err}") from None
         receipt = json.loads(self._receipt.read_text()) if self._receipt.exists() else None
         return Run(self.process.returncode, out or b"", self.err, receipt)
 
@@ -83,16 +89,31 @@ class Launcher:
     def start(
         self,
         *command: str,
-        claim: dict[str, Any] | str | None = None,
         flags: tuple[str, ...] = (),
+        before: Sequence[str] = (),
+        **more: Any,
+    ) -> Running:
+        receipt = self._folder / f"run{len(self._started)}.json"
+        own = [*before, DASK_CLAIM, "--receipt", str(receipt), *flags, "--", *command]
+        return self._start(own, receipt, **more)
+
+    def program(self, code: str, **more: Any) -> Running:
+        """A Python program that uses the library, with no launcher around it."""
+        return self._start([PYTHON, "-c", code], self._folder / "none", **more)
+
+    def _start(
+        self,
+        arguments: list[str],
+        receipt: Path,
+        claim: dict[str, Any] | str | None = None,
         env: dict[str, str] | None = None,
         unset: Sequence[str] = (),
-        before: Sequence[str] = (),
         **popen: Any,
     ) -> Running:
         log = self._folder / f"run{len(self._started)}.log"
-        receipt = log.with_suffix(".json")
-        environment = clean_environment(**dict([self.marker.split("=")]), **(env or {}))
+        environment = clean_environment(
+            **dict([self.marker.split("=")]), PYTHONFAULTHANDLER="1", **(env or {})
+        )
         for name in unset:
             environment.pop(name, None)
         if claim is not None:
@@ -100,11 +121,7 @@ class Launcher:
         popen.setdefault("stdin", subprocess.DEVNULL)
         with log.open("wb") as err:
             process = subprocess.Popen(
-                [*before, DASK_CLAIM, "--receipt", str(receipt), *flags, "--", *command],
-                env=environment,
-                stdout=subprocess.PIPE,
-                stderr=err,
-                **popen,
+                arguments, env=environment, stdout=subprocess.PIPE, stderr=err, **popen
             )
         running = Running(process, log, receipt)
         self._started.append(running)
@@ -116,6 +133,9 @@ class Launcher:
             if running.process.poll() is None:
                 running.process.kill()
                 running.process.communicate()
+            for pipe in (running.process.stdin, running.process.stdout):
+                if pipe is not None:
+                    pipe.close()
 
     def __call__(self, *command: str, timeout: float = 90, **options: Any) -> Run:
         return self.start(*command, **options).finish(timeout)
@@ -130,11 +150,14 @@ def wait_for(
     """Poll until `condition` gives something true; fail with `what` at the deadline."""
     deadline = time.monotonic() + timeout
     while True:
+        asked = time.monotonic()
         if found := condition():
             return found
-        if time.monotonic() > deadline:
+        now = time.monotonic()
+        if now > deadline:
             raise AssertionError(f"no {what} within {timeout} s\n{context()}")
-        time.sleep(0.02)
+        # What is costly to ask for is asked for less often: other tests run beside this one.
+        time.sleep(min(max(0.02, 3 * (now - asked)), 0.3))
 
 
 def processes_with(marker: str) -> list[int]:

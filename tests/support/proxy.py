@@ -7,11 +7,14 @@ Only the gateway's HTTP requests go through it. A claim reaches the clusters bes
 from __future__ import annotations
 
 import asyncio
+import random
 import re
 import socket
 import struct
 import threading
+import time
 from dataclasses import dataclass
+from email.utils import formatdate
 from types import TracebackType
 from typing import Any
 
@@ -25,6 +28,9 @@ CREATION = ("POST", r"/clusters/$")
 WAITING = ("GET", r"/clusters/\w+")
 GIVING_BACK = ("DELETE", r"/clusters/\w+")
 LISTING = ("GET", r"/clusters/$")
+SCALING = ("POST", r"/clusters/\w+/(scale|adapt)$")
+
+SLOW = 3.0
 
 
 @dataclass
@@ -33,7 +39,8 @@ class Fault:
 
     kind: str
     """`502`, `401`: that answer. `reset`, `hang`: the gateway is not even asked. `swallow`,
-    `withhold`: it is asked, and its answer is lost by a reset, or never comes."""
+    `withhold`: it is asked, and its answer is lost by a reset, or never comes. `slow`: its answer
+    comes three seconds later. `gone`: the cluster is ended before the gateway is asked."""
 
     method: str
     path: str
@@ -52,13 +59,20 @@ class Fault:
 class Proxy:
     """Runs in a thread; use it as a context manager."""
 
-    def __init__(self, gateway: GatewayServer) -> None:
+    def __init__(self, gateway: GatewayServer, delay: float = 0.0, ahead: float = 0.0) -> None:
+        """`delay`: every answer comes a random time of up to so many seconds later; `ahead`:
+        seconds that the gateway's clock seems to be ahead of this machine's."""
+        self._delay = delay
         self._gateway = gateway
+        self._ahead = ahead
         self._faults: list[Fault] = []
         self._started = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()))
         self.seen: list[tuple[str, str, str | None]] = []
         """Method, path and fault of every request so far."""
+
+        self.shown: set[str] = set()
+        """Whatever was sent to be let in."""
 
     def claim(self, **more: Any) -> dict[str, Any]:
         """A small cluster through this proxy."""
@@ -107,14 +121,19 @@ class Proxy:
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         method, path = request.method, request.path
+        self.shown.add(request.headers.get("Authorization", ""))
         fault = next((each for each in self._faults if each.strikes(request)), None)
         kind = fault.kind if fault else None
         if fault:
             fault.times -= 1
-        if kind in (None, "swallow", "withhold"):
+        if kind == "gone":
+            await self._end_cluster(request)
+        if kind in (None, "swallow", "withhold", "slow", "gone"):
             answer = await self._forward(request)
         self.seen.append((method, path, kind))
-        if kind is None:
+        if kind == "slow":
+            await asyncio.sleep(SLOW)
+        if kind in (None, "slow", "gone"):
             return answer
         if kind in ("hang", "withhold"):
             await self._stop.wait()
@@ -122,6 +141,18 @@ class Proxy:
             _reset(request)
             return web.Response()
         return web.Response(status=int(kind), text="<html>not now</html>")
+
+    async def _end_cluster(self, request: web.Request) -> None:
+        found = re.search(r"(.*/clusters/\w+)", request.raw_path)
+        assert found
+        headers = {"Authorization": request.headers["Authorization"]}
+        url = self._gateway.url + found[1]
+        await (await self._session.delete(url, headers=headers)).read()
+        while True:
+            async with self._session.get(url, headers=headers) as reply:
+                if reply.status == 404 or (await reply.json())["status"] in ("STOPPED", "FAILED"):
+                    return
+            await asyncio.sleep(0.1)
 
     async def _forward(self, request: web.Request) -> web.Response:
         url = self._gateway.url + request.raw_path
@@ -136,6 +167,14 @@ class Proxy:
                 for name, value in reply.headers.items()
                 if name.lower() in ("content-type", "content-encoding", "www-authenticate")
             }
+            await asyncio.sleep(random.uniform(0, self._delay))
+            if self._ahead:
+                headers["Date"] = formatdate(time.time() + self._ahead, usegmt=True)
+                content = re.sub(
+                    rb'"start_time": (\d+)',
+                    lambda found: b'"start_time": %d' % (int(found[1]) + self._ahead * 1000),
+                    content,
+                )
             return web.Response(status=reply.status, body=content, headers=headers)
 
 

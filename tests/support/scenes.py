@@ -18,6 +18,64 @@ SMALL = {"min_workers": 0, "max_workers": 1}
 WAITING = ("sh", "-c", "echo ready; read line; exit 5")
 
 
+# Prints one result; another user is refused by scheduler and worker, and cannot read the keys. A
+# connection in clear, one with keys of another authority, and the web servers.
+NOBODY_ELSE = """
+import asyncio, os, sys, urllib.error, urllib.request
+from distributed import Client, Security
+from distributed.comm import connect
+from distributed.core import send_recv
+
+async def other(address, port):
+    security = Security.temporary()
+    os.setgroups([])
+    os.setgid(65534)
+    os.setuid(65534)
+    if key := os.environ.get("DASK_DISTRIBUTED__COMM__TLS__CLIENT__KEY"):
+        try:
+            open(key).read()
+            return 3
+        except PermissionError:
+            pass
+    for target, args in (
+        (address, security.get_connection_args("client")),
+        (address.replace("tls:", "tcp:"), {}),
+    ):
+        try:
+            comm = await connect(target, timeout=3, **args)
+            await asyncio.wait_for(send_recv(comm, op="identity"), 3)
+            return 4
+        except (OSError, asyncio.TimeoutError):
+            pass
+    for page in ("", "status", "sitemap.json", "health", "metrics", "info/main/workers.html"):
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/{page}", timeout=9) as answer:
+                if page != "sitemap.json" or b"status" in answer.read():
+                    return 6
+        except urllib.error.HTTPError as error:
+            if error.code != 404:
+                return 7
+    return 0
+
+with Client() as client:
+    print(client.submit(sum, [20, 22]).result(), flush=True)
+    info = client.scheduler_info()
+    for address, port in [
+        (info["address"], info["services"]["dashboard"]),
+        *((worker, known["services"]["dashboard"]) for worker, known in info["workers"].items()),
+    ]:
+        assert address.startswith("tls:"), address
+        child = os.fork()
+        if child == 0:
+            status = 5
+            try:
+                status = asyncio.new_event_loop().run_until_complete(other(address, port))
+            finally:
+                os._exit(status)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), end=" ")
+"""
+
+
 def until_ready(run: Running) -> None:
     assert run.process.stdout.readline() == b"ready\n", run.err
 

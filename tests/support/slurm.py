@@ -1,4 +1,4 @@
-"""A real Slurm of one node, beside any other that the machine may have.
+"""A real Slurm of two nodes, beside any other that the machine may have.
 
 Its configuration, sockets, state, spool and logs stand below one folder, its daemons listen on
 loopback and on ports that were free, and its commands are told of all that by wrappers.
@@ -20,7 +20,8 @@ from tests.support.gateway import clean_environment, free_port
 from tests.support.launcher import processes_with, wait_for
 
 DAEMONS = ("munged", "slurmctld", "slurmd")
-COMMANDS = ("sbatch", "scancel", "scontrol", "sinfo", "squeue", "srun")
+COMMANDS = ("salloc", "sbatch", "scancel", "scontrol", "sinfo", "squeue", "srun")
+NODES = ("node0", "node1")
 PATH = os.pathsep.join([os.environ["PATH"], "/usr/sbin"])  # where the daemons are
 
 # Everything that would need cgroups, accounts or other machines is off. More cores and memory are
@@ -33,9 +34,9 @@ SlurmUser=root
 AuthInfo=socket={folder}/munge.socket
 CommunicationParameters=NoInAddrAny,NoCtldInAddrAny
 StateSaveLocation={folder}/state
-SlurmdSpoolDir={folder}/spool
+SlurmdSpoolDir={folder}/spool-%n
 SlurmctldPidFile={folder}/slurmctld.pid
-SlurmdPidFile={folder}/slurmd.pid
+SlurmdPidFile={folder}/slurmd-%n.pid
 MpiDefault=none
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
@@ -48,7 +49,8 @@ ReturnToService=2
 SchedulerParameters=batch_sched_delay=0,sched_min_interval=0
 # Seconds from SIGTERM to SIGKILL for a job that is cancelled.
 KillWait=2
-NodeName={host} NodeAddr=127.0.0.1 Port={node_port} CPUs=16 RealMemory=32000
+NodeName=node0 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[0]} CPUs=16 RealMemory=32000
+NodeName=node1 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs=16 RealMemory=32000
 PartitionName=all Nodes=ALL Default=YES
 """
 
@@ -90,18 +92,20 @@ def obstacle() -> str | None:
 
 
 class Slurm:
-    """One controller, one node, and the commands to speak to them."""
+    """One controller, two nodes, and the commands to speak to them."""
 
     def __init__(self) -> None:
         self.folder = folder = Path(tempfile.mkdtemp(prefix="dask-claim-slurm-"))
         folder.chmod(0o755)  # munged wants its socket where everybody may go
-        for name in ("bin", "state", "spool"):
+        for name in ("bin", "state", *(f"spool-{node}" for node in NODES)):
             (folder / name).mkdir()
         self._config = folder / "slurm.conf"
-        self._host = socket.gethostname().split(".")[0]
         self._config.write_text(
             CONFIG.format(
-                host=self._host, folder=folder, controller_port=free_port(), node_port=free_port()
+                host=socket.gethostname().split(".")[0],
+                folder=folder,
+                controller_port=free_port(),
+                ports=[free_port() for _ in NODES],
             )
         )
         for name in COMMANDS:
@@ -127,17 +131,18 @@ class Slurm:
         )  # fmt: skip
         wait_for((folder / "munge.socket").exists, "munged", context=self.logs)
         self._daemon("slurmctld", "-D", "-f", str(self._config))
-        self._daemon("slurmd", "-D", "-f", str(self._config))
-        wait_for(lambda: self._node() == "idle", "idle node", 40, self.logs)
+        for node in NODES:
+            self._daemon("slurmd", "-D", "-N", node, "-f", str(self._config), log=f"slurmd-{node}")
+        wait_for(self._idle, "idle nodes", 40, self.logs)
 
-    def _daemon(self, name: str, *arguments: str) -> None:
+    def _daemon(self, name: str, *arguments: str, log: str | None = None) -> None:
         path = shutil.which(name, path=PATH)
         assert path is not None
-        with (self.folder / f"{name}.log").open("wb") as log:
+        with (self.folder / f"{log or name}.log").open("wb") as output:
             process = subprocess.Popen(
                 [path, *arguments],
                 env=clean_environment(SLURM_CONF=str(self._config)),
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+                stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
             )  # fmt: skip
         self._daemons.append(process)
 
@@ -158,12 +163,13 @@ class Slurm:
         assert done.returncode == 0, f"{command}: {done.stderr}\n{self.logs()}"
         return done.stdout
 
-    def _node(self) -> str:
+    def _idle(self) -> bool:
         done = subprocess.run(
-            [self.command("sinfo"), "--noheader", "--format=%T"],
+            [self.command("sinfo"), "--noheader", "--Node", "--format=%T"],
             capture_output=True, text=True, timeout=30, check=False,
         )  # fmt: skip
-        return done.stdout.strip()  # nothing before the controller listens
+        # Nothing before the controller listens.
+        return done.stdout.split() == ["idle"] * len(NODES)
 
     def jobs(self) -> list[str]:
         """State of every job that is not over yet: PENDING, RUNNING, COMPLETING."""
@@ -171,11 +177,11 @@ class Slurm:
 
     def drain(self) -> None:
         """From now on no job starts."""
-        self.run("scontrol", "update", f"NodeName={self._host}", "State=DRAIN", "Reason=test")
+        self.run("scontrol", "update", f"NodeName={','.join(NODES)}", "State=DRAIN", "Reason=test")
 
     def resume(self) -> None:
-        self.run("scontrol", "update", f"NodeName={self._host}", "State=RESUME")
-        wait_for(lambda: self._node() == "idle", "idle node", context=self.logs)
+        self.run("scontrol", "update", f"NodeName={','.join(NODES)}", "State=RESUME")
+        wait_for(self._idle, "idle nodes", context=self.logs)
 
     def clear(self) -> None:
         """Cancel every job and wait until it is over."""

@@ -1,0 +1,1 @@
+"""What a program asks for: fields, spellings, sources, and the plan."""

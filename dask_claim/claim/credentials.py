@@ -1,0 +1,104 @@
+"""The site's own credentials: their kind, the one gateway that they are for, and where they are."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from dask_claim.claim import units
+from dask_claim.claim.spellings import read
+from dask_claim.errors import Fault
+
+KINDS = ("basic", "kerberos", "jupyterhub", "bearer", "oidc")
+
+_DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", re.ASCII)
+
+
+class Entry(BaseModel):
+    """`credentials` in the site's file, as its schema describes them."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", title="Credentials")
+
+    type: str = Field(
+        title="Kind",
+        description=f"{', '.join(KINDS)}, or the dotted path of a class of Dask Gateway's kind. "
+        "Further entries are its arguments; NAME_file: the file that holds one, NAME_env: the "
+        "variable.",
+    )
+    gateway: str | None = Field(
+        None,
+        title="Gateway",
+        description="The gateway that they are for; nobody else is shown them. By default the "
+        "gateway_url of this file.",
+    )
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """What the site's file says of them; nothing of it that is secret is printed."""
+
+    type: str
+    """One of `KINDS`, or the dotted path of a class."""
+
+    origin: str
+    """`scheme://host:port` of the gateway that may see them."""
+
+    path: str
+    """The site's file."""
+
+    arguments: Mapping[str, Any] = field(repr=False)
+
+    def are_for(self, url: str | None) -> bool:
+        """Whether a gateway's address, or one below it, is of their origin."""
+        try:
+            return url is not None and units.origin(url) == self.origin
+        except ValueError:
+            return False
+
+    def shown(self) -> dict[str, str]:
+        """Return what may be shown to anybody."""
+        return {"type": self.type, "gateway": self.origin, "source": self.path}
+
+
+def read_credentials(
+    raw: object, claim: object, path: str
+) -> tuple[Credentials | None, tuple[Fault, ...]]:
+    """Return the credentials of a site's file, None where it has none, and what is wrong.
+
+    Parameters
+    ----------
+    raw : object
+        What stands under `credentials`.
+    claim : object
+        The site's own claim, whose gateway they are for where they name none.
+    path : str
+        The site's file.
+    """
+    if raw is None:
+        return None, ()
+    if not isinstance(raw, Mapping) or not isinstance(raw.get("type"), str):
+        hint = f"is not an object with a type: {', '.join(KINDS)}, or a class's dotted path"
+        return None, (Fault("credentials", None, hint),)
+    kind, gateway = raw["type"], raw.get("gateway")
+    faults = []
+    if kind not in KINDS and not _DOTTED.fullmatch(kind):
+        hint = f"is none of {', '.join(KINDS)}, and no dotted path of a class"
+        faults.append(Fault("credentials.type", kind, hint))
+    try:
+        origin = units.origin(str(gateway or read(claim).fields.get("gateway_url") or ""))
+    except ValueError:
+        origin = ""
+        hint = "is no address of the gateway that they are for; give it here or as gateway_url"
+        faults.append(Fault("credentials.gateway", None, hint))
+    rest = {str(name): value for name, value in raw.items() if name not in ("type", "gateway")}
+    # Also no value that stands in the wrong place is shown.
+    faults += [
+        Fault(f"credentials.{name}", None, "is no text, number or true or false")
+        for name, value in rest.items()
+        if not isinstance(value, (str, int, float))
+    ]
+    return (None if faults else Credentials(kind, origin, path, rest)), tuple(faults)

@@ -1,0 +1,136 @@
+"""What Dask's own configuration says of a gateway, where it says anything at all."""
+
+from __future__ import annotations
+
+import os
+import site
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from dask_claim.claim.spellings import Reading, read
+from dask_claim.errors import Fault
+from dask_claim.redact import redact
+
+_OF_DASK = {
+    "gateway_url": "gateway.address",
+    "proxy_url": "gateway.proxy-address",
+    "public_url": "gateway.public-address",
+}
+
+
+def said_by_dask(environ: Mapping[str, str]) -> Iterator[tuple[str, Reading]]:
+    """Return (source, reading) for each address of a gateway that Dask is configured with."""
+    try:
+        found = _collected(environ)
+    except (ValueError, TypeError) as error:
+        hint = f"cannot be read: {' '.join(str(error).split())}"
+        yield "Dask's configuration", Reading(faults=[Fault("", None, hint)])
+        return
+    if not found:
+        return
+    import dask.config
+
+    for field, key in _OF_DASK.items():
+        value = dask.config.get(key, None, config=found)
+        if value is None or value == "":
+            continue
+        try:
+            # dask_gateway fills such templates from the environment, too.
+            reading = read({field: value.format(**environ) if isinstance(value, str) else value})
+        except (KeyError, ValueError, IndexError, AttributeError) as error:
+            hint = f"cannot be filled in from the environment: {error!r}"
+            reading = Reading(faults=[Fault(field, redact(value), hint)])
+        yield f"Dask's configuration ({key})", reading
+
+
+def has_credentials(environ: Mapping[str, str]) -> bool:
+    """Whether Dask is configured to show a gateway more than a user's name."""
+    try:
+        gateway = _collected(environ).get("gateway") or {}
+        auth = gateway.get("auth") or {}
+        more = set(auth.get("kwargs") or {}) - {"username"}
+    except (ValueError, TypeError, AttributeError):
+        return True  # no harm is done by keeping what cannot be read
+    return auth.get("type", "basic") not in ("basic", None) or bool(more)
+
+
+def goes_direct(url: str, environ: Mapping[str, str]) -> bool:
+    """Whether NO_PROXY keeps a gateway from the HTTP proxy that the environment has.
+
+    Dask Gateway's client takes `HTTP_PROXY` and `HTTPS_PROXY`, and does not look at `NO_PROXY`.
+    """
+
+    def variable(name: str) -> str:
+        return environ.get(name) or environ.get(name.upper()) or ""
+
+    parts, excepted = urlsplit(url), variable("no_proxy")
+    host = parts.hostname or ""
+    host = host if ":" in host else parts.netloc.rpartition("@")[2]
+    if not variable(f"{parts.scheme}_proxy") or not excepted:
+        return False
+    from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]
+
+    if not proxy_bypass_environment(host, {"no": excepted}):
+        return False
+    try:
+        found = _collected(environ)
+    except (ValueError, TypeError):
+        return False
+    if not found:
+        return True
+    import dask.config
+
+    # An operator may name a proxy there, too, or switch it off.
+    return dask.config.get("gateway.http-client.proxy", True, config=found) is True
+
+
+def _collected(environ: Mapping[str, str]) -> dict[str, Any]:
+    """Dask's configuration for this environment, empty where it says nothing of a gateway.
+
+    Raises ValueError or TypeError where Dask cannot read it.
+    """
+    files = [str(path) for path in _dask_files(environ) if _speaks_of_gateway(path)]
+    variables = {
+        name: value
+        for name, value in environ.items()
+        if name.startswith("DASK_GATEWAY__") or name == "DASK_INTERNAL_INHERIT_CONFIG"
+    }
+    if not files and not variables:
+        return {}  # importing Dask to learn that costs more than all the rest
+    import dask.config
+
+    found: dict[str, Any] = dask.config.collect(paths=files, env=variables)
+    return found
+
+
+def _dask_files(environ: Mapping[str, str]) -> Iterator[Path]:
+    """List the files of Dask's configuration, weakest first, for this environment."""
+    home = environ.get("HOME") or os.path.expanduser("~")
+    folders = [
+        environ.get("DASK_ROOT_CONFIG", "/etc/dask"),
+        *(os.path.join(prefix, "etc", "dask") for prefix in (sys.prefix, *site.PREFIXES)),
+        os.path.join(home, ".config", "dask"),
+        environ.get("DASK_CONFIG", ""),
+    ]
+    # Dask, too, takes a folder that is named twice where it is stronger.
+    for folder in reversed(list(dict.fromkeys(reversed(folders)))):
+        path = Path(folder)
+        try:
+            inside = sorted(path.iterdir()) if folder and path.is_dir() else []
+        except OSError:
+            inside = []
+        yield from (file for file in inside if file.suffix.lower() in (".json", ".yaml", ".yml"))
+        if path.is_file():
+            yield path
+
+
+def _speaks_of_gateway(path: Path) -> bool:
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return False
+    # dask_gateway leaves a file there that is comments from top to bottom.
+    return any("gateway" in line for line in lines if not line.lstrip().startswith("#"))

@@ -1,0 +1,208 @@
+"""The claim: what one program asks for, checked as a whole, every fault found at once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from typing_extensions import Self
+
+from dask_claim.claim import units
+from dask_claim.claim.dask_config import has_credentials
+from dask_claim.claim.existing import SCHEDULER_ADDRESS, existing_cluster
+from dask_claim.claim.fields import FIELDS, MAPPINGS, ClaimFields
+from dask_claim.claim.memory import Memory
+from dask_claim.claim.plan import Plan, make_plan
+from dask_claim.claim.policy import within
+from dask_claim.claim.site import Site, read_site
+from dask_claim.claim.sources import gather, trusted_origins
+from dask_claim.claim.spellings import read, resolve
+from dask_claim.claim.texts import parse_json
+from dask_claim.claim.validation import sound_values
+from dask_claim.errors import ClaimError, Fault
+
+
+class Claim(ClaimFields):
+    """What one program asks for: a frozen record of the fields, sound as a whole.
+
+    `Claim(...)`, `Claim.model_validate(...)` and `Claim.model_validate_json(...)` take any
+    spelling of a claim and raise `ClaimError`, with every fault, if it is not sound.
+    """
+
+    def __init__(self, **data: Any) -> None:
+        # Pydantic's own __init__ would validate what has just been.
+        self.__setstate__(self.model_construct(**sound_values(read(data))).__getstate__())
+
+    @classmethod
+    def model_validate(cls, obj: Any, **_: Any) -> Self:
+        """Return the claim that `obj`, an object in any spelling, stands for."""
+        return obj if isinstance(obj, cls) else cls.model_construct(**sound_values(read(obj)))
+
+    @classmethod
+    def model_validate_json(cls, json_data: str | bytes | bytearray, **_: Any) -> Self:
+        """Return the claim that a JSON text in any spelling stands for."""
+        text = (
+            json_data if isinstance(json_data, str) else bytes(json_data).decode("utf-8", "replace")
+        )
+        raw, faults = parse_json(text)
+        reading = read({} if faults and raw is None else raw)
+        reading.faults[:0] = faults
+        return cls.model_construct(**sound_values(reading))
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Return this claim with the fields of `update`, in any spelling; None takes one away.
+
+        Raises ClaimError if the result is not sound.
+        """
+        if not update:
+            return super().model_copy(deep=deep)
+        changed = {resolve(name) for name in update}
+        kept = {name for name in self.model_fields_set if name not in changed}
+        return self.model_validate({**{name: getattr(self, name) for name in kept}, **update})
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None) -> Claim:
+        """Return the claim of this environment: all that `load` considers.
+
+        `environ` stands in for `os.environ`. Raises ClaimError.
+        """
+        return load(environ=environ).claim
+
+    def plan(self, environ: Mapping[str, str] | None = None) -> Plan:
+        """Return what will be asked for.
+
+        `environ` stands in for `os.environ`, read for a scheduler or cluster that is there already.
+        """
+        environ = os.environ if environ is None else environ
+        scheduler_address = environ.get(SCHEDULER_ADDRESS, "").strip() or None
+        return make_plan(
+            self,
+            scheduler_address,
+            existing_cluster(environ),
+            environ.get("SLURM_JOB_ID", "").strip() or None,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the canonical spelling, fit for JSON. Memory as written, no absent fields."""
+        fields = {name: getattr(self, name) for name in FIELDS}
+        shown = {name: value for name, value in fields.items() if value is not None}
+        for name, value in shown.items():
+            if isinstance(value, Memory):
+                shown[name] = value.written
+            elif isinstance(value, Mapping):
+                shown[name] = units.json_value(value)
+        return shown
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A claim, where each of its values comes from, and which gateways may see credentials."""
+
+    claim: Claim
+    sources: dict[str, str]
+    """Field → source; also `env.X` and `options.X` for each entry; `default` where nobody said."""
+
+    trusted_gateway: bool = False
+    """Whether `gateway_url` comes from the operator: a flag, variable, site file, or Dask."""
+
+    credential_origins: frozenset[str] = frozenset()
+    """Origins (`scheme://host:port`) that a source of the operator's names as a gateway, also one
+    that the claim overrules."""
+
+    has_credentials: bool = False
+    """Whether more than a user's name is configured for a gateway."""
+
+    site: Site | None = None
+    """The site's file, whose policy the claim keeps to."""
+
+    cuts: tuple[str, ...] = ()
+    """What the policy has cut, in words."""
+
+    @classmethod
+    def of(cls, claim: Claim, environ: Mapping[str, str] | None = None) -> Resolved:
+        """Return a claim that a program made, with the operator's gateways in this environment.
+
+        `environ` stands in for `os.environ`. Raises ClaimError where Dask could not read it.
+        """
+        said = [
+            *claim.model_fields_set,
+            *(f"{name}.{key}" for name in MAPPINGS for key in getattr(claim, name)),
+        ]
+        sources = {**dict.fromkeys(FIELDS, "default"), **dict.fromkeys(said, "claim")}
+        environ = os.environ if environ is None else environ
+        origins, site = trusted_origins(environ), read_site(environ)
+        if site.faults:
+            raise ClaimError([replace(fault, source=site.path) for fault in site.faults])
+        if claim.profile is not None:
+            if claim.profile not in site.profiles:
+                hint = site.unknown_profile(claim.profile)
+                raise ClaimError([Fault("profile", claim.profile, hint)])
+            base = Claim.model_validate(site.profiles[claim.profile])
+            own = {name: getattr(claim, name) for name in claim.model_fields_set}
+            source = f"{site.path}, profile {claim.profile}"
+            sources |= dict.fromkeys(base.model_fields_set - own.keys(), source)
+            claim = base.model_copy(update=own)
+        secret = site.credentials is not None or has_credentials(environ)
+        found = cls(claim, sources, False, origins, secret, site)
+        return found._within_policy(environ)
+
+    @property
+    def credentials_allowed(self) -> bool:
+        """Whether the gateway, if there is one, may see the configured credentials."""
+        url = self.claim.gateway_url
+        allowed = url is None or units.origin(url) in self.credential_origins
+        return allowed or not self.has_credentials
+
+    def _within_policy(self, environ: Mapping[str, str]) -> Self:
+        if self.site is None or self.site.policy is None:
+            return self
+        url, path = self.claim.gateway_url, self.site.path
+        foreign = bool(url) and not self.trusted_gateway
+        foreign = foreign and units.origin(str(url)) not in self.credential_origins
+        claim, cuts, changed = within(
+            self.claim, self.plan(environ), self.site.policy, path, foreign=foreign
+        )
+        sources = {**self.sources, **dict.fromkeys(changed, f"{path}, policy")}
+        return replace(self, claim=claim, sources=sources, cuts=tuple(cuts))
+
+    def warnings(self) -> list[str]:
+        """Return what to tell before anything is made."""
+        return [*self.cuts, *filter(None, [self.withheld()])]
+
+    def withheld(self) -> str | None:
+        """Return what to tell where credentials are not for the claim's gateway; else None."""
+        if self.credentials_allowed or self.claim.gateway_url is None:
+            return None
+        kept = ", ".join(sorted(self.credential_origins)) or "no gateway: the operator names none"
+        return (
+            f"Only the claim names the gateway at {self.claim.gateway_url}, so it gets no "
+            f"credentials (they are for {kept}); to send them there, set DASK_CLAIM_GATEWAY_URL"
+        )
+
+    def plan(self, environ: Mapping[str, str] | None = None) -> Plan:
+        """Return what will be asked for; see `Claim.plan`."""
+        return self.claim.plan(environ)
+
+
+def load(
+    flags: Mapping[str, object] | None = None, environ: Mapping[str, str] | None = None
+) -> Resolved:
+    """Return the effective claim of this environment and of the command line's `flags`.
+
+    `flags` maps canonical fields to values (None: not given). `environ` stands in for
+    `os.environ`. Raises ClaimError with every fault of every source.
+    """
+    environ = os.environ if environ is None else environ
+    found = gather(flags or {}, environ)
+    claim = Claim.model_construct(**found.values)
+    resolved = Resolved(
+        claim,
+        found.sources,
+        found.trusted_gateway,
+        found.credential_origins,
+        found.site.credentials is not None or has_credentials(environ),
+        found.site,
+    )
+    return resolved._within_policy(environ)

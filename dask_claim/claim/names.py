@@ -1,0 +1,184 @@
+"""Which variable names a program may ask for, and why others are refused."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterable, Mapping
+
+from dask_claim.errors import Fault
+from dask_claim.redact import redact
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
+
+_ALLOWED = {
+    "DASK_SCHEDULER_ADDRESS": "scheduler_address",
+    "DASK_CLUSTER": "cluster_name",
+    "DASK_GATEWAY__ADDRESS": "gateway_url",
+    "DASK_GATEWAY__PROXY_ADDRESS": "proxy_url",
+    "DASK_GATEWAY__PUBLIC_ADDRESS": "public_url",
+}
+"""Names that dask-claim or Dask give this one meaning, so only that field may go there."""
+
+SET_BY_LAUNCHER = (
+    "DASK_CONFIG",
+    "DASK_DISTRIBUTED__CLIENT__SECURITY_LOADER",
+    "DASK_GATEWAY__AUTH__KWARGS__PASSWORD",
+    "DASK_GATEWAY__AUTH__KWARGS__SITE_FILE",
+    "DASK_GATEWAY__AUTH__KWARGS__USERNAME",
+    "DASK_GATEWAY__AUTH__TYPE",
+    "DASK_GATEWAY__HTTP_CLIENT__PROXY",
+    *_ALLOWED,
+)
+"""What dask-claim itself puts into the command's environment for Dask."""
+
+NOT_FIELDS = re.compile(
+    r"DASK_CLAIM_(?:SITE|RUN_ID"
+    # The options of a run, see `launch.options`.
+    r"|START|START_TIMEOUT|STOP_TIMEOUT|GRACE|RECEIPT"
+    # What Kubernetes sets in each pod beside a service that is called dask-claim.
+    r"|SERVICE_(?:HOST|PORT)|SERVICE_PORT_.+|PORT|PORT_.+)"
+)
+"""Variables called `DASK_CLAIM_…` that are no fields of the claim."""
+
+_OF_DASK = re.compile(
+    # dask, and what its schedulers read without a default in dask.yaml
+    r"admin|annotations|array|array-plugins|cache|chunksize|collection-annotations"
+    r"|dask-expr-no-serialize"
+    r"|dataframe|delayed-pure|func-dumps|func-loads|get|multiprocessing|num-workers|optimizations?"
+    r"|pool|rerun-exceptions-locally|scheduler|split-every|temporary-directory|tokenize"
+    r"|visualization"
+    # distributed
+    r"|client-name|distributed|logging|logging-file-config|rmm|scheduler-address|shuffle|ucx"
+    # dask-gateway, and the other deployments that may be installed beside it
+    r"|cloudprovider|cuda|gateway|jobqueue|kubernetes|labextension|yarn"
+    # where the configuration itself is found
+    r"|config|internal-inherit-config|root-config"
+)
+"""The top-level keys of Dask's configuration: `DASK_X` and `DASK_X__…` set the key `x`."""
+
+_SEARCHED = "it is where programs, libraries or data are looked for"
+_SECURITY = "it decides how connections are made and trusted"
+
+_BREAKS = tuple(
+    (re.compile(names), reason)
+    for names, reason in (
+        (r"PATH|CLASSPATH|GCONV_PATH|LOCPATH|NLSPATH|GLIBC_TUNABLES", _SEARCHED),
+        (r"NODE_PATH|NODE_OPTIONS|PERL5LIB|PERL5OPT|RUBYLIB|RUBYOPT|R_HOME", _SEARCHED),
+        (r"JAVA_HOME|JAVA_TOOL_OPTIONS|JDK_JAVA_OPTIONS|VIRTUAL_ENV|CONDA_.*", _SEARCHED),
+        (r"GDAL_DATA|GDAL_DRIVER_PATH|PROJ_LIB|PROJ_DATA", _SEARCHED),
+        (r"LD_.*|DYLD_.*", "it steers the dynamic linker"),
+        (r"PYTHON.*", "it steers the Python interpreter"),
+        (r"IFS|SHELL|SHELLOPTS|BASHOPTS|BASH_.*|ENV|CDPATH|PS4|_", "it steers the shell"),
+        (r"HOME|USER|LOGNAME|PWD|OLDPWD|HOSTNAME|TMPDIR|TMP|TEMP", "it tells who and where it is"),
+        (r"LANG|LANGUAGE|LC_.*|TZ|TERM", "it tells the language, time and terminal"),
+        (r"HTTPS?_PROXY|ALL_PROXY|NO_PROXY|https?_proxy|all_proxy|no_proxy", _SECURITY),
+        (r"SSL_CERT_FILE|SSL_CERT_DIR|CURL_CA_BUNDLE|REQUESTS_CA_BUNDLE", _SECURITY),
+        (r"KRB5CCNAME|KRB5_CONFIG|SSH_AUTH_SOCK|JUPYTERHUB_.*|AWS_.*", "credentials come from it"),
+        (r"KUBERNETES_.*", "it is how a pod finds its cluster"),
+    )
+)
+
+
+def refusal(name: str, field: str) -> str | None:
+    """Return why the variable `name` must not be set to the value of `field`; None if it may.
+
+    `field` is a canonical field of the claim, or `cluster_name`, `scheduler_address`,
+    `dashboard_url`. The reason says what would break and which name would do.
+    """
+    if not _NAME.fullmatch(name):
+        return (
+            "is not a name that a variable can have (letters, digits and _, no digit first)"
+            f"; write for example {suggestion(field)}"
+        )
+    if name in _ALLOWED:
+        owner = _ALLOWED[name]
+        if owner == field:
+            return None
+        return f"is the variable of {owner} and of nothing else; write {suggestion(field)}"
+    upper = name.upper()
+    if upper == "DASK_CLAIM" or upper.startswith("DASK_CLAIM_"):
+        return f"would change what dask-claim itself reads; write {suggestion(field)}"
+    if name.startswith("DASK_"):
+        return _dask(name, field)
+    for names, reason in _BREAKS:
+        if names.fullmatch(name):
+            return f"would break the program: {reason}; write {suggestion(field)}"
+    return None
+
+
+def suggestion(field: str) -> str:
+    """Return a variable name that is always fine for `field`."""
+    return "DASK_CLUSTER" if field == "cluster_name" else f"DASK_{field.upper()}"
+
+
+def _dask(name: str, field: str) -> str | None:
+    # Dask turns every DASK_X__Y of the environment into the setting x.y, and does not tell
+    # "-" from "_".
+    key = name[len("DASK_") :].lower().split("__")[0].replace("_", "-")
+    if not key:
+        return f"would become a setting of Dask without a name; write {suggestion(field)}"
+    if _OF_DASK.fullmatch(key):
+        return f"would become Dask's own setting {key!r} and break it; write {suggestion(field)}"
+    return None
+
+
+def dask_conflicts(
+    environ: Mapping[str, str], set_by: Mapping[str, str] | None = None
+) -> list[Fault]:
+    """Return a fault for each pair of variables in `environ` that Dask cannot read together.
+
+    A value that is no mapping leaves no room for a part: `DASK_A=x` beside `DASK_A__B=y` makes
+    `import dask` fail, or loses one of them; which, depends on the order in the environment.
+
+    `set_by` maps names to who sets them, where that is not the environment; by default dask-claim
+    sets `SET_BY_LAUNCHER`, as in a command's environment.
+    """
+    who = dict.fromkeys(SET_BY_LAUNCHER, "dask-claim") if set_by is None else set_by
+    faults = []
+    for plain, part in nested_names(environ):
+        if not _has_room(_as_dask_reads(environ[plain]), _levels(part)[len(_levels(plain)) :]):
+            first, second = (who.get(name, "the environment") for name in (plain, part))
+            hint = f"cannot be read by Dask beside {part}, which {second} sets; keep one of them"
+            faults.append(Fault(plain, redact(environ[plain], plain), hint, first))
+    return faults
+
+
+def nested_names(names: Iterable[str]) -> list[tuple[str, str]]:
+    """Return each pair of names of which Dask takes the second for a part of the first."""
+    levels = {name: _levels(name) for name in names if name.startswith("DASK_")}
+    wholes: dict[tuple[str, ...], list[str]] = {}
+    for name, path in levels.items():
+        wholes.setdefault(path, []).append(name)
+    return [
+        (whole, name)
+        for name, path in sorted(levels.items())
+        for depth in range(1, len(path))
+        for whole in wholes.get(path[:depth], ())
+    ]
+
+
+def _levels(name: str) -> tuple[str, ...]:
+    """The path of the setting that Dask makes of a variable."""
+    path = name[len("DASK_") :].lower().replace("__", ".").replace("-", "_")
+    return tuple(path.split("."))
+
+
+def _as_dask_reads(value: str) -> object:
+    try:
+        found: object = ast.literal_eval(value)
+    except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):
+        return value
+    return found
+
+
+def _has_room(value: object, path: tuple[str, ...]) -> bool:
+    """Whether a part can be put at `path` into a setting."""
+    for key in path:
+        if not isinstance(value, dict):
+            return False
+        inside = {str(name).replace("-", "_"): item for name, item in value.items()}
+        if key not in inside:
+            return True
+        value = inside[key]
+    return True

@@ -1,0 +1,210 @@
+"""Claim → Plan: how many workers, at least and at most. Pure arithmetic, no I/O."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from dask_claim.errors import ClaimError, Fault
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from dask_claim.claim.existing import Existing
+    from dask_claim.claim.fields import ClaimFields
+    from dask_claim.claim.model import Claim
+
+GATEWAY_NAMES = ("gateway_url", "cluster_name", "cluster_name_file")
+"""What only a gateway can give: a program that wants a name for one of these speaks to one."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What will be asked for."""
+
+    provider: str
+    """Where the cluster comes from; never `auto`."""
+
+    min_workers: int
+    """The minimum of workers; 0 only where the claim says so."""
+
+    max_workers: int
+    """The maximum of workers: where the claim says none, the minimum, but at least one."""
+
+    scaling: Literal["scale", "adapt"]
+    """`scale` to a fixed size, or `adapt` between the two bounds."""
+
+    arithmetic: tuple[str, ...]
+    """How it was found, in lines for a person."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the plan, fit for JSON."""
+        return {**asdict(self), "arithmetic": list(self.arithmetic)}
+
+
+class _Term(NamedTuple):
+    """One bound, counted in workers."""
+
+    field: str
+    workers: int
+    shown: str
+
+
+def make_plan(
+    claim: Claim,
+    scheduler_address: str | None,
+    existing: Existing | None = None,
+    allocation: str | None = None,
+) -> Plan:
+    """Return the plan of a claim.
+
+    `scheduler_address` is that of a scheduler already there, `existing` a cluster that the runner
+    has made, `allocation` the number of the batch job that this process runs in.
+
+    Raises ClaimError, with the arithmetic, if the bounds contradict one another.
+    """
+    provider, why = _provider(claim, scheduler_address, existing, allocation)
+    minimum, maximum, lines = _bounds(claim)
+    fixed = minimum == maximum
+    size = (
+        f"a fixed size of {_count(minimum)}"
+        if fixed
+        else f"adaptive, {minimum} to {_count(maximum)}"
+    )
+    if provider == "local" and claim.says_nothing_of_workers():
+        size = "a local cluster as Dask itself splits this container's cores into workers"
+    if provider == "local" and (wanted := speaks_gateway(claim)):
+        why += f"; a Dask Gateway is started for the command (extra local-gateway): {wanted}"
+    return Plan(provider, minimum, maximum, "scale" if fixed else "adapt", (why, *lines, size))
+
+
+def speaks_gateway(claim: Claim) -> str | None:
+    """Return what tells that a command of this claim speaks to a gateway, None if nothing does."""
+    if name := next((name for name in GATEWAY_NAMES if name in claim.env), None):
+        return f"env.{name} is set"
+    return None if claim.create else "create is false"
+
+
+def bound_faults(claim: ClaimFields) -> list[Fault]:
+    """Return what is impossible about a claim's bounds, as faults."""
+    try:
+        _bounds(claim)
+    except ClaimError as error:
+        return list(error.faults)
+    return []
+
+
+def _provider(
+    claim: Claim,
+    scheduler_address: str | None,
+    existing: Existing | None,
+    allocation: str | None,
+) -> tuple[str, str]:
+    if claim.provider != "auto":
+        return claim.provider, f"provider {claim.provider}: the claim says so"
+    if existing and (existing.gateway_url or claim.gateway_url):
+        return "attach", f"provider attach: the runner's cluster is there ({existing.variable})"
+    if claim.gateway_url:
+        return "gateway", "provider gateway: gateway_url is set"
+    if scheduler_address:
+        return "attach", "provider attach: DASK_SCHEDULER_ADDRESS is set"
+    if allocation:
+        return "allocation", f"provider allocation: this is Slurm's job {allocation}"
+    return "local", "provider local: there is neither gateway_url nor DASK_SCHEDULER_ADDRESS"
+
+
+def _bounds(claim: ClaimFields) -> tuple[int, int, list[str]]:
+    floors, lines = _floors(claim)
+    ceilings, more = _ceilings(claim)
+    floor = max(floors, key=lambda term: term.workers, default=None)
+    ceiling = min(ceilings, key=lambda term: term.workers, default=None)
+    minimum = floor.workers if floor else 1
+    maximum = ceiling.workers if ceiling else max(minimum, 1)
+    if ceiling and (maximum < 1 or minimum > maximum):
+        raise ClaimError([_impossible(claim, floor, ceiling)])
+    lines.append(
+        f"at least {_count(minimum)}: {_shown('the largest of', floors, 'nothing is said')}"
+    )
+    lines += more
+    lines.append(
+        f"at most {_count(maximum)}: {_shown('the smallest of', ceilings, 'no ceiling said')}"
+    )
+    return minimum, maximum, lines
+
+
+def _floors(claim: ClaimFields) -> tuple[list[_Term], list[str]]:
+    terms, lines = [], []
+    if claim.min_workers is not None:
+        shown = f"min_workers {claim.min_workers}"
+        terms.append(_Term("min_workers", claim.min_workers, shown))
+    if claim.min_cores is not None:
+        if claim.worker_cores is None:
+            lines.append("worker_cores is not said: 1 is taken, to count the workers of min_cores")
+        cores = 1 if claim.worker_cores is None else claim.worker_cores
+        # ⌈a / b⌉; the text of a number is what its author meant, 0.1 is no binary fraction.
+        workers = -(-_exact(claim.min_cores) // _exact(cores))
+        shown = f"⌈min_cores {claim.min_cores} / worker_cores {cores}⌉ = {workers}"
+        terms.append(_Term("min_cores", workers, shown))
+    return terms, lines
+
+
+def _ceilings(claim: ClaimFields) -> tuple[list[_Term], list[str]]:
+    terms, lines = [], []
+    if claim.max_workers is not None:
+        shown = f"max_workers {claim.max_workers}"
+        terms.append(_Term("max_workers", claim.max_workers, shown))
+    if claim.max_cores is not None:
+        name, cores = "worker_cores_limit", claim.worker_cores_limit
+        if cores is None:
+            name, cores = "worker_cores", claim.worker_cores
+        if cores is None:
+            cores = 1
+            lines.append("worker_cores is not said: 1 is taken, to count the workers of max_cores")
+        workers = _exact(claim.max_cores) // _exact(cores)
+        shown = f"⌊max_cores {claim.max_cores} / {name} {cores}⌋ = {workers}"
+        terms.append(_Term("max_cores", workers, shown))
+    if claim.max_memory is not None:
+        if claim.worker_memory is None:
+            lines.append("max_memory bounds nothing here: worker_memory is not said")
+        else:
+            workers = claim.max_memory.bytes // claim.worker_memory.bytes
+            shown = f"⌊max_memory {claim.max_memory} / worker_memory {claim.worker_memory}⌋"
+            terms.append(_Term("max_memory", workers, f"{shown} = {workers}"))
+    return terms, lines
+
+
+def _impossible(claim: ClaimFields, floor: _Term | None, ceiling: _Term) -> Fault:
+    minimum = floor.workers if floor else 1
+    said = f"at least {_count(minimum)} ({floor.shown if floor else 'nothing is said'})"
+    path = "/".join(term.field for term in (floor, ceiling) if term)
+    hint = f"raise {ceiling.field} to {_enough(claim, ceiling.field, max(minimum, 1))} or more"
+    if floor and ceiling.workers:
+        hint += f", or lower {floor.field}"
+    hint = f"cannot both hold: {said}, at most {ceiling.workers} ({ceiling.shown}); {hint}"
+    return Fault(path, None, hint if floor else hint.replace("cannot both hold", "is too small"))
+
+
+def _enough(claim: ClaimFields, field: str, workers: int) -> str:
+    """Return the smallest value of a ceiling that has room for so many workers."""
+    if field == "max_cores":
+        cores = _exact(claim.worker_cores_limit or claim.worker_cores or 1) * workers
+        return str(cores) if cores.denominator == 1 else str(float(cores))
+    if field == "max_memory":
+        return f"{workers} × {claim.worker_memory}"
+    return str(workers)
+
+
+def _shown(which: str, terms: Iterable[_Term], nothing: str) -> str:
+    shown = [term.shown for term in terms]
+    if not shown:
+        return nothing
+    return shown[0] if len(shown) == 1 else f"{which} {', '.join(shown)}"
+
+
+def _exact(number: int | float) -> Fraction:
+    return Fraction(str(number))
+
+
+def _count(workers: int) -> str:
+    return "1 worker" if workers == 1 else f"{workers} workers"

@@ -1,0 +1,146 @@
+"""Claims within the policy of a site: what exceeds a bound is refused, or cut with a warning."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+from dask_claim.claim.memory import Memory
+from dask_claim.claim.site import Policy, gateway_allowed, matches
+from dask_claim.errors import ClaimError, Fault
+
+if TYPE_CHECKING:
+    from dask_claim.claim.model import Claim
+    from dask_claim.claim.plan import Plan
+
+# What a gateway's own options would ask for beside the bounded fields.
+_BY_OPTION = {
+    **{"worker_cores": "worker_cores", "worker_cores_limit": "worker_cores", "cpu": "worker_cores"},
+    **{"worker_memory": "worker_memory", "worker_memory_limit": "worker_memory"},
+    **{"ram": "worker_memory", "worker_threads": "worker_cores"},
+    **{"gpu": "gpus", "gpus": "gpus", "image": "images"},
+    **{"cluster_max_workers": "max_workers", "cluster_max_cores": "max_cores"},
+    **{"cluster_max_memory": "max_memory"},
+}
+
+
+@dataclass(frozen=True)
+class Excess:
+    """One thing that a claim asks for beyond a bound."""
+
+    field: str
+    value: Any
+    bound: str
+    """The policy's field."""
+
+    allowed: str
+    cut: Any = None
+    """The value within the bound; None where there is none."""
+
+
+def excesses(claim: Claim, plan: Plan, policy: Policy, *, foreign: bool) -> Iterator[Excess]:
+    """Return everything in which a claim exceeds a policy.
+
+    `foreign`: only the claim itself names its gateway.
+    """
+    for field, bound in (
+        ("worker_cores", "worker_cores"),
+        ("worker_cores_limit", "worker_cores"),
+        ("worker_memory", "worker_memory"),
+        ("gpus", "gpus"),
+        ("max_lifetime", "max_lifetime"),
+    ):
+        value, limit = getattr(claim, field), getattr(policy, bound)
+        if value is not None and limit is not None and _size(value) > _size(limit):
+            yield Excess(field, value, bound, f"at most {limit}", limit)
+    yield from _whole(claim, plan, policy)
+    if policy.images is not None and claim.image and not matches(policy.images, claim.image):
+        yield Excess("image", claim.image, "images", ", ".join(policy.images))
+    url = claim.gateway_url
+    if url and policy.gateways is not None and not gateway_allowed(policy.gateways, url):
+        yield Excess("gateway_url", url, "gateways", ", ".join(policy.gateways))
+    if url and foreign and not policy.foreign_gateways:
+        allowed = "none that only a claim names; its operator sets DASK_CLAIM_GATEWAY_URL"
+        yield Excess("gateway_url", url, "foreign_gateways", allowed)
+    if policy.providers is not None and not matches(policy.providers, plan.provider):
+        yield Excess("provider", plan.provider, "providers", ", ".join(policy.providers))
+    for name, value in claim.options.items():
+        named = _BY_OPTION.get(name.lower())
+        if named and getattr(policy, named) is not None:
+            allowed = f"the claim's own field for {name}, which can be compared"
+            yield Excess(f"options.{name}", value, named, allowed)
+
+
+def _whole(claim: Claim, plan: Plan, policy: Policy) -> Iterator[Excess]:
+    """All workers together, counted in workers of the size that they would be cut to."""
+    workers = plan.max_workers
+    cores = claim.worker_cores_limit or claim.worker_cores or 1
+    if policy.worker_cores is not None:
+        cores = min(cores, policy.worker_cores)
+    memory = min(
+        (_size(one) for one in (claim.worker_memory, policy.worker_memory) if one is not None),
+        default=None,
+    )
+    if claim.worker_memory is None:
+        memory = None
+    if policy.max_workers is not None and workers > policy.max_workers:
+        allowed = f"at most {policy.max_workers}"
+        yield Excess("max_workers", workers, "max_workers", allowed, policy.max_workers)
+    if policy.max_cores is not None:
+        room = int(Fraction(str(policy.max_cores)) // Fraction(str(cores)))
+        if workers > room:
+            allowed = f"at most {policy.max_cores} cores, {room} workers of {cores}"
+            yield Excess("max_workers", workers, "max_cores", allowed, room or None)
+    if policy.max_memory is not None and memory is not None:
+        room = policy.max_memory.bytes // int(memory)
+        if workers > room:
+            allowed = f"at most {policy.max_memory}, {room} workers"
+            yield Excess("max_workers", workers, "max_memory", allowed, room or None)
+
+
+def within(
+    claim: Claim, plan: Plan, policy: Policy, path: str, *, foreign: bool
+) -> tuple[Claim, list[str], list[str]]:
+    """Return the claim within the policy, a warning for each cut, and the fields that changed.
+
+    `path` names the site's file.
+
+    Raises
+    ------
+    ClaimError
+        It asks for more than the site allows; every bound that was passed is named.
+    """
+    found = list(excesses(claim, plan, policy, foreign=foreign))
+    refused = [one for one in found if policy.excess == "refuse" or one.cut is None]
+    if refused:
+        raise ClaimError(
+            [
+                Fault(
+                    one.field,
+                    _plain(one.value),
+                    f"is beyond {path}, policy.{one.bound}: {one.allowed}",
+                )
+                for one in refused
+            ]
+        )
+    cut: dict[str, Any] = {}
+    for one in found:
+        cut[one.field] = min(one.cut, cut.get(one.field, one.cut), key=_size)
+    warnings = [
+        f"{one.field} {_plain(one.value)} is cut to {_plain(cut[one.field])}: "
+        f"{path}, policy.{one.bound}, allows {one.allowed}"
+        for one in found
+    ]
+    if policy.max_lifetime is not None and claim.max_lifetime is None:
+        cut["max_lifetime"] = policy.max_lifetime
+    return claim.model_copy(update=cut) if cut else claim, warnings, list(cut)
+
+
+def _size(value: Any) -> float:
+    return value.bytes if isinstance(value, Memory) else value
+
+
+def _plain(value: Any) -> Any:
+    return str(value) if isinstance(value, Memory) else value

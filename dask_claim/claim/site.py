@@ -1,0 +1,264 @@
+"""The site's file: its own claim, profiles, the gateway's options, policy, credentials."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from dask_claim.claim import units
+from dask_claim.claim.credentials import Credentials, Entry, read_credentials
+from dask_claim.claim.fields import Cores, Count, Lifetime
+from dask_claim.claim.memory import Memory
+from dask_claim.claim.texts import parse_yaml
+from dask_claim.errors import Fault
+
+Model = TypeVar("Model", bound=BaseModel)
+
+SITE_FILE = "/etc/dask-claim/claim.yaml"
+"""The site's file where `DASK_CLAIM_SITE` names no other one."""
+
+_OTHER = ("profiles", "policy", "gateway_options", "credentials")
+
+
+def _patterns(value: object) -> object:
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise ValueError('is not a list of texts; write for example ["registry.example.org/*"]')
+    return tuple(value)
+
+
+Patterns = Annotated[tuple[str, ...], BeforeValidator(_patterns)]
+
+
+class Policy(BaseModel):
+    """What a claim may ask for at a site. A bound that is None does not exist."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", title="Policy")
+
+    max_workers: Count | None = Field(None, title="Workers", description="Of one cluster.")
+    max_cores: Cores | None = Field(None, title="Cores", description="Of all workers together.")
+    max_memory: Memory | None = Field(None, title="Memory", description="Of all workers together.")
+    worker_cores: Cores | None = Field(
+        None, title="Cores of a worker", description="Also what it may burst to."
+    )
+    worker_memory: Memory | None = Field(
+        None, title="Memory of a worker", description='For example "16G".'
+    )
+    gpus: Count | None = Field(None, title="GPUs", description="Of each worker.")
+    max_lifetime: Lifetime | None = Field(
+        None,
+        title="Lifetime",
+        description="Seconds; a claim that names none has this one.",
+    )
+    images: Patterns | None = Field(
+        None, title="Images", description="Patterns of the whole name, with * and ?."
+    )
+    gateways: Patterns | None = Field(
+        None,
+        title="Gateways",
+        description="Patterns of scheme://host or scheme://host:port, with * and ?.",
+    )
+    providers: Patterns | None = Field(
+        None, title="Providers", description="Where clusters may come from."
+    )
+    foreign_gateways: bool = Field(
+        True,
+        title="Foreign gateways",
+        description="Whether a gateway that only the claim names may be used, without credentials.",
+    )
+    excess: Literal["refuse", "cut"] = Field(
+        "refuse",
+        title="Beyond a bound",
+        description="Status 78, or (cut) the bound with a warning. Images, gateways and providers "
+        "beyond what is allowed are always refused.",
+    )
+
+    def bounds(self) -> dict[str, Any]:
+        """Return the bounds that exist, fit for JSON."""
+        return self.model_dump(mode="json", exclude_unset=True)
+
+
+class WorkerSize(BaseModel):
+    """What one worker has."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", title="Size of a worker")
+
+    cores: Cores = Field(title="Cores")
+    memory: Memory = Field(title="Memory", description='For example "16G".')
+    gpus: Count = Field(default=0, title="GPUs")
+
+
+class GatewayOptions(BaseModel):
+    """What the options of the site's gateway mean, where their names and texts do not say it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", title="Options of the gateway")
+
+    names: dict[
+        Literal[
+            "image",
+            "worker_cores",
+            "worker_cores_limit",
+            "worker_memory",
+            "gpus",
+            "environment",
+        ],
+        str,
+    ] = Field(
+        default={}, title="Names", description="Field of a claim → the option that stands for it."
+    )
+    units: dict[str, Literal["bytes", "GiB", "MiB", "GB", "MB"]] = Field(
+        default={}, title="Units", description="Option → what it counts memory in."
+    )
+    choices: dict[str, dict[str, WorkerSize]] = Field(
+        default={},
+        title="Choices",
+        description="Option → each of its values → the worker that it stands for. The smallest "
+        "that is enough is taken.",
+    )
+    default: WorkerSize | None = Field(
+        default=None,
+        title="Default worker",
+        description="What a worker has where the gateway does not let it be chosen: a claim for "
+        "more is status 78 unless strict is false.",
+    )
+
+    def said(self) -> dict[str, Any]:
+        """Return what the site's file says, fit for JSON."""
+        return self.model_dump(mode="json", exclude_unset=True)
+
+
+@dataclass(frozen=True)
+class Site:
+    """What the site's file says."""
+
+    path: str
+    claim: Any = field(default_factory=dict)
+    """Its own claim, as parsed: an object in any spelling."""
+
+    profiles: Mapping[str, Any] = field(default_factory=dict)
+    """Name → claim in any spelling."""
+
+    policy: Policy | None = None
+    gateway_options: GatewayOptions = field(default_factory=GatewayOptions)
+    credentials: Credentials | None = None
+    faults: tuple[Fault, ...] = ()
+
+    def unknown_profile(self, name: object) -> str:
+        """Return what is wrong with a profile that this site does not have."""
+        known = ", ".join(self.profiles) or "none"
+        return f"is no profile of this site; it has {known}"
+
+
+def read_site(environ: Mapping[str, str]) -> Site:
+    """Return what the site's file of this environment says; nothing where there is none."""
+    chosen = environ.get("DASK_CLAIM_SITE", "").strip()
+    path = chosen or SITE_FILE
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        if not chosen and isinstance(error, (FileNotFoundError, NotADirectoryError)):
+            return Site(path)
+        why = getattr(error, "strerror", None) or str(error)
+        hint = f"cannot be read: {why}; correct it, or DASK_CLAIM_SITE"
+        return Site(path, faults=(Fault("", None, hint),))
+    raw, faults = parse_yaml(text)
+    if faults:
+        return Site(path, faults=tuple(faults))
+    if not isinstance(raw, Mapping):
+        return Site(path, {} if raw is None else raw)
+    rest = {key: value for key, value in raw.items() if key not in _OTHER}
+    profiles = raw.get("profiles") or {}
+    if not isinstance(profiles, Mapping):
+        hint = "is not an object; write the name of each profile and its claim"
+        return Site(path, rest, faults=(Fault("profiles", None, hint),))
+    named = {str(name): item for name, item in profiles.items()}
+    wrong: list[Fault] = []
+    policy = _section(Policy, raw, "policy", '{"max_workers": 10}', wrong)
+    example = '{"names": {"image": "tag"}}'
+    options = _section(GatewayOptions, raw, "gateway_options", example, wrong) or GatewayOptions()
+    credentials, also_wrong = read_credentials(raw.get("credentials"), rest, path)
+    return Site(path, rest, named, policy, options, credentials, (*wrong, *also_wrong))
+
+
+def credentials_for(url: str, environ: Mapping[str, str]) -> Credentials | None:
+    """Return the credentials that this environment's site has for a gateway, if it has any."""
+    found = read_site(environ).credentials
+    return found if found is not None and found.are_for(url) else None
+
+
+def _section(
+    model: type[Model], raw: Mapping[str, Any], name: str, example: str, faults: list[Fault]
+) -> Model | None:
+    """Return a part of the file, None where it is not there; what is wrong goes to `faults`."""
+    said = raw.get(name)
+    if said is None:
+        return None
+    if not isinstance(said, Mapping):
+        faults.append(Fault(name, None, f"is not an object; write {example}"))
+        return None
+    try:
+        return model.model_validate(dict(said))
+    except ValidationError as error:
+        for fault in error.errors(include_url=False):
+            cause = fault.get("ctx", {}).get("error")
+            path = ".".join([name, *(str(part) for part in fault["loc"])])
+            faults.append(Fault(path, fault["input"], str(cause or fault["msg"])))
+        return None
+
+
+def schema_text() -> str:
+    """Return the JSON Schema of the site's file, beside the fields of a claim."""
+    defs: dict[str, Any] = {}
+    schema = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Site file of dask-claim",
+        "description": "Fields of a claim, which are the site's defaults, and these.",
+        "type": "object",
+        "properties": {
+            "profiles": {
+                "title": "Profiles",
+                "description": "Name → claim: what a claim gets that says profile: NAME, where it "
+                "says nothing itself.",
+                "type": "object",
+                "additionalProperties": {"type": "object"},
+            },
+            "policy": _schema(Policy, defs),
+            "gateway_options": _schema(GatewayOptions, defs),
+            "credentials": _schema(Entry, defs),
+        },
+        "$defs": defs,
+    }
+    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+
+
+def _schema(model: type[BaseModel], defs: dict[str, Any]) -> dict[str, Any]:
+    schema = model.model_json_schema()
+    defs.update(schema.pop("$defs", {}))
+    return schema
+
+
+def matches(patterns: tuple[str, ...], text: str) -> bool:
+    """Whether one of the patterns is that of the whole text."""
+    return any(fnmatchcase(text, pattern) for pattern in patterns)
+
+
+def gateway_allowed(patterns: tuple[str, ...], url: str) -> bool:
+    """Whether the origin of a gateway is that of one of the patterns.
+
+    Only origins are compared: in a whole address `*` would reach over the end of the host.
+    """
+    here = units.origin(url)
+    return any(fnmatchcase(here, origin) for origin in _origins(patterns))
+
+
+def _origins(patterns: tuple[str, ...]) -> Iterator[str]:
+    for pattern in patterns:
+        scheme, _, rest = pattern.rstrip("/").partition("://")
+        has_port = rest.rpartition(":")[2].rstrip("*?").isdigit() or rest.endswith(":*")
+        port = {"http": ":80", "https": ":443"}.get(scheme, "")
+        yield f"{scheme}://{rest}{'' if has_port else port}".lower()

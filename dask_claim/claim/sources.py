@@ -1,0 +1,260 @@
+"""Where the values of a claim come from, and which of them wins."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from dask_claim.claim import units
+from dask_claim.claim.dask_config import said_by_dask
+from dask_claim.claim.fields import FIELDS, MAPPINGS
+from dask_claim.claim.names import NOT_FIELDS, dask_conflicts
+from dask_claim.claim.site import Site, read_site
+from dask_claim.claim.spellings import Reading, read, resolve
+from dask_claim.claim.texts import parse_json
+from dask_claim.claim.units import FrozenDict
+from dask_claim.claim.validation import check_fields, completed, cross_faults, leaves
+from dask_claim.errors import ClaimError, Fault
+from dask_claim.redact import redact
+
+_PREFIX = "DASK_CLAIM_"
+
+# Dask reads two underscores as a level, so that this would be a part of DASK_CLAIM, which is none.
+_OLD_PREFIX = "DASK_CLAIM__"
+
+_ADDRESSES = ("gateway_url", "proxy_url", "public_url")
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What one source says: a flag, a variable, a file."""
+
+    source: str
+    reading: Reading
+    trusted: bool = True
+    """Whether it is the operator's, not the package's developer's."""
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """What all sources say together."""
+
+    values: dict[str, Any]
+    """Field → value, as a sound claim holds it; defaults left out."""
+
+    sources: dict[str, str]
+    trusted_gateway: bool
+    credential_origins: frozenset[str]
+    site: Site
+
+
+def gather(flags: Mapping[str, object], environ: Mapping[str, str]) -> Gathered:
+    """Return what this environment and the command line say, each layer parsed once.
+
+    `flags` maps canonical fields to what the command line says (None: nothing). Raises ClaimError
+    with every fault of every layer.
+    """
+    site = read_site(environ)
+    weak = [*_claim_text(environ), _site_layer(site)]
+    layers = [*_flags(flags), *_variables(environ, weak), *weak]
+    layers[-1:-1] = _profile(layers, site)
+    # Nothing of Dask can be imported before the environment is one that it can read.
+    faults = [*_old_names(environ), *dask_conflicts(_without_old_names(environ), {})]
+    of_dask = [] if faults else [Layer(*said) for said in said_by_dask(environ)]
+    overruled = any("gateway_url" in layer.reading.fields for layer in layers)
+    if not overruled:
+        layers += of_dask
+    doubtful: set[str] = set()
+    sound: list[dict[str, Any]] = []
+    for layer in layers:
+        values, found, wrong = check_fields(layer.reading)
+        sound.append(values)
+        doubtful |= wrong
+        faults += [replace(fault, source=layer.source) for fault in found]
+    winners = {name: layer for layer in reversed(layers) for name in _said(layer)}
+    merged = _merged(sound)
+    for fault in cross_faults(merged, doubtful):
+        names = fault.path.split("/")
+        path = "/".join(_path(winners.get(name), name) for name in names)
+        named = dict.fromkeys(winners[name].source for name in names if name in winners)
+        faults.append(Fault(path, fault.value, fault.hint, ", ".join(named)))
+    if faults:
+        raise ClaimError(faults)
+    trusted = [values for layer, values in zip(layers, sound, strict=True) if layer.trusted]
+    if overruled:
+        trusted += [check_fields(layer.reading)[0] for layer in of_dask]
+    gateway = winners.get("gateway_url")
+    sources_of = {name: layer.source for name, layer in winners.items()}
+    return Gathered(
+        completed(merged),
+        {**dict.fromkeys(FIELDS, "default"), **sources_of},
+        bool(gateway and gateway.trusted),
+        _origins(trusted) | _of_credentials(site),
+        site,
+    )
+
+
+def trusted_origins(environ: Mapping[str, str]) -> frozenset[str]:
+    """Return the origins of the gateways that this environment's operator names.
+
+    What is not sound names none. Raises ClaimError where Dask could not read the environment.
+    """
+    if faults := dask_conflicts(_without_old_names(environ), {}):
+        raise ClaimError(faults)
+    site = read_site(environ)
+    layers = [*_variables(environ, []), _site_layer(site)]
+    layers += (Layer(*said) for said in said_by_dask(environ))
+    return _origins(check_fields(layer.reading)[0] for layer in layers) | _of_credentials(site)
+
+
+def _of_credentials(site: Site) -> frozenset[str]:
+    return frozenset([site.credentials.origin] if site.credentials else [])
+
+
+def _origins(trusted: Iterable[Mapping[str, Any]]) -> frozenset[str]:
+    addresses = (values.get(name) for values in trusted for name in _ADDRESSES)
+    return frozenset(
+        units.origin(address)
+        for address in addresses
+        if address and address.startswith(("http://", "https://"))
+    )
+
+
+def _merged(layers: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the values of all layers: the strongest wins, entry by entry in mappings."""
+    merged: dict[str, Any] = {}
+    for values in reversed(layers):
+        for name, value in values.items():
+            if name in MAPPINGS:
+                value = FrozenDict({**merged.get(name, {}), **value})
+            merged[name] = value
+    return merged
+
+
+def _said(layer: Layer) -> Iterator[str]:
+    for name, _ in leaves(layer.reading.fields):
+        yield name
+        if "." in name:
+            yield name.partition(".")[0]
+
+
+def _path(layer: Layer | None, name: str) -> str:
+    return layer.reading.paths.get(name, name) if layer else name
+
+
+def _flags(flags: Mapping[str, object]) -> Iterator[Layer]:
+    for name, value in flags.items():
+        if value is not None:
+            yield Layer(f"--{name.replace('_', '-')}", read({name: value}))
+
+
+def _variables(environ: Mapping[str, str], weaker: list[Layer]) -> list[Layer]:
+    """Read `DASK_CLAIM_FIELD`, `DASK_CLAIM_ENV__X` and `DASK_CLAIM_OPTIONS__X`."""
+    options = {
+        option.lower(): option
+        for layer in weaker
+        for name, _ in leaves(layer.reading.fields)
+        for option in [name.partition("options.")[2]]
+    }
+    layers: list[Layer] = []
+    seen: dict[tuple[str, str], str] = {}
+    for variable in sorted(name for name in environ if _is_ours(name)):
+        value = environ[variable]
+        head, nested, tail = variable[len(_PREFIX) :].partition("__")
+        field = resolve(head)
+        if field is None:
+            layers.append(Layer(variable, Reading(faults=[Fault("", None, _unknown(variable))])))
+            continue
+        if not value.strip():
+            continue
+        if field == "options" and tail:
+            # Variables are mostly written in capitals, the gateway's options never are.
+            lower = tail.lower() if tail.isupper() else tail
+            reading = read({"options": {options.get(tail.lower(), lower): _option(value)}})
+        elif field == "environment" and tail:
+            reading = read({field: {tail: value}})
+        elif field in MAPPINGS and tail:
+            reading = read({field: {tail.lower(): _option(value) if field == "hpc" else value}})
+        elif nested:
+            having = ", ".join(f"{_PREFIX}{name.upper()}__…" for name in MAPPINGS)
+            hint = f"has no parts; only {having} have them"
+            reading = Reading(faults=[Fault("", None, hint)])
+        elif field in MAPPINGS:
+            raw, faults = parse_json(value)
+            reading = Reading(faults=faults) if faults else read({field: raw})
+        else:
+            reading = read({head.lower(): value})
+        first = seen.setdefault((field, tail.lower()), variable)
+        if environ[first] != value:
+            hint = f"contradicts {first}, the same field; keep one of them"
+            reading.faults.append(Fault("", None, hint))
+        layers.append(Layer(variable, reading))
+    # What names one entry is stronger than what gives env or options whole.
+    return sorted(layers, key=lambda layer: "__" not in layer.source)
+
+
+def _is_ours(variable: str) -> bool:
+    upper = variable.upper()
+    ours = upper.startswith(_PREFIX) and not upper.startswith(_OLD_PREFIX)
+    return ours and not NOT_FIELDS.fullmatch(upper)
+
+
+def _unknown(variable: str) -> str:
+    head, nested, tail = variable[len(_PREFIX) :].partition("__")
+    own = ("SITE", "RECEIPT", "START", "START_TIMEOUT", "STOP_TIMEOUT", "GRACE")
+    known = [*(name.upper() for name in FIELDS), *own]
+    near = difflib.get_close_matches(head.upper()[:64], known, n=1, cutoff=0.65)
+    right = f"; did you mean {_PREFIX}{near[0]}{nested}{tail}?" if near else ""
+    return f"is no variable of dask-claim{right}"
+
+
+def _old_names(environ: Mapping[str, str]) -> Iterator[Fault]:
+    for variable in sorted(environ):
+        if variable.upper().startswith(_OLD_PREFIX):
+            name = f"{_PREFIX}{variable[len(_OLD_PREFIX) :].lstrip('_')}"
+            hint = f"is a part of a setting of Dask's, by its two underscores; write {name}"
+            yield Fault("", None, hint, variable)
+
+
+def _without_old_names(environ: Mapping[str, str]) -> dict[str, str]:
+    return {name: environ[name] for name in environ if not name.upper().startswith(_OLD_PREFIX)}
+
+
+def _option(value: str) -> object:
+    """Return JSON's reading of a text, but only where no character of the text would be lost."""
+    try:
+        found: object = json.loads(value)
+        plain = isinstance(found, (int, float)) and json.dumps(found) != value.strip()
+    except (ValueError, RecursionError):
+        return value
+    return value if plain else found
+
+
+def _claim_text(environ: Mapping[str, str]) -> Iterator[Layer]:
+    text = environ.get("DASK_CLAIM", "")
+    if text.strip():
+        raw, faults = parse_json(text)
+        reading = Reading() if faults and raw is None else read(raw)
+        reading.faults[:0] = faults
+        yield Layer("DASK_CLAIM", reading, trusted=False)
+
+
+def _site_layer(site: Site) -> Layer:
+    return Layer(site.path, Reading(faults=list(site.faults)) if site.faults else read(site.claim))
+
+
+def _profile(layers: list[Layer], site: Site) -> Iterator[Layer]:
+    """The profile that the strongest layer chooses: stronger than the site's own claim alone."""
+    for layer in layers:
+        name = layer.reading.fields.get("profile")
+        if name is None:
+            continue
+        if name in site.profiles:
+            yield Layer(f"{site.path}, profile {name}", read(site.profiles[str(name)]))
+        elif not site.faults:
+            fault = Fault("profile", redact(name), site.unknown_profile(name))
+            yield Layer(layer.source, Reading(faults=[fault]))
+        return

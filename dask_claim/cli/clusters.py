@@ -1,0 +1,95 @@
+"""The command line of `dask-claim clusters`."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from dask_claim.cli.options import seconds_option
+from dask_claim.errors import UsageError
+
+HELP = {"help_option_names": ["-h", "--help"]}
+
+
+@click.group("clusters", invoke_without_command=True, context_settings=HELP)
+@click.option("--gateway-url", metavar="URL", help="Instead of the one that is configured.")
+@click.option("--json", "as_json", is_flag=True, help="A JSON list.")
+@click.pass_context
+def clusters_command(context: click.Context, gateway_url: str | None, as_json: bool) -> None:
+    """List my clusters on the gateway; stop some.
+
+    Shown are their age, workers, and whether a live lease holds them.
+    """
+    from dask_claim.claim.model import load
+    from dask_claim.log import configure
+
+    configure("WARNING")
+    context.obj = load({"gateway_url": gateway_url})
+    if context.invoked_subcommand is None:
+        from dask_claim.lifetime import clusters
+
+        print((clusters.as_json if as_json else clusters.as_text)(clusters.find(context.obj)))
+
+
+@clusters_command.command("stop", context_settings=HELP)
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.option("--orphaned", is_flag=True, help="Those that no live lease holds.")
+@seconds_option(
+    "--pending-after",
+    600.0,
+    "With --orphaned: a pending cluster is orphaned when it is older. Not below the longest "
+    "--start-timeout in use.",
+    positive=False,
+)
+@click.option("--all", "everything", is_flag=True, help="Every cluster of mine.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@seconds_option("--stop-timeout", 30.0, "Longest wait until they are gone.")
+@click.pass_context
+def stop_command(
+    context: click.Context,
+    names: tuple[str, ...],
+    orphaned: bool,
+    pending_after: float,
+    everything: bool,
+    yes: bool,
+    stop_timeout: float,
+) -> int:
+    """Stop clusters of mine, and wait until they are gone.
+
+    A cluster that was made without dask-claim has no lease, and counts as orphaned. A pending one
+    has none yet: it counts as orphaned when it is older than --pending-after.
+    """
+    from dask_claim.lifetime import clusters
+
+    if bool(names) + orphaned + everything != 1:
+        raise UsageError("say which: NAME …, --orphaned or --all")
+    mine = clusters.find(context.obj)
+    if unknown := set(names) - {cluster.name for cluster in mine}:
+        raise UsageError(f"no cluster of yours: {', '.join(sorted(unknown))}")
+    chosen = [
+        cluster
+        for cluster in mine
+        if everything or cluster.name in names or (orphaned and cluster.orphaned(pending_after))
+    ]
+    if not chosen:
+        print("nothing to stop")
+        return 0
+    if not names and not yes:
+        _confirm(clusters.as_text(chosen), [cluster.name for cluster in chosen])
+    gone = clusters.stop(context.obj, [cluster.name for cluster in chosen], stop_timeout)
+    for name, confirmed in gone.items():
+        print(f"{name} is {'gone' if confirmed else 'NOT confirmed gone'}")
+    return 0 if all(gone.values()) else 75
+
+
+def _confirm(table: str, names: list[str]) -> None:
+    if not sys.stdin.isatty():
+        raise UsageError(
+            f"nothing is stopped without a terminal to ask on. These {len(names)} would be:\n"
+            f"{table}\nGive --yes to stop them without being asked, or name the ones to stop: "
+            f"stop {' '.join(names)}"
+        )
+    print(table)
+    if not click.confirm(f"Stop {len(names)}?"):
+        raise click.Abort

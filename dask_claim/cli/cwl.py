@@ -1,0 +1,75 @@
+"""`dask-claim cwl`: CWL documents that claim a cluster, translated, checked and described."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+_HELP = {"help_option_names": ["-h", "--help"]}
+_FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+@click.group("cwl", context_settings=_HELP)
+def cwl_command() -> None:
+    """CWL documents that claim a cluster: translate, check, schema."""
+
+
+@cwl_command.command("translate", context_settings=_HELP)
+@click.argument("file", type=_FILE)
+@click.option("-o", "--output", type=_FILE, metavar="OUT", help="Write to OUT; default: stdout.")
+@click.option("--json", "as_json", is_flag=True, help="Write JSON, also where FILE is YAML.")
+@click.option("--gateway-url", metavar="URL", help="Set DASK_CLAIM_GATEWAY_URL for every tool.")
+@click.option("--keep-hint", is_flag=True, help="Keep the requirement, as a hint.")
+def translate_command(
+    file: Path, output: Path | None, as_json: bool, gateway_url: str | None, keep_hint: bool
+) -> int:
+    """Write FILE so that any CWL runner runs it on the cluster that it claims.
+
+    Relative references hold beside FILE, or beside OUT where that is given.
+    """
+    from dask_claim.cwl.translate import translate
+
+    text = translate(file, output, as_json, gateway_url, keep_hint)
+    if output is None:
+        sys.stdout.write(text)
+    else:
+        _write(output, text)
+    return 0
+
+
+@cwl_command.command("check", context_settings=_HELP)
+@click.argument("file", type=_FILE)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object: claims, findings.")
+def check_command(file: Path, as_json: bool) -> int:
+    """Print what each step of FILE claims, and what would go wrong where.
+
+    Ends with 78 where something is wrong for certain, with 0 where there are warnings only.
+    """
+    from dask_claim.cwl.check import check
+
+    report = check(file)
+    print(report.as_json() if as_json else report.as_text())
+    return report.exit_status
+
+
+@cwl_command.command("schema", context_settings=_HELP)
+@click.option("--json", "as_json", is_flag=True, help="JSON Schema, for editors.")
+def schema_command(as_json: bool) -> int:
+    """Print the SALAD schema of DaskGatewayRequirement."""
+    from dask_claim.cwl import schema
+
+    sys.stdout.write(schema.json_schema_text() if as_json else schema.salad_text())
+    return 0
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file whole or not at all: it may be the one that was read."""
+    from dask_claim.errors import ConfigurationError
+    from dask_claim.files import write_whole
+
+    try:
+        write_whole(path, text)
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be written: {error.strerror}") from None

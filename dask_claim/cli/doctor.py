@@ -1,0 +1,50 @@
+"""The command line of `dask-claim doctor`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dask_claim.cli.options import claim_options, claimed, seconds_option
+
+if TYPE_CHECKING:
+    from dask_claim.doctor.finding import Finding
+
+
+@click.command("doctor", context_settings={"help_option_names": ["-h", "--help"]})
+@claim_options
+@click.option(
+    "--start", is_flag=True, help="Start the smallest cluster, run a task on it and release it."
+)
+@seconds_option("--start-timeout", 300.0, "With --start: longest wait for the cluster.")
+@seconds_option("--stop-timeout", 30.0, "With --start: longest wait until it is gone.")
+@click.option("--json", "as_json", is_flag=True, help="A JSON list.")
+def doctor_command(
+    start: bool, start_timeout: float, stop_timeout: float, as_json: bool, **given: Any
+) -> int:
+    """Does it work here? Looks at every part of a run, with a hint where one does not.
+
+    Ends with 0 where nothing fails, else with the status (75 or 78) that a run would end with.
+    """
+    from dask_claim.doctor.examine import examine, exit_status
+    from dask_claim.log import configure
+
+    configure("ERROR")
+
+    async def work() -> list[Finding]:
+        found = []
+        async for finding in examine(
+            claimed(given), start=start, start_timeout=start_timeout, stop_timeout=stop_timeout
+        ):
+            found.append(finding)
+            if not as_json:
+                print(finding, flush=True)
+        return found
+
+    findings = asyncio.run(work())
+    if as_json:
+        print(json.dumps([each.to_dict() for each in findings], indent=2, ensure_ascii=False))
+    return exit_status(findings)

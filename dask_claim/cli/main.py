@@ -1,0 +1,225 @@
+"""The command line: arguments in, exit status out."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+from click.core import ParameterSource
+from click.shell_completion import CompletionItem
+
+from dask_claim import __version__
+from dask_claim.cli.clusters import clusters_command
+from dask_claim.cli.cwl import cwl_command
+from dask_claim.cli.doctor import doctor_command
+from dask_claim.cli.options import claim_options, claimed, seconds_option
+from dask_claim.errors import DaskClaimError, UsageError
+from dask_claim.launch.descriptors import hold_closed
+from dask_claim.launch.first_process import become_init
+
+HELP = {"help_option_names": ["-h", "--help"]}
+
+EPILOG = """\b
+Exit status: the command's own; 128+n ended by signal n; 126/127 not executable / not found;
+64 wrong usage; 75 temporary (try again later); 78 wrong claim or configuration; 70 a defect.
+
+Each option of the run may also come from a variable: DASK_CLAIM_RECEIPT, DASK_CLAIM_STOP_TIMEOUT …
+"""
+
+
+class LauncherGroup(click.Group):
+    """Runs the command after the first `--`, word for word; without one, a command of its own."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        before = args[: args.index("--")] if "--" in args else args
+        _, rest, _ = self.make_parser(ctx).parse_args(args=list(before))
+        if "--" in args and not rest:
+            # click would take the first word for the name of a command of ours.
+            ctx.obj = args[len(before) + 1 :]
+            args = before
+        return super().parse_args(ctx, args)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if not ctx.resilient_parsing and self.get_command(ctx, args[0]) is None:
+            known = ", ".join(self.list_commands(ctx))
+            ctx.fail(f"{args[0]!r} is not one of {known}; put `--` before the command to run")
+        return super().resolve_command(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        if ctx.obj is not None:
+            return [CompletionItem(incomplete, type="file")]
+        return super().shell_complete(ctx, incomplete)
+
+
+@click.group(
+    "dask-claim",
+    cls=LauncherGroup,
+    invoke_without_command=True,
+    context_settings=HELP,
+    subcommand_metavar="-- COMMAND [ARG …]",
+    epilog=EPILOG,
+)
+@click.version_option(__version__, prog_name="dask-claim")
+@claim_options
+@click.option(
+    "--start",
+    type=click.Choice(["ready", "workers", "eager"]),
+    show_default="ready",
+    help="Start the command when the scheduler is up, when the minimum of workers is up, or at "
+    "once.",
+)
+@seconds_option("--start-timeout", 600.0, "Longest wait for the cluster.", of_run=True)
+@seconds_option(
+    "--stop-timeout", 30.0, "Longest wait for the confirmation that it is gone.", of_run=True
+)
+@seconds_option(
+    "--grace", 15.0, "From SIGTERM to SIGKILL for the command.", positive=False, of_run=True
+)
+@click.option(
+    "--receipt",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write what happened to FILE, as JSON.",
+)
+@click.option("-q", "--quiet", is_flag=True, help="Log warnings and errors only.")
+@click.pass_context
+def cli(context: click.Context, /, quiet: bool, **given: Any) -> int | None:
+    """Run COMMAND on a Dask cluster that the claim in DASK_CLAIM describes, and release the cluster
+    however the run ends. Without a claim the cluster is a local one.
+    """
+    if context.invoked_subcommand is not None:
+        _refuse_options(context)
+        return None
+    command: list[str] = context.obj or []
+    from dask_claim.log import configure
+
+    configure("WARNING" if quiet else "INFO")
+    from dask_claim.claim.model import load
+    from dask_claim.launch.launcher import Launcher, write_receipt
+    from dask_claim.launch.options import run_options
+    from dask_claim.launch.receipt import Receipt
+
+    if not command:
+        raise UsageError(
+            "there is no command to run; put `--` before it: dask-claim [OPTIONS] -- COMMAND "
+            "[ARG …]\nSee dask-claim --help"
+        )
+    names = ("start", "start_timeout", "stop_timeout", "grace", "receipt")
+    options = run_options(**{name: given.pop(name) for name in names})
+    try:
+        launcher = Launcher(command, load(claimed(given)), options, owns_process=True)
+    except DaskClaimError as error:
+        receipt = Receipt(command)
+        receipt.error, receipt.exit_status = str(error), error.exit_status
+        write_receipt(receipt, options.receipt)
+        raise
+    return asyncio.run(launcher.run())
+
+
+def _refuse_options(context: click.Context) -> None:
+    """Options of the run stand before a command that is none: they would be passed over."""
+    for parameter in context.command.params:
+        source = context.get_parameter_source(parameter.name or "")
+        if source is ParameterSource.COMMANDLINE:
+            name = context.invoked_subcommand
+            context.fail(f"{parameter.opts[0]} does not belong before {name}: see {name} --help")
+
+
+@cli.command("show", context_settings=HELP)
+@claim_options
+@click.option("--json", "as_json", is_flag=True, help="One JSON object: claim, plan, sources.")
+def show_command(as_json: bool, **given: Any) -> int:
+    """Every effective value, where it comes from, and the plan.
+
+    Nothing is created and no gateway is asked.
+    """
+    from dask_claim.claim.model import load
+    from dask_claim.cli import show
+
+    effective = load(claimed(given))
+    plan = effective.claim.plan()
+    print((show.as_json if as_json else show.as_text)(effective, plan))
+    return 0
+
+
+@cli.command("schema", context_settings=HELP)
+@click.option("--json", is_flag=True, hidden=True, expose_value=False, help="As always.")
+@click.option("--site", is_flag=True, help="Of the site's file: profiles and policy.")
+def schema_command(site: bool) -> int:
+    """JSON Schema of the claim, in all its spellings, or of the site's file."""
+    from dask_claim.claim.site import schema_text
+    from dask_claim.cwl import schema
+
+    sys.stdout.write(schema_text() if site else schema.claim_schema_text())
+    return 0
+
+
+cli.add_command(clusters_command)
+cli.add_command(cwl_command)
+cli.add_command(doctor_command)
+
+
+def run_cli(arguments: Sequence[str]) -> int:
+    """Run the command line; every error ends here, as a message and an exit status."""
+    try:
+        return int(cli.main(list(arguments), prog_name="dask-claim", standalone_mode=False) or 0)
+    except click.ClickException as error:
+        context = getattr(error, "ctx", None)
+        path = context.command_path if context else "dask-claim"
+        return _fail(UsageError(f"{error.format_message()}\nSee {path} --help"))
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        return 130
+    except DaskClaimError as error:
+        if type(error) is DaskClaimError:
+            _show_traceback()
+        return _fail(error)
+    except Exception as error:
+        _show_traceback()
+        return _fail(
+            DaskClaimError(f"a defect in dask-claim: {type(error).__name__}; please report it")
+        )
+
+
+def _show_traceback() -> None:
+    from dask_claim.redact import redact_text
+
+    if sys.stderr is not None:
+        sys.stderr.write(redact_text(traceback.format_exc()))
+
+
+def _fail(error: DaskClaimError) -> int:
+    from dask_claim.redact import redact
+
+    print(f"dask-claim: {redact(str(error))}", file=sys.stderr)
+    return error.exit_status
+
+
+def main() -> NoReturn:
+    """The console script."""
+    hold_closed()
+    become_init()
+    # While nothing is made yet SIGTERM just ends the process, also a container's first one, for
+    # which the system has no default; the run itself takes over later.
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, lambda signum, frame: os._exit(128 + signum))
+    status = run_cli(sys.argv[1:])
+    # In a run nothing of ours is on stdout; what `show` prints is its result. A log that cannot be
+    # written changes no status.
+    with contextlib.suppress(OSError):
+        sys.stderr.flush()
+    try:
+        sys.stdout.flush()
+    except OSError:
+        status = status or 1
+    # Everything is released: no thread or exit handler of a library may delay or change the end.
+    os._exit(status)

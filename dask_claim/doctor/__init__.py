@@ -1,0 +1,1 @@
+"""Does it work here? Every part in order, each with a hint where it does not."""

@@ -1,0 +1,82 @@
+"""What a check finds, and what the checks know of the run that they examine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from dask_claim.claim.model import Resolved
+from dask_claim.claim.plan import Plan
+from dask_claim.errors import DaskClaimError
+from dask_claim.providers.base import Provider, Request
+from dask_claim.redact import redact
+
+State = Literal["ok", "warn", "fail"]
+
+TEMPORARY, WRONG = 75, 78
+"""The statuses of a run that fails for such a reason."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report."""
+
+    name: str
+    """The part that was looked at."""
+
+    state: State
+    message: str
+    hint: str = ""
+    """What would mend it; empty where all is well."""
+
+    status: int = 0
+    """What a run would end with; 0 where it would go on."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The finding as JSON types, secrets masked."""
+        shown = {"name": self.name, "state": self.state, "message": self.message, "hint": self.hint}
+        masked = redact(shown)
+        assert isinstance(masked, dict)
+        return masked
+
+    def __str__(self) -> str:
+        shown = self.to_dict()
+        head = f"{self.state:<4}  {self.name}: "
+        lines = [head + str(shown["message"]).replace("\n", "\n      ")]
+        if self.hint:
+            lines.append(f"      hint: {shown['hint']}")
+        return "\n".join(lines)
+
+
+def ok(name: str, message: str) -> Finding:
+    return Finding(name, "ok", message)
+
+
+def warn(name: str, message: str, hint: str) -> Finding:
+    return Finding(name, "warn", message, hint)
+
+
+def fail(name: str, message: str, hint: str, status: int = WRONG) -> Finding:
+    return Finding(name, "fail", message, hint, status)
+
+
+def failed(name: str, error: DaskClaimError, hint: str) -> Finding:
+    """The finding for what would end a run with this error."""
+    return fail(name, str(error), hint, error.exit_status)
+
+
+@dataclass(frozen=True)
+class Examined:
+    """The run that would be made, as far as the claim goes."""
+
+    environ: Mapping[str, str]
+    resolved: Resolved
+    plan: Plan
+    request: Request
+    provider: Provider | None = None
+    """None where it could not be made."""
+
+    @property
+    def uses_gateway(self) -> bool:
+        return self.plan.provider == "gateway" and self.resolved.claim.gateway_url is not None

@@ -1,0 +1,244 @@
+"""The gateway: from its host's name to the schedulers behind its proxy."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import socket
+import ssl
+import time
+from collections.abc import AsyncIterator
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+from dask_claim.doctor.finding import TEMPORARY, Examined, Finding, fail, failed, ok, warn
+from dask_claim.errors import (
+    AuthenticationError,
+    DaskClaimError,
+    OptionError,
+)
+from dask_claim.providers.gateway.api import GatewayApi
+from dask_claim.providers.gateway.options import fill
+
+PATIENCE = 10.0
+"""Seconds for one answer."""
+
+SKEW = 60.0
+"""Seconds of difference between two clocks that tokens and certificates forgive mostly."""
+
+SOON = 600.0
+"""Seconds of life below which a token ends in the middle of most runs."""
+
+
+async def check_gateway(seen: Examined) -> AsyncIterator[Finding]:
+    """All of it; what can only fail for a reason that is already told is left out."""
+    url = str(seen.resolved.claim.gateway_url)
+    found = await check_name(url)
+    yield found
+    if found.state == "fail":
+        return
+    try:
+        api = GatewayApi(
+            seen.resolved.claim, PATIENCE, credentials=seen.resolved.credentials_allowed
+        )
+    except DaskClaimError as error:
+        hint = "see `credentials` in the site's file, or DASK_GATEWAY__AUTH__TYPE and its package"
+        yield failed("credentials", error, hint)
+        return
+    try:
+        found = await check_answer(api)
+        yield found
+        if found.state == "fail":
+            return
+        yield check_clock(api)
+        found = await check_credentials(api, seen)
+        yield found
+        if found.state != "fail":
+            yield await check_options(api, seen)
+        yield await check_scheduler_path(api.proxy_address)
+    finally:
+        await api.close()
+
+
+async def check_name(url: str) -> Finding:
+    """Whether the host's name has an address; where HTTP goes by a proxy, the proxy's."""
+    parts = urlsplit(url)
+    host, via = parts.hostname or "", ""
+    proxy = getproxies().get(parts.scheme)
+    if proxy and not proxy_bypass(host):
+        host, via = urlsplit(proxy).hostname or "", f", the HTTP proxy for {host},"
+    try:
+        found = await asyncio.wait_for(
+            asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM), PATIENCE
+        )
+    except (OSError, UnicodeError, asyncio.TimeoutError) as error:
+        return fail(
+            "name resolution",
+            f"{host}{via} has no address: {error or 'no answer'}",
+            "is the host in gateway_url spelt right, and does this container have network access "
+            "and DNS (CWL: NetworkAccess)?",
+            TEMPORARY,
+        )
+    return ok("name resolution", f"{host}{via} is {found[0][4][0]}")
+
+
+async def check_answer(api: GatewayApi) -> Finding:
+    """Whether a Dask Gateway answers at the address, and which one."""
+    try:
+        return ok("gateway", f"{api.where} answers, version {await api.version()}")
+    except DaskClaimError as error:
+        return failed("gateway", error, _why_no_answer(error))
+
+
+def _why_no_answer(error: DaskClaimError) -> str:
+    from aiohttp import ClientConnectorError, ClientSSLError
+
+    cause = error.__cause__
+    if isinstance(cause, (ssl.SSLError, ClientSSLError)) or "CERTIFICATE_VERIFY" in str(cause):
+        return (
+            "its certificate is not one that this system trusts: set SSL_CERT_FILE to the file of "
+            "the site's CA, together with the public ones"
+        )
+    if isinstance(cause, (ClientConnectorError, ConnectionRefusedError)):
+        return "nothing listens there: is the port in gateway_url right, and the gateway running?"
+    if isinstance(cause, asyncio.TimeoutError):
+        return "a firewall may drop what is sent there, or the gateway hangs: ask its operator"
+    if "none of a Dask Gateway's" in str(error):
+        return "set gateway_url to the address whose /api/version answers, path included"
+    return "ask the gateway's operator, and try again later"
+
+
+def check_clock(api: GatewayApi) -> Finding:
+    """How far the gateway's clock, as its answers tell it, is from this one."""
+    ahead = api.clock_ahead
+    if ahead is None:
+        return ok("clock", "the gateway does not tell its time")
+    if abs(ahead) <= SKEW:
+        return ok("clock", "agrees with the gateway's")
+    return warn(
+        "clock",
+        f"the gateway's is {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} this one",
+        "set both by NTP: tokens, Kerberos tickets and certificates are refused before and after "
+        "their time",
+    )
+
+
+async def check_credentials(api: GatewayApi, seen: Examined) -> Finding:
+    """Whether they are accepted, and how long they live."""
+    try:
+        mine = await api.clusters()
+    except AuthenticationError as error:
+        return failed(
+            "credentials",
+            error,
+            "correct `credentials` in the site's file, or set DASK_GATEWAY__AUTH__TYPE (basic, "
+            "kerberos, jupyterhub) and what it needs: DASK_GATEWAY__AUTH__KWARGS__PASSWORD, a "
+            "fresh kinit, JUPYTERHUB_API_TOKEN",
+        )
+    except DaskClaimError as error:
+        return failed("credentials", error, "ask the gateway's operator, and try again later")
+    if withheld := seen.resolved.withheld():
+        message, _, hint = withheld.rpartition("; ")
+        return warn("credentials", message, hint)
+    accepted = f"accepted; clusters of yours: {len(mine)}"
+    if api.renews:
+        return ok("credentials", f"{accepted}; tokens are renewed before they end")
+    expiry = token_expiry(api.token)
+    if expiry is None:
+        return ok("credentials", accepted)
+    left = expiry - time.time()
+    if left < SOON:
+        return warn(
+            "credentials",
+            f"{accepted}; the token ends in {max(left, 0):.0f} s",
+            "get a new one before a run: the cluster of a run that outlives it is ended by the "
+            "lease alone",
+        )
+    return ok("credentials", f"{accepted}; the token lives for {left / 60:.0f} minutes")
+
+
+def token_expiry(token: str | None) -> float | None:
+    """Seconds since the epoch at which a JSON Web Token (RFC 7519, `exp`) ends; None: unknown.
+
+    Nobody's signature is checked: it is for a person to read.
+    """
+    parts = (token or "").split(".")
+    if len(parts) != 3:
+        return None
+    try:
+        said = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
+        return float(said["exp"])
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+
+
+async def check_options(api: GatewayApi, seen: Examined) -> Finding:
+    """Whether the gateway offers what the claim asks for."""
+    try:
+        request = seen.request
+        filled = fill(
+            await api.options(), request.claim, request.plan.max_workers, request.gateway_options
+        )
+    except OptionError as error:
+        return failed(
+            "options",
+            error,
+            "keep the claim within what is offered, or set strict: false where less will do",
+        )
+    except DaskClaimError as error:
+        return failed("options", error, "ask the gateway's operator")
+    if filled.given_up or filled.missing:
+        missing = [f"{name} is not offered" for name in filled.missing]
+        return warn(
+            "options",
+            f"left to the gateway's defaults: {'; '.join([*filled.given_up, *missing])}",
+            "see the gateway's own options (dask_gateway.Gateway().cluster_options()) and give "
+            "those by their names in `options`",
+        )
+    understood = f" ({'; '.join(filled.understood)})" if filled.understood else ""
+    return ok("options", f"the gateway offers what is claimed{understood}")
+
+
+async def check_scheduler_path(proxy_address: str) -> Finding:
+    """Whether TLS reaches the proxy of the schedulers untouched.
+
+    The proxy finds a scheduler by the name in the TLS greeting (SNI), so nothing on the way may
+    answer for it. It hangs up on a name that it does not know, which is what is looked for here;
+    a web server answers in HTTP, an ingress with a certificate of its own.
+    """
+    parts = urlsplit(proxy_address)
+    where = f"{parts.hostname}:{parts.port}"
+    hint = (
+        "schedulers are reached by TLS that passes through untouched: a TCP load balancer or an "
+        "ingress with SSL passthrough, its address as proxy_url"
+    )
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    try:
+        _, writer = await asyncio.wait_for(
+            asyncio.open_connection(
+                parts.hostname, parts.port, ssl=context, server_hostname="daskgateway-dask-claim"
+            ),
+            PATIENCE,
+        )
+    except ssl.SSLError as error:
+        reason = str(error.reason or "")
+        if isinstance(error, ssl.SSLEOFError) or "EOF" in reason:
+            return ok("scheduler path", f"the proxy at {where} takes TLS (--start proves the rest)")
+        if reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE"):
+            message = f"{where} does not speak TLS: it may be a web server, not the proxy"
+            return fail("scheduler path", message, hint, TEMPORARY)
+        return warn("scheduler path", f"{where} refuses the TLS greeting: {reason}", hint)
+    except ConnectionResetError:
+        return ok("scheduler path", f"the proxy at {where} takes TLS (--start proves the rest)")
+    except (OSError, asyncio.TimeoutError) as error:
+        return fail(
+            "scheduler path",
+            f"{where} cannot be reached: {error or 'no answer'}",
+            f"set proxy_url to where the gateway's proxy listens for schedulers; {hint}",
+            TEMPORARY,
+        )
+    writer.close()
+    message = f"something on the way to {where} ends TLS itself and answers with its certificate"
+    return fail("scheduler path", message, hint, TEMPORARY)

@@ -1,0 +1,125 @@
+"""A cluster that is really started: the smallest one, by the session that a run uses, too."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from time import monotonic
+from typing import Any
+
+from dask_claim.doctor.finding import TEMPORARY, Examined, Finding, fail, failed, ok, warn
+from dask_claim.errors import DaskClaimError
+from dask_claim.launch.events import Event, Events, Warned
+from dask_claim.launch.session import Session
+from dask_claim.launch.versions import told, versions_there
+from dask_claim.providers.base import Outcome, import_quietly
+
+SENT = 16 * 2**20
+"""Bytes that are sent to measure the bandwidth: random ones, which nothing makes smaller."""
+
+PATIENCE = 60.0
+"""Seconds for one task on a worker that is up."""
+
+LOGS = "ask the gateway's operator for the logs of that cluster's scheduler and worker"
+
+
+async def check_start(seen: Examined) -> AsyncIterator[Finding]:
+    """Start one worker, use it, release it."""
+    plan = replace(seen.plan, min_workers=1, max_workers=1, scaling="scale")
+    warnings: list[str] = []
+
+    def listen(event: Event) -> None:
+        if isinstance(event, Warned):
+            warnings.append(str(event))
+
+    # Versions are compared below, once for both sides.
+    claim = seen.resolved.claim.model_copy(update={"versions": "ignore"})
+    session = Session(replace(seen.request, plan=plan, claim=claim), Events([listen]))
+    started = monotonic()
+    try:
+        try:
+            await session.open("submit", "wait_until_running", "wait_for_workers")
+        except DaskClaimError as error:
+            yield failed("start", error, LOGS)
+        else:
+            yield ok("start", f"scheduler and one worker after {monotonic() - started:.1f} s")
+            async for found in _use(seen, session):
+                yield found
+    finally:
+        stopping = monotonic()
+        outcome = await session.release()
+    for warning in warnings:
+        yield warn("start", warning, "see docs/guarantees.md")
+    if session.provider.makes_cluster:
+        yield _released(outcome, session, monotonic() - stopping)
+
+
+async def _use(seen: Examined, session: Session) -> AsyncIterator[Finding]:
+    provider = session.provider
+    address, security = provider.cluster.scheduler_address, provider.security()
+    Client = (await asyncio.to_thread(import_quietly, "distributed")).Client
+    assert address is not None
+    try:
+        async with Client(
+            address, security=security, asynchronous=True, set_as_default=False, timeout=PATIENCE
+        ) as client:
+            yield await _task(client)
+            yield await _bandwidth(client)
+        yield _versions(seen, await versions_there(address, security))
+    except (OSError, asyncio.TimeoutError) as error:
+        message = f"the scheduler at {address} is not reached: {error or 'no answer'}"
+        yield fail("task", message, LOGS, TEMPORARY)
+    except Exception as error:
+        # Whatever another version of Dask makes of it.
+        message = f"a task on the worker fails: {type(error).__name__}: {error}"
+        yield fail("task", message, "compare the versions on both sides; " + LOGS)
+    if provider.outlives_launcher and seen.resolved.claim.lease_timeout:
+        if session.leasing.leased:
+            yield ok("lease", "the scheduler holds it: it ends an abandoned cluster")
+        else:
+            hint = "use Dask 2024.1 or newer in the cluster's image, and let it take plugins"
+            yield warn("lease", "the scheduler has not taken the lease", hint)
+
+
+async def _task(client: Any) -> Finding:
+    started = monotonic()
+    result = await asyncio.wait_for(client.submit(sum, [20, 22], pure=False), PATIENCE)
+    seconds = monotonic() - started
+    if result != 42:
+        return fail("task", f"20 + 22 is {result!r} on the worker", LOGS)
+    return ok("task", f"one task and its result: {seconds:.2f} s")
+
+
+async def _bandwidth(client: Any) -> Finding:
+    future = client.submit(os.urandom, SENT, pure=False)
+    # When their number is known they are made, and lie on the worker.
+    await asyncio.wait_for(client.submit(len, future, pure=False), PATIENCE)
+    started = monotonic()
+    await asyncio.wait_for(client.gather(future), PATIENCE)
+    rate = SENT / 2**20 / (monotonic() - started)
+    return ok("bandwidth", f"{rate:.0f} MiB/s from the worker to here")
+
+
+def _versions(seen: Examined, there: Any) -> Finding:
+    wanted = seen.resolved.claim.versions
+    found = told(there)
+    if found is None:
+        return ok("versions", "the same here, on the scheduler and on the workers")
+    message, _, hint = found.partition(". Use ")
+    if wanted == "strict":
+        return fail("versions", f"{message} (versions: strict)", f"use {hint}")
+    if wanted == "ignore":
+        return ok("versions", f"{message} (versions: ignore)")
+    return warn("versions", message, f"use {hint}")
+
+
+def _released(outcome: Outcome, session: Session, seconds: float) -> Finding:
+    name = session.cluster.cluster_name or "the cluster"
+    if outcome is Outcome.NOT_CONFIRMED:
+        hint = "`dask-claim clusters` tells whether it still runs, and stops it"
+        return fail("release", f"{name} is not confirmed gone", hint, TEMPORARY)
+    if outcome is Outcome.NOTHING:
+        return ok("release", "nothing was made")
+    return ok("release", f"{name} is gone after {seconds:.1f} s")

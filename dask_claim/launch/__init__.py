@@ -1,0 +1,1 @@
+"""One run: the cluster, the command, the variables between them, the receipt."""

@@ -1,0 +1,170 @@
+"""The command: spawned in a process group of its own, signalled, waited for. Knows no Dask."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import shutil
+import signal
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from dask_claim.errors import DaskClaimError
+from dask_claim.launch.descriptors import found_closed
+from dask_claim.launch.terminal import Terminal
+
+
+class CommandNotFound(DaskClaimError):
+    """There is no such command; the status that shells give."""
+
+    exit_status = 127
+
+
+class CommandNotExecutable(DaskClaimError):
+    """The file is there and cannot be executed; the status that shells give."""
+
+    exit_status = 126
+
+
+def check_command(command: Sequence[str], environment: Mapping[str, str]) -> None:
+    """Raise `CommandNotFound` or `CommandNotExecutable` before anything is created for it."""
+    name = command[0]
+    path = environment.get("PATH", os.defpath)
+    if shutil.which(name, path=path):
+        return
+    if os.sep not in name:
+        if shutil.which(name, mode=os.F_OK, path=path):
+            raise CommandNotExecutable(f"{name}: the file found on PATH is not executable")
+        raise CommandNotFound(f"{name}: command not found on PATH")
+    if os.path.isdir(name):
+        raise CommandNotExecutable(f"{name}: is a directory")
+    if os.path.exists(name):
+        raise CommandNotExecutable(f"{name}: the file is not executable (chmod +x)")
+    raise CommandNotFound(f"{name}: no such file")
+
+
+def exit_status(wait_status: int) -> int:
+    """The command's own status, or 128 + n where signal n ended it."""
+    if os.WIFSIGNALED(wait_status):
+        return 128 + os.WTERMSIG(wait_status)
+    return os.WEXITSTATUS(wait_status)
+
+
+class Child:
+    """One running command. Make it with `Child.spawn` inside a running event loop."""
+
+    def __init__(self, pid: int, terminal: Terminal) -> None:
+        self.pid = pid
+        self._terminal = terminal
+        self._loop = asyncio.get_running_loop()
+        self._done: asyncio.Future[int] = self._loop.create_future()
+        self._grace: asyncio.TimerHandle | None = None
+        # A thread, for it sees stops too, needs no SIGCHLD handler, and works on every system.
+        threading.Thread(target=self._watch, name="dask-claim-child", daemon=True).start()
+
+    @classmethod
+    def spawn(
+        cls,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        default_signals: Iterable[signal.Signals],
+        terminal: Terminal,
+    ) -> Child:
+        """Start `command` with `environment`.
+
+        Parameters
+        ----------
+        command : sequence of str
+            Program and arguments; the program is looked up on the launcher's PATH.
+        environment : mapping
+            All the variables that the command sees.
+        default_signals : iterable of signals
+            Those that the launcher handles itself, to be set to their default again. What the
+            launcher found ignored (`nohup`) is not among them and stays ignored.
+
+        Raises
+        ------
+        CommandNotFound, CommandNotExecutable
+        """
+        # Python ignores these two from its start; a command expects them as the system has them.
+        restored = {signal.SIGPIPE, signal.SIGXFSZ, signal.SIGTTOU, *default_signals}
+        try:
+            # Not subprocess: this closes no file the runner passed on, and forks no threads.
+            pid = os.posix_spawnp(
+                command[0],
+                list(command),
+                dict(environment),
+                file_actions=[(os.POSIX_SPAWN_CLOSE, number) for number in found_closed()],
+                setpgroup=0,
+                setsigdef=restored,
+            )
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise CommandNotFound(f"{command[0]}: {error.strerror}") from None
+        except OSError as error:
+            reason = error.strerror or str(error)
+            if error.errno == errno.ENOEXEC:
+                reason += " (a script needs a first line such as #!/bin/sh)"
+            raise CommandNotExecutable(f"{command[0]}: {reason}") from None
+        except ValueError as error:  # a NUL character in an argument or variable
+            raise CommandNotExecutable(f"{command[0]}: {error}") from None
+        if terminal.is_interactive():
+            # Where it asked for the keyboard before this moment it is stopped: see `_stopped`. A
+            # SIGCONT to be on the safe side would undo a Ctrl-Z that came just now.
+            terminal.hand_over(pid)
+        return cls(pid, terminal)
+
+    @property
+    def running(self) -> bool:
+        return not self._done.done()
+
+    async def wait(self) -> int:
+        """The exit status of contract §4, when the command has ended."""
+        return await asyncio.shield(self._done)
+
+    def send(self, signum: int) -> None:
+        """Send a signal to the command and its process group."""
+        if not self.running:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signum)
+            if signum in (signal.SIGTERM, signal.SIGHUP):
+                os.killpg(self.pid, signal.SIGCONT)  # a stopped command could not act on it
+
+    def end(self, grace: float, on_kill: Callable[[], None]) -> None:
+        """Send SIGTERM, and SIGKILL where the command still runs `grace` seconds later."""
+        self.send(signal.SIGTERM)
+        if self._grace is None and self.running:
+            self._grace = self._loop.call_later(grace, self._kill, on_kill)
+
+    def _kill(self, on_kill: Callable[[], None]) -> None:
+        if self.running:
+            on_kill()
+            self.send(signal.SIGKILL)
+
+    def _watch(self) -> None:
+        while True:
+            _, status = os.waitpid(self.pid, os.WUNTRACED)
+            # A closed loop: the launcher is ending already and nobody asks any more.
+            with contextlib.suppress(RuntimeError):
+                if os.WIFSTOPPED(status):
+                    self._loop.call_soon_threadsafe(self._stopped, os.WSTOPSIG(status))
+                    continue
+                self._loop.call_soon_threadsafe(self._ended, exit_status(status))
+            return
+
+    def _stopped(self, signum: int) -> None:
+        if not self.running:
+            return
+        if signum in (signal.SIGTTIN, signal.SIGTTOU) and self._terminal.hand_over(self.pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGCONT)
+        elif signum != signal.SIGSTOP:  # somebody's deliberate SIGSTOP is theirs to undo
+            self._terminal.stop_with(self.pid)
+
+    def _ended(self, status: int) -> None:
+        if self._grace is not None:
+            self._grace.cancel()
+        self._terminal.take_back()
+        self._done.set_result(status)

@@ -1,0 +1,205 @@
+"""What happens in a run, as values: the log, the receipt and whoever else listens read them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from loguru import logger
+
+from dask_claim.providers.base import Cluster, Outcome
+from dask_claim.redact import redact
+
+if TYPE_CHECKING:
+    from dask_claim.lifetime.usage import Usage
+
+Listener = Callable[["Event"], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """Something that happened; `str()` is its line in the log, empty where there is none."""
+
+    at: float = field(default_factory=time.time)
+    """Seconds since the epoch."""
+
+    level: str = "INFO"
+
+    def __str__(self) -> str:
+        return ""
+
+
+@dataclass(frozen=True)
+class Note(Event):
+    """Something a person may want to follow."""
+
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True)
+class Warned(Note):
+    """Something the run goes on in spite of; it stands in the receipt, too."""
+
+    level: str = field(default="WARNING", kw_only=True)
+
+
+@dataclass(frozen=True)
+class Claimed(Event):
+    """The cluster is about to be asked for."""
+
+    size: str | None
+    """None where no cluster is claimed."""
+
+    provider: str
+    description: str
+
+    def __str__(self) -> str:
+        if self.provider == "attach":
+            return f"Using {self.description}"
+        if self.provider == "none":
+            return self.description[0].upper() + self.description[1:]
+        return f"Claiming {f'{self.size} from ' if self.size else ''}{self.description}"
+
+
+@dataclass(frozen=True)
+class Submitted(Event):
+    """The cluster is asked for; its address is known."""
+
+    provider: str
+    cluster: Cluster
+
+    def __str__(self) -> str:
+        if self.provider == "gateway" and self.cluster.cluster_name:
+            return f"Cluster {self.cluster.cluster_name} is requested"
+        return ""
+
+
+@dataclass(frozen=True)
+class Running(Event):
+    """The scheduler is up."""
+
+    provider: str
+    cluster: Cluster
+    seconds: float
+
+    def __str__(self) -> str:
+        address = self.cluster.scheduler_address
+        return f"Scheduler is up at {address} ({self.seconds:.1f} s)" if address else ""
+
+
+@dataclass(frozen=True)
+class Scaled(Event):
+    """Workers are asked for."""
+
+    minimum: int
+    maximum: int
+
+    def __str__(self) -> str:
+        if self.minimum == self.maximum:
+            return f"Scaling cluster: workers={self.maximum}"
+        return f"Adapting cluster: minimum={self.minimum}, maximum={self.maximum}"
+
+
+@dataclass(frozen=True)
+class Leased(Event):
+    """The scheduler has taken the lease; `ends_cluster` says that it ends an abandoned cluster."""
+
+    ends_cluster: bool
+
+
+@dataclass(frozen=True)
+class WorkersChanged(Event):
+    """Workers came or went."""
+
+    usage: Usage
+
+    def __str__(self) -> str:
+        usage = self.usage
+        noun = "worker" if usage.workers == 1 else "workers"
+        return (
+            f"{usage.workers} {noun} up (threads: {usage.cores}, "
+            f"memory: {usage.memory / 1024**3:.1f} GiB)"
+        )
+
+
+@dataclass(frozen=True)
+class CommandStarted(Event):
+    """The command runs."""
+
+
+@dataclass(frozen=True)
+class CommandEnded(Event):
+    """The command has ended."""
+
+    status: int
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"The command ended with status {self.status} after {self.seconds:.1f} s"
+
+
+@dataclass(frozen=True)
+class Released(Event):
+    """Whatever the run has made was ended, or could not be confirmed to be."""
+
+    outcome: Outcome
+    provider: str
+    cluster: Cluster
+    usage: Usage | None
+    description: str
+    seconds: float
+    leased: bool
+    lease_timeout: float
+
+    def __str__(self) -> str:
+        name = self.cluster.cluster_name
+        local = self.provider in ("local", "allocation")
+        what = "The local cluster" if local else f"The cluster of {self.description}"
+        if local and self.cluster.gateway_url and not name:
+            what = "The Dask Gateway of this run"
+        elif self.provider == "none":
+            what = "What the command has made itself"
+        what = f"Cluster {name}" if name else what
+        if self.outcome is Outcome.GONE:
+            return f"{what} stopped after {self.seconds:.1f} s"
+        if self.outcome is Outcome.NOTHING:
+            return ""
+        return (
+            f"{what} is NOT confirmed gone after {self.seconds:.1f} s"
+            + ("" if self.provider == "none" else f"; it was claimed from {self.description}")
+            + ". "
+            + (f"Its lease ends it within {self.lease_timeout:g} s; " if self.leased else "")
+            + "a process in the background goes on asking for a while. `dask-claim clusters` "
+            "tells whether it still runs, and stops it"
+        )
+
+
+def log(event: Event) -> None:
+    """The listener that writes the log."""
+    if line := str(event):
+        logger.log(event.level, str(redact(line)))
+
+
+class Events:
+    """Tells every listener what happens, in the order in which it happens."""
+
+    def __init__(self, listeners: Sequence[Listener]) -> None:
+        self._listeners = list(listeners)
+
+    def __call__(self, event: Event) -> None:
+        for listener in self._listeners:
+            try:
+                listener(event)
+            except Exception:
+                logger.exception("A defect in dask-claim's own records; please report it")
+
+    def note(self, text: str) -> None:
+        self(Note(text))
+
+    def warn(self, text: str) -> None:
+        self(Warned(text))

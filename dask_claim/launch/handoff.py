@@ -1,0 +1,215 @@
+"""What the command finds in its environment: the only owner of those variable names.
+
+`variables` turns a cluster into them; inside the command `load_security` turns them back into
+what an unmodified `distributed.Client()` needs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import threading
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from dask_claim.claim.dask_config import goes_direct, has_credentials
+from dask_claim.claim.existing import SCHEDULER_ADDRESS
+from dask_claim.claim.names import dask_conflicts
+from dask_claim.claim.plan import speaks_gateway
+from dask_claim.claim.site import credentials_for
+from dask_claim.errors import ClaimError
+from dask_claim.launch.result_files import RESULT_FILES, contents
+from dask_claim.lifetime.tickets import RUN_ID
+from dask_claim.providers import tls
+from dask_claim.providers.base import Cluster, dask_config
+
+if TYPE_CHECKING:
+    from dask_claim.claim.model import Claim
+    from dask_claim.claim.plan import Plan
+
+CLUSTER_NAME = "DASK_CLUSTER"
+GATEWAY_ADDRESS = "DASK_GATEWAY__ADDRESS"
+GATEWAY_PROXY = "DASK_GATEWAY__PROXY_ADDRESS"
+GATEWAY_PUBLIC = "DASK_GATEWAY__PUBLIC_ADDRESS"
+GATEWAY_USER = "DASK_GATEWAY__AUTH__KWARGS__USERNAME"
+GATEWAY_PASSWORD = "DASK_GATEWAY__AUTH__KWARGS__PASSWORD"
+GATEWAY_HTTP_PROXY = "DASK_GATEWAY__HTTP_CLIENT__PROXY"
+GATEWAY_OPTION = "DASK_GATEWAY__CLUSTER__OPTIONS__"
+GATEWAY_AUTH = "DASK_GATEWAY__AUTH__TYPE"
+GATEWAY_SITE = "DASK_GATEWAY__AUTH__KWARGS__SITE_FILE"
+SITE_AUTH = "dask_claim.providers.gateway.site_auth.SiteAuth"
+DASHBOARD_LINK = "DASK_DISTRIBUTED__DASHBOARD__LINK"
+SECURITY_LOADER = "DASK_DISTRIBUTED__CLIENT__SECURITY_LOADER"
+
+
+def variables(
+    cluster: Cluster,
+    claim: Claim,
+    inherited: Mapping[str, str],
+    run_id: str,
+    files: Mapping[str, str] | None = None,
+) -> dict[str, str]:
+    """Return the variables to add to those `inherited`; nothing else changes for the command.
+
+    `files` are the paths of `result_files`, by field.
+
+    Raises
+    ------
+    ClaimError
+        Dask could not read the environment that the command would have.
+    """
+    found: dict[str, str | None] = {
+        RUN_ID: run_id,
+        SCHEDULER_ADDRESS: cluster.scheduler_address,
+        CLUSTER_NAME: cluster.cluster_name,
+        GATEWAY_ADDRESS: cluster.gateway_url,
+        GATEWAY_PROXY: cluster.proxy_url,
+        GATEWAY_PUBLIC: cluster.public_url,
+        GATEWAY_USER: cluster.gateway_user,
+        **dask_config(inherited),
+    }
+    if cluster.tls_folder is not None:
+        found |= tls.in_folder(cluster.tls_folder, "client")
+        # What `client.dashboard_link` says.
+        found[DASHBOARD_LINK] = cluster.dashboard_url
+    if cluster.cluster_name is not None:
+        found[SECURITY_LOADER] = f"{load_security.__module__}.{load_security.__qualname__}"
+    if cluster.gateway_url is not None:
+        found |= _authentication(cluster, cluster.gateway_url, inherited)
+        # No proxy of this network leads to this machine's loopback, where a run's own gateway is.
+        if cluster.gateway_password is not None or goes_direct(cluster.gateway_url, inherited):
+            found[GATEWAY_HTTP_PROXY] = "False"
+    for option, value in cluster.option_defaults.items():
+        found[GATEWAY_OPTION + option.upper()] = repr(value)
+    set_by = dict.fromkeys(found, "dask-claim")
+    for field, name in claim.env.items():
+        found[name] = _text(_value(cluster, claim, field, files or {}))
+        set_by[name] = f"env.{field} of the claim"
+    added = {name: value for name, value in found.items() if value is not None}
+    if faults := dask_conflicts({**inherited, **added}, set_by):
+        raise ClaimError(faults)
+    return added
+
+
+def check_variables(claim: Claim, plan: Plan, inherited: Mapping[str, str]) -> None:
+    """Raise `ClaimError`, before anything is made, where Dask could not read the environment."""
+    # Names decide, not values: any cluster of a gateway stands for the one to come.
+    own = plan.provider == "local" and speaks_gateway(claim) is not None
+    password = "password" if own else None
+    gateway = "url" if own else claim.gateway_url
+    name = "name" if gateway and claim.create else None
+    cluster = Cluster(
+        "gateway://host/name", name, "url", gateway, gateway_password=password, tls_folder="folder"
+    )
+    variables(cluster, claim, inherited, "id", contents(cluster))
+
+
+def _value(cluster: Cluster, claim: Claim, field: str, files: Mapping[str, str]) -> object:
+    if field in RESULT_FILES:
+        return files.get(field)
+    if field in ("cluster_name", "scheduler_address", "dashboard_url"):
+        return getattr(cluster, field)
+    if field == "gateway_url" and cluster.gateway_url is not None:
+        return cluster.gateway_url
+    return getattr(claim, field)
+
+
+def _text(value: object) -> str | None:
+    """A value as a program reads it from a variable: `4`, `0.5`, `4 G`, `true`, or JSON."""
+    if value is None:
+        return None
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, Mapping):
+        return json.dumps(dict(value))
+    return str(value)
+
+
+def _authentication(
+    cluster: Cluster, url: str, inherited: Mapping[str, str]
+) -> dict[str, str | None]:
+    """How the program's own `Gateway()` logs in, where that is not as it is configured for Dask."""
+    if cluster.gateway_password is not None:
+        kind = "basic"
+        if has_credentials(inherited):
+            kind = f"{own_gateway.__module__}.{own_gateway.__qualname__}"
+        return {GATEWAY_AUTH: kind, GATEWAY_PASSWORD: cluster.gateway_password}
+    if not cluster.gateway_credentials:
+        return {GATEWAY_AUTH: f"{name_only.__module__}.{name_only.__qualname__}"}
+    if not (of_site := credentials_for(url, inherited)):
+        return {}
+    # By its path: it must not be imported here, for it takes Dask's client with it.
+    return {GATEWAY_AUTH: SITE_AUTH, GATEWAY_SITE: os.path.abspath(of_site.path)}
+
+
+def name_only(**configured: Any) -> Any:
+    """Dask Gateway's authentication for a gateway that no operator has named: a user's name.
+
+    Whatever is `configured`, the gateway client's keyword arguments, stays here.
+    """
+    from dask_claim.providers.gateway.auth import name_only_auth
+
+    return name_only_auth()
+
+
+def own_gateway(username: str, password: str, **configured: Any) -> Any:
+    """Dask Gateway's authentication for the gateway of this run.
+
+    Whatever else is `configured` is for another one.
+    """
+    from dask_gateway.auth import BasicAuth
+
+    return BasicAuth(username, password)
+
+
+def load_security(info: Mapping[str, Any]) -> Any:
+    """Dask's security loader: TLS credentials of a gateway's cluster, asked from the gateway.
+
+    Called by `distributed.Client()` inside the command, whether it is synchronous or not. While
+    the cluster is still starting (`--start eager`) it waits; the launcher bounds that wait.
+
+    Parameters
+    ----------
+    info : mapping
+        With the scheduler's `address`. One that is no gateway's needs nothing: None is returned.
+
+    Raises
+    ------
+    RuntimeError
+        The cluster is stopped or was refused.
+    """
+    address = info["address"]
+    if not address.startswith("gateway://"):
+        return None
+    outcome: list[Any] = []
+
+    def ask() -> None:
+        try:
+            outcome.append(asyncio.run(_ask_gateway(address.rpartition("/")[2])))
+        except BaseException as error:
+            outcome.append(error)
+
+    # A thread: the caller may stand inside a running event loop.
+    thread = threading.Thread(target=ask, name="dask-claim-security", daemon=True)
+    thread.start()
+    thread.join()
+    if isinstance(outcome[0], BaseException):
+        raise outcome[0]
+    return outcome[0]
+
+
+async def _ask_gateway(name: str) -> Any:
+    from dask_gateway import Gateway
+
+    async with Gateway(asynchronous=True) as gateway:
+        while True:
+            report = await gateway.get_cluster(name, wait=True)
+            if report.status.name == "RUNNING":
+                return report.security
+            if report.status.name != "PENDING":
+                raise RuntimeError(
+                    f"the claimed cluster {name} cannot be used: the gateway at "
+                    f"{gateway.address} says it is {report.status.name}"
+                )
+            await asyncio.sleep(0.1)

@@ -1,0 +1,292 @@
+"""One run in its three phases, which decide what a signal means.
+
+While the cluster is *pending* a signal ends the run; while the command is *running* it is the
+command's; while everything is *released* it is noted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import os
+import signal
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from loguru import logger
+
+from dask_claim.errors import DaskClaimError, StartTimeout, UsageError
+from dask_claim.launch import events
+from dask_claim.launch.child import Child, check_command
+from dask_claim.launch.death import MemoryLimit
+from dask_claim.launch.first_process import deaf_parent
+from dask_claim.launch.handoff import check_variables, variables
+from dask_claim.launch.options import RunOptions
+from dask_claim.launch.own_job import OwnJob
+from dask_claim.launch.receipt import Receipt
+from dask_claim.launch.result_files import write_result_files
+from dask_claim.launch.session import Session
+from dask_claim.launch.signals import JOB_CONTROL, caught
+from dask_claim.launch.terminal import Terminal
+from dask_claim.providers.base import Request
+from dask_claim.redact import redact_command
+
+if TYPE_CHECKING:
+    from dask_claim.claim.model import Resolved
+
+
+class Phase(enum.Enum):
+    PENDING = "pending"
+    RUNNING = "running"
+    RELEASING = "releasing"
+
+
+class Interrupted(DaskClaimError):
+    """A signal ended the run before the command had started (status 128 + n)."""
+
+    def __init__(self, signum: signal.Signals) -> None:
+        super().__init__(f"{signum.name} while the cluster was pending: the run ends")
+        self.exit_status = 128 + signum  # type: ignore[misc]
+
+
+class Launcher:
+    """One run of one command: `await Launcher(…).run()`, once."""
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        resolved: Resolved,
+        options: RunOptions,
+        *,
+        owns_process: bool,
+    ) -> None:
+        """`owns_process`: the process ends with this run, so a late signal has nothing left to do.
+
+        Raises
+        ------
+        UsageError, ClaimError
+        """
+        if not command:
+            raise UsageError("there is no command to run")
+        plan = resolved.plan()
+        self._command, self._resolved = command, resolved
+        self._options, self._owns_process = options, owns_process
+        self.receipt = Receipt(command, resolved, plan)
+        self._emit = events.Events([events.log, self.receipt])
+        self._phase = Phase.PENDING
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self.signum: signal.Signals | None = None
+        """The first signal that would have ended this process."""
+
+        self._expired = False
+        self._session: Session | None = None
+        self._child: Child | None = None
+        self._own_job = OwnJob(os.environ, self._emit)
+        self._terminal = Terminal()
+
+    async def run(self) -> int:
+        """Run the command and return its exit status; the receipt is written in any case.
+
+        Raises
+        ------
+        DaskClaimError
+            The command was not started.
+        """
+        receipt, self._loop = self.receipt, asyncio.get_running_loop()
+        # Signals are caught before anything is made, and until the receipt tells that all is gone.
+        with caught(self.on_signal, ignore_afterwards=self._owns_process) as signals:
+            # What has to happen is registered before there is anything for it to do, and happens
+            # whatever fails before it.
+            async with AsyncExitStack() as end:
+                end.callback(write_receipt, receipt, self._options.receipt)
+                end.push_async_callback(self._release)
+                try:
+                    receipt.exit_status = await self._run(signals)
+                except DaskClaimError as error:
+                    receipt.error, receipt.exit_status = str(error), error.exit_status
+                    raise
+                except BaseException as error:
+                    receipt.error, receipt.exit_status = repr(error), DaskClaimError.exit_status
+                    raise
+            assert receipt.exit_status is not None
+            return receipt.exit_status
+
+    async def _run(self, signals: Sequence[signal.Signals]) -> int:
+        claim, options = self._resolved.claim, self._options
+        places = dict.fromkeys(self._resolved.sources.values())
+        if said := [place for place in places if place != "default"]:
+            self._emit.note(f"The claim comes from {', '.join(said)}")
+        # Before a cluster is made for a command that does not exist, or could not import Dask.
+        check_command(self._command, os.environ)
+        check_variables(claim, self._resolved.plan(), os.environ)
+        for warning in (*self._resolved.warnings(), deaf_parent()):
+            if warning:
+                self._emit.warn(warning)
+        request = Request.of(
+            self._resolved, options.start_timeout, options.stop_timeout, for_command=True
+        )
+        self._session = session = Session(request, self._emit, options.grace)
+        await self._pending(session)
+        return await self._running(session, signals)
+
+    async def _pending(self, session: Session) -> None:
+        lifetime = self._resolved.claim.max_lifetime
+        if lifetime:
+            asyncio.get_running_loop().call_later(lifetime, self._outlived, lifetime)
+        self._own_job.look(self._options.grace, self._walltime_ends)
+        steps = {
+            "eager": ["submit"],
+            "ready": ["submit", "wait_until_running"],
+            "workers": ["submit", "wait_until_running", "wait_for_workers"],
+        }
+        if self.signum is None and not self._expired:
+            try:
+                await session.open(*steps[self._options.start])
+            except asyncio.CancelledError:
+                if self.signum is None and not self._expired:
+                    raise
+        if self._expired:
+            raise StartTimeout(f"the max_lifetime of {lifetime:g} s ended before the command began")
+        if self.signum is not None:
+            raise Interrupted(self.signum)
+
+    async def _running(self, session: Session, signals: Sequence[signal.Signals]) -> int:
+        claim, cluster = self._resolved.claim, session.cluster
+        files = write_result_files(cluster, claim.env, session.tickets.write)
+        added = variables(cluster, claim, os.environ, session.request.run_id, files)
+        self._phase = Phase.RUNNING
+        self._emit.note(f"Running {redact_command(self._command)}")
+        memory = MemoryLimit()
+        self._child = Child.spawn(self._command, {**os.environ, **added}, signals, self._terminal)
+        session.tickets.command_started(self._child.pid)
+        started = asyncio.get_running_loop().time()
+        self._emit(events.CommandStarted())
+        ended = asyncio.create_task(self._child.wait())
+        if self._options.start == "eager":
+            await self._open_meanwhile(session, ended)
+        status = await ended
+        session.tickets.command_ended()
+        seconds = asyncio.get_running_loop().time() - started
+        self._emit(events.CommandEnded(status, seconds))
+        if status == 128 + signal.SIGKILL and (why := memory.exceeded()):
+            self._emit.warn(why)
+        return status
+
+    async def _open_meanwhile(self, session: Session, ended: asyncio.Task[int]) -> None:
+        """The cluster's start, beside the command that will wait for it."""
+        opening = asyncio.ensure_future(session.open("wait_for_the_very_same"))
+        await asyncio.wait({opening, ended}, return_when=asyncio.FIRST_COMPLETED)
+        if not opening.done():
+            self._emit.warn(
+                "the command ended before its cluster was up: the scheduler gives no figures"
+            )
+            session.interrupt()
+            await asyncio.wait({opening})
+        elif error := opening.exception():
+            # Nothing the command waits for will come.
+            self._end_command()
+            await ended
+            raise error
+
+    async def _release(self) -> None:
+        """Whatever has happened: end the command and the cluster, and note how that went."""
+        self._phase = Phase.RELEASING
+        async with AsyncExitStack() as end:
+            end.callback(self._terminal.close)
+            end.push_async_callback(self._own_job.end)
+            end.push_async_callback(self._release_cluster)
+            if self._child is not None and self._child.running:
+                self._end_command()
+                await self._child.wait()
+
+    async def _release_cluster(self) -> None:
+        if self._session is None:
+            return
+        try:
+            await self._session.release()
+        except Exception:
+            # Neither this nor anything else afterwards changes how the command ended.
+            logger.exception("A defect in dask-claim while stopping the cluster; please report it")
+
+    def _outlived(self, lifetime: float) -> None:
+        """The run has lasted as long as the claim allows."""
+        self._expired = True
+        if self._phase is Phase.PENDING:
+            self._end_opening()
+        elif self._phase is Phase.RUNNING:
+            self._emit.warn(f"the run has reached its max_lifetime of {lifetime:g} s: it is ended")
+            self._end_command()
+
+    def _walltime_ends(self) -> None:
+        """The batch system ends this job in `grace` seconds."""
+        self._emit.warn("this job's walltime ends: so does the run")
+        if self._phase is not Phase.RELEASING:
+            self.on_signal(signal.SIGTERM)
+
+    def _end_opening(self) -> None:
+        if self._session is not None:
+            self._session.interrupt()
+
+    def _end_command(self) -> None:
+        assert self._child is not None
+        grace = self._options.grace
+        self._child.end(
+            grace,
+            lambda: logger.warning(f"The command still runs {grace:g} s after SIGTERM: SIGKILL"),
+        )
+
+    def interrupt(self, signum: signal.Signals) -> None:
+        """End the run as a signal would, from any thread; `run` returns when all is released."""
+
+        def end() -> None:
+            self.on_signal(signum)
+            if self._phase is Phase.RUNNING:
+                self._end_command()
+
+        if self._loop is None:
+            self.signum = signum  # `run` sees it before anything is made
+        elif not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(end)
+
+    def on_signal(self, signum: signal.Signals) -> None:
+        """What a signal means in the phase that the run is in."""
+        if signum in JOB_CONTROL:
+            self._on_job_control(signum)
+            return
+        self.signum = self.signum or signum
+        if signum == signal.SIGTERM:
+            self._own_job.tell_why()
+        if self._phase is Phase.PENDING:
+            self._end_opening()
+        elif self._phase is Phase.RUNNING and self._child is not None:
+            self._emit.note(f"{signum.name} goes to the command")
+            if signum == signal.SIGTERM:
+                self._end_command()
+            else:
+                self._child.send(signum)
+        else:
+            self._emit.note(f"{signum.name} is noted; the cluster is being stopped")
+
+    def _on_job_control(self, signum: signal.Signals) -> None:
+        child = self._child if self._child is not None and self._child.running else None
+        if signum == signal.SIGCONT:
+            if child is not None:
+                self._terminal.resume(child.pid)
+        elif child is not None:
+            child.send(signum)  # it stops, and the launcher with it (see `Child`)
+        else:
+            self._terminal.stop_with(None)
+
+
+def write_receipt(receipt: Receipt, path: Path | None) -> None:
+    """Write the receipt where one is wanted; a failure is told and changes nothing else."""
+    if path is None:
+        return
+    try:
+        receipt.write(path)
+    except OSError as error:
+        logger.error(f"The receipt could not be written to {path}: {error.strerror or error}")
+    except Exception:
+        logger.exception("A defect in dask-claim while writing the receipt; please report it")

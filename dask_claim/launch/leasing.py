@@ -1,0 +1,170 @@
+"""The lease of one session: when it is placed, what it tells, how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+from typing import TYPE_CHECKING, Any
+
+from dask_claim.launch import events
+from dask_claim.launch.events import Events
+from dask_claim.providers.base import Provider, Request, import_quietly
+
+if TYPE_CHECKING:
+    from dask_claim.claim.model import Claim
+    from dask_claim.lifetime.lease import Lease
+    from dask_claim.lifetime.usage import Usage
+
+# The launcher itself ends a run at its max_lifetime; the lease sees to it where it cannot.
+LIFETIME_MARGIN = 60.0
+# Differences in memory that come from units, not from what a site gives.
+ROUNDING = 0.01
+# At the end of a run nobody waits long for a scheduler that may be gone.
+LAST_PLACING = 8.0
+
+
+class Leasing:
+    """Places a lease on the scheduler of a provider's cluster, in a task of its own."""
+
+    def __init__(self, request: Request, emit: Events) -> None:
+        self._request = request
+        self._emit = emit
+        self._lease: Lease | None = None
+        self._placing: asyncio.Task[None] | None = None
+        self._imported: asyncio.Future[Any] | None = None
+        self._ends_abandoned = False
+        self._compared = False
+        self.minimum = 0
+        """How many workers are expected soon."""
+
+    @property
+    def usage(self) -> Usage | None:
+        """What the cluster has done, as last heard; None where it never told."""
+        return self._lease.usage if self._lease else None
+
+    @property
+    def leased(self) -> bool:
+        """Whether the scheduler holds a lease that ends an abandoned cluster."""
+        return self._lease is not None and self._lease.placed and self._ends_abandoned
+
+    def begin_import(self) -> asyncio.Future[Any]:
+        """Import the lease, and with it Dask's client, in a thread, and only in one at a time.
+
+        It takes most of a second, in which no signal would be handled; a local cluster starts
+        meanwhile. Two threads that import Dask side by side get in each other's way.
+        """
+        if self._imported is None:
+            self._imported = asyncio.ensure_future(asyncio.to_thread(_import_lease))
+        return self._imported
+
+    async def import_dask(self) -> Any:
+        """Return when that is done."""
+        return await asyncio.shield(self.begin_import())
+
+    def begin(self, provider: Provider) -> asyncio.Task[None]:
+        """Place the lease; returns the task that does it."""
+        self._ends_abandoned = provider.outlives_launcher and self._request.claim.lease_timeout > 0
+        # What this machine can give is told before; also where it stands in for a gateway.
+        self._compared = provider.name != "gateway"
+        self._placing = asyncio.create_task(self._place(provider))
+        return self._placing
+
+    async def wait_for_workers(self) -> None:
+        """Return when the minimum of workers is up."""
+        assert self._placing is not None
+        await asyncio.shield(self._placing)
+        assert self._lease is not None
+        await self._lease.wait_for_workers(self.minimum)
+
+    async def end(self) -> None:
+        """Hear once more what was used, and let go; the cluster is the caller's to end."""
+        placing, self._placing = self._placing, None
+        await cancelled(placing)
+        if self._lease is not None:
+            await self._lease.release()
+            self._tell_unread()
+
+    async def leave_to_scheduler(self, provider: Provider) -> None:
+        """What a gateway does not confirm, the scheduler is to go on asking for.
+
+        It does so once it has a lease, which after a short command it may not have yet.
+        """
+        if not self._ends_abandoned or self.leased:
+            return
+        with contextlib.suppress(Exception):
+            await asyncio.wait_for(self._place(provider), LAST_PLACING)
+        if self._lease is not None:
+            await self._lease.release()
+
+    async def _place(self, provider: Provider) -> None:
+        module = await self.import_dask()
+        claim, outlives = self._request.claim, provider.outlives_launcher
+        self._lease = module.Lease(
+            provider.cluster.scheduler_address,
+            provider.security(),
+            claim.lease_timeout if outlives else 0.0,
+            claim.max_lifetime + LIFETIME_MARGIN if outlives and claim.max_lifetime else None,
+            claim.reconnect_timeout,
+            self._request.run_id,
+        )
+        try:
+            await self._lease.place(self.minimum, self._workers_changed, self._emit.warn)
+        except Exception as error:
+            idle = provider.idle_timeout
+            ends = ", and would not end by itself if this launcher vanished"
+            if idle:
+                ends = f", and the cluster ends after {idle:g} s without a task"
+            self._emit.warn(
+                f"the scheduler takes no lease ({error}): it gives no figures of this run"
+                + (ends if outlives else "")
+            )
+        else:
+            self._emit(events.Leased(self._ends_abandoned))
+
+    def _workers_changed(self, usage: Usage) -> None:
+        self._emit(events.WorkersChanged(usage))
+        if usage.worker and not self._compared:
+            self._compared = True
+            if other := _differs(self._request.claim, *usage.worker):
+                self._emit.note(other)
+
+    def _tell_unread(self) -> None:
+        """A file that only the program sees is the most frequent reason for a task to fail."""
+        unread = self.usage.unread if self.usage else None
+        if unread:
+            worker, error = unread
+            paths = re.findall(r"/[^\s'\",:]+", error)
+            here = next((path for path in paths if os.path.exists(path)), None)
+            self._emit.warn(
+                f"a task could not read a file on worker {worker} ({error})"
+                + (f": {here} exists here, where the command runs" if here else "")
+                + ". Workers see their own files: mount the same ones there, or read by URL"
+            )
+
+
+async def cancelled(task: asyncio.Task[None] | None) -> None:
+    """Cancel a task, if there is one, and return when it has ended."""
+    while task is not None and not task.done():
+        # Again, for a step that ends at that very moment may swallow it (Python before 3.12).
+        task.cancel()
+        await asyncio.wait({task}, timeout=1.0)
+
+
+def _differs(claim: Claim, threads: int, memory: int) -> str | None:
+    """What a worker really has, where that is not what was claimed; else None."""
+    real = []
+    if claim.worker_cores is not None and threads != max(1, int(claim.worker_cores)):
+        noun = "thread" if threads == 1 else "threads"
+        real.append(f"{threads} {noun} (worker_cores {claim.worker_cores:g})")
+    asked = claim.worker_memory.bytes if claim.worker_memory else 0
+    if asked and memory and abs(memory - asked) > ROUNDING * asked:
+        real.append(f"{memory / 2**30:.2f} GiB (worker_memory {claim.worker_memory})")
+    return f"A worker here really has {' and '.join(real)}" if real else None
+
+
+def _import_lease() -> Any:
+    module = import_quietly("dask_claim.lifetime.lease")
+    module.Lease.prepare()
+    return module

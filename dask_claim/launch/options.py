@@ -1,0 +1,62 @@
+"""How a run is to be conducted, as opposed to what it claims."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from dask_claim.errors import ConfigurationError
+
+Start = Literal["ready", "workers", "eager"]
+
+PREFIX = "DASK_CLAIM_"
+
+
+class RunOptions(BaseSettings):
+    """The settings of one run; times in seconds.
+
+    What is not given is taken from the variable `DASK_CLAIM_<NAME>`, then the default. Make it
+    with `run_options`, which explains what is wrong.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_ignore_empty=True, frozen=True, extra="forbid"
+    )
+
+    start: Start = "ready"
+    """When the command starts: the scheduler is up; the minimum of workers is up; at once."""
+
+    start_timeout: float = Field(600.0, gt=0)
+    """Seconds in which the cluster must be ready."""
+
+    stop_timeout: float = Field(30.0, gt=0)
+    """Seconds in which the cluster must be confirmed gone."""
+
+    grace: float = Field(15.0, ge=0)
+    """Seconds from SIGTERM to SIGKILL for the command."""
+
+    receipt: Path | None = None
+    """Where the receipt is written; None: nowhere."""
+
+
+def run_options(**given: Any) -> RunOptions:
+    """Return the options of a run; None stands for what is not given.
+
+    Raises
+    ------
+    ConfigurationError
+        A value is wrong; all of them are named.
+    """
+    said = {name: value for name, value in given.items() if value is not None}
+    try:
+        return RunOptions(**said)
+    except ValidationError as error:
+        faults = []
+        for fault in error.errors(include_url=False):
+            name = str(fault["loc"][0])
+            source = name if name in said else f"{PREFIX}{name.upper()}"
+            faults.append(f"{source} = {fault['input']!r}: {fault['msg']}")
+        raise ConfigurationError("wrong options of the run:\n  " + "\n  ".join(faults)) from None

@@ -1,0 +1,139 @@
+"""The receipt: what happened in a run, as one JSON file that is whole or absent."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dask_claim.files import write_whole
+from dask_claim.launch import events
+from dask_claim.providers.base import Cluster, Outcome
+from dask_claim.redact import redact
+
+if TYPE_CHECKING:
+    from dask_claim.claim.model import Resolved
+    from dask_claim.claim.plan import Plan
+    from dask_claim.lifetime.usage import Usage
+
+VERSION = 1
+"""Of the receipt's form: raised when a field changes its meaning or goes."""
+
+STAGES: dict[type[events.Event], str] = {
+    events.Claimed: "claimed",
+    events.Submitted: "submitted",
+    events.Running: "running",
+    events.WorkersChanged: "first_worker",
+    events.CommandStarted: "command_start",
+    events.CommandEnded: "command_end",
+    events.Released: "gone",
+}
+"""Which event reaches which stage of the timeline, the first time that it happens."""
+
+
+class Receipt:
+    """A listener that remembers what it hears; see `to_dict` for the form it is written in."""
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        resolved: Resolved | None = None,
+        plan: Plan | None = None,
+    ) -> None:
+        """`resolved` and `plan` are None where the claim is not sound."""
+        self._command, self._resolved, self._plan = command, resolved, plan
+        self._moments: dict[str, float] = {}
+        self._provider: str | None = None
+        self._adopted = False
+        self._cluster = Cluster()
+        self._usage: Usage | None = None
+        self._worker: tuple[int, int] | None = None
+        self._leased = False
+        self._warnings: list[str] = []
+        self._outcome: Outcome | None = None
+        self.exit_status: int | None = None
+        self.error: str | None = None
+        """What ended the run where that was not the command."""
+
+    def __call__(self, event: events.Event) -> None:
+        """Remember an event."""
+        if isinstance(event, events.Warned):
+            self._warnings.append(event.text)
+        elif isinstance(event, (events.Claimed, events.Submitted, events.Running)):
+            self._provider = event.provider
+            self._adopted = event.provider == "attach"
+            if not isinstance(event, events.Claimed):
+                self._cluster = event.cluster
+        elif isinstance(event, events.WorkersChanged):
+            self._usage, self._worker = event.usage, event.usage.worker or self._worker
+        elif isinstance(event, events.Leased):
+            self._leased = event.ends_cluster
+        elif isinstance(event, events.Released):
+            self._outcome, self._provider = event.outcome, event.provider
+            self._cluster, self._usage = event.cluster, event.usage or self._usage
+        stage = STAGES.get(type(event))
+        no_worker = isinstance(event, events.WorkersChanged) and not event.usage.workers
+        not_gone = isinstance(event, events.Released) and event.outcome is not Outcome.GONE
+        if stage and not no_worker and not not_gone:
+            self._moments.setdefault(stage, event.at)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The receipt as JSON types, secrets masked."""
+        from dask_claim import __version__
+
+        usage, resolved = self._usage, self._resolved
+        content = {
+            "version": VERSION,
+            "dask_claim": __version__,
+            "claim": resolved.claim.to_dict() if resolved else None,
+            "plan": self._plan.to_dict() if self._plan else None,
+            "sources": dict(resolved.sources) if resolved else None,
+            "provider": self._provider,
+            "adopted": self._adopted,
+            "cluster_name": self._cluster.cluster_name,
+            "scheduler_address": self._cluster.scheduler_address,
+            "dashboard_url": self._cluster.dashboard_url,
+            "timeline": {stage: _iso(self._moments.get(stage)) for stage in STAGES.values()},
+            "command": list(self._command),
+            "exit_status": self.exit_status,
+            "error": self.error,
+            "workers": {
+                "peak": usage.peak,
+                "worker_seconds": round(usage.worker_seconds, 3),
+                "core_hours": round(usage.core_seconds / 3600, 6),
+                # Of one worker, as it really was: gateways round what was asked for.
+                "threads": self._worker[0] if self._worker else None,
+                "memory": self._worker[1] if self._worker else None,
+            }
+            if usage
+            else None,
+            "tasks": {"done": usage.tasks_done, "failed": usage.tasks_failed} if usage else None,
+            "leased": self._leased,
+            "warnings": self._warnings,
+            "gone": GONE.get(self._outcome) if self._outcome else None,
+        }
+        masked = redact(content)
+        assert isinstance(masked, dict)
+        return masked
+
+    def write(self, path: Path) -> None:
+        """Write to `path`, whole or not at all.
+
+        Raises
+        ------
+        OSError
+            The folder is missing or cannot be written to.
+        """
+        write_whole(path, json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n")
+
+
+GONE = {Outcome.GONE: True, Outcome.NOT_CONFIRMED: False, Outcome.NOTHING: None}
+
+
+def _iso(moment: float | None) -> str | None:
+    """ISO 8601 in UTC."""
+    if moment is None:
+        return None
+    return datetime.fromtimestamp(moment, timezone.utc).isoformat(timespec="milliseconds")

@@ -1,0 +1,1 @@
+"""What ends a cluster, however its run ends."""

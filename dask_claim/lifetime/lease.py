@@ -1,0 +1,253 @@
+"""The lease on the launcher's side: placed on the scheduler, renewed until the end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import uuid
+from collections.abc import Callable
+from time import monotonic
+from typing import Any
+
+import cloudpickle
+from distributed.comm import connect
+from distributed.core import send_recv
+
+from dask_claim.lifetime import lease_plugin
+from dask_claim.lifetime.trouble import Trouble
+from dask_claim.lifetime.usage import Usage
+
+# Until the first workers are there somebody is waiting for news of them.
+SOON = 0.2
+SOON_FOR = 60.0
+# Renewals, when no news are expected: several within a timeout, and not more than needed.
+RENEWALS = 6
+LONGEST_PAUSE = 5.0
+CALL_TIMEOUT = 3.0
+# Soon enough to tell a refused connection from no answer.
+CONNECT_TIMEOUT = 2.0
+PLACE_TIMEOUT = 10.0
+
+
+class Lease:
+    """One holder of a cluster, for as long as its scheduler can be reached.
+
+    It holds a connection of its own, so that the scheduler sees at once when this process ends.
+
+    Parameters
+    ----------
+    address : str
+        Of the scheduler.
+    security : distributed.Security or None
+        Its credentials.
+    timeout, lifetime, reconnect_timeout, holder
+        As for `LeasePlugin`; by default `holder` is a random identity.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        security: Any,
+        timeout: float,
+        lifetime: float | None,
+        reconnect_timeout: float = 10.0,
+        holder: str | None = None,
+    ) -> None:
+        self._address = address
+        self._connection = security.get_connection_args("client") if security else {}
+        self._terms: dict[str, Any] = {
+            "holder": holder or uuid.uuid4().hex,
+            "timeout": timeout,
+            # Nobody comes back in no time.
+            "reconnect_timeout": max(reconnect_timeout, 1.0),
+            "lifetime": lifetime,
+        }
+        self._reconnect_timeout: float = self._terms["reconnect_timeout"]
+        self._pause = min(LONGEST_PAUSE, timeout / RENEWALS) if timeout else LONGEST_PAUSE
+        self._comm: Any = None
+        self._reading: asyncio.Future[Any] | None = None
+        self._one_at_a_time = asyncio.Lock()
+        self._task: asyncio.Task[None] | None = None
+        self._released = False
+        self._on_change: Callable[[Usage], None] = lambda usage: None
+        self._trouble = Trouble(lambda message: None, self._reconnect_timeout)
+        self.usage: Usage | None = None
+        """The last that was heard; None before the first word."""
+
+    @property
+    def placed(self) -> bool:
+        """Whether the scheduler has taken it."""
+        return self._task is not None
+
+    @property
+    def scheduler_gone(self) -> bool:
+        """Whether nobody has taken a connection for so long that the scheduler must have ended."""
+        return self._trouble.gone
+
+    @staticmethod
+    def prepare() -> None:
+        """Do beforehand, perhaps in a thread, what costs time and needs no scheduler."""
+        _pickled("", 0.0, 1.0, None)
+
+    async def place(
+        self,
+        expected: int,
+        on_change: Callable[[Usage], None],
+        on_trouble: Callable[[str], None] | None = None,
+    ) -> None:
+        """Put the lease on the scheduler, and call `on_change` when workers come or go.
+
+        The scheduler is asked often until the `expected` workers are up. Tries again as long as the
+        scheduler is too busy to answer, or cannot be reached. Raises whatever it objects to.
+
+        `on_trouble` is told once when the scheduler is not heard, once when it must be taken for
+        gone, and once when it is heard again.
+        """
+        plugin = _pickled(**self._terms)
+        while not self._released:
+            try:
+                await asyncio.wait_for(self._register(plugin), PLACE_TIMEOUT)
+                await self._renew()
+                break
+            except (OSError, asyncio.TimeoutError):
+                await self._hang_up()
+                await asyncio.sleep(min(1.0, self._pause))
+            except BaseException:
+                await self._hang_up()
+                raise
+        self._on_change = on_change
+        if on_trouble is not None:
+            self._trouble = Trouble(on_trouble, self._reconnect_timeout)
+        self._task = asyncio.create_task(self._keep(expected))
+        if self.usage is not None and self.usage.workers:
+            on_change(self.usage)
+
+    async def _register(self, plugin: bytes) -> None:
+        comm = await self._connect(PLACE_TIMEOUT)
+        try:
+            await send_recv(
+                comm,
+                op="register_scheduler_plugin",
+                plugin=plugin,
+                name=lease_plugin.NAME,
+                idempotent=True,
+            )
+            await self._hold(comm)
+        except BaseException:
+            comm.abort()
+            raise
+
+    async def _connect(self, timeout: float) -> Any:
+        return await connect(self._address, timeout=timeout, **self._connection)
+
+    async def _hold(self, comm: Any) -> None:
+        """Make this the connection that the scheduler watches."""
+        await send_recv(comm, reply=False, op=lease_plugin.HOLD, **self._terms)
+        self._comm = comm
+        self._reading = asyncio.ensure_future(comm.read())
+
+    async def _keep(self, expected: int) -> None:
+        started = monotonic()
+        # Before Python 3.12 a call that is answered at the very moment swallows its cancellation.
+        while not self._released:
+            try:
+                await self._renew()
+                self._trouble.over()
+            except Exception as error:
+                self._trouble.missed(error)
+            if self._trouble:
+                pause = min(self._pause, self._reconnect_timeout / 4, 1.0)
+            elif self._workers < max(1, expected) and monotonic() - started < SOON_FOR:
+                pause = min(SOON, self._pause)
+            else:
+                pause = self._pause
+            if self._reading is None or self._reading.done():
+                await asyncio.sleep(pause)
+            else:
+                # Nothing comes unasked; a connection that is closed must be back soon.
+                await asyncio.wait({self._reading}, timeout=pause)
+
+    @property
+    def _workers(self) -> int:
+        return self.usage.workers if self.usage else 0
+
+    async def _renew(self, message: str = "renew") -> None:
+        async with self._one_at_a_time:
+            try:
+                reply = await asyncio.wait_for(self._exchange(message), CALL_TIMEOUT)
+            except BaseException:
+                # After a failed call the next one has a new connection.
+                await self._hang_up()
+                raise
+        before, self.usage = self._workers, Usage(**reply)
+        if self.usage.workers != before:
+            self._on_change(self.usage)
+
+    async def _exchange(self, message: str) -> Any:
+        if self._reading is None or self._reading.done():
+            await self._hang_up()
+            await self._hold(await self._connect(CONNECT_TIMEOUT))
+        assert self._reading is not None
+        await self._comm.write(message)
+        reply = await self._reading
+        self._reading = asyncio.ensure_future(self._comm.read())
+        return reply
+
+    async def wait_for_workers(self, count: int) -> None:
+        """Return when at least `count` workers are up, also where no lease could be placed."""
+        while self._workers < count:
+            await asyncio.sleep(SOON)
+            with contextlib.suppress(Exception):
+                if self.placed:
+                    await self._renew()
+                elif await asyncio.wait_for(self._count(), CALL_TIMEOUT) >= count:
+                    return
+
+    async def _count(self) -> int:
+        """How many workers the scheduler has, as every scheduler tells."""
+        comm = await self._connect(CONNECT_TIMEOUT)
+        try:
+            return len((await send_recv(comm, op="identity"))["workers"])
+        finally:
+            comm.abort()
+
+    async def release(self) -> None:
+        """Hear once more what was used, and hang up; takes seconds at most.
+
+        The cluster is the caller's to end now. The scheduler ends it where it still runs after
+        `reconnect_timeout`.
+        """
+        self._released = True
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait({self._task})
+            if not self.scheduler_gone:
+                with contextlib.suppress(Exception):
+                    await self._renew(lease_plugin.RELEASE)
+        await self._hang_up()
+
+    async def _hang_up(self) -> None:
+        comm, self._comm = self._comm, None
+        reading, self._reading = self._reading, None
+        if comm is not None:
+            comm.abort()
+        if reading is not None:
+            reading.cancel()
+            await asyncio.wait({reading})
+            if not reading.cancelled():
+                reading.exception()  # it is known
+
+
+@functools.lru_cache
+def _pickled(
+    holder: str, timeout: float, reconnect_timeout: float, lifetime: float | None
+) -> bytes:
+    """The plugin by value, for the scheduler's image may lack this package."""
+    # The registration is global to the process, so it lasts only as long as it is needed.
+    cloudpickle.register_pickle_by_value(lease_plugin)
+    try:
+        plugin = lease_plugin.LeasePlugin(holder, timeout, reconnect_timeout, lifetime)
+        return bytes(cloudpickle.dumps(plugin))
+    finally:
+        cloudpickle.unregister_pickle_by_value(lease_plugin)

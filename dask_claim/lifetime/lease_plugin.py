@@ -1,0 +1,262 @@
+"""The lease on the scheduler's side: counts what is used, and ends an abandoned cluster.
+
+The module is sent by value, so that the scheduler's image needs no dask-claim; it must therefore
+use nothing but itself and Dask, and nothing that an old Dask does not have.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from distributed.diagnostics.plugin import SchedulerPlugin
+
+NAME = "dask-claim-lease"
+HOLD = "dask_claim_hold"
+"""The call by which a launcher opens the connection that it holds its lease with. Each message on
+it renews the lease and is answered with what is used."""
+
+RELEASE = "release"
+"""The last message: the launcher ends the cluster itself now."""
+
+LOOK = "dask_claim_lease"
+"""The call that only looks at the lease."""
+
+# A holder that ends nothing is forgotten after so many silent seconds.
+FORGOTTEN_AFTER = 60.0
+
+
+class Holder:
+    """One launcher that holds the cluster.
+
+    Two clocks say that it is gone. A connection that was closed says that its process has ended,
+    unless it is back within `reconnect_timeout` seconds. Where packets are lost, or the launcher is
+    stopped, nothing is closed: then it is gone after `timeout` seconds of silence.
+    """
+
+    def __init__(
+        self, now: float, timeout: float, reconnect_timeout: float, lifetime: float | None
+    ) -> None:
+        self.timeout, self.reconnect_timeout = timeout, reconnect_timeout
+        self.lifetime = lifetime
+        self.placed = self.heard = now
+        self.connections = 0
+        # Until it is connected for the first time it is as if it had been.
+        self.closed: float | None = now
+        self.released = False
+
+    @property
+    def binds(self) -> bool:
+        """Whether its end is the cluster's; else it only counts."""
+        return bool(self.timeout or self.lifetime)
+
+    def gone(self, now: float) -> str | None:
+        """Why it does not hold the cluster any more; None while it does."""
+        if self.lifetime and now - self.placed > self.lifetime:
+            return f"its lifetime of {self.lifetime:g} s is over"
+        if self.lifetime and not self.timeout and not self.released:
+            return None
+        if self.closed is not None and now - self.closed > self.reconnect_timeout:
+            if self.released:
+                return "its launcher has released it, and it still runs"
+            return f"its launcher closed its connection {now - self.closed:.0f} s ago"
+        if now - self.heard > (self.timeout or FORGOTTEN_AFTER):
+            return f"its launcher was not heard for {now - self.heard:.0f} s"
+        return None
+
+    def postpone(self, seconds: float) -> None:
+        """Take time off in which nobody could have been heard."""
+        self.heard += seconds
+        if self.closed is not None:
+            self.closed += seconds
+
+
+class LeasePlugin(SchedulerPlugin):  # type: ignore[misc]
+    """Ends the cluster when the last launcher that holds it is gone.
+
+    Parameters
+    ----------
+    holder : str
+        Identifies the launcher that places the plugin, and so holds the cluster from then on.
+        Others that come later have identities of their own, and need no plugin.
+    timeout : float
+        Seconds without a renewal after which it is gone; 0: never (then it only counts).
+    reconnect_timeout : float
+        Seconds after which it is gone when its connection was closed.
+    lifetime : float or None
+        Seconds after which it is gone whatever it says.
+    """
+
+    def __init__(
+        self, holder: str, timeout: float, reconnect_timeout: float, lifetime: float | None
+    ) -> None:
+        self._first = holder, timeout, reconnect_timeout, lifetime
+
+    def start(self, scheduler: Any) -> None:
+        import asyncio
+        from time import monotonic
+
+        self._scheduler = scheduler
+        self._now = monotonic
+        self._since: dict[str, tuple[float, int]] = {}
+        self._peak = self._done = self._failed = 0
+        self._worker_seconds = self._core_seconds = 0.0
+        self._unread: tuple[str, str] | None = None
+        self._holders: dict[str, Holder] = {}
+        self._holder(*self._first)
+        scheduler.handlers["dask_claim_hold"] = self.hold
+        scheduler.handlers["dask_claim_lease"] = self.look
+        for address in scheduler.workers:
+            self.add_worker(scheduler, address)
+        # A short command may be through before the lease is placed.
+        for transition in scheduler.transition_log:
+            self.transition(*transition[:3])
+        self._ending = False
+        self._watching = asyncio.ensure_future(self._watch())
+
+    def _holder(
+        self, name: str, timeout: float, reconnect_timeout: float, lifetime: float | None
+    ) -> Holder:
+        if name not in self._holders:
+            self._holders[name] = Holder(self._now(), timeout, reconnect_timeout, lifetime)
+            if timeout:
+                # From now on the lease ends what is abandoned. Dask's own timeout would also count
+                # the time in which this machine was suspended.
+                self._scheduler.idle_timeout = None
+        return self._holders[name]
+
+    async def hold(
+        self,
+        comm: Any,
+        holder: str,
+        timeout: float,
+        reconnect_timeout: float,
+        lifetime: float | None,
+    ) -> None:
+        """Serve one connection of a holder for as long as it is open."""
+        held = self._holder(holder, timeout, reconnect_timeout, lifetime)
+        held.connections += 1
+        held.closed = None
+        lost = False
+        try:
+            while True:
+                held.heard = self._now()
+                message = await comm.read()
+                held.released = message == "release"
+                self._count_as_use()
+                await comm.write(self._usage())
+        except OSError as error:
+            from errno import EHOSTUNREACH, ENETUNREACH, ETIMEDOUT
+
+            # The system gave up sending: nothing was closed at the other end.
+            errno = getattr(error.__cause__, "errno", None)
+            lost = errno in (EHOSTUNREACH, ENETUNREACH, ETIMEDOUT)
+        finally:
+            held.connections -= 1
+            if not held.connections and not lost:
+                held.closed = self._now()
+
+    async def look(self) -> dict[str, Any]:
+        """Whether anybody holds the cluster, and what has been used."""
+        now = self._now()
+        held = any(holder.gone(now) is None for holder in self._holders.values())
+        return {"held": held, "holders": len(self._holders), **self._usage()}
+
+    async def close(self) -> None:
+        # Not where it is the watching itself that closes the scheduler, and waits for it.
+        if not self._ending:
+            self._watching.cancel()
+
+    async def _watch(self) -> None:
+        import asyncio
+
+        while True:
+            times = [
+                seconds
+                for holder in self._holders.values()
+                for seconds in (holder.timeout, holder.reconnect_timeout)
+                if seconds
+            ]
+            pause = min(1.0, *[seconds / 4 for seconds in times]) if times else 1.0
+            before = self._now()
+            await asyncio.sleep(pause)
+            # A scheduler that was busy with a large graph, or suspended, could not hear anybody:
+            # such time is not the launchers'.
+            deaf = max(0.0, self._now() - before - 2 * pause)
+            for name, holder in list(self._holders.items()):
+                holder.postpone(deaf)
+                reason = holder.gone(self._now())
+                if reason is None:
+                    continue
+                del self._holders[name]
+                if holder.binds and not any(other.binds for other in self._holders.values()):
+                    await self._end(reason)
+
+    async def _end(self, reason: str) -> None:
+        """Ask the gateway to end this cluster, until it does; else end the scheduler."""
+        import asyncio
+        import logging
+
+        self._ending = True
+        log = logging.getLogger("distributed.scheduler")
+        log.error("dask-claim ends this cluster: %s", reason)
+        for attempt in range(30):
+            try:
+                from dask_gateway.scheduler_preload import make_gateway_client
+
+                await make_gateway_client().shutdown()
+            except (ImportError, SystemExit):
+                break  # no gateway's scheduler
+            except Exception as error:
+                log.error("dask-claim: the gateway did not end the cluster: %s", error)
+            # The gateway ends this process when it has ended the cluster.
+            await asyncio.sleep(min(1.0 + attempt, 10.0))
+        await self._scheduler.close(reason="dask-claim-lease")
+
+    def _count_as_use(self) -> None:
+        """Keep idle timeouts from ending a cluster whose command is busy on its own side."""
+        from time import time
+
+        scheduler = self._scheduler
+        scheduler.idle_since = None  # distributed.scheduler.idle-timeout
+        log = scheduler.transition_log
+        # A gateway's idle_timeout looks at the time of the last transition, or of the start.
+        if log and hasattr(log[-1], "_replace"):
+            log[-1] = log[-1]._replace(timestamp=time())
+        elif not log:
+            scheduler.time_started = time()
+
+    def add_worker(self, scheduler: Any, worker: str) -> None:
+        self._since[worker] = (self._now(), scheduler.workers[worker].nthreads)
+        self._peak = max(self._peak, len(self._since))
+
+    def remove_worker(self, scheduler: Any, worker: str, **_: Any) -> None:
+        since, cores = self._since.pop(worker, (self._now(), 0))
+        seconds = self._now() - since
+        self._worker_seconds += seconds
+        self._core_seconds += seconds * cores
+
+    def transition(self, key: Any, start: str, finish: str, *_: Any, **more: Any) -> None:
+        if start == "processing":
+            self._done += finish == "memory"
+            self._failed += finish == "erred"
+            error = str(more.get("exception_text", ""))[:300]
+            words = ("FileNotFoundError", "PermissionError", "No such file", "does not exist")
+            if self._unread is None and any(word in error for word in words):
+                self._unread = str(more.get("worker", "")), error
+
+    def _usage(self) -> dict[str, Any]:
+        now = self._now()
+        running = list(self._since.values())
+        states = self._scheduler.workers.values()
+        return {
+            "workers": len(running),
+            "peak": self._peak,
+            "cores": sum(cores for _, cores in running),
+            "memory": sum(state.memory_limit or 0 for state in states),
+            "worker_seconds": self._worker_seconds + sum(now - since for since, _ in running),
+            "core_seconds": self._core_seconds
+            + sum((now - since) * cores for since, cores in running),
+            "tasks_done": self._done,
+            "tasks_failed": self._failed,
+            "unread": self._unread,
+        }

@@ -1,0 +1,63 @@
+"""One way to end what a run has made, whoever does it: launcher, library, guard, operator.
+
+The guard runs this file as a process of its own: tickets and its patience on standard
+input, as JSON.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+if __name__ == "__main__":
+    # Modules lying beside this file must not shadow anybody's.
+    sys.path[0:1] = []
+    sys.path += [str(Path(__file__).resolve().parents[2])]
+
+from dask_claim.providers import provider_class
+from dask_claim.providers.base import Outcome, Ticket
+
+
+async def reclaim(ticket: Ticket, timeout: float, warn: Callable[[str], None]) -> Outcome:
+    """End what `ticket` names and confirm that it is gone.
+
+    Parameters
+    ----------
+    ticket : Ticket
+    timeout : float
+        Seconds after which it is not confirmed.
+    warn : callable
+        Told what a person should know, a line at a time.
+
+    Returns
+    -------
+    Outcome
+        Never raises for what a backend answers.
+    """
+    return await provider_class(ticket.provider).reclaim(ticket, timeout, warn)
+
+
+async def reclaim_all(tickets: list[Ticket], patience: float) -> None:
+    """What the guard does for a launcher that was killed: all at once, `patience` seconds each."""
+    from loguru import logger
+
+    outcomes = await asyncio.gather(
+        *(reclaim(ticket, patience, logger.warning) for ticket in tickets)
+    )
+    for ticket, outcome in zip(tickets, outcomes, strict=True):
+        what = f"Cluster {ticket.cluster_name}" if ticket.cluster_name else "A requested cluster"
+        if outcome is Outcome.GONE:
+            logger.info(f"{what} is gone")
+        elif outcome is Outcome.NOT_CONFIRMED:
+            logger.error(f"{what} is NOT confirmed gone")
+
+
+if __name__ == "__main__":
+    from dask_claim.log import configure
+
+    configure("INFO")
+    known = json.load(sys.stdin)
+    asyncio.run(reclaim_all([Ticket(**ticket) for ticket in known["tickets"]], known["patience"]))

@@ -1,0 +1,107 @@
+"""The tickets of one process, and the guard that holds copies of them.
+
+The lease covers a cluster once it is placed. The guard covers what comes before, from the request
+for a cluster on, and is faster after: it sees the launcher's death at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dask_claim.providers.base import Ticket
+
+PROCESS = Path(__file__).with_name("guard_process.py")
+RECLAIM = Path(__file__).with_name("reclaim.py")
+
+RUN_ID = "DASK_CLAIM_RUN_ID"
+"""The variable that all processes of one run's command have, and no others."""
+
+
+class Tickets:
+    """What is still to be reclaimed; the guard's process starts with the first one."""
+
+    def __init__(self, run_id: str, grace: float, patience: float) -> None:
+        """Times in seconds.
+
+        `grace`: what the guard leaves a command between SIGTERM and SIGKILL; `patience`: how long
+        it asks a gateway in trouble before it leaves the rest to the lease.
+        """
+        self._open: dict[str, Ticket] = {}
+        self._grace, self._patience = grace, patience
+        self._mark = f"{RUN_ID}={run_id}"
+        self._guard: subprocess.Popen[str] | None = None
+
+    @property
+    def open(self) -> list[Ticket]:
+        """Those that are not settled."""
+        return list(self._open.values())
+
+    def write(self, ticket: Ticket) -> None:
+        """Keep a ticket, or more of one, before what it names is asked for."""
+        self._open[ticket.id] = ticket
+        self._tell_tickets()
+
+    def settle(self, ticket: Ticket) -> None:
+        """Nothing of it is left, or it was refused."""
+        self._open.pop(ticket.id, None)
+        self._tell_tickets()
+
+    def command_started(self, group: int) -> None:
+        """There is a command to end, should this process vanish."""
+        if self._guard is not None:
+            self._tell(command=group)
+
+    def command_ended(self) -> None:
+        if self._guard is not None:
+            self._tell(command=None)
+
+    def close(self) -> None:
+        """Let the guard go if all is settled; else it takes over what is left.
+
+        It ends what the command has left behind first.
+        """
+        guard = self._guard
+        if guard is None:
+            return
+        self._send("take over" if self._open else "good-bye")
+        with contextlib.suppress(OSError):
+            assert guard.stdin is not None
+            guard.stdin.close()
+        if not self._open:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                guard.wait(timeout=self._grace + 10)
+
+    def _tell_tickets(self) -> None:
+        if self._guard is None:
+            self._guard = subprocess.Popen(
+                # Neither site-packages nor the user's variables: it starts in milliseconds.
+                [sys.executable, "-I", "-S", str(PROCESS)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                text=True,
+                bufsize=1,
+                # No signal to the launcher's group or terminal reaches it.
+                start_new_session=True,
+            )
+            self._tell(
+                grace=self._grace,
+                patience=self._patience,
+                reclaim=str(RECLAIM),
+                markers=[self._mark],
+            )
+        self._tell(tickets=[ticket.to_dict() for ticket in self.open])
+
+    def _tell(self, **facts: object) -> None:
+        self._send(facts)
+
+    def _send(self, fact: object) -> None:
+        # A guard that somebody has killed leaves the lease, and the launcher itself.
+        with contextlib.suppress(OSError, ValueError):
+            assert self._guard is not None and self._guard.stdin is not None
+            self._guard.stdin.write(json.dumps(fact) + "\n")

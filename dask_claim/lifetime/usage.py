@@ -1,0 +1,37 @@
+"""What a run has used of its cluster."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a cluster has done so far, as the lease counts it."""
+
+    workers: int
+    """Workers that are up now."""
+
+    peak: int
+    """The most workers that were up at one time."""
+
+    cores: int
+    """Threads of the workers that are up now."""
+
+    memory: int
+    """Bytes of memory of the workers that are up now."""
+
+    worker_seconds: float
+    core_seconds: float
+    tasks_done: int
+    tasks_failed: int
+
+    unread: tuple[str, str] | None = None
+    """Worker and error of the first task that could not read a file; None if all could."""
+
+    @property
+    def worker(self) -> tuple[int, int] | None:
+        """Threads and bytes of one worker, on average; None where none is up."""
+        if not self.workers:
+            return None
+        return self.cores // self.workers, self.memory // self.workers

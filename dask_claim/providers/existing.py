@@ -1,0 +1,153 @@
+"""What somebody else makes: a scheduler that is there, a runner's cluster, the program's own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from dask_claim.claim.existing import CLUSTER_NAMES, SCHEDULER_ADDRESS, existing_cluster
+from dask_claim.errors import ClusterFailed, ConfigurationError, TemporaryError
+from dask_claim.files import remove_private_folder
+from dask_claim.providers.base import (
+    Addresses,
+    Cluster,
+    Outcome,
+    Provider,
+    Request,
+    Ticket,
+    import_quietly,
+)
+from dask_claim.redact import redact
+
+if TYPE_CHECKING:
+    from dask_gateway.client import ClusterReport
+
+# One attempt to connect; more follow within the start timeout, for the scheduler may be starting.
+CONNECT_TIMEOUT = 10.0
+
+
+class AttachProvider(Provider):
+    """A cluster of somebody else: checked before the command depends on it, never ended."""
+
+    name = "attach"
+    makes_cluster = False
+
+    def __init__(
+        self, request: Request, write: Callable[[Ticket], None], warn: Callable[[str], None]
+    ) -> None:
+        super().__init__(request, write, warn)
+        self._report: ClusterReport | None = None
+        self._timeout = min(request.start_timeout, CONNECT_TIMEOUT)
+        address = request.environ.get(SCHEDULER_ADDRESS, "").strip()
+        existing = existing_cluster(request.environ)
+        # A claim that names another gateway than the runner's knows nothing of this cluster.
+        url = existing and (existing.gateway_url or request.claim.gateway_url)
+        if existing and url:
+            self._name = existing.name
+            self._own = existing.gateway_url is not None
+            same = not self._own or existing.gateway_url == request.claim.gateway_url
+            self._addresses = Addresses(
+                url,
+                request.claim.proxy_url if same else None,
+                request.claim.public_url if same else None,
+            )
+            self.description = (
+                f"cluster {self._name} of the Dask Gateway at {redact(url)}, which is there "
+                f"already ({existing.variable}): it is used, and not ended"
+            )
+        elif address:
+            self._name = ""
+            self.description = f"the running scheduler at {address}"
+            self.cluster = Cluster(scheduler_address=address)
+        else:
+            raise ConfigurationError(
+                f"provider 'attach' needs the address of a running scheduler in "
+                f"{SCHEDULER_ADDRESS}, or a gateway and the name of its cluster in "
+                f"{CLUSTER_NAMES[0]}; neither is set"
+            )
+
+    async def submit(self) -> None:
+        if self._name:
+            await self._find_on_gateway()
+
+    async def _find_on_gateway(self) -> None:
+        from dask_claim.providers.gateway.api import GatewayApi
+
+        # A gateway that the runner itself has named is the operator's.
+        credentials = self._own or self.request.credentials
+        api = GatewayApi(self._addresses, self._timeout, credentials=credentials)
+        try:
+            while True:
+                self._report = report = await api.report(self._name, wait=True)
+                if report is None or report.status.name not in ("PENDING", "RUNNING"):
+                    raise ClusterFailed(
+                        f"{self.description}: the gateway says it is "
+                        f"{report.status.name if report else 'unknown'}"
+                    )
+                if report.status.name == "RUNNING":
+                    break
+                await asyncio.sleep(0.1)
+            self.cluster = api.cluster(self._name, report)
+        finally:
+            await api.close()
+
+    async def wait_until_running(self) -> None:
+        if self._name:
+            return
+        Client = import_quietly("distributed").Client
+        address = self.cluster.scheduler_address
+        try:
+            async with Client(address, asynchronous=True, timeout=self._timeout):
+                return
+        except ValueError as error:
+            raise ConfigurationError(f"{SCHEDULER_ADDRESS} = {address}: {error}") from error
+        except TypeError as error:
+            # Dask's own way to say it.
+            if "TLS" not in str(error):
+                raise
+            raise ConfigurationError(
+                f"{SCHEDULER_ADDRESS} = {address}: this scheduler speaks TLS, and there are no "
+                "keys for it here: set DASK_DISTRIBUTED__COMM__TLS__CA_FILE, …__CLIENT__CERT and "
+                "…__CLIENT__KEY, as the command of a run has them"
+            ) from error
+        except (OSError, asyncio.TimeoutError) as error:
+            raise TemporaryError(
+                f"no scheduler answers at {address} ({SCHEDULER_ADDRESS}): {error}. Is it "
+                "running, and reachable from here?"
+            ) from error
+
+    def security(self) -> Any:
+        return self._report.security if self._report else None
+
+
+class NoProvider(Provider):
+    """`create: false`: the program makes its own cluster; the claim only maps names."""
+
+    name = "none"
+    asks_with_dask = False
+    makes_cluster = False
+    description = "the program makes its own cluster (create: false)"
+
+    def __init__(
+        self, request: Request, write: Callable[[Ticket], None], warn: Callable[[str], None]
+    ) -> None:
+        super().__init__(request, write, warn)
+        claim = request.claim
+        self.cluster = Cluster(
+            gateway_url=claim.gateway_url,
+            proxy_url=claim.proxy_url,
+            public_url=claim.public_url,
+            gateway_credentials=request.credentials,
+        )
+
+    async def submit(self) -> None: ...
+
+    async def wait_until_running(self) -> None: ...
+
+    @classmethod
+    async def reclaim(cls, ticket: Ticket, timeout: float, warn: Callable[[str], None]) -> Outcome:
+        """Take away the files that a command was given; there is no cluster of ours."""
+        if ticket.folder is not None:
+            remove_private_folder(ticket.folder)
+        return Outcome.NOTHING

@@ -1,0 +1,171 @@
+"""What a gateway answers, whether it was the gateway, and what its errors mean to the user."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING
+
+from dask_claim.errors import (
+    AuthenticationError,
+    ConfigurationError,
+    DaskClaimError,
+    GatewayUnreachable,
+    LimitReached,
+)
+from dask_claim.providers.gateway.hub import why_refused
+from dask_claim.redact import redact
+
+if TYPE_CHECKING:
+    from aiohttp import ClientResponse, ClientSession, TraceRequestEndParams
+
+_answers: ContextVar[list[ClientResponse]] = ContextVar("answers")
+
+
+class Refused(ConfigurationError):
+    """The gateway itself does not know what was asked for, or will not do it.
+
+    `str()` has its words, `status` is that of HTTP.
+    """
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def observed_session(heard: Callable[[float], None]) -> ClientSession:
+    """A session as the gateway's client makes one, whose answers `observed` collects.
+
+    The client turns every 404 and 422 into a ValueError with a text, whoever sent it.
+
+    Parameters
+    ----------
+    heard : callable
+        Told the gateway's time with each answer, in seconds since the epoch.
+    """
+    import aiohttp
+
+    async def keep(_session: object, _context: object, end: TraceRequestEndParams) -> None:
+        _answers.get([]).append(end.response)
+        with suppress(ValueError, TypeError):
+            # It comes in whole seconds, cut off.
+            heard(parsedate_to_datetime(end.response.headers.get("Date", "")).timestamp() + 0.5)
+
+    trace = aiohttp.TraceConfig()
+    trace.on_request_end.append(keep)
+    return aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True), trace_configs=[trace])
+
+
+@contextmanager
+def observed() -> Iterator[list[ClientResponse]]:
+    """The answers to the requests that are made meanwhile in this task, or tasks it starts."""
+    answers: list[ClientResponse] = []
+    before = _answers.set(answers)
+    try:
+        yield answers
+    finally:
+        _answers.reset(before)
+
+
+async def explain(
+    error: Exception,
+    where: str,
+    answer: ClientResponse | None,
+    source: str | None,
+    token: str | None = None,
+) -> DaskClaimError:
+    """The error to raise for what the client raised.
+
+    Parameters
+    ----------
+    error : Exception
+    where : str
+        Describes the gateway.
+    answer : aiohttp.ClientResponse or None
+        The last one to the request, None where there was none.
+    source : str or None
+        Where the credentials come from; None where none were to be sent.
+    token : str or None
+        The token among them.
+    """
+    from aiohttp import (
+        ClientConnectionError,
+        ClientConnectorCertificateError,
+        ClientPayloadError,
+        InvalidURL,
+    )
+
+    if isinstance(error, DaskClaimError):
+        return error  # of ours, from the authentication
+    if answer is not None and answer.status < 400 and type(error) in (ValueError, TypeError):
+        # The client fills its user's defaults into what the gateway offers.
+        return ConfigurationError(
+            f"gateway.cluster.options in Dask's configuration do not fit {where}: {one_line(error)}"
+        )
+    if isinstance(error, ClientConnectorCertificateError):
+        return GatewayUnreachable(
+            f"{where} cannot be trusted: {one_line(error)}. SSL_CERT_FILE names the file with a "
+            "site's own CA"
+        )
+    if isinstance(error, (OSError, ClientConnectionError, ClientPayloadError)):
+        return GatewayUnreachable(
+            f"{where} cannot be reached: {one_line(error)}. Is gateway_url right, and does this "
+            "container have network access (CWL: NetworkAccess)?"
+        )
+    if answer is not None:
+        return await _explain_answer(error, where, answer, source, token)
+    if isinstance(error, InvalidURL):
+        return ConfigurationError(f"gateway_url is no address: {one_line(error)}")
+    return ConfigurationError(f"{where} cannot be asked: {type(error).__name__}: {one_line(error)}")
+
+
+async def _explain_answer(
+    error: Exception, where: str, answer: ClientResponse, source: str | None, token: str | None
+) -> DaskClaimError:
+    status, reason = answer.status, answer.reason
+    if status in (401, 403) and source is None:
+        return AuthenticationError(
+            f"{where} wants credentials ({status} {reason}), and gets none: only the claim names "
+            "it. Where it is to have yours, set DASK_CLAIM_GATEWAY_URL to its address"
+        )
+    own = await _own_words(answer)
+    if status in (401, 403):
+        scope = await why_refused(answer, own, token, os.environ)
+        said = f": {own}" if own and own != reason else ""
+        return AuthenticationError(
+            f"{where} refused the credentials ({status} {reason}{said}). They come from {source}"
+            + (f". {scope}" if scope else "")
+        )
+    if status == 500 and own is not None:
+        return GatewayUnreachable(f"{where} has failed: {own}")
+    if status >= 500 or status == 429:
+        return GatewayUnreachable(f"{where} cannot serve now ({status})")
+    if own is None or status < 400:
+        # From something on the way, while the gateway restarts or its route is being set up; or
+        # gateway_url is wrong, which nobody can tell from here.
+        return GatewayUnreachable(
+            f"{where} gives an answer that is none of a Dask Gateway's ({status}: "
+            f"{one_line(error)}). It may be restarting; else, is gateway_url right?"
+        )
+    if status == 409:
+        return LimitReached(f"{where} refuses for now: {own}")
+    return Refused(own, status)
+
+
+async def _own_words(answer: ClientResponse) -> str | None:
+    """The error that a gateway gives as JSON; None where the answer is none of a gateway's."""
+    try:
+        said = (await answer.json())["error"]
+    except Exception:
+        # Whatever a stranger sends: no JSON, no text, no dictionary.
+        return None
+    return one_line(said) if isinstance(said, str) else None
+
+
+def one_line(error: object) -> str:
+    """An error as one line, secrets masked; an HTML page shortened."""
+    text = " ".join(str(redact(str(error))).split())
+    return text if len(text) <= 300 else text[:299] + "…"

@@ -1,0 +1,111 @@
+"""What one gateway is shown: whose credentials, where from, and their token before a request."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import getpass
+import os
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from dask_claim.claim.site import credentials_for
+
+if TYPE_CHECKING:
+    from dask_gateway.auth import GatewayAuth
+
+
+class Login:
+    """How one gateway is logged in to, as often as that is asked for."""
+
+    def __init__(self, url: str, allowed: bool, own: tuple[str, str] | None) -> None:
+        """Choose the credentials of the gateway at `url`.
+
+        `allowed` says whether it may see any, `own` are user and password of a gateway of this run.
+        """
+        self._url, self._allowed, self._own = url, allowed, own
+        self.source = "Dask's configuration gateway.auth (DASK_GATEWAY__AUTH__…)"
+        """Where they come from, in words."""
+
+        self.user: str | None = None
+        """The name used where the system has none for this user."""
+
+    def auth(self) -> GatewayAuth:
+        """Return the authentication, with the credentials as they are now."""
+        import dask.config
+        from dask_gateway.auth import BasicAuth, get_auth
+        from dask_gateway.utils import format_template
+
+        from dask_claim.providers.gateway.auth import name_only_auth
+        from dask_claim.providers.gateway.site_auth import SiteAuth
+
+        if self._own is not None:
+            return BasicAuth(*self._own)
+        if not self._allowed:
+            return name_only_auth()
+        if of_site := credentials_for(self._url, os.environ):
+            self.source = f"the credentials of {of_site.path}"
+            return SiteAuth()
+        said = dask.config.get("gateway.auth.kwargs", None) or {}
+        if dask.config.get("gateway.auth.type", None) == "basic" and not said.get("username"):
+            self.user = nameless_user()
+        if self.user is None:
+            return get_auth()
+        return BasicAuth(self.user, format_template(said.get("password")))
+
+
+def nameless_user() -> str | None:
+    """Return a name for the user where the system has none, else None.
+
+    A container may run under a uid without a passwd entry, and Dask Gateway's basic
+    authentication then fails with a KeyError. The launcher and the command must agree on the name.
+    """
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid-{os.getuid()}"
+    return None
+
+
+def user_name() -> str:
+    """Return this user's name, in any case."""
+    return nameless_user() or getpass.getuser()
+
+
+def token_of(auth: object) -> str | None:
+    """Return the token that an authentication, ours or JupyterHub's, shows, if it has one."""
+    token = getattr(auth, "token", None) or getattr(auth, "api_token", None)
+    return token if isinstance(token, str) else None
+
+
+async def prepared(auth: object) -> None:
+    """Have an authentication get what the next request needs.
+
+    The client calls it inside the event loop, where none may block.
+    """
+    prepare = getattr(auth, "prepare", None)
+    if prepare is not None:
+        await in_thread(prepare)
+
+
+async def in_thread(work: Callable[[], object]) -> None:
+    """Wait for what blocks; nobody has to wait for the thread where this is cancelled."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[None] = loop.create_future()
+
+    def settle(error: BaseException | None) -> None:
+        if not done.done():
+            done.set_result(None) if error is None else done.set_exception(error)
+
+    def run() -> None:
+        error = None
+        try:
+            work()
+        except BaseException as raised:
+            error = raised
+        with contextlib.suppress(RuntimeError):  # the loop may be closed by now
+            loop.call_soon_threadsafe(settle, error)
+
+    threading.Thread(target=run, name="dask-claim-credentials", daemon=True).start()
+    await done

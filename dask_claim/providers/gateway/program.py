@@ -1,0 +1,131 @@
+"""Clusters that a program makes itself on a gateway (`create: false`): found again, and ended.
+
+Where the gateway takes variables among its options, the program's own requests carry the run's id
+as one of them, by the defaults for options in Dask's configuration, and the gateway's list tells
+it of each cluster. Where it does not, nothing tells whose cluster is whose: what is new and held by
+nobody is only named.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from dask_claim.errors import DaskClaimError, TemporaryError
+from dask_claim.providers.base import Ticket, import_quietly
+from dask_claim.providers.existing import NoProvider
+from dask_claim.providers.gateway.kinds import kind_of, spec_of
+from dask_claim.providers.gateway.lost import is_leased
+from dask_claim.providers.gateway.options import NAMES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, MutableMapping
+
+    from dask_gateway.client import ClusterReport
+
+    from dask_claim.providers.gateway.api import GatewayApi
+
+MARK = "CLAIMED_BY_RUN"
+"""The variable of scheduler and workers. Not one of Dask's, and not the one of the command's own
+processes (`tickets.RUN_ID`): on a gateway's own machine a guard would take them for the command."""
+
+ASK_TIMEOUT = 10.0
+# A request that was on its way when the command ended is known to the gateway at once.
+LOOK_AGAIN_AFTER = 0.5
+
+
+class MarkingProvider(NoProvider):
+    """Writes down how the clusters to come are told; the program asks for them."""
+
+    async def submit(self) -> None:
+        await asyncio.to_thread(import_quietly, "dask_gateway")
+        module = import_quietly("dask_claim.providers.gateway.api")
+        request, claim = self.request, self.request.claim
+        try:
+            api = module.GatewayApi(claim, ASK_TIMEOUT, credentials=request.credentials)
+            try:
+                options = await api.options()
+                before = [report.name for report in await api.clusters()]
+            finally:
+                await api.close()
+        except DaskClaimError as error:
+            self._warn(f"clusters that the command makes and leaves behind are not found: {error}")
+            return
+        site = request.gateway_options
+        name = variables_option(options, site.names if site else {})
+        self._write(
+            Ticket.of_gateway(
+                claim,
+                request.credentials,
+                made={"option": name, "mark": request.run_id, "before": before},
+            )
+        )
+        defaults = {name: {**(options[name] or {}), MARK: request.run_id}} if name else {}
+        self.cluster = replace(self.cluster, gateway_user=api.user, option_defaults=defaults)
+
+
+def variables_option(options: MutableMapping[str, Any], said: Mapping[Any, str]) -> str | None:
+    """Return the option of a gateway that takes variables, None if there is none.
+
+    `said`: field of the claim → the site's own name for its option.
+    """
+    names = [said["environment"]] if "environment" in said else NAMES["environment"]
+    for name in options:
+        # Dask's configuration makes all names lower case.
+        if name in names and name == name.lower() and kind_of(spec_of(options, name)) == "mapping":
+            return str(name)
+    return None
+
+
+async def end_made(
+    api: GatewayApi,
+    ticket: Ticket,
+    end: Callable[[GatewayApi, str], Any],
+    warn: Callable[[str], None],
+) -> list[str]:
+    """End every cluster that a command has made and left; return their names."""
+    assert ticket.made is not None
+    if ticket.made["option"] is None:
+        with contextlib.suppress(DaskClaimError):
+            await _name_new(api, ticket.made["before"], warn)
+        return []
+    ended: list[str] = []
+    looks = 0
+    while looks < 2:
+        try:
+            left = [report for report in await api.clusters() if _is_marked(report, ticket.made)]
+        except TemporaryError:
+            await asyncio.sleep(LOOK_AGAIN_AFTER)
+            continue
+        for report in left:
+            if report.status.name != "STOPPING":
+                warn(f"cluster {report.name}, which the command has made, is left: it is stopped")
+        await asyncio.gather(*(end(api, report.name) for report in left))
+        ended += [report.name for report in left]
+        looks = 0 if left else looks + 1
+        if looks < 2:
+            await asyncio.sleep(LOOK_AGAIN_AFTER)
+    return ended
+
+
+def _is_marked(report: ClusterReport, made: Any) -> bool:
+    variables = report.options.get(made["option"])
+    return isinstance(variables, dict) and variables.get(MARK) == made["mark"]
+
+
+async def _name_new(api: GatewayApi, before: list[str], warn: Callable[[str], None]) -> None:
+    """Tell of clusters that are there since this run, and that nobody holds."""
+    new = [report.name for report in await api.clusters() if report.name not in before]
+    full = [report for name in new if (report := await api.report(name)) is not None]
+    running = [report for report in full if report.status.name == "RUNNING"]
+    leased = await asyncio.gather(*(is_leased(report) for report in running))
+    held = [report for report, is_held in zip(running, leased, strict=True) if is_held]
+    left = [report.name for report in full if report not in held]
+    if left:
+        warn(
+            f"of your clusters on {api.where} these are there since this run began: "
+            f"{', '.join(left)}. Whether the command has made them this gateway cannot tell; "
+            "`dask-claim clusters stop NAME` ends them"
+        )

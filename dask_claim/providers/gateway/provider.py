@@ -1,0 +1,221 @@
+"""Clusters from a Dask Gateway."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from loguru import logger
+
+from dask_claim.errors import (
+    AuthenticationError,
+    ClusterFailed,
+    DaskClaimError,
+    GatewayUnreachable,
+    LimitReached,
+    TemporaryError,
+)
+from dask_claim.providers.base import Outcome, Provider, Request, Ticket
+from dask_claim.providers.gateway.options import end_when_idle, fill
+from dask_claim.redact import redact
+
+if TYPE_CHECKING:
+    from dask_gateway.client import ClusterReport
+    from dask_gateway.options import Options
+
+    from dask_claim.providers.gateway.api import GatewayApi
+
+# While a cluster is being stopped one hanging request must leave time for others.
+STOP_REQUEST_TIMEOUT = 8.0
+# A place under a limit comes free when somebody's run ends: seconds at the soonest.
+FIRST_WAIT, LONGEST_WAIT = 1.0, 20.0
+# From the scheduler's start until the lease is placed, which counts as use; usually 3 s.
+SHORTEST_IDLE = 60.0
+
+
+class GatewayProvider(Provider):
+    """One cluster of one gateway."""
+
+    name = "gateway"
+    outlives_launcher = True
+
+    def __init__(
+        self, request: Request, write: Callable[[Ticket], None], warn: Callable[[str], None]
+    ) -> None:
+        super().__init__(request, write, warn)
+        self._api: GatewayApi | None = None
+        self._report: ClusterReport | None = None
+        self._name: str | None = None
+        claim = request.claim
+        self.description = f"the Dask Gateway at {redact(str(claim.gateway_url))}"
+        self._ticket = Ticket.of_gateway(claim, request.credentials)
+
+    async def submit(self) -> None:
+        from dask_claim.providers.gateway.api import GatewayApi, pauses
+
+        request, claim = self.request, self.request.claim
+        self._api = api = GatewayApi(claim, credentials=request.credentials)
+        options = await api.options()
+        filled = fill(options, claim, request.plan.max_workers, request.gateway_options)
+        if claim.lease_timeout:
+            seconds = max(claim.lease_timeout, SHORTEST_IDLE)
+            self.idle_timeout = seconds if end_when_idle(options, claim, seconds) else None
+        if filled.understood:
+            logger.info(f"This gateway's options: {'; '.join(filled.understood)}")
+        for fault in filled.given_up:
+            self._warn(f"{fault}: left to the gateway's own default (strict: false)")
+        if filled.missing:
+            self._warn(
+                f"this gateway does not offer {', '.join(filled.missing)}: left to its own defaults"
+            )
+        for wait in pauses(FIRST_WAIT, LONGEST_WAIT, growth=1.5):
+            try:
+                await self._create(api, options)
+                return
+            except LimitReached as error:
+                if self.obstacle is None:
+                    logger.info(f"{error}. Asking again until there is room")
+                self.obstacle = str(error)
+            # Many who were refused together must not all come back together.
+            await asyncio.sleep(wait * random.uniform(0.5, 1.5))
+
+    async def _create(self, api: GatewayApi, options: Options) -> None:
+        """One request: first the ticket, then the request, then the ticket with the name."""
+        before = [report.name for report in await api.clusters()]
+        requested = {"before": before, "sent": time.time(), "options": dict(options)}
+        ticket = self._ticket.with_(requested=requested)
+        self._write(ticket)
+        answer = asyncio.ensure_future(api.create(options))
+        try:
+            self._name = await asyncio.shield(answer)
+        except asyncio.CancelledError:
+            # The gateway may be making the cluster at this moment; with its answer it is ended
+            # soonest.
+            with contextlib.suppress(DaskClaimError, asyncio.TimeoutError):
+                self._name = await asyncio.wait_for(answer, STOP_REQUEST_TIMEOUT)
+            raise
+        finally:
+            if self._name is not None:
+                self._write(ticket.with_(cluster_name=self._name))
+                self._learn()
+            elif _is_refusal(answer):
+                self._write(self._ticket)
+
+    async def wait_until_running(self) -> None:
+        api, name = self._api, self._name
+        assert api is not None and name is not None
+
+        def troubled(error: TemporaryError) -> None:
+            # The start timeout decides how long a gateway in trouble is waited for.
+            self.obstacle = str(error)
+
+        status, report = await api.settled(name, troubled)
+        if status != "RUNNING":
+            raise ClusterFailed(
+                f"cluster {name} did not start: {self.description} says it is {status}. Its "
+                "operator finds the reason in the logs of that cluster"
+            )
+        self._report, self.obstacle = report, None
+        self._learn()
+
+    async def scale(self) -> tuple[int, int]:
+        plan = self.request.plan
+        assert self._api is not None and self._name is not None
+        await self._api.resize(self._name, plan)
+        return plan.min_workers, plan.max_workers
+
+    def security(self) -> Any:
+        assert self._report is not None
+        return self._report.security
+
+    async def close(self) -> None:
+        if self._api is not None:
+            await self._api.close()
+
+    @classmethod
+    async def reclaim(cls, ticket: Ticket, timeout: float, warn: Callable[[str], None]) -> Outcome:
+        try:
+            return await asyncio.wait_for(_reclaim(ticket, timeout, warn), timeout)
+        except asyncio.TimeoutError:
+            return Outcome.NOT_CONFIRMED
+
+    def _learn(self) -> None:
+        """Put what is known of the cluster where the command's variables come from."""
+        assert self._api is not None and self._name is not None
+        self.cluster = self._api.cluster(self._name, self._report)
+
+
+def _is_refusal(request: asyncio.Future[str]) -> bool:
+    """Whether the gateway has refused a request; else nobody knows what it has done."""
+    if not request.done() or request.cancelled():
+        return False
+    error = request.exception()
+    return error is not None and not isinstance(error, GatewayUnreachable)
+
+
+async def _reclaim(ticket: Ticket, timeout: float, warn: Callable[[str], None]) -> Outcome:
+    from dask_claim.providers.gateway.api import GatewayApi
+    from dask_claim.providers.gateway.program import end_made
+
+    if (ticket.cluster_name, ticket.requested, ticket.made) == (None, None, None):
+        return Outcome.NOTHING
+    # A client of its own: that of the run may hold a connection that hangs.
+    patience = min(STOP_REQUEST_TIMEOUT, timeout / 2)
+    api = GatewayApi(ticket, patience, credentials=ticket.credentials)
+    try:
+        if ticket.made is not None:
+            made = await end_made(api, ticket, _end, warn)
+            return Outcome.GONE if made else Outcome.NOTHING
+        if ticket.cluster_name is not None:
+            names = [ticket.cluster_name]
+        else:
+            names = await _lost(api, ticket, warn)
+        await asyncio.gather(*(_end(api, name) for name in names))
+        return Outcome.GONE if names else Outcome.NOTHING
+    except DaskClaimError:
+        return Outcome.NOT_CONFIRMED
+    finally:
+        await api.close()
+
+
+async def _lost(api: GatewayApi, ticket: Ticket, warn: Callable[[str], None]) -> list[str]:
+    """Names of what was made although the gateway's answer was lost."""
+    from dask_claim.providers.gateway.lost import LostRequest, find
+
+    assert ticket.requested is not None
+    try:
+        names = await find(api, LostRequest(given_up=time.time(), **ticket.requested))
+    except (DaskClaimError, asyncio.CancelledError):
+        warn(
+            f"{api.where} may have made a cluster although its answer was lost; it could not be "
+            "looked for (dask-claim clusters lists yours)"
+        )
+        raise
+    for name in names:
+        warn(f"Cluster {name} was made although the gateway's answer was lost")
+    return names
+
+
+async def _end(api: GatewayApi, name: str) -> None:
+    """Ask the gateway to end a cluster, again and again, until it confirms that it is gone."""
+    from dask_claim.providers.gateway.api import pauses
+
+    requested = False
+    for pause in pauses():
+        try:
+            if not requested:
+                await api.delete(name)
+                requested = True
+            report = await api.report(name)
+            if report is None or report.status.name in ("STOPPED", "FAILED"):
+                return
+        except DaskClaimError as error:
+            # Whatever the gateway answers, the cluster may still be there.
+            requested = False
+            if isinstance(error, AuthenticationError):
+                api.renew_credentials()
+        await asyncio.sleep(pause)

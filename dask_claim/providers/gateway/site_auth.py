@@ -1,0 +1,129 @@
+"""The credentials of the site's file, as the launcher, its guard and the program show them.
+
+The program finds `DASK_GATEWAY__AUTH__TYPE` set to `SiteAuth`, and the path of the site's file:
+it reads that for itself, so that no secret is handed on.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import threading
+from pathlib import Path
+from pkgutil import resolve_name
+from typing import Any
+
+from dask_gateway.auth import BasicAuth, GatewayAuth, JupyterHubAuth, KerberosAuth
+
+from dask_claim.claim.credentials import Credentials
+from dask_claim.claim.site import read_site
+from dask_claim.providers.gateway.auth import BearerAuth, name_only_auth
+from dask_claim.providers.gateway.login import nameless_user, token_of
+from dask_claim.providers.gateway.oidc import OidcAuth
+from dask_claim.providers.gateway.secret import Secret
+
+_CLASSES = {
+    "basic": BasicAuth,
+    "kerberos": KerberosAuth,
+    "jupyterhub": JupyterHubAuth,
+    "bearer": BearerAuth,
+    "oidc": OidcAuth,
+}
+
+
+class SiteAuth(GatewayAuth):  # type: ignore[misc,unused-ignore]
+    """Shows the site's credentials to the gateway that they are for, and a name to others."""
+
+    def __init__(self, site_file: str | None = None, **configured: Any) -> None:
+        """Read the site's file again: `site_file`, or that of the variables.
+
+        Whatever else is `configured` in Dask's configuration is for other gateways.
+
+        Raises
+        ------
+        ValueError, OSError, ImportError, TypeError
+            There are none, or they cannot be used.
+        """
+        site = read_site({"DASK_CLAIM_SITE": site_file} if site_file else os.environ)
+        if site.credentials is None:
+            why = "; ".join(map(str, site.faults)) or "it has none"
+            raise ValueError(f"no credentials in {site.path}: {why}")
+        self._credentials: Credentials = site.credentials
+        self._class = _CLASSES.get(site.credentials.type) or _resolved(site.credentials.type)
+        self._lock = threading.Lock()
+        self._arguments = self._read()
+        self._inner = self._class(**self._arguments)
+
+    @property
+    def token(self) -> str | None:
+        """The token that is shown and that nobody here renews; for nobody to print."""
+        return token_of(self._inner)
+
+    @property
+    def renews(self) -> bool:
+        """Whether a request that was refused can be made again, with another token."""
+        return bool(getattr(self._inner, "renews", False))
+
+    def prepare(self) -> None:
+        """Have what the next request needs; may block."""
+        prepare = getattr(self._current(), "prepare", None)
+        if prepare is not None:
+            prepare()
+
+    def pre_request(self, resp: Any) -> tuple[dict[str, str], Any]:
+        """Return the headers for a request that was answered with 401, and by whom."""
+        if not self._credentials.are_for(str(resp.url)):
+            # The program's own code, or a redirection, has led somewhere else.
+            return name_only_auth().pre_request(resp)[0], None
+        inner = self._current()
+        headers, context = inner.pre_request(resp)
+        return headers, (inner, context)
+
+    def post_response(self, resp: Any, context: Any = None) -> None:
+        """Pass the answer on to whoever has made the headers."""
+        if context is not None:
+            inner, its_own = context
+            inner.post_response(resp, its_own)
+
+    def _current(self) -> GatewayAuth:
+        """With its files as they are now."""
+        with self._lock:
+            try:
+                arguments = self._read()
+            except (OSError, ValueError):
+                # While it is being replaced the last one may still be taken.
+                return self._inner
+            if arguments != self._arguments:
+                self._arguments, self._inner = arguments, self._class(**arguments)
+            return self._inner
+
+    def _read(self) -> dict[str, Any]:
+        """The arguments, those of files and variables in their place."""
+        known = inspect.signature(self._class).parameters
+        folder = Path(self._credentials.path).absolute().parent
+        found: dict[str, Any] = {}
+        for name, value in self._credentials.arguments.items():
+            plain, _, kind = name.rpartition("_")
+            if kind == "file":
+                value = str(folder / str(value))
+            if not plain or kind not in ("file", "env") or name in known:
+                found[name] = value
+            elif kind == "file":
+                found[plain] = Secret(plain, file=value).read()
+            elif value in os.environ:
+                found[plain] = os.environ[value]
+            else:
+                raise ValueError(f"there is no variable {value}, which {name} names")
+        if self._class is BasicAuth and (user := nameless_user()):
+            found.setdefault("username", user)
+        return found
+
+
+def _resolved(name: str) -> Any:
+    try:
+        found = resolve_name(name)
+    except (AttributeError, ValueError) as error:
+        raise ImportError(f"there is no {name}") from error
+    if not (isinstance(found, type) and issubclass(found, GatewayAuth)):
+        raise TypeError(f"{name} is no class of dask_gateway.auth.GatewayAuth")
+    return found

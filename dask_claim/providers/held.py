@@ -1,0 +1,141 @@
+"""Clusters that a process of the launcher's holds: what the providers of such clusters share."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+from dask_claim.providers import tls
+from dask_claim.providers.base import Provider, Request, Ticket, dask_config
+
+KILLED_WITHIN = 5.0
+"""Seconds that the kernel may take to end what was killed."""
+
+LAST_WORDS = 1.0
+
+
+class HeldProvider(Provider):
+    """Starts the process that holds a cluster, asks it for one, and closes its pipe at the end.
+
+    The process reads one JSON object and answers with one event a line (see `holding`).
+    """
+
+    asks_with_dask = False
+    host: ClassVar[Path]
+    """The program that the process runs."""
+
+    def __init__(
+        self, request: Request, write: Callable[[Ticket], None], warn: Callable[[str], None]
+    ) -> None:
+        super().__init__(request, write, warn)
+        self._host: asyncio.subprocess.Process | None = None
+        self._listening: asyncio.Task[None] | None = None
+        self._folder: str | None = None
+        """Where the keys of this run are; None where there are none."""
+
+    async def submit(self) -> None:
+        # The child's start is not to be interrupted half-way: `close` needs to know the process.
+        start = asyncio.ensure_future(self._start())
+        try:
+            await asyncio.shield(start)
+        except asyncio.CancelledError:
+            await start
+            raise
+        await self._learn()
+
+    @abstractmethod
+    async def _start(self) -> None:
+        """Write the tickets, and spawn the process between them."""
+
+    @abstractmethod
+    async def _learn(self) -> None:
+        """Ask for the cluster, and wait for the process's word on where its scheduler is."""
+
+    async def _spawn(self, more: Mapping[str, str]) -> int:
+        """Start the process, with `more` variables than the launcher's; return its pid."""
+        self._host = await asyncio.create_subprocess_exec(
+            sys.executable,
+            str(self.host),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            env={
+                **_environment(self.request.environ),
+                **more,
+                **(tls.in_folder(self._folder, *tls.ROLES) if self._folder else {}),
+            },
+            # Neither Ctrl-C nor a signal to the launcher's group may reach the cluster.
+            start_new_session=True,
+        )
+        return self._host.pid
+
+    def _ask(self, request: Mapping[str, Any]) -> None:
+        assert self._host is not None and self._host.stdin is not None
+        self._host.stdin.write(json.dumps(request).encode() + b"\n")
+
+    async def _next_event(self) -> dict[str, Any] | None:
+        """The next event that is no warning, for those are passed on; None where all has ended."""
+        assert self._host is not None and self._host.stdout is not None
+        while line := await self._host.stdout.readline():
+            event: dict[str, Any] = json.loads(line)
+            if "warning" not in event:
+                return event
+            self._warn(event["warning"])
+        return None
+
+    def _listen(self) -> None:
+        """From now on no event is waited for, only warnings."""
+        self._listening = asyncio.create_task(self._to_the_end())
+
+    async def _to_the_end(self) -> None:
+        while await self._next_event():
+            pass
+
+    def security(self) -> Any:
+        return tls.client_security(self._folder) if self._folder else None
+
+    async def close(self) -> None:
+        await self._close(self.request.stop_timeout)
+
+    async def _close(self, patience: float) -> None:
+        """Close the pipe, on which the process ends its cluster and itself, within `patience` s."""
+        host = self._host
+        if host is None:
+            return
+        assert host.stdin is not None
+        host.stdin.close()
+        try:
+            await asyncio.wait_for(host.wait(), patience)
+        except asyncio.TimeoutError:
+            kill_group(host.pid)
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(host.wait(), KILLED_WITHIN)
+        if self._listening is not None:
+            # The last words; somebody else may still hold the other end of the pipe.
+            await asyncio.wait({self._listening}, timeout=LAST_WORDS)
+            self._listening.cancel()
+
+
+def _environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the host's variables: the launcher's, as workers would have them without it.
+
+    The claim is the launcher's alone, and a text of it can be one that Dask does not read.
+    """
+    kept = {
+        name: value
+        for name, value in environ.items()
+        if name != "DASK_CLAIM" and not name.startswith("DASK_CLAIM_")
+    }
+    return {**kept, **dask_config(environ)}
+
+
+def kill_group(group: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(group, signal.SIGKILL)

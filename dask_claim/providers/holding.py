@@ -1,0 +1,47 @@
+"""What a process that holds a cluster does, whatever cluster it is; see `held` for the other side.
+
+It reads one JSON request from standard input and then waits for that input to close. Its events,
+one JSON object a line, go to standard output.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+# The web server of a scheduler or worker answers anybody on the machine: without routes it has
+# nothing to tell.
+NO_ROUTES_OF_WORKERS: dict[str, list[str]] = {"distributed.worker.http.routes": []}
+NO_ROUTES = {"distributed.scheduler.http.routes": [], **NO_ROUTES_OF_WORKERS}
+
+
+def serve(hold: Callable[[dict[str, Any], Any], Coroutine[Any, Any, None]]) -> None:
+    """Run `hold(request, events)` for the request of the launcher, if one comes."""
+    # The launcher alone decides when the cluster ends.
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(signum, signal.SIG_IGN)
+    # What workers print must not mix with the events, nor reach the command's own output.
+    events = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+    request = sys.stdin.readline()
+    if request:
+        asyncio.run(hold(json.loads(request), events))
+
+
+def launcher_left() -> asyncio.Event:
+    """Return what is set when standard input closes."""
+    left = asyncio.Event()
+    asyncio.get_running_loop().add_reader(0, left.set)
+    return left
+
+
+def tell(events: Any, **event: object) -> None:
+    # Nobody reads them any more where the launcher has left.
+    with contextlib.suppress(BrokenPipeError):
+        print(json.dumps(event), file=events, flush=True)

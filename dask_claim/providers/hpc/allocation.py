@@ -1,0 +1,107 @@
+"""A Slurm allocation as a cluster: this node's share, and the other nodes by a step of the job."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import shutil
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from dask_claim.errors import ConfigurationError
+from dask_claim.providers.base import Outcome, Request, Ticket
+from dask_claim.providers.hpc.step import within
+from dask_claim.providers.hpc.systems import ask, job_name, slurm_number
+from dask_claim.providers.local.provider import LocalProvider
+from dask_claim.providers.local.size import LocalRequest
+
+STEP = re.compile(r"^(\S+) (\S+)$", re.MULTILINE)
+
+
+class AllocationProvider(LocalProvider):
+    """A local cluster within what Slurm granted here, and workers of it on the other nodes."""
+
+    name = "allocation"
+    description = "this node's share of the Slurm allocation"
+
+    def __init__(
+        self, request: Request, write: Callable[[Ticket], None], warn: Callable[[str], None]
+    ) -> None:
+        super().__init__(request, write, warn)
+        environ = request.environ
+        nodes = slurm_number(environ, "SLURM_JOB_NUM_NODES") or 1
+        if nodes > 1:
+            if why := self._why_not():
+                warn(f"the allocation has {nodes} nodes: only this one is used, since {why}")
+            else:
+                self._jobs = {"name": job_name(request.run_id), "job": environ["SLURM_JOB_ID"]}
+                self.description = f"the {nodes} nodes of the Slurm allocation"
+
+    async def submit(self) -> None:
+        if self._jobs:
+            self._check_interface()
+        await super().submit()
+
+    def _check_interface(self) -> None:
+        hpc, known = self.request.claim.hpc, [name for _, name in socket.if_nameindex()]
+        if (interface := hpc.get("interface")) and interface not in known:
+            raise ConfigurationError(
+                f"hpc.interface: this node has no network {interface}; it has {', '.join(known)}"
+            )
+
+    def _why_not(self) -> str | None:
+        """Why no step can be run on the other nodes; None where one can."""
+        environ = self.request.environ
+        tasks = slurm_number(environ, "SLURM_STEP_NUM_TASKS") or 1
+        if tasks > 1:
+            return f"srun runs dask-claim {tasks} times: run it once (srun --ntasks=1)"
+        for name in ("SLURM_JOB_ID", "SLURM_JOB_NODELIST", "SLURMD_NODENAME"):
+            if not environ.get(name):
+                return f"{name} is not set: start dask-claim in the job's script, or by srun"
+        for command in ("srun", "scontrol", "squeue", "scancel"):
+            if shutil.which(command, path=environ.get("PATH", os.defpath)) is None:
+                return f"{command} is not on PATH"
+        return None
+
+    def _asked(self) -> dict[str, Any]:
+        asked = super()._asked()
+        if self._jobs:
+            claim = self.request.claim
+            asked["others"] = {
+                "name": self._jobs["name"],
+                "interface": claim.hpc.get("interface"),
+                "local_cores": claim.local_cores,
+                "local_memory": claim.local_memory.bytes if claim.local_memory else None,
+            }
+        return asked
+
+    def _size(self) -> LocalRequest:
+        environ = self.request.environ
+        return within(super()._size(), environ, slurm_number(environ, "SLURM_CPUS_ON_NODE"))
+
+    @classmethod
+    async def reclaim(cls, ticket: Ticket, timeout: float, warn: Callable[[str], None]) -> Outcome:
+        outcome = await super().reclaim(ticket, timeout, warn)
+        if ticket.jobs is None:
+            return outcome
+        try:
+            await asyncio.wait_for(_end_steps(**ticket.jobs), timeout)
+        except asyncio.TimeoutError:
+            return Outcome.NOT_CONFIRMED
+        return outcome
+
+
+async def _end_steps(name: str, job: str) -> None:
+    """Cancel the step of this run until the job has none of its name, or is over itself."""
+    while True:
+        status, printed, error = await ask(
+            "squeue", "--steps", "--noheader", f"--jobs={job}", "--format=%i %j"
+        )
+        found = [step for step, called in STEP.findall(printed) if called == name]
+        if found:
+            await ask("scancel", *found)
+        elif status == 0 or "Invalid job id" in error:
+            return
+        await asyncio.sleep(0.2)

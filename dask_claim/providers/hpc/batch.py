@@ -1,0 +1,179 @@
+"""Workers as whole jobs of a batch system, through dask-jobqueue; the scheduler stays here."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import math
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from dask_claim.errors import ClusterFailed, ConfigurationError
+from dask_claim.files import private_folder, remove_private_folder
+from dask_claim.lifetime.guard_process import lives
+from dask_claim.providers import tls
+from dask_claim.providers.base import Cluster, Outcome, Request, Ticket
+from dask_claim.providers.held import KILLED_WITHIN, HeldProvider, kill_group
+from dask_claim.providers.hpc.systems import SYSTEMS, ask, job_name, job_numbers
+
+MEMORY = 2 * 2**30
+"""Bytes of a worker where the claim does not say."""
+
+# Whoever is not heard of for so long has lost its scheduler.
+DEATH_TIMEOUT = 60
+
+
+# LSF and Grid Engine fail where there is no job of a name.
+NO_JOB = re.compile("is not found|do not exist")
+
+
+class BatchProvider(HeldProvider):
+    """Starts and ends the process that holds scheduler and jobs (see `host`)."""
+
+    host = Path(__file__).with_name("host.py")
+
+    def __init__(
+        self, request: Request, write: Callable[[Ticket], None], warn: Callable[[str], None]
+    ) -> None:
+        super().__init__(request, write, warn)
+        self._system = SYSTEMS[self.name]
+        self.description = f"{self._system.title} (dask-jobqueue)"
+        self._ticket = Ticket(self.name)
+
+    async def submit(self) -> None:
+        self.check()
+        await super().submit()
+
+    def check(self) -> None:
+        if importlib.util.find_spec("dask_jobqueue") is None:
+            raise ConfigurationError(
+                f"provider {self.name} needs dask_jobqueue: pip install 'dask-claim[hpc]'"
+            )
+        system, path = self._system, self.request.environ.get("PATH")
+        for command in (system.submit, system.find[0], system.cancel[0]):
+            if shutil.which(command, path=path) is None:
+                raise ConfigurationError(
+                    f"provider {self.name} needs {system.title}'s {command}, which is not on PATH: "
+                    "run on a node from which jobs are submitted, or choose another provider"
+                )
+
+    async def _start(self) -> None:
+        tls.require()
+        self._folder = str(private_folder("keys"))
+        jobs = {"name": job_name(self.request.run_id)}
+        # Before there is a job: they are found by their name.
+        self._ticket = self._ticket.with_(jobs=jobs, folder=self._folder)
+        self._write(self._ticket)
+        self._ticket = self._ticket.with_(jobs={**jobs, "host": await self._spawn({})})
+        self._write(self._ticket)
+
+    async def _learn(self) -> None:
+        self._ask(self._asked())
+        event = await self._event()
+        self.cluster = Cluster(
+            scheduler_address=event["scheduler_address"], tls_folder=self._folder
+        )
+        self.notice = f"Jobs of this run are named {job_name(self.request.run_id)}"
+
+    async def _event(self) -> dict[str, Any]:
+        event = await self._next_event() or {"error": "its messages are above"}
+        if "error" in event:
+            raise ClusterFailed(f"{self.description} gives no cluster: {event['error']}")
+        return event
+
+    def _asked(self) -> dict[str, Any]:
+        claim, plan, system = self.request.claim, self.request.plan, self._system
+        directives = [*system.quiet, *claim.hpc.get("directives", ())]
+        hpc = {name: str(said) for name, said in claim.hpc.items() if name != "directives"}
+        if account := hpc.pop("account", None):
+            hpc[system.account] = account
+        if claim.gpus and self.name == "slurm":
+            directives.append(f"--gpus-per-node={claim.gpus}")
+        job = {
+            **hpc,
+            "job_name": job_name(self.request.run_id),
+            "cores": math.ceil(claim.worker_cores_limit or claim.worker_cores or 1),
+            "memory": claim.worker_memory.bytes if claim.worker_memory else MEMORY,
+            "job_extra_directives": directives,
+        }
+        return {
+            "cluster": system.cluster,
+            "folder": self._folder,
+            "environment": dict(claim.environment),
+            "death_timeout": DEATH_TIMEOUT,
+            "min_workers": plan.min_workers,
+            "max_workers": plan.max_workers,
+            "job": job,
+        }
+
+    async def wait_until_running(self) -> None:
+        """Return when the minimum of jobs is submitted; they may wait in their queue."""
+        await self._event()
+        self._listen()
+
+    async def scale(self) -> tuple[int, int]:
+        return self.request.plan.min_workers, self.request.plan.max_workers
+
+    async def close(self) -> None:
+        # It cancels its jobs by itself; those that are left are found by their name, in time.
+        await self._close(self.request.stop_timeout / 2)
+
+    @classmethod
+    async def reclaim(cls, ticket: Ticket, timeout: float, warn: Callable[[str], None]) -> Outcome:
+        try:
+            return await asyncio.wait_for(_reclaim(ticket, warn), timeout)
+        except asyncio.TimeoutError:
+            return Outcome.NOT_CONFIRMED
+        finally:
+            if ticket.folder:
+                remove_private_folder(ticket.folder)
+
+
+class SlurmProvider(BatchProvider):
+    name = "slurm"
+
+
+class PbsProvider(BatchProvider):
+    name = "pbs"
+
+
+class LsfProvider(BatchProvider):
+    name = "lsf"
+
+
+class SgeProvider(BatchProvider):
+    name = "sge"
+
+
+class OarProvider(BatchProvider):
+    name = "oar"
+
+
+async def _reclaim(ticket: Ticket, warn: Callable[[str], None]) -> Outcome:
+    """Cancel what has the run's name until the system knows of no such job."""
+    jobs = ticket.jobs
+    if jobs is None:
+        return Outcome.NOTHING
+    if host := jobs.get("host"):
+        # As long as it lives it may submit another one.
+        for _ in range(int(KILLED_WITHIN / 0.1)):
+            if not lives(host):
+                break
+            await asyncio.sleep(0.1)
+        else:
+            kill_group(host)
+    system, told = SYSTEMS[ticket.provider], False
+    while True:
+        status, printed, error = await ask(*(part.format(**jobs) for part in system.find))
+        found = job_numbers(printed)
+        if found:
+            await ask(*system.cancel, *found)
+        elif status == 0 or NO_JOB.search(printed + error):
+            return Outcome.GONE
+        elif not told:
+            told = True
+            warn(f"{system.title} does not say whether jobs {jobs['name']} are gone: {error}")
+        await asyncio.sleep(0.3)

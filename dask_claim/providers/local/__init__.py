@@ -1,0 +1,1 @@
+"""A LocalCluster on this machine."""

@@ -1,0 +1,165 @@
+"""dask-gateway-server as one run on this machine needs it. `gateway_host` runs this file.
+
+It reads its settings, one JSON object, from standard input: the password stands in no file,
+variable or argument.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import json
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+# Modules lying beside this file must not shadow anybody's.
+sys.path[0:1] = []
+sys.path.append(str(Path(__file__).resolve().parents[3]))
+
+from dask_gateway_server.app import DaskGateway  # noqa: E402
+from dask_gateway_server.backends.local import UnsafeLocalBackend  # noqa: E402
+from dask_gateway_server.options import (  # noqa: E402
+    Bool,
+    Field,
+    Float,
+    Integer,
+    Mapping,
+    Options,
+    String,
+)
+from traitlets.config import Config  # noqa: E402
+
+from dask_claim.claim.memory import Memory  # noqa: E402
+from dask_claim.providers.local.size import UNBOUNDED, LocalRequest, fit_here  # noqa: E402
+
+# Schedulers and workers find the program's modules, as those of a LocalCluster do, after all
+# installed ones, and end without a word where they are stopped before Dask is imported. The scripts
+# that the gateway calls by default are gone from newer Dask.
+RUN_DASK = (
+    "import os, signal, sys; signal.signal(signal.SIGINT, lambda *_: os._exit(1)); "
+    "sys.path[0:1] = []; sys.path.append(sys.argv.pop(1)); "
+    "from dask.cli import run_cli; sys.exit(run_cli())"
+)
+
+# Their web pages would answer everybody on the machine.
+VARIABLES = {
+    "DASK_DISTRIBUTED__SCHEDULER__HTTP__ROUTES": "[]",
+    "DASK_DISTRIBUTED__WORKER__HTTP__ROUTES": "[]",
+}
+# Their messages are the launcher's: as quiet as a LocalCluster, unless somebody has chosen more.
+if not any(name.startswith("DASK_LOGGING") for name in os.environ):
+    VARIABLES["DASK_LOGGING__DISTRIBUTED"] = "warning"
+    # The gateway's own part of a scheduler heeds no setting.
+    QUIET = "import logging; logging.disable(logging.INFO); "
+else:
+    QUIET = ""
+
+PATIENCE = 86400.0
+"""Seconds after which the server itself gives something up."""
+
+
+class Backend(UnsafeLocalBackend):  # type: ignore[misc]
+    """Clusters as processes of this run: of its user, with its variables, in its session."""
+
+    def get_env(self, cluster: Any) -> dict[str, str]:
+        return {**os.environ, **VARIABLES, **super().get_env(cluster)}
+
+    async def start_process(
+        self, cluster: Any, cmd: list[str], env: dict[str, str], name: str
+    ) -> int:
+        """In the group of the process that holds this gateway, which ends them all at once.
+
+        The gateway's own way gives each a session of its own, and their messages to a file.
+        """
+        process = await asyncio.create_subprocess_exec(
+            *cmd,
+            cwd=cluster.state["workdir"],
+            env=env,
+            stdin=asyncio.subprocess.DEVNULL,
+        )
+        return process.pid
+
+
+def config(asked: dict[str, Any]) -> Config:
+    """The server's settings. It listens on loopback alone."""
+    found = Config()
+    host, api = "127.0.0.1", f"127.0.0.1:{asked['api_port']}"
+    here = asked["cwd"]
+    found.DaskGateway.update(backend_class=Backend, address=api, log_level="ERROR")
+    found.Proxy.update(address=f"{host}:{asked['port']}", tcp_address=f"{host}:{asked['port']}")
+    found.Proxy.log_level = "error"
+    found.SimpleAuthenticator.password = asked["password"]
+    found.ClusterConfig.update(
+        scheduler_cmd=[sys.executable, "-c", QUIET + RUN_DASK, here, "scheduler", "--no-dashboard"],
+        worker_cmd=[sys.executable, "-c", RUN_DASK, here, "worker", "--no-dashboard"],
+    )
+    found.Backend.update(
+        api_url=f"http://{api}/api",
+        clusters_directory=asked["folder"],
+        cluster_options=options(asked),
+        sigint_timeout=3,
+        # The launcher decides how long is waited; and a laptop may sleep in between.
+        cluster_start_timeout=PATIENCE,
+        worker_start_timeout=PATIENCE,
+        cluster_heartbeat_timeout=PATIENCE,
+        # How soon it sees that a scheduler or worker has died.
+        check_timeouts_period=1.0,
+    )
+    return found
+
+
+def options(asked: dict[str, Any]) -> Options:
+    """What programs may set: as the reference deployment offers it, and what the claim names."""
+    base = LocalRequest(**{**asked["size"], "unsaid": False, "min_workers": 1})
+    cores = base.worker_cores or base.worker_cores_limit or 1
+    fields = [
+        Float("worker_cores", default=cores, min=0.01),
+        Float("worker_cores_limit", default=base.worker_cores_limit or cores, min=0.01),
+        String("worker_memory", default=asked["worker_memory"] or ""),
+        String("image", default=asked["image"] or ""),
+        Mapping("environment", default=asked["environment"]),
+    ]
+    known = {field.field for field in fields}
+    claimed = asked["options"].items()
+    fields += [_field(name, value) for name, value in claimed if name not in known]
+    return Options(*fields, handler=functools.partial(worker, base))
+
+
+def _field(name: str, value: Any) -> Field:
+    """A site's own option, which means nothing on this machine."""
+    kinds = ((bool, Bool), (int, Integer), (float, Float), (dict, Mapping))
+    kind = next((kind for type_, kind in kinds if isinstance(value, type_)), None)
+    return kind(name, default=value) if kind else String(name, default=str(value))
+
+
+def worker(base: LocalRequest, options: Any) -> dict[str, Any]:
+    """Return what the gateway makes of a program's options, within this container's limits."""
+    written = options.worker_memory
+    size = fit_here(
+        replace(
+            base,
+            max_workers=UNBOUNDED,
+            worker_cores=options.worker_cores,
+            worker_cores_limit=max(options.worker_cores_limit, options.worker_cores),
+            worker_memory=Memory(written).bytes if written else None,
+        )
+    )
+    return {
+        "worker_cores": size.threads,
+        "worker_memory": size.memory,
+        "cluster_max_workers": size.max_workers,
+        "environment": options.environment,
+    }
+
+
+def main() -> None:
+    asked = json.loads(sys.stdin.readline())
+    # No file of the working directory is read for more settings.
+    DaskGateway.launch_instance(argv=["--config", os.devnull], config=config(asked))
+
+
+if __name__ == "__main__":
+    main()

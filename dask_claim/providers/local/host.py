@@ -1,0 +1,174 @@
+"""The process that holds the LocalCluster. The launcher runs this file; nobody imports it.
+
+A process of its own, for three reasons: the scheduler's work never delays a signal to the command;
+workers start anew from this file, never from the user's script; and the pipe from the launcher
+ends it, and with it every worker, in whatever way the launcher ends.
+
+It reads one JSON request from standard input and then waits for that input to close. Its events,
+one JSON object a line, go to standard output: the first when the scheduler is up, the second when
+the minimum of workers is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import os
+import secrets
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+# Modules lying beside this file must not shadow anybody's. Workers find the modules of the working
+# directory, as in a program that starts its own LocalCluster, after all installed ones.
+sys.path[0:1] = []
+sys.path.append(str(Path(__file__).resolve().parents[3]))
+try:
+    sys.path.append(os.getcwd())
+except FileNotFoundError:
+    # It was deleted; Dask and multiprocessing want one that exists.
+    os.chdir("/")
+
+from dask_claim.providers.holding import (  # noqa: E402
+    NO_ROUTES_OF_WORKERS,
+    launcher_left,
+    serve,
+    tell,
+)
+
+# A cluster that was still starting when its launcher left is closed when it is up, or so late.
+PATIENCE = 5.0
+SCHEDULER_POLL = 0.01
+
+# Bytes of a worker, from which on it does not matter that glibc keeps some freed memory at hand.
+ROOMY = 2 * 2**30
+SPAWN_ENVIRON = "distributed.nanny.pre-spawn-environ"
+TRIM = "MALLOC_TRIM_THRESHOLD_"
+
+
+async def hold(request: dict[str, Any], events: Any) -> None:
+    """Make the cluster and keep it until standard input closes."""
+    left = launcher_left()
+
+    import dask
+    from distributed import LocalCluster
+
+    from dask_claim.files import remove_private_folder
+    from dask_claim.providers import tls
+    from dask_claim.providers.local.size import LocalRequest, fit_here
+
+    folder, token = request.pop("folder"), secrets.token_urlsafe(24)
+    # Dask finds the keys by its variables.
+    tls.make_keys(Path(folder))
+    dask.config.set(NO_ROUTES_OF_WORKERS)
+    answer_only_below(token)
+    others, step, shortfall = request.pop("others", None), None, None
+    asked = LocalRequest(**request)
+    minimum = asked.min_workers
+    if others:
+        from dask_claim.providers.hpc.step import Step
+
+        try:
+            step = await Step.plan(asked, others, os.environ)
+        except OSError as error:
+            shortfall = f"Of the allocation's nodes only this one is used: {error}"
+        else:
+            asked, shortfall = step.here, step.shortfall
+    size = fit_here(asked)
+    total = size.max_workers + (step.workers if step else 0)
+    if size.memory >= ROOMY:
+        leave_memory_to_glibc()
+    cluster = LocalCluster(
+        n_workers=size.min_workers,
+        threads_per_worker=size.threads,
+        memory_limit=size.memory,
+        host=step.address if step else "127.0.0.1",
+        protocol="tls://",
+        dashboard_address="127.0.0.1:0",
+        scheduler_kwargs={"http_prefix": token},
+        processes=True,
+        asynchronous=True,
+    )
+    opening = asyncio.ensure_future(cluster)
+    waiting = asyncio.ensure_future(left.wait())
+    try:
+        # A command that starts at once needs the scheduler's address, not yet the workers.
+        while cluster.status.name != "running":
+            if left.is_set():
+                return
+            if opening.done():
+                opening.result()
+            await asyncio.sleep(SCHEDULER_POLL)
+        tell(
+            events,
+            scheduler_address=cluster.scheduler_address,
+            dashboard_url=f"http://127.0.0.1:{cluster.scheduler.http_server.port}/{token}/status",
+            min_workers=min(minimum, total) if step and not asked.unsaid else size.min_workers,
+            max_workers=total,
+            notice=f"{size.notice}. {step}" if step else size.notice,
+            shortfall=". ".join(filter(None, (size.shortfall, shortfall))),
+        )
+        if step:
+            await step.start(
+                cluster.scheduler_address, Path(folder), lambda text: tell(events, warning=text)
+            )
+        await asyncio.wait({opening, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        if opening.done():
+            opening.result()
+            if size.min_workers < size.max_workers:
+                cluster.adapt(minimum=size.min_workers, maximum=size.max_workers)
+            tell(events, workers=size.min_workers)
+            await waiting
+    finally:
+        remove_private_folder(folder)
+        if step:
+            await step.end(cluster.scheduler)
+        await end(cluster, opening)
+
+
+def answer_only_below(token: str) -> None:
+    """Let the web server of this process answer nobody who does not know `token`.
+
+    It has no login, and its root and its map of all pages tell where they lie.
+    """
+    from distributed.http.routing import RoutingApplication
+    from tornado.web import ErrorHandler
+
+    found = RoutingApplication.find_handler
+
+    def find(application: Any, request: Any, **more: Any) -> Any:
+        first = request.path.strip("/").partition("/")[0]
+        if hmac.compare_digest(first.encode(), token.encode()):
+            return found(application, request, **more)
+        return application.get_handler_delegate(request, ErrorHandler, {"status_code": 404})
+
+    RoutingApplication.find_handler = find
+
+
+def leave_memory_to_glibc() -> None:
+    """Undo Dask's setting that workers give freed memory back at once, unless somebody chose it.
+
+    As a side effect, glibc no longer raises the size from which an array is mapped from the system,
+    128 kB: the kernel then clears every page of every array anew, which takes up to a third of the
+    CPU time of a worker. A variable of the environment wins over Dask's setting by itself.
+    """
+    import dask
+
+    chosen = dask.config.get(SPAWN_ENVIRON, {}, config=dask.config.collect())
+    if isinstance(chosen, dict) and TRIM not in chosen:
+        # None: not set at all.
+        dask.config.set({SPAWN_ENVIRON: {**dask.config.get(SPAWN_ENVIRON), TRIM: None}})
+
+
+async def end(cluster: Any, opening: asyncio.Future[Any]) -> None:
+    """Close the cluster; one that hangs is killed with all its workers."""
+    await asyncio.wait({opening}, timeout=PATIENCE)
+    if not opening.done():
+        # This process leads its own session, so its group is itself and its workers.
+        os.killpg(0, signal.SIGKILL)
+    await cluster.close()
+
+
+if __name__ == "__main__":
+    serve(hold)

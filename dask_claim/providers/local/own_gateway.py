@@ -1,0 +1,195 @@
+"""A Dask Gateway of this run on this machine, for programs that speak only Gateway."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import os
+import secrets
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dask_claim.claim.plan import GATEWAY_NAMES, speaks_gateway
+from dask_claim.errors import ClusterFailed, ConfigurationError
+from dask_claim.files import private_folder
+from dask_claim.providers.base import Cluster, Request, Ticket, import_quietly
+from dask_claim.providers.gateway.login import user_name
+from dask_claim.providers.local.provider import LocalProvider
+from dask_claim.providers.local.size import fit_here
+
+if TYPE_CHECKING:
+    from dask_gateway.client import ClusterReport
+
+    from dask_claim.claim.model import Claim
+    from dask_claim.providers.gateway.api import GatewayApi
+
+INSTALL = "pip install 'dask-claim[local-gateway]'"
+
+
+class OwnGatewayProvider(LocalProvider):
+    """`create: false`: the gateway alone; the program makes its clusters on it.
+
+    They end with the process that holds the gateway, so no ticket needs to name them.
+    """
+
+    makes_cluster = False
+    host = Path(__file__).with_name("gateway_host.py")
+    description = (
+        "a Dask Gateway on this machine, for clusters that the program makes (create: false)"
+    )
+
+    async def _start(self) -> None:
+        self._place = str(private_folder("gateway"))
+        pid = await self._spawn({})
+        # Its pipe ends it in whatever way this process ends, so a ticket ahead of it is not needed.
+        self._write(Ticket(self.name, process=pid, folder=self._place))
+
+    async def _learn(self) -> None:
+        claim, password = self.request.claim, secrets.token_urlsafe(32)
+        self._ask(
+            {
+                "folder": self._place,
+                "cwd": _here(),
+                "password": password,
+                "size": asdict(self._size()),
+                "worker_memory": claim.worker_memory and str(claim.worker_memory),
+                "image": claim.image,
+                "environment": dict(claim.environment),
+                "options": dict(claim.options),
+            }
+        )
+        event = await self._event()
+        self.cluster = Cluster(
+            gateway_url=event["gateway_url"],
+            proxy_url=event["proxy_url"],
+            public_url=event["gateway_url"],
+            gateway_user=user_name(),
+            gateway_password=password,
+        )
+
+    async def wait_until_running(self) -> None:
+        """It runs: there is nothing else of it."""
+
+
+class OwnGatewayClusterProvider(OwnGatewayProvider):
+    """The gateway, and the claimed cluster on it."""
+
+    makes_cluster = True
+    description = "this machine, through a Dask Gateway of this run"
+
+    def __init__(
+        self, request: Request, write: Callable[[Ticket], None], warn: Callable[[str], None]
+    ) -> None:
+        super().__init__(request, write, warn)
+        self._api: GatewayApi | None = None
+        self._report: ClusterReport | None = None
+
+    async def _learn(self) -> None:
+        await super()._learn()
+        # In a thread, for the import may have to wait for another one.
+        api_module = await asyncio.to_thread(import_quietly, "dask_claim.providers.gateway.api")
+        size = self._fitted = await asyncio.to_thread(fit_here, self._size())
+        own, claim = self.cluster, self.request.claim
+        login = own.gateway_user, own.gateway_password
+        self._api = api = api_module.GatewayApi(own, login=login)
+        options = await api.options()
+        options.update(
+            worker_cores=claim.worker_cores or claim.worker_cores_limit or size.threads,
+            worker_cores_limit=claim.worker_cores_limit or claim.worker_cores or size.threads,
+            worker_memory=str(size.memory),
+            environment=dict(claim.environment),
+        )
+        self._know(await api.create(options))
+
+    def _know(self, name: str) -> None:
+        assert self._api is not None
+        known = self._api.cluster(name, self._report)
+        own = self.cluster
+        self.cluster = replace(
+            known,
+            # Whoever is on this machine could look at it.
+            dashboard_url=None,
+            gateway_user=own.gateway_user,
+            gateway_password=own.gateway_password,
+        )
+
+    async def wait_until_running(self) -> None:
+        api, name = self._api, self.cluster.cluster_name
+        assert api is not None and name is not None
+        status, self._report = await api.settled(name)
+        if status != "RUNNING":
+            raise ClusterFailed("the cluster did not start; its own messages are above")
+        self._know(name)
+
+    async def scale(self) -> tuple[int, int]:
+        size, name = self._fitted, self.cluster.cluster_name
+        assert self._api is not None and name is not None
+        minimum, maximum = size.min_workers, size.max_workers
+        await self._api.resize(
+            name,
+            replace(
+                self.request.plan,
+                min_workers=minimum,
+                max_workers=maximum,
+                scaling="scale" if minimum == maximum else "adapt",
+            ),
+        )
+        self.notice = size.notice
+        if size.shortfall:
+            self._warn(size.shortfall)
+        return minimum, maximum
+
+    def security(self) -> Any:
+        assert self._report is not None
+        return self._report.security
+
+    async def close(self) -> None:
+        if self._api is not None:
+            await self._api.close()
+        await super().close()
+
+
+def local_kind(request: Request, warn: Callable[[str], None]) -> str:
+    """Return what a cluster on this machine is to come from, by its name among the providers.
+
+    Raises
+    ------
+    ConfigurationError
+        The claim needs a gateway, and the server's package is missing.
+    """
+    claim = request.claim
+    if request.for_command and speaks_gateway(claim):
+        if has_server():
+            return "local-gateway-cluster" if claim.create else "local-gateway"
+        if missing := server_missing(claim):
+            # Without a cluster of ours there is nothing for such a command.
+            if claim.strict and not claim.create:
+                raise ConfigurationError(missing)
+            warn(missing)
+    return "local" if claim.create else "none"
+
+
+def has_server() -> bool:
+    """Whether dask-gateway-server is installed."""
+    return importlib.util.find_spec("dask_gateway_server") is not None
+
+
+def server_missing(claim: Claim) -> str | None:
+    """Return what a command of this claim will miss without a gateway's server, None if nothing."""
+    name = next((name for name in GATEWAY_NAMES if name in claim.env), None)
+    if name is None or has_server():
+        return None
+    return (
+        f"env.{name} of the claim asks for a gateway, and there is none; one on this machine needs "
+        f"dask-gateway-server: {INSTALL}"
+    )
+
+
+def _here() -> str:
+    """Where the command runs, unless that is deleted."""
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        return "/"

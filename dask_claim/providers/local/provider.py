@@ -1,0 +1,101 @@
+"""A LocalCluster in this container, held by the launcher through a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from dask_claim.errors import ClusterFailed
+from dask_claim.files import private_folder, remove_private_folder
+from dask_claim.lifetime.guard_process import lives
+from dask_claim.providers import tls
+from dask_claim.providers.base import Cluster, Outcome, Ticket
+from dask_claim.providers.held import KILLED_WITHIN, HeldProvider, kill_group
+from dask_claim.providers.local.size import LocalRequest
+
+
+class LocalProvider(HeldProvider):
+    """Starts and ends the process that holds the cluster (see `host`)."""
+
+    name = "local"
+    host = Path(__file__).with_name("host.py")
+    description = "this machine (LocalCluster)"
+    _jobs: Mapping[str, str] | None = None
+    """What else its ticket names, see `hpc.allocation`."""
+
+    async def _start(self) -> None:
+        tls.require()
+        self._folder = str(private_folder("keys"))
+        pid = await self._spawn(self.request.claim.environment)
+        # Its pipe ends it in whatever way this process ends, so a ticket ahead of it is not needed.
+        self._write(Ticket(self.name, process=pid, folder=self._folder, jobs=self._jobs))
+
+    async def _learn(self) -> None:
+        self._ask(self._asked())
+        event = await self._event()
+        self.cluster = Cluster(
+            scheduler_address=event["scheduler_address"],
+            dashboard_url=event["dashboard_url"],
+            tls_folder=self._folder,
+        )
+        self._workers = (event["min_workers"], event["max_workers"])
+        self.notice = event["notice"]
+        if event["shortfall"]:
+            self._warn(event["shortfall"])
+
+    def _asked(self) -> dict[str, Any]:
+        return {**asdict(self._size()), "folder": self._folder}
+
+    async def _event(self) -> dict[str, Any]:
+        if event := await self._next_event():
+            return event
+        assert self._host is not None
+        raise ClusterFailed(
+            f"the local cluster did not start (exit status {await self._host.wait()}); its own "
+            "messages are above"
+        )
+
+    def _size(self) -> LocalRequest:
+        claim, plan = self.request.claim, self.request.plan
+        return LocalRequest(
+            plan.min_workers,
+            plan.max_workers,
+            claim.worker_cores,
+            claim.worker_cores_limit,
+            claim.worker_memory.bytes if claim.worker_memory else None,
+            unsaid=claim.says_nothing_of_workers(),
+            local_cores=claim.local_cores,
+            local_memory=claim.local_memory.bytes if claim.local_memory else None,
+        )
+
+    async def wait_until_running(self) -> None:
+        """Return when the minimum of workers is up."""
+        await self._event()
+        self._listen()
+
+    async def scale(self) -> tuple[int, int]:
+        return self._workers
+
+    @classmethod
+    async def reclaim(cls, ticket: Ticket, timeout: float, warn: Callable[[str], None]) -> Outcome:
+        assert ticket.process is not None
+        if not await _group_is_gone(ticket.process, timeout):
+            # Whoever is left of the session: a host that hangs, or workers that outlived it.
+            kill_group(ticket.process)
+        gone = await _group_is_gone(ticket.process, KILLED_WITHIN)
+        if ticket.folder:
+            remove_private_folder(ticket.folder)
+        return Outcome.GONE if gone else Outcome.NOT_CONFIRMED
+
+
+async def _group_is_gone(group: int, timeout: float) -> bool:
+    now = asyncio.get_running_loop().time
+    deadline = now() + timeout
+    while lives(group):
+        if now() > deadline:
+            return False
+        await asyncio.sleep(0.02)
+    return True

@@ -1,0 +1,143 @@
+"""How much of a plan one machine, or one container of it, can give."""
+
+from __future__ import annotations
+
+import math
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+SMALLEST_WORKER = 512 * 2**20
+"""Bytes below which a worker has little room beside its own libraries, where nobody asks for it."""
+
+UNBOUNDED = 1_000_000
+"""More workers than any machine has room for."""
+
+
+@dataclass(frozen=True)
+class LocalRequest:
+    """What the claim and its plan ask for; it travels as JSON to the process that makes it."""
+
+    min_workers: int
+    max_workers: int
+
+    worker_cores: float | None
+    worker_cores_limit: float | None
+
+    worker_memory: int | None
+    """Bytes; None where the claim does not say."""
+
+    unsaid: bool = False
+    """Whether the claim leaves number and cores of the workers open; the plan's are ignored."""
+
+    local_cores: float | None = None
+    """Cores that this container was granted, whatever the machine has; None: not known."""
+
+    local_memory: int | None = None
+    """Bytes that this container was granted; None: not known."""
+
+
+@dataclass(frozen=True)
+class LocalSize:
+    """The size of a local cluster."""
+
+    min_workers: int
+    max_workers: int
+
+    threads: int
+    """Threads of one worker."""
+
+    memory: int
+    """Bytes of memory of one worker."""
+
+    notice: str
+    """One line on the size and on what bounds it."""
+
+    shortfall: str | None
+    """One line on what the plan asks for and this machine does not have; None if nothing."""
+
+
+def fit_here(request: LocalRequest) -> LocalSize:
+    """Return the largest part of `request` that fits into this container."""
+    from dask.system import cpu_count
+    from distributed.system import memory_limit
+
+    # Both of Dask's functions know the cgroup's limits besides the machine's size.
+    return fit(request, min(cpu_count(), cgroup_cores() or sys.maxsize), memory_limit())
+
+
+def fit(request: LocalRequest, cores: int, memory: int) -> LocalSize:
+    """Return the largest part of `request` that fits.
+
+    `cores` and `memory` (bytes) are those of this container; the smaller ones of them and of what
+    was granted count. At least one worker with one thread always fits: a small machine runs slowly,
+    it does not refuse.
+    """
+    has = f"{_count(cores, 'core')} (this machine)", f"{_gib(memory)} (this machine)"
+    if request.local_cores is not None and request.local_cores < cores:
+        cores = max(1, math.floor(request.local_cores))
+        has = f"{_count(cores, 'core')} (local_cores)", has[1]
+    if request.local_memory is not None and request.local_memory < memory:
+        memory = request.local_memory
+        has = has[0], f"{_gib(memory)} (local_memory)"
+    bounds = " and ".join(has)
+
+    wanted = request.min_workers, request.max_workers
+    said = request.worker_cores_limit or request.worker_cores
+    if request.unsaid:
+        wanted, said = (_split(cores, memory, request.worker_memory),) * 2, None
+    room = [math.floor(cores / (request.worker_cores or request.worker_cores_limit or 1))]
+    if request.worker_memory:
+        room.append(memory // request.worker_memory)
+    max_workers = max(1, min(wanted[1], *room))
+    min_workers = min(wanted[0], max_workers)
+    threads = max(1, min(cores, math.floor(said) if said else cores // max_workers))
+    wanted_memory = request.worker_memory or memory // max_workers
+    worker_memory = min(wanted_memory, memory)
+
+    short = []
+    if max_workers < wanted[1]:
+        short.append(f"{max_workers} of {wanted[1]} workers")
+    if said and threads < math.floor(said):
+        short.append(f"{threads} of {said:g} cores per worker")
+    if worker_memory < wanted_memory:
+        short.append(f"{_gib(worker_memory)} of {_gib(wanted_memory)} per worker")
+    shortfall = f"This machine gives {', '.join(short)}: it has {bounds}" if short else None
+
+    each = f"{_count(threads, 'thread')} and {_gib(worker_memory)}"
+    count = _count(max_workers, "worker")
+    if min_workers < max_workers:
+        count = f"{min_workers} to {count}"
+    notice = f"Local cluster: {count}, each with {each}, within {bounds}"
+    return LocalSize(min_workers, max_workers, threads, worker_memory, notice, shortfall)
+
+
+def _split(cores: int, memory: int, worker_memory: int | None) -> int:
+    """Return Dask's own number of processes, as far as each has memory for more than itself."""
+    # Only here, for it imports all of distributed, which the launcher does without.
+    from distributed.deploy.utils import nprocesses_nthreads
+
+    processes: int = nprocesses_nthreads(cores)[0]
+    return max(1, min(processes, memory // (worker_memory or SMALLEST_WORKER)))
+
+
+def cgroup_cores(root: Path = Path("/sys/fs/cgroup")) -> int | None:
+    """Return the cores that version 1 of cgroups allows where `cpu` is mounted alone.
+
+    Dask itself reads version 2 and `cpu,cpuacct`. None: no such mount, or no limit there.
+    """
+    try:
+        quota, period = (
+            int((root / "cpu" / f"cpu.cfs_{name}_us").read_text()) for name in ("quota", "period")
+        )
+    except (OSError, ValueError):
+        return None
+    return math.ceil(quota / period) if quota > 0 and period > 0 else None
+
+
+def _gib(size: int) -> str:
+    return f"{size / 1024**3:.1f} GiB"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -1,0 +1,70 @@
+"""Keys for one run: whoever cannot read them is refused by the scheduler and by its workers.
+
+Dask reads them by itself from its variables, in the process that holds the scheduler, in workers
+and in the program's unmodified `Client()`.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from pathlib import Path
+from typing import Any
+
+from dask_claim.errors import ConfigurationError
+
+CA, PAIR = "ca.pem", "key.pem"
+ROLES = ("scheduler", "worker", "client")
+VARIABLE = "DASK_DISTRIBUTED__COMM__TLS__"
+
+
+def require() -> None:
+    """Raise ConfigurationError where no keys can be made: the cluster would be open to everybody.
+
+    The package is there wherever dask-claim was installed with its dependencies.
+    """
+    if importlib.util.find_spec("cryptography") is None:
+        raise ConfigurationError(
+            "without the package cryptography everybody on this machine could run code in the "
+            "cluster: pip install cryptography"
+        )
+
+
+def make_keys(folder: Path) -> None:
+    """Write a new authority and the one pair of key and certificate that it knows."""
+    from distributed.security import Security
+
+    made = Security.temporary()
+    texts = {CA: made.tls_ca_file, PAIR: made.tls_client_key + "\n" + made.tls_client_cert}
+    for name, text in texts.items():
+        descriptor = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(text)
+
+
+def variables(ca: str, pair: str, *roles: str) -> dict[str, str]:
+    """Return Dask's variables for a process in these roles; each a path, or the text itself."""
+    found = {f"{VARIABLE}CA_FILE": ca}
+    for role in roles:
+        found |= {f"{VARIABLE}{role.upper()}__{part}": pair for part in ("CERT", "KEY")}
+    return found
+
+
+def in_folder(folder: str | Path, *roles: str) -> dict[str, str]:
+    """Return the variables that name the files of `folder`."""
+    return variables(str(Path(folder, CA)), str(Path(folder, PAIR)), *roles)
+
+
+def as_text(folder: Path, role: str) -> dict[str, str]:
+    """Return the variables with the keys themselves, for a machine that cannot see `folder`."""
+    return variables((folder / CA).read_text(), (folder / PAIR).read_text(), role)
+
+
+def client_security(folder: str) -> Any:
+    """Return the `distributed.Security` of a client with the keys of `folder`."""
+    from distributed.security import Security
+
+    ca, pair = str(Path(folder, CA)), str(Path(folder, PAIR))
+    return Security(
+        tls_ca_file=ca, tls_client_cert=pair, tls_client_key=pair, require_encryption=True
+    )

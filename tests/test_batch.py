@@ -1,0 +1,217 @@
+"""Jobs of a batch system without a gateway: on a real Slurm, and as scripts for the others."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dask_claim.claim.model import Claim
+from dask_claim.errors import ClaimError
+from dask_claim.providers.base import import_quietly
+from dask_claim.providers.hpc.systems import SYSTEMS, job_name, job_numbers
+from tests.support.launcher import PYTHON, Launcher, Running, processes_with, wait_for
+from tests.support.scenes import NOBODY_ELSE, WAITING, command_line, end_all, kill, until_ready
+from tests.support.slurm import Slurm
+
+CLAIM: dict[str, Any] = {
+    "provider": "slurm",
+    "max_workers": 1,
+    "worker_memory": "500 MiB",
+    "hpc": {"interface": "lo", "walltime": "00:05:00"},
+    "environment": {"SAID": "it's here"},
+}
+
+IN_A_JOB = (
+    "import os\n"
+    "from distributed import Client\n"
+    "with Client() as client:\n"
+    "    print(client.scheduler.address.split(':')[0])\n"
+    "    for name in ('SLURM_JOB_NAME', 'SAID'):\n"
+    "        print(client.submit(os.getenv, name).result())\n"
+)
+
+
+@pytest.fixture
+def at(slurm: Slurm) -> dict[str, str]:
+    """Variables with which this Slurm's commands are found."""
+    path = [str(slurm.folder / "bin"), str(Path(sys.executable).parent), os.environ["PATH"]]
+    return {"PATH": os.pathsep.join(path)}
+
+
+def until_over(slurm: Slurm, launcher: Launcher) -> None:
+    wait_for(lambda: not slurm.jobs(), "end of all jobs", 40)
+    wait_for(lambda: not processes_with(launcher.marker), "end of all processes", 40)
+
+
+def start_waiting(launcher: Launcher, slurm: Slurm, at: dict[str, str], **more: Any) -> Running:
+    run = launcher.start(*WAITING, claim={**CLAIM, **more}, env=at, stdin=subprocess.PIPE)
+    until_ready(run)
+    wait_for(lambda: slurm.jobs() == ["RUNNING"], "running job", 40, lambda: run.err)
+    return run
+
+
+def test_one_task_in_a_job(
+    launcher: Launcher, slurm: Slurm, at: dict[str, str], tmp_path: Path
+) -> None:
+    (work := tmp_path / "work").mkdir()
+    run = launcher(PYTHON, "-c", IN_A_JOB, claim=CLAIM, env=at, cwd=work, timeout=120)
+    assert run.status == 0, run.err
+    protocol, name, *said = run.out.decode().split()
+    assert (protocol, said) == ("tls", ["it's", "here"])
+    assert f"named {name}" in run.err
+    assert run.receipt["gone"] is True, run.err
+    assert list(work.iterdir()) == []
+    assert "of a worker" not in run.err
+    until_over(slurm, launcher)
+
+
+def test_jobs_end_with_a_killed_launcher(
+    launcher: Launcher, slurm: Slurm, at: dict[str, str], tmp_path: Path
+) -> None:
+    """By the guard, which takes the keys away, too."""
+    (temporary := tmp_path / "tmp").mkdir()
+    run = start_waiting(launcher, slurm, {**at, "TMPDIR": str(temporary)})
+    assert list(temporary.glob("dask-claim-keys-*"))
+    kill(run)
+    until_over(slurm, launcher)
+    assert not list(temporary.glob("dask-claim-keys-*"))
+
+
+def test_waiting_jobs_are_found_by_their_name(
+    launcher: Launcher, slurm: Slurm, at: dict[str, str]
+) -> None:
+    """Whoever has submitted them is killed, too, and no worker is there to miss its scheduler."""
+    slurm.drain()
+    try:
+        run = launcher.start(*WAITING, claim=CLAIM, env=at, stdin=subprocess.PIPE)
+        until_ready(run)
+        wait_for(lambda: slurm.jobs() == ["PENDING"], "waiting job", 40, lambda: run.err)
+        pids = processes_with(launcher.marker)
+        (host,) = (pid for pid in pids if "hpc/host.py" in command_line(pid))
+        os.kill(host, signal.SIGKILL)
+        kill(run)
+        until_over(slurm, launcher)
+    finally:
+        slurm.resume()
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("scancel", "Slurm ended job {} of a worker (CANCELLED): somebody cancelled it"),
+        ("scontrol requeue", "Slurm ended job {} of a worker (REQUEUED): it is to start again"),
+    ],
+)
+def test_jobs_that_slurm_ends(
+    launcher: Launcher, slurm: Slurm, at: dict[str, str], command: str, said: str
+) -> None:
+    run = start_waiting(launcher, slurm, at)
+    run.until("1 worker up")
+    job = slurm.run("squeue", "--noheader", "--format=%i").strip()
+    slurm.run(*command.split(), job)
+    run.until(re.escape(said.format(job)))
+    run.process.stdin.write(b"\n")
+    run.process.stdin.close()
+    run.process.stdin = None
+    ended = run.finish()
+    assert ended.err.count(" of a worker (") == 1
+    assert said.format(job) in ended.receipt["warnings"]
+    until_over(slurm, launcher)
+
+
+def test_jobs_end_when_the_node_is_gone(
+    launcher: Launcher, slurm: Slurm, at: dict[str, str]
+) -> None:
+    """Neither the launcher, nor its guard, nor the scheduler can cancel anything."""
+    run = start_waiting(launcher, slurm, at)
+    run.until("1 worker up")
+    end_all(launcher)
+    run.process.communicate()
+    until_over(slurm, launcher)
+
+
+def test_other_users_are_refused(
+    launcher: Launcher, slurm: Slurm, at: dict[str, str], tmp_path: Path
+) -> None:
+    (program := tmp_path / "program.py").write_text(NOBODY_ELSE)
+    claim = {**CLAIM, "min_workers": 1}
+    run = launcher(
+        PYTHON, "-W", "ignore", str(program), claim=claim, env=at,
+        flags=("--start", "workers"), timeout=120,
+    )  # fmt: skip
+    assert run.status == 0, run.err
+    assert run.out.decode().split() == ["42", "0", "0"]
+    until_over(slurm, launcher)
+
+
+def test_no_slurm_here(launcher: Launcher) -> None:
+    """Nothing is made, and the message says what to do."""
+    only_python = {"PATH": str(Path(sys.executable).parent)}
+    run = launcher(PYTHON, "-c", "", claim=CLAIM, env=only_python)
+    assert run.status == 78
+    assert "sbatch, which is not on PATH" in run.err
+
+
+def test_jobs_that_slurm_refuses(launcher: Launcher, slurm: Slurm, at: dict[str, str]) -> None:
+    claim = {**CLAIM, "hpc": {**CLAIM["hpc"], "queue": "nosuch"}}
+    run = launcher("true", claim=claim, env=at)
+    assert run.status == 75, run.err
+    assert "invalid partition specified: nosuch" in run.err
+
+
+@pytest.mark.filterwarnings("ignore:OAR Job memory")
+@pytest.mark.parametrize("name", sorted(SYSTEMS))
+def test_script_of_each_system(name: str) -> None:
+    """What dask-jobqueue makes of a request, with our directives, name and variables in it."""
+    dask_jobqueue = import_quietly("dask_jobqueue")
+    system = SYSTEMS[name]
+    made = getattr(dask_jobqueue, system.cluster).job_cls(
+        "tls://host:1", name="w", cores=2, memory=2**30, processes=1, queue="fast",
+        walltime="00:10:00", job_name=job_name("0123456789abcdef"),
+        job_extra_directives=[*system.quiet, "--more"], job_script_prologue=["export A=b"],
+        **{system.account: "paying"},
+    )  # fmt: skip
+    script = made.job_script()
+    for part in ("dask-0123456789", "fast", "paying", "/dev/null", "--more", "export A=b"):
+        assert part in script, script
+
+
+@pytest.mark.parametrize(
+    ("printed", "jobs"),
+    [
+        ("", []),
+        ("17\n18\n", ["17", "18"]),
+        ("1234.server\n", ["1234.server"]),
+        ("====\njob_number:      55\nowner: me\n", ["55"]),
+        ("Following jobs do not exist:\ndask-12\n", []),
+    ],
+)
+def test_jobs_are_found(printed: str, jobs: list[str]) -> None:
+    assert job_numbers(printed) == jobs
+
+
+def test_hostile_entries_are_refused_all_at_once() -> None:
+    hpc = {
+        "queue": "a\n#SBATCH --uid=0",
+        "account": "a; rm -rf /",
+        "directives": ["--exclusive\nid"],
+        "wall_time": "1",
+    }
+    with pytest.raises(ClaimError) as caught:
+        Claim.model_validate_json(json.dumps({"hpc": hpc}))
+    assert len(caught.value.faults) == 4
+    assert "walltime" in str(caught.value)
+    sound = {"queue": "fast", "directives": ["--exclusive"], "walltime": "1-00:00:00"}
+    assert Claim.model_validate({"hpc": sound}).to_dict()["hpc"] == sound
+    with pytest.raises(ClaimError) as caught:
+        said = {"DASK_CLAIM": '{"hpc": {"queue": true}}', "DASK_CLAIM_HPC__ACCOUNT": "17"}
+        Claim.from_env(said)
+    assert [fault.path for fault in caught.value.faults] == ["hpc.queue"]

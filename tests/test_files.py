@@ -1,0 +1,117 @@
+"""Whole files, and what is no file: links, FIFOs, descriptors."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from dask_claim import files
+from dask_claim.files import write_whole
+
+LONG = "é" * 300_000  # more than a pipe holds
+
+
+@pytest.fixture
+def in_haste(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "_PATIENCE", 0.3)
+
+
+def run(program: str, *arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
+    start = "import os, sys\nfrom pathlib import Path\nfrom dask_claim.files import write_whole\n"
+    return subprocess.run(
+        [sys.executable, "-c", start + program, *map(str, arguments)],
+        capture_output=True, text=True, timeout=30, **options,  # type: ignore[call-overload]
+    )  # fmt: skip
+
+
+def test_a_new_file_has_the_permissions_of_any(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    done = run("os.umask(0o027)\nwrite_whole(Path(sys.argv[1]), 'x')", path)
+    assert done.returncode == 0, done.stderr
+    assert (path.read_text(), path.stat().st_mode & 0o777) == ("x", 0o640)
+    path.chmod(0o604)
+    write_whole(path, "y")
+    assert (path.read_text(), path.stat().st_mode & 0o777) == ("y", 0o604)
+    assert [*tmp_path.iterdir()] == [path]
+
+
+def test_the_umask_is_not_touched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even for a moment: it is that of every thread."""
+    asked = list[int]()
+    monkeypatch.setattr(os, "umask", asked.append)
+    write_whole(tmp_path / "file", "x")
+    write_whole(tmp_path / "file", "y")
+    assert asked == []
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_link(there: bool, tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    target, link = tmp_path / "deep" / "target", tmp_path / "link"
+    if there:
+        target.write_text("old")
+    link.symlink_to("deep/target")
+    write_whole(link, "new")
+    assert link.is_symlink()
+    assert not target.is_symlink() and target.read_text() == "new"
+    assert [*(tmp_path / "deep").iterdir()] == [target]
+
+
+def test_fifo(tmp_path: Path) -> None:
+    fifo, read = tmp_path / "fifo", list[str]()
+    os.mkfifo(fifo)
+    reader = threading.Thread(target=lambda: read.append(fifo.read_text()))
+    reader.start()
+    write_whole(fifo, LONG)
+    reader.join(timeout=10)
+    assert read == [LONG]
+    assert fifo.is_fifo()
+
+
+def test_fifo_that_nobody_reads(tmp_path: Path, in_haste: None) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    with pytest.raises(OSError, match="nobody reads from it"):
+        write_whole(fifo, "x")
+    reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        with pytest.raises(OSError, match="its reader does not read"):
+            write_whole(fifo, LONG)
+    finally:
+        os.close(reader)
+
+
+@pytest.mark.parametrize("name", ["/dev/fd/1", "/proc/self/fd/1", "stdout", "link"])
+def test_descriptor(name: str, tmp_path: Path) -> None:
+    """Between what others write, whether a pipe or a file."""
+    # As /dev/stdout is. Not that itself: code that replaces links would damage the machine.
+    (tmp_path / "stdout").symlink_to("/proc/self/fd/1")
+    (tmp_path / "link").symlink_to("stdout")
+    program = (
+        "print('before', flush=True)\nwrite_whole(Path(sys.argv[1]), 'text\\n')\nprint('after')"
+    )
+    piped = run(program, name, cwd=tmp_path)
+    assert (piped.stdout, piped.returncode) == ("before\ntext\nafter\n", 0), piped.stderr
+    out = tmp_path / "out"
+    command = [sys.executable, "-c", "from pathlib import Path\nimport sys\n"
+               "from dask_claim.files import write_whole\n" + program, name]  # fmt: skip
+    with out.open("wb") as file:
+        subprocess.run(command, stdout=file, cwd=tmp_path, check=True, timeout=30)
+    assert out.read_text() == "before\ntext\nafter\n"
+
+
+def test_device_and_folder(tmp_path: Path) -> None:
+    main, terminal = os.openpty()
+    write_whole(Path(os.ttyname(terminal)), "x")
+    assert os.read(main, 10) == b"x"
+    os.close(main)
+    os.close(terminal)
+    with pytest.raises(IsADirectoryError):
+        write_whole(tmp_path, "x")
+    with pytest.raises(FileNotFoundError):
+        write_whole(tmp_path / "no" / "file", "x")

@@ -1,0 +1,250 @@
+"""The gateway's client: who answered and what it means, and whose credentials go to whom."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from dask_claim.claim.model import Claim
+from dask_claim.errors import (
+    AuthenticationError,
+    ClusterGone,
+    ConfigurationError,
+    DaskClaimError,
+    GatewayUnreachable,
+)
+from dask_claim.providers.gateway.api import GatewayApi
+
+NAME = "c" * 32
+RUNNING = {
+    "name": NAME, "status": "RUNNING", "start_time": 1000, "stop_time": None, "options": {},
+    "dashboard_route": None, "tls_cert": "", "tls_key": "",
+}  # fmt: skip
+UNKNOWN = (404, {"error": f"Cluster {NAME} not found"})
+
+
+@pytest.fixture(autouse=True)
+def tester(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LOGNAME", "USER"):
+        monkeypatch.setenv(name, "tester")
+
+
+class Answering:
+    """A server that gives fixed answers over HTTP, one after the other; the last one for ever."""
+
+    def __init__(self, answers: dict[str, list[tuple[int, Any]]]) -> None:
+        self.answers = answers
+        self.seen: list[tuple[str, str | None]] = []
+
+    async def handle(self, request: web.Request) -> web.Response:
+        self.seen.append((request.path, request.headers.get("Authorization")))
+        ways = [way for way in self.answers if request.path.endswith(way)]
+        left = self.answers[max(ways, key=len)]
+        status, body = left.pop(0) if len(left) > 1 else left[0]
+        if isinstance(body, str):
+            return web.Response(status=status, text=body, content_type="text/html")
+        return web.json_response(body, status=status)
+
+
+@contextmanager
+def answering(answers: dict[str, list[tuple[int, Any]]]) -> Iterator[tuple[str, Answering]]:
+    started, server = threading.Event(), Answering(answers)
+    urls: list[str] = []
+
+    async def serve() -> None:
+        nonlocal stop
+        loop, over = asyncio.get_running_loop(), asyncio.Event()
+        stop = lambda: loop.call_soon_threadsafe(over.set)  # noqa: E731
+        app = web.Application()
+        app.router.add_route("*", "/{path:.*}", server.handle)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        urls.append(f"http://127.0.0.1:{runner.addresses[0][1]}")
+        started.set()
+        await over.wait()
+        await runner.cleanup()
+
+    stop: Callable[[], Any] = lambda: None  # noqa: E731
+    thread = threading.Thread(target=lambda: asyncio.run(serve()))
+    thread.start()
+    assert started.wait(10)
+    yield urls[0], server
+    stop()
+    thread.join()
+
+
+def ask(
+    claim: dict[str, Any], work: Callable[[GatewayApi], Awaitable[Any]], credentials: bool = True
+) -> Any:
+    async def asked() -> Any:
+        api = GatewayApi(Claim.model_validate(claim), credentials=credentials)
+        try:
+            return await work(api)
+        finally:
+            await api.close()
+
+    return asyncio.run(asked())
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        (404, "404 page not found"),
+        (404, "<html>nginx</html>"),
+        (404, {"message": "no Route matched"}),
+        (422, "<html>no</html>"),
+        (200, "<html>log in</html>"),
+        (200, {"something": "else"}),
+        (400, "bad"),
+        (503, "<html>no endpoints</html>"),
+    ],
+)
+def test_somebody_else_answers(answer: tuple[int, Any]) -> None:
+    """A proxy without a gateway behind it: it may come back."""
+    with answering({"": [answer]}) as (url, _):
+        for work in (
+            lambda api: api.options(),
+            lambda api: api.report(NAME),
+            lambda api: api.clusters(),
+        ):
+            with pytest.raises(GatewayUnreachable) as caught:
+                ask({"gateway_url": url}, work)
+            assert caught.value.exit_status == 75
+            assert url in str(caught.value)
+
+
+def test_delete_that_somebody_else_answers() -> None:
+    with answering({"": [(404, "not found")]}) as (url, _), pytest.raises(GatewayUnreachable):
+        ask({"gateway_url": url}, lambda api: api.delete(NAME))
+
+
+def test_gateway_itself_refuses() -> None:
+    with answering({"": [(422, {"error": "image is not allowed"})]}) as (url, _):
+        with pytest.raises(ConfigurationError, match="image is not allowed") as caught:
+            ask({"gateway_url": url}, lambda api: api.clusters())
+        assert caught.value.exit_status == 78
+
+
+def test_scope_that_a_refusal_names() -> None:
+    said = "Forbidden, needs access:services or access:services!service=dask"
+    answers = {"": [(403, {"error": said})]}
+    with answering(answers) as (url, _), pytest.raises(AuthenticationError) as caught:
+        ask({"gateway_url": url}, lambda api: api.clusters())
+    assert "lacks the scope access:services!service=dask: " in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("reports", "listed", "found"),
+    [
+        ([UNKNOWN], {}, False),
+        ([UNKNOWN, (200, RUNNING)], {}, True),
+        ([UNKNOWN, (404, "404 page not found")], {}, None),
+        ([UNKNOWN], {NAME: RUNNING}, None),
+        ([(404, {"error": "Not Found"})], {}, None),
+    ],
+)
+def test_gone_is_believed_only_when_it_is_sure(
+    reports: list[tuple[int, Any]], listed: dict[str, Any], found: bool | None
+) -> None:
+    with answering({NAME: list(reports), "clusters/": [(200, listed)]}) as (url, _):
+        began = time.monotonic()
+        try:
+            report = ask({"gateway_url": url}, lambda api: api.report(NAME))
+        except GatewayUnreachable:
+            assert found is None
+        else:
+            assert found is (report is not None)
+            assert time.monotonic() - began >= 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "report", "error"),
+    [
+        ((503, "no"), (200, RUNNING), GatewayUnreachable),
+        ((409, {"error": "is not running"}), (200, RUNNING), GatewayUnreachable),
+        ((409, {"error": "is not running"}), (200, {**RUNNING, "status": "FAILED"}), ClusterGone),
+        (UNKNOWN, UNKNOWN, ClusterGone),
+    ],
+)
+def test_resize_that_fails(
+    answer: tuple[int, Any], report: tuple[int, Any], error: type[DaskClaimError]
+) -> None:
+    plan = Claim.model_validate({"max_workers": 2}).plan()
+    with answering(
+        {"/adapt": [answer], NAME: [report], "clusters/": [(200, {})]}
+    ) as (url, _):  # fmt: skip
+        with pytest.raises(error) as caught:
+            ask({"gateway_url": url}, lambda api: api.resize(NAME, plan))
+        assert type(caught.value) is error
+        assert caught.value.exit_status == 75
+
+
+def test_credentials_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    import dask.config
+    from dask_gateway.auth import BasicAuth
+
+    monkeypatch.setenv("JUPYTERHUB_API_TOKEN", "token-1234")
+    configured = {
+        "gateway.auth.type": "jupyterhub",
+        "gateway.cluster.options": {"image": "{JUPYTERHUB_API_TOKEN}"},
+    }
+    with dask.config.set(configured), answering({"": [(401, {"error": "who?"})]}) as (url, server):
+        with pytest.raises(AuthenticationError, match="DASK_CLAIM_GATEWAY_URL"):
+            ask({"gateway_url": url}, lambda api: api.clusters(), credentials=False)
+        # A user's name is no secret, and gateways without passwords ask for it.
+        assert {sent for _, sent in server.seen} == {
+            None,
+            BasicAuth().pre_request(None)[0]["Authorization"],
+        }
+        with pytest.raises(AuthenticationError, match=r"gateway\.auth"):
+            ask({"gateway_url": url}, lambda api: api.clusters())
+        assert "jupyterhub token-1234" in {sent for _, sent in server.seen}
+
+
+def test_own_defaults_are_kept() -> None:
+    import dask.config
+
+    offer = {"field": "image", "label": "", "default": "", "spec": {"type": "string"}}
+    offered = [(200, {"cluster_options": [offer]})]
+    with (
+        dask.config.set({"gateway.cluster.options": {"image": "own"}}),
+        answering({"": offered}) as (url, _),
+    ):
+        foreign = ask({"gateway_url": url}, lambda api: api.options(), credentials=False)
+        own = ask({"gateway_url": url}, lambda api: api.options())
+    assert (foreign["image"], own["image"]) == ("", "own")
+
+
+def test_configuration_and_environment_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    import copy
+    import getpass
+    import os
+
+    import dask.config
+
+    def nobody() -> str:
+        raise KeyError("uid 4711")
+
+    monkeypatch.setattr(getpass, "getuser", nobody)
+    claim = {"gateway_url": "http://127.0.0.1:1/", "proxy_url": "8786", "public_url": "http://b/"}
+    with dask.config.set({"gateway.proxy-address": "gateway://other:1"}):
+        before, environ = copy.deepcopy(dask.config.config), dict(os.environ)
+
+        async def look(api: GatewayApi) -> tuple[str, str, str | None]:
+            api.renew_credentials()
+            return api.proxy_address, api.public_address, api.user
+
+        found = ask(claim, look)
+        plain = ask({"gateway_url": "http://127.0.0.1:1/prefix"}, look)
+        assert (dask.config.config, dict(os.environ)) == (before, environ)
+    user = f"uid-{os.getuid()}" if dask.config.get("gateway.auth.type") == "basic" else None
+    assert found == ("gateway://127.0.0.1:8786", "http://b", user)
+    assert plain == ("gateway://127.0.0.1:1", "http://127.0.0.1:1/prefix", user)

@@ -1,0 +1,108 @@
+"""A gateway behind JupyterHub that wants a scope of the token: which one is missing is told."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import dask.config
+import pytest
+
+from dask_claim.claim.model import Claim
+from dask_claim.errors import AuthenticationError
+from dask_claim.providers.gateway.api import GatewayApi
+from tests.support.gateway import REFERENCE, GatewayServer
+
+# The token decides what its holder may do.
+TOKENS = {
+    "no-scope-0000": [],
+    "other-scope-1111": ["access:services!service=binder", "read:users"],
+    "right-scope-2222": ["access:services!service=dask-gateway"],
+    "all-scopes-3333": ["access:services"],
+}
+
+# The tests look by a name alone whether it is up.
+BEHIND = """
+from dask_gateway_server.auth import JupyterHubAuthenticator
+from dask_gateway_server.models import User
+
+class Hub(JupyterHubAuthenticator):
+    async def authenticate(self, request):
+        if request.headers.get("Authorization", "").startswith("Basic "):
+            return User("tester")
+        return await super().authenticate(request)
+
+c.DaskGateway.authenticator_class = Hub
+c.Hub.jupyterhub_api_url = "{hub}"
+c.Hub.jupyterhub_api_token = "the-gateways-own"
+c.Hub.jupyterhub_service_name = "dask-gateway"
+"""
+
+
+@pytest.fixture(scope="module")
+def hub() -> Iterator[str]:
+    """The part of JupyterHub's API that says who a token is."""
+
+    class Users(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            token = self.headers.get("Authorization", "").removeprefix("token ")
+            known = token in TOKENS and self.path == "/hub/api/user"
+            said = {"name": "tester", "kind": "user", "scopes": TOKENS.get(token)}
+            content = json.dumps(said if known else {"status": 403}).encode()
+            self.send_response(200 if known else 403)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_: object) -> None: ...
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Users)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}/hub/api"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture(scope="module")
+def behind(hub: str) -> Iterator[GatewayServer]:
+    server = GatewayServer(REFERENCE + BEHIND.format(hub=hub))
+    yield server
+    server.stop()
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("hub")
+def test_scope_that_is_missing(
+    behind: GatewayServer, hub: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def clusters(token: str) -> int | str:
+        monkeypatch.setenv("JUPYTERHUB_API_TOKEN", token)
+
+        async def ask() -> int:
+            api = GatewayApi(Claim(gateway_url=behind.url))
+            try:
+                return len(await api.clusters())
+            finally:
+                await api.close()
+
+        try:
+            with dask.config.set({"gateway.auth.type": "jupyterhub"}):
+                return asyncio.run(ask())
+        except AuthenticationError as error:
+            return str(error)
+
+    monkeypatch.setenv("JUPYTERHUB_API_URL", hub)
+    assert clusters("right-scope-2222") == clusters("all-scopes-3333") == 0
+    lacks = "The token lacks the scope access:services!service=NAME"
+    assert lacks in str(clusters("no-scope-0000"))
+    other = str(clusters("other-scope-1111"))
+    assert lacks in other and "it has access:services!service=binder" in other
+    assert "read:users" not in other and "1111" not in other
+    monkeypatch.delenv("JUPYTERHUB_API_URL")
+    assert "may want the scope access:services!service=NAME" in str(clusters("no-scope-0000"))
+    monkeypatch.setenv("JUPYTERHUB_API_URL", "http://127.0.0.1:1")
+    assert "Its hub cannot be asked why" in str(clusters("no-scope-0000"))

@@ -1,0 +1,136 @@
+"""`connect()` and `run()` that are interrupted at any moment leave nothing (contract §5)."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.gateway import GatewayServer
+from tests.support.launcher import Launcher, Running, processes_with, wait_for
+from tests.support.proxy import CREATION, Proxy
+
+CONNECT = """
+import dask_claim, time
+with dask_claim.connect():
+    print("ready", flush=True)
+    time.sleep(60)
+print("after", flush=True)
+"""
+
+RUN = """
+import dask_claim
+dask_claim.run(["sh", "-c", "echo ready; sleep 60"])
+print("after", flush=True)
+"""
+
+NOTEBOOK = """
+import asyncio, dask_claim
+async def cell():
+    dask_claim.run(["sh", "-c", "echo ready; trap '' INT; sleep 60"], grace=1)
+asyncio.run(cell())
+print("after", flush=True)
+"""
+
+THREAD = """
+import dask_claim, threading
+def work():
+    with dask_claim.connect():
+        print("ready", flush=True)
+        stop.wait()
+    done.set()
+stop, done = threading.Event(), threading.Event()
+threading.Thread(target=work).start()
+try:
+    while not done.wait(0.2):  # a signal that goes to another thread wakes nobody here
+        pass
+except KeyboardInterrupt:
+    stop.set()
+    done.wait()
+    raise
+"""
+
+
+@pytest.fixture
+def proxy(gateway: GatewayServer) -> Iterator[Proxy]:
+    with Proxy(gateway) as made:
+        yield made
+
+
+def at(moment: str, program: Running, proxy: Proxy) -> None:
+    """Return when the program is at that moment of its run."""
+    if moment == "asking":
+        program.until("Claiming")
+    elif moment == "waiting for the answer":
+        wait_for(lambda: proxy.struck("slow"), "request for a cluster", 30)
+    elif moment == "starting":
+        program.until("is requested")
+    else:
+        assert program.process.stdout.readline() == b"ready\n", program.err
+
+
+@pytest.mark.parametrize("moment", ["asking", "waiting for the answer", "starting", "in the block"])
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("code", [CONNECT, RUN], ids=["connect", "run"])
+def test_nothing_is_left(
+    code: str, signum: int, moment: str, gateway: GatewayServer, proxy: Proxy, launcher: Launcher
+) -> None:
+    proxy.fault("slow", CREATION)
+    program = launcher.program(code, claim=proxy.claim())
+    at(moment, program, proxy)
+    program.process.send_signal(signum)
+    assert b"after" not in program.finish().out
+    assert program.process.returncode in (-signum, 128 + signum, 1), program.err
+    if signum != signal.SIGKILL:
+        assert gateway.clusters() == [], program.err
+    wait_for(lambda: not gateway.clusters(), "end of the cluster", 40, lambda: program.err)
+    wait_for(lambda: not processes_with(launcher.marker), "end of all processes", 20)
+
+
+@pytest.mark.parametrize(
+    "code", [NOTEBOOK, THREAD], ids=["run in a notebook", "connect in a thread"]
+)
+def test_interrupted_from_another_thread(
+    code: str, gateway: GatewayServer, proxy: Proxy, launcher: Launcher
+) -> None:
+    program = launcher.program(code, claim=proxy.claim())
+    at("in the block", program, proxy)
+    program.process.send_signal(signal.SIGINT)
+    assert b"after" not in program.finish().out
+    assert "KeyboardInterrupt" in program.err
+    assert gateway.clusters() == []
+    wait_for(lambda: not processes_with(launcher.marker), "end of all processes", 20)
+
+
+def test_second_signal_does_not_abandon_the_stop(
+    gateway: GatewayServer, proxy: Proxy, launcher: Launcher
+) -> None:
+    program = launcher.program(CONNECT, claim=proxy.claim())
+    at("in the block", program, proxy)
+    proxy.fault("slow", ("DELETE", r"/clusters/\w+"))
+    program.process.send_signal(signal.SIGTERM)
+    wait_for(lambda: proxy.struck("slow"), "request for the end", 30)
+    for _ in range(3):
+        os.kill(program.process.pid, signal.SIGTERM)
+    program.finish()
+    assert program.process.returncode == 143
+    assert " stopped after " in program.err
+    assert gateway.clusters() == []
+
+
+def test_environment_and_configuration_stay(proxy: Proxy, launcher: Launcher) -> None:
+    """Neither the variables nor Dask's configuration are other than before."""
+    code = """
+import dask.config, dask_claim, dask_gateway, copy, os, signal
+def state():
+    handlers = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
+    return handlers, dict(os.environ), copy.deepcopy(dask.config.config["gateway"])
+before = state()
+with dask_claim.connect(): pass
+assert state() == before, (before, state())
+"""
+    program = launcher.program(code, claim=proxy.claim())
+    program.finish()
+    assert program.process.returncode == 0, program.err

@@ -1,0 +1,272 @@
+"""Lease holders on a real scheduler: what ends one, what does not, and what it tells."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.gateway import clean_environment, free_port
+from tests.support.launcher import wait_for
+
+RECONNECT = 2.0
+LONG = 60.0
+
+# Holds a lease until it is told to release it; prints what it hears.
+HOLDER = """
+import asyncio, json, sys
+from dask_claim.lifetime import lease as module
+from dask_claim.lifetime.lease import Lease
+
+# As a minute after the start: renewed every few seconds only.
+module.SOON_FOR = 0
+
+async def hold(address, **terms):
+    lease = Lease(address, None, lifetime=None, **terms)
+    say = lambda text: print(text, flush=True)
+    await lease.place(0, lambda usage: say(f"workers {usage.workers}"), say)
+    say("placed")
+    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
+    await lease.release()
+    say(json.dumps(lease.usage.__dict__))
+
+asyncio.run(hold(**json.loads(sys.argv[1])))
+"""
+
+
+class Holder:
+    def __init__(self, address: str, timeout: float = LONG, **terms: Any) -> None:
+        terms = {"reconnect_timeout": RECONNECT, **terms, "address": address, "timeout": timeout}
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", HOLDER, json.dumps(terms)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=clean_environment(),
+        )  # fmt: skip
+        self.said = ""
+        self.until("placed")
+
+    def until(self, pattern: str, timeout: float = 20) -> None:
+        def heard() -> bool:
+            out = self.process.stdout
+            while select.select([out], [], [], 0)[0] and (some := os.read(out.fileno(), 4096)):
+                self.said += some.decode()
+            return bool(re.search(pattern, self.said))
+
+        wait_for(heard, repr(pattern), timeout, lambda: self.said)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+    def release(self) -> dict[str, Any]:
+        out, _ = self.process.communicate(b"\n", timeout=20)
+        usage: dict[str, Any] = json.loads(out.decode().splitlines()[-1])
+        return usage
+
+
+class Scheduler:
+    def __init__(self, folder: Path) -> None:
+        self.address = f"tcp://127.0.0.1:{free_port()}"
+        with (folder / "scheduler.log").open("w") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "dask", "scheduler", "--no-dashboard", "--no-jupyter",
+                 "--host", self.address],
+                env=clean_environment(), cwd=folder, stdout=log, stderr=log,
+            )  # fmt: skip
+        host, port = self.address.removeprefix("tcp://").split(":")
+        wait_for(lambda: _listens(host, int(port)), "scheduler")
+
+    def ended_after(self, timeout: float) -> float:
+        began = time.monotonic()
+        wait_for(lambda: self.process.poll() is not None, "end of the scheduler", timeout)
+        return time.monotonic() - began
+
+    def stays(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            assert self.process.poll() is None
+            time.sleep(0.05)
+
+
+def _listens(host: str, port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection((host, port)):
+        return True
+    return False
+
+
+@pytest.fixture
+def scheduler(tmp_path: Path) -> Iterator[Scheduler]:
+    made = Scheduler(tmp_path)
+    yield made
+    made.process.kill()
+    made.process.wait()
+
+
+@pytest.fixture
+def holders() -> Iterator[list[Holder]]:
+    made: list[Holder] = []
+    yield made
+    for holder in made:
+        holder.kill()
+
+
+class Relay:
+    """A TCP relay before a scheduler whose connections can be cut, each end seeing a close."""
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self._target = int(scheduler.address.rpartition(":")[2])
+        self._ends: list[socket.socket] = []
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.address = f"tcp://127.0.0.1:{self._listener.getsockname()[1]}"
+        self.accepted = 0
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                here, _ = self._listener.accept()
+                there = socket.create_connection(("127.0.0.1", self._target))
+                self.accepted += 1
+                self._ends += [here, there]
+                for a, b in ((here, there), (there, here)):
+                    threading.Thread(target=self._pump, args=(a, b), daemon=True).start()
+
+    def _pump(self, a: socket.socket, b: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := a.recv(65536):
+                b.sendall(data)
+        for end in (a, b):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def cut(self) -> None:
+        for end in self._ends:
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self.cut()
+        for end in self._ends:
+            end.close()
+
+
+def test_killed_holder_is_seen_by_its_connection(
+    scheduler: Scheduler, holders: list[Holder]
+) -> None:
+    holders.append(holder := Holder(scheduler.address))
+    scheduler.stays(2 * RECONNECT)
+    holder.kill()
+    assert scheduler.ended_after(RECONNECT + 5) > RECONNECT * 0.7
+
+
+def test_stopped_holder_is_silent_and_not_closed(
+    scheduler: Scheduler, holders: list[Holder]
+) -> None:
+    holders.append(holder := Holder(scheduler.address, timeout=6))
+    holder.process.send_signal(signal.SIGSTOP)
+    scheduler.stays(RECONNECT + 2)
+    scheduler.ended_after(8)
+
+
+def test_connection_that_is_back_in_time_changes_nothing(
+    scheduler: Scheduler, holders: list[Holder]
+) -> None:
+    relay = Relay(scheduler)
+    holders.append(holder := Holder(relay.address))
+    for connections in (2, 3):
+        relay.cut()
+        wait_for(lambda n=connections: relay.accepted >= n, "another connection", RECONNECT)
+    scheduler.stays(2.5 * RECONNECT)
+    usage = holder.release()
+    assert "scheduler" not in holder.said
+    assert usage["workers"] == 0
+    relay.close()
+
+
+def test_cluster_ends_with_its_last_holder(scheduler: Scheduler, holders: list[Holder]) -> None:
+    first, second, counting = (Holder(scheduler.address, timeout) for timeout in (LONG, LONG, 0))
+    holders += [first, second, counting]
+    first.kill()
+    scheduler.stays(RECONNECT + 2)
+    second.kill()
+    # Who only counts holds nothing.
+    scheduler.ended_after(RECONNECT + 5)
+
+
+def test_release_leaves_the_end_to_the_launcher_for_a_while(
+    scheduler: Scheduler, holders: list[Holder]
+) -> None:
+    first, second = Holder(scheduler.address), Holder(scheduler.address)
+    holders += [first, second]
+    first.release()
+    scheduler.stays(RECONNECT + 2)
+    second.release()
+    assert scheduler.ended_after(RECONNECT + 5) > RECONNECT * 0.7
+
+
+def test_without_a_timeout_nothing_ends(scheduler: Scheduler, holders: list[Holder]) -> None:
+    holders.append(holder := Holder(scheduler.address, timeout=0))
+    holder.kill()
+    scheduler.stays(RECONNECT + 3)
+
+
+def test_scheduler_that_is_gone_is_told_once(scheduler: Scheduler, holders: list[Holder]) -> None:
+    holders.append(holder := Holder(scheduler.address))
+    scheduler.process.kill()
+    holder.until("is gone: it has taken no connection", 20)
+    time.sleep(6)  # it goes on asking, twice at least, and says no more
+    holder.until("")
+    told = [line for line in holder.said.splitlines() if "scheduler" in line]
+    assert len(told) == 2, told
+    assert "does not answer" in told[0]
+
+
+def test_busy_scheduler_is_told_and_its_recovery_too(
+    scheduler: Scheduler, holders: list[Holder]
+) -> None:
+    holders.append(holder := Holder(scheduler.address, timeout=9))
+    scheduler.process.send_signal(signal.SIGSTOP)
+    holder.until("does not answer", 20)
+    scheduler.process.send_signal(signal.SIGCONT)
+    holder.until("answers again", 20)
+    assert "gone" not in holder.said
+    scheduler.stays(RECONNECT + 1)
+
+
+def test_tasks_from_before_the_lease_count(scheduler: Scheduler, holders: list[Holder]) -> None:
+    program = (
+        "import sys\n"
+        "from distributed import Client, LocalCluster\n"
+        "from distributed import Worker\n"
+        "import asyncio\n"
+        "async def work():\n"
+        "    async with Client(sys.argv[1], asynchronous=True) as client:\n"
+        "        async with Worker(sys.argv[1], dashboard_address=None):\n"
+        "            await client.gather(client.map(abs, range(5)))\n"
+        "            try:\n"
+        "                await client.submit(int, 'x')\n"
+        "            except ValueError:\n"
+        "                pass\n"
+        "asyncio.run(work())\n"
+    )
+    subprocess.run(
+        [sys.executable, "-c", program, scheduler.address],
+        env=clean_environment(), check=True, timeout=60,
+    )  # fmt: skip
+    holders.append(holder := Holder(scheduler.address))
+    usage = holder.release()
+    assert (usage["tasks_done"], usage["tasks_failed"]) == (5, 1)

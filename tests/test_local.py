@@ -1,0 +1,366 @@
+"""A cluster on this machine: its size, its environment, its start and its end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from distributed import Client
+
+from dask_claim.claim.model import Claim
+from dask_claim.errors import ClusterFailed
+from dask_claim.lifetime.guard_process import lives
+from dask_claim.providers.base import Outcome, Request, Ticket
+from dask_claim.providers.local.provider import LocalProvider
+from tests.support.gateway import clean_environment
+from tests.support.launcher import DASK_CLAIM, ONE_TASK, PYTHON, Launcher
+from tests.support.scenes import NOBODY_ELSE
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
+@pytest.mark.parametrize("names", [{}, {"gateway_url": "URL"}], ids=["local", "own gateway"])
+def test_other_users_are_refused(launcher: Launcher, names: dict[str, str]) -> None:
+    claim = {"worker_cores": 1, "worker_memory": "512M", "max_workers": 1, "env": names}
+    run = launcher(
+        PYTHON, "-W", "ignore", "-c", NOBODY_ELSE, claim=claim, flags=("--start", "workers")
+    )
+    assert (run.status, run.out.split()) == (0, [b"42", b"0", b"0"]), run.err
+
+
+def test_dashboard_wants_its_token(launcher: Launcher) -> None:
+    program = """
+import urllib.error, urllib.request
+from distributed import Client
+with Client() as client:
+    link = client.dashboard_link
+    print(link)
+*_, token, page = link.split("/")
+assert page == "status" and len(token) == 32
+for path, code in (("status", 200), ("health", 200), ("nowhere", 404)):
+    for wrong in (None, token[:-1], token + "x", token.lower(), "..", "%s/.." % token):
+        url = link.replace(f"{token}/status", path if wrong is None else f"{wrong}/{path}")
+        try:
+            urllib.request.urlopen(url)
+            raise SystemExit(url)
+        except urllib.error.HTTPError as error:
+            assert error.code == 404, url
+    try:
+        assert urllib.request.urlopen(link.replace("status", path)).status == code
+    except urllib.error.HTTPError as error:
+        assert error.code == code, path
+"""
+    run = launcher(PYTHON, "-c", program, claim={"max_workers": 1})
+    assert run.status == 0, run.err
+    assert f"Dask Dashboard: {run.out.decode().strip()}\n" in run.err
+
+
+class Local:
+    """A provider with what it has written and warned of."""
+
+    def __init__(self, claim: dict[str, Any], environ: dict[str, str]) -> None:
+        self.tickets: list[Ticket] = []
+        self.warnings: list[str] = []
+        sound = Claim.model_validate({"provider": "local", **claim})
+        request = Request(sound, sound.plan(), environ)
+        self.provider = LocalProvider(request, self.tickets.append, self.warnings.append)
+
+    async def end(self, timeout: float = 30) -> list[Outcome]:
+        await self.provider.close()
+        return [
+            await LocalProvider.reclaim(ticket, timeout, self.warnings.append)
+            for ticket in self.tickets
+        ]
+
+
+@contextlib.asynccontextmanager
+async def running(
+    claim: dict[str, Any] | None = None, **environ: str
+) -> AsyncIterator[tuple[Local, Client]]:
+    local = Local(claim or {}, clean_environment(**environ))
+    try:
+        await local.provider.submit()
+        await local.provider.wait_until_running()
+        address, security = local.provider.cluster.scheduler_address, local.provider.security()
+        async with Client(address, security=security, asynchronous=True) as client:
+            yield local, client
+    finally:
+        assert await local.end() == [Outcome.GONE]
+
+
+def _environ() -> dict[str, str]:
+    return dict(os.environ)
+
+
+async def _workers_environ(memory: str = "4G", **environ: str) -> dict[str, str]:
+    claim = {"max_workers": 1, "worker_memory": memory}
+    async with running(claim, **environ) as (_, client):
+        (found,) = (await client.run(_environ)).values()
+    return dict(found)
+
+
+def test_workers_have_the_claims_variables() -> None:
+    async def found() -> Any:
+        async with running({"environment": {"GDAL_CACHEMAX": "256"}}) as (_, client):
+            return [await client.run(_environ), await client.run_on_scheduler(_environ)]
+
+    workers, scheduler = asyncio.run(found())
+    for environ in (*workers.values(), scheduler):
+        assert environ["GDAL_CACHEMAX"] == "256"
+
+
+def test_workers_see_the_operators_variables_but_no_claim() -> None:
+    found = asyncio.run(
+        _workers_environ(
+            # One that Dask cannot read, for it holds a text where a level is.
+            DASK_CLAIM='{"create": true}',
+            DASK_CLAIM__MAX_WORKERS="1",
+            DASK_CLAIM_GATEWAY_URL="http://somewhere",
+            DASK_CLAIMANT="kept",
+            OF_THE_SITE="kept",
+        )
+    )
+    assert [name for name in found if name.startswith("DASK_CLAIM")] == ["DASK_CLAIMANT"]
+    assert found["OF_THE_SITE"] == "kept"
+
+
+@pytest.mark.parametrize(
+    ("memory", "environ", "threshold"),
+    [
+        ("4G", {}, None),
+        # Where memory is short, freed memory goes back at once, as Dask has it.
+        ("1G", {}, "65536"),
+        ("4G", {"MALLOC_TRIM_THRESHOLD_": "1234"}, "1234"),
+        (
+            "4G",
+            {"DASK_DISTRIBUTED__NANNY__PRE_SPAWN_ENVIRON": "{'MALLOC_TRIM_THRESHOLD_': 65536}"},
+            "65536",
+        ),
+    ],
+)
+def test_glibc_sets_its_own_thresholds(
+    memory: str, environ: dict[str, str], threshold: str | None
+) -> None:
+    found = asyncio.run(_workers_environ(memory, **environ))
+    assert found.get("MALLOC_TRIM_THRESHOLD_") == threshold
+    assert found["OMP_NUM_THREADS"] == "1"
+
+
+def test_starts_from_a_working_directory_that_is_gone(launcher: Launcher, tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    run = launcher(
+        PYTHON, "-c", ONE_TASK, cwd=gone, before=["sh", "-c", 'rmdir "$PWD"; exec "$@"', "sh"]
+    )
+    assert (run.status, run.out) == (0, b"42\n"), run.err
+
+
+@pytest.fixture
+def hanging(tmp_path: Path) -> dict[str, str]:
+    """Variables with which workers never come up."""
+    preload = tmp_path / "hang.py"
+    preload.write_text("import time\ntime.sleep(600)\n")
+    return clean_environment(DASK_DISTRIBUTED__WORKER__PRELOAD=f'["{preload}"]')
+
+
+def _members(group: int) -> int:
+    found = 0
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            with contextlib.suppress(OSError):
+                found += (entry / "stat").read_text().rpartition(")")[2].split()[2] == str(group)
+    return found
+
+
+def _workers_start(local: Local) -> bool:
+    # The host, multiprocessing's tracker of resources, and the first worker.
+    return any(_members(ticket.process or 0) > 2 for ticket in local.tickets)
+
+
+@pytest.mark.parametrize(
+    "reached",
+    [
+        pytest.param(lambda local: True, id="at once"),
+        pytest.param(lambda local: local.tickets, id="its process is there"),
+        pytest.param(lambda local: local.provider.cluster.scheduler_address, id="scheduler is up"),
+        pytest.param(_workers_start, id="workers start"),
+    ],
+)
+def test_a_start_that_hangs_can_be_cancelled_at_any_moment(
+    hanging: dict[str, str], reached: Callable[[Local], object]
+) -> None:
+    async def cancelled() -> None:
+        local = Local({}, hanging)
+
+        async def start() -> None:
+            await local.provider.submit()
+            await local.provider.wait_until_running()
+
+        starting = asyncio.ensure_future(start())
+        await asyncio.sleep(0)
+        deadline = time.monotonic() + 30
+        while not reached(local):
+            assert time.monotonic() < deadline and not starting.done()
+            await asyncio.sleep(0.01)
+        starting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await starting
+        began = time.monotonic()
+        outcomes = await local.end()
+        assert outcomes == [Outcome.GONE]
+        # Well before the time after which `reclaim` kills what is left.
+        assert time.monotonic() - began < 20
+        assert local.tickets[0].process is not None
+        assert not lives(local.tickets[0].process)
+
+    asyncio.run(cancelled())
+
+
+def test_a_host_whose_scheduler_hangs_ends_with_its_pipe(tmp_path: Path) -> None:
+    preload = tmp_path / "hang.py"
+    reached = tmp_path / "reached"
+    preload.write_text(
+        "import asyncio, pathlib\n"
+        "async def dask_setup(scheduler):\n"
+        f"    pathlib.Path({str(reached)!r}).touch()\n"
+        "    await asyncio.sleep(600)\n"
+    )
+    environ = clean_environment(DASK_DISTRIBUTED__SCHEDULER__PRELOAD=f'["{preload}"]')
+
+    async def start() -> None:
+        local = Local({}, environ)
+        starting = asyncio.ensure_future(local.provider.submit())
+        deadline = time.monotonic() + 30
+        while not reached.exists():
+            assert time.monotonic() < deadline and not starting.done()
+            await asyncio.sleep(0.01)
+        starting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await starting
+        began = time.monotonic()
+        assert await local.end() == [Outcome.GONE]
+        assert time.monotonic() - began < 20
+
+    asyncio.run(start())
+
+
+def test_workers_that_fail_fail_the_start(tmp_path: Path) -> None:
+    preload = tmp_path / "fail.py"
+    preload.write_text("raise OSError('no worker today')\n")
+
+    async def start() -> None:
+        local = Local({}, clean_environment(DASK_DISTRIBUTED__WORKER__PRELOAD=f'["{preload}"]'))
+        try:
+            await local.provider.submit()
+            with pytest.raises(ClusterFailed, match="did not start"):
+                await local.provider.wait_until_running()
+        finally:
+            assert await local.end() == [Outcome.GONE]
+
+    asyncio.run(start())
+
+
+def test_the_scheduler_is_told_before_the_workers_are_up(hanging: dict[str, str]) -> None:
+    async def start() -> None:
+        local = Local({}, hanging)
+        try:
+            await asyncio.wait_for(local.provider.submit(), 30)
+            address = local.provider.cluster.scheduler_address
+            security = local.provider.security()
+            async with Client(address, security=security, asynchronous=True) as client:
+                assert client.scheduler_info()["workers"] == {}
+        finally:
+            assert await local.end() == [Outcome.GONE]
+
+    asyncio.run(start())
+
+
+SCATTERED = """
+import json, sys, time
+from distributed import Client
+
+began = time.time()
+with Client() as client:
+    squares = client.map(lambda number: number ** 2, range(int(sys.argv[1])))
+    result = client.submit(sum, squares).result()
+    workers = client.scheduler_info()["workers"].values()
+    print(json.dumps({
+        "result": result,
+        "threads": sum(worker["nthreads"] for worker in workers),
+        "memory": sum(worker["memory_limit"] for worker in workers),
+        "time": [began, time.time()],
+    }))
+"""
+
+
+def test_a_scatter_takes_no_more_than_its_runner_granted(tmp_path: Path) -> None:
+    """Eight steps of one core each, as many at a time as cwltool grants of this machine."""
+    claim = (
+        '{"provider": "local", "local_cores": $(runtime.cores), "local_memory": "$(runtime.ram)Mi"}'
+    )
+    tool = {
+        "class": "CommandLineTool",
+        "requirements": {
+            "ResourceRequirement": {"coresMin": 1, "coresMax": 1, "ramMin": 512, "ramMax": 512},
+            "EnvVarRequirement": {"envDef": {"DASK_CLAIM": claim}},
+        },
+        "baseCommand": [DASK_CLAIM, "--", PYTHON, str(tmp_path / "step.py")],
+        "inputs": {"count": {"type": "int", "inputBinding": {}}},
+        "stdout": "found.json",
+        "outputs": {"found": "stdout"},
+    }
+    workflow = {
+        "cwlVersion": "v1.2",
+        "class": "Workflow",
+        "requirements": {"ScatterFeatureRequirement": {}},
+        "inputs": {"counts": "int[]"},
+        "outputs": {"found": {"type": "File[]", "outputSource": "step/found"}},
+        "steps": {
+            "step": {
+                "run": tool,
+                "scatter": "count",
+                "in": {"count": "counts"},
+                "out": ["found"],
+            }
+        },
+    }
+    counts = list(range(10, 18))
+    (tmp_path / "step.py").write_text(SCATTERED)
+    (tmp_path / "scatter.cwl").write_text(json.dumps(workflow))
+    (tmp_path / "job.json").write_text(json.dumps({"counts": counts}))
+    run = subprocess.run(
+        [
+            Path(sys.executable).with_name("cwltool"), "--no-container", "--parallel",
+            "--outdir", tmp_path / "out", tmp_path / "scatter.cwl", tmp_path / "job.json",
+        ],
+        env=clean_environment(),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    files = [Path(output["path"]) for output in json.loads(run.stdout)["found"]]
+    found = [json.loads(file.read_text()) for file in files]
+    assert [step["result"] for step in found] == [
+        sum(number**2 for number in range(count)) for count in counts
+    ]
+    assert [step["threads"] for step in found] == [1] * 8
+    assert all(step["memory"] <= 512 * 2**20 for step in found)
+    changes = itertools.chain.from_iterable(
+        ((step["time"][0], step["threads"]), (step["time"][1], -step["threads"])) for step in found
+    )
+    at_a_time = itertools.accumulate(threads for _, threads in sorted(changes))
+    assert max(at_a_time) <= (os.cpu_count() or 1)

@@ -1,0 +1,169 @@
+"""What a site allows: bounds that claims keep to, and profiles that they may choose."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+import dask_claim
+from dask_claim.claim.model import Resolved, load
+from dask_claim.claim.site import gateway_allowed
+from dask_claim.errors import ClaimError
+from tests.support.gateway import clean_environment
+from tests.support.launcher import DASK_CLAIM
+
+POLICY = """
+worker_cores: 1
+profiles:
+  large: {worker_cores: 4, workerMemory: 8G, max_workers: 4}
+policy:
+  max_workers: 4
+  max_cores: 8
+  max_memory: 20G
+  worker_cores: 4
+  worker_memory: 8G
+  max_lifetime: 3600
+  images: ["registry.example.org/eo/*"]
+  gateways: ["https://*.example.org", "http://localhost:*"]
+  providers: [gateway, local]
+"""
+
+
+def environ(folder: Path, text: str = POLICY, **claim: Any) -> dict[str, str]:
+    path = folder / "claim.yaml"
+    path.write_text(text, encoding="utf-8")
+    return {
+        "DASK_CLAIM_SITE": str(path),
+        "DASK_CONFIG": "/dev/null",
+        "DASK_CLAIM": json.dumps(claim),
+    }
+
+
+def test_within_the_bounds(tmp_path: Path) -> None:
+    found = load(environ=environ(tmp_path, worker_cores=2, max_workers=4, worker_memory="5G"))
+    assert found.claim.max_lifetime == 3600
+    assert found.sources["max_lifetime"] == f"{tmp_path}/claim.yaml, policy"
+    assert found.warnings() == []
+
+
+def test_every_bound_that_is_passed_is_named(tmp_path: Path) -> None:
+    claim = {
+        "worker_cores": 8, "worker_cores_limit": 9, "worker_memory": "16 G", "max_workers": 9,
+        "max_lifetime": 7200, "image": "elsewhere/eo/x", "provider": "slurm",
+        "gateway_url": "https://evil.com/.example.org", "options": {"Worker_Cores": 64},
+    }  # fmt: skip
+    with pytest.raises(ClaimError) as caught:
+        load(environ=environ(tmp_path, **claim))
+    fields = [fault.path for fault in caught.value.faults]
+    assert sorted(fields) == sorted(
+        ["worker_cores", "worker_cores_limit", "worker_memory", "max_lifetime", "image",
+         "gateway_url", "provider", "options.Worker_Cores", "max_workers", "max_workers",
+         "max_workers"]
+    )  # fmt: skip
+    assert caught.value.exit_status == 78
+    text = str(caught.value)
+    assert f"is beyond {tmp_path}/claim.yaml, policy.max_cores: at most 8 cores, 2 workers" in text
+
+
+def test_cut_with_a_warning(tmp_path: Path) -> None:
+    claim = {"worker_cores": 8, "worker_memory": "16G", "max_workers": 9}
+    found = load(environ=environ(tmp_path, POLICY + "  excess: cut\n", **claim))
+    plan = found.claim.plan({})
+    assert (found.claim.worker_cores, str(found.claim.worker_memory)) == (4, "8G")
+    assert (plan.min_workers, plan.max_workers) == (1, 2)
+    assert len(found.warnings()) == 5
+    assert any("max_workers 9 is cut to 2" in warning for warning in found.warnings())
+    # A minimum cannot be cut, nor an image.
+    for wrong in ({"min_workers": 5}, {"image": "other"}):
+        with pytest.raises(ClaimError):
+            load(environ=environ(tmp_path, POLICY + "  excess: cut\n", **wrong))
+
+
+def test_a_claim_of_a_program_keeps_to_it(tmp_path: Path) -> None:
+    environment = environ(tmp_path)
+    with pytest.raises(ClaimError, match=r"policy\.worker_cores"):
+        Resolved.of(dask_claim.Claim(worker_cores=8), environment)
+    found = Resolved.of(dask_claim.Claim(profile="large", max_workers=1), environment)
+    assert (found.claim.worker_cores, found.claim.max_workers) == (4, 1)
+    assert found.sources["worker_cores"].endswith("profile large")
+    with pytest.raises(ClaimError, match="it has large"):
+        Resolved.of(dask_claim.Claim(profile="huge"), environment)
+
+
+def test_foreign_gateways(tmp_path: Path) -> None:
+    text = "policy: {foreign_gateways: false}\n"
+    claim = {"gateway_url": "https://gw.example.org"}
+    with pytest.raises(ClaimError, match="foreign_gateways"):
+        load(environ=environ(tmp_path, text, **claim))
+    named = {**environ(tmp_path, text, **claim), "DASK_CLAIM_GATEWAY_URL": claim["gateway_url"]}
+    assert load(environ=named).claim.gateway_url == claim["gateway_url"]
+
+
+@pytest.mark.parametrize(
+    ("url", "allowed"),
+    [
+        ("https://gw.example.org/dask", True),
+        ("https://gw.example.org:443", True),
+        ("https://gw.example.org:8443", False),
+        ("http://gw.example.org", False),
+        ("https://gw.example.org.evil.com", False),
+        ("https://evil.com/.example.org", False),
+        ("https://evil.com?x=.example.org", False),
+        ("http://localhost:8000", True),
+    ],
+)
+def test_patterns_of_gateways(url: str, allowed: bool) -> None:
+    patterns = ("https://*.example.org", "http://localhost:*")
+    assert gateway_allowed(patterns, url) is allowed
+
+
+def test_profiles(tmp_path: Path) -> None:
+    found = load(environ=environ(tmp_path, profile="large", max_workers=2))
+    # The claim's own value, the profile's, not the site's own.
+    assert (found.claim.max_workers, found.claim.worker_cores) == (2, 4)
+    assert found.sources["worker_memory"] == f"{tmp_path}/claim.yaml, profile large"
+    with pytest.raises(ClaimError, match="is no profile of this site; it has large"):
+        load(environ=environ(tmp_path, profile="huge"))
+    with pytest.raises(ClaimError, match="it has none"):
+        load(environ=environ(tmp_path, "", profile="large"))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("policy: {max_worker: 1}", "policy.max_worker"),
+        ("policy: {max_workers: some, images: x}", "policy.images"),
+        ("policy: [1]", "policy"),
+        ("profiles: [1]", "profiles"),
+    ],
+)
+def test_a_faulty_policy_lets_nothing_pass(tmp_path: Path, text: str, said: str) -> None:
+    for attempt in (
+        lambda: load(environ=environ(tmp_path, text)),
+        lambda: Resolved.of(dask_claim.Claim(), environ(tmp_path, text)),
+    ):
+        with pytest.raises(ClaimError) as caught:
+            attempt()
+        assert said in str(caught.value)
+
+
+def test_show_and_schema(tmp_path: Path) -> None:
+    def printed(*command: str) -> str:
+        env = clean_environment(**environ(tmp_path))
+        return subprocess.run(
+            [DASK_CLAIM, *command], env=env, capture_output=True, text=True, check=True
+        ).stdout
+
+    policy = json.loads(printed("show", "--json"))["policy"]
+    assert policy["source"] == f"{tmp_path}/claim.yaml" and policy["max_workers"] == 4
+    assert "Policy of" in printed("show")
+    schema = json.loads(printed("schema", "--site"))
+    jsonschema.Draft202012Validator.check_schema(schema)
+    checker = jsonschema.Draft202012Validator(schema)
+    assert checker.is_valid({"policy": {"max_workers": 4, "images": ["x/*"]}, "profiles": {}})
+    assert not checker.is_valid({"policy": {"max_worker": 4}})

@@ -1,0 +1,83 @@
+"""Clusters that a program makes itself on a gateway (`create: false`): gone with its run."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.gateway import GatewayServer
+from tests.support.launcher import PYTHON, Launcher
+from tests.support.scenes import kill, until_gone, until_ready
+
+# Leaves its cluster as a program does that crashes.
+LEAVES = """
+import os, sys
+from dask_gateway import Gateway
+
+gateway = Gateway(os.environ["URL"])
+options = gateway.cluster_options()
+if "environment" in options:
+    assert options.environment["OF_THE_OPERATOR"] == "kept"
+print(gateway.submit(options), flush=True)
+if len(sys.argv) > 1:
+    print("ready", flush=True)
+    input()
+os._exit(3)
+"""
+OPERATOR = {"DASK_GATEWAY__CLUSTER__OPTIONS__ENVIRONMENT": "{'OF_THE_OPERATOR': 'kept'}"}
+
+
+def claim(gateway: GatewayServer) -> dict[str, object]:
+    return {"gateway_url": gateway.url, "create": False, "env": {"gateway_url": "URL"}}
+
+
+@pytest.fixture
+def somebody_elses(variables_gateway: GatewayServer, launcher: Launcher) -> str:
+    """A cluster of the same user that another run makes meanwhile, and keeps."""
+    run = launcher(PYTHON, "-c", LEAVES, env={"URL": variables_gateway.url, **OPERATOR},
+                   claim={"provider": "local", "max_workers": 1})  # fmt: skip
+    assert run.status == 3, run.err
+    return run.out.decode().strip()
+
+
+def test_what_a_program_leaves_is_ended(
+    launcher: Launcher, variables_gateway: GatewayServer, somebody_elses: str
+) -> None:
+    gateway = variables_gateway
+    run = launcher(PYTHON, "-c", LEAVES, claim=claim(gateway), env=OPERATOR)
+    assert run.status == 3, run.err
+    name = run.out.decode().strip()
+    assert gateway.clusters() == [somebody_elses]
+    assert run.receipt["gone"] is True
+    assert any(name in warning for warning in run.receipt["warnings"])
+    gateway.clear()
+
+
+def test_killed_launcher(launcher: Launcher, variables_gateway: GatewayServer) -> None:
+    gateway = variables_gateway
+    run = launcher.start(
+        PYTHON, "-c", LEAVES, "wait", claim=claim(gateway), env=OPERATOR, stdin=-1
+    )  # fmt: skip
+    assert run.process.stdout.readline()
+    until_ready(run)
+    assert len(gateway.clusters()) == 1
+    kill(run)
+    until_gone(gateway, 40)
+
+
+def test_gateway_that_cannot_tell(launcher: Launcher, gateway: GatewayServer) -> None:
+    """It takes no variables: what is new is named, and stays."""
+    run = launcher(PYTHON, "-c", LEAVES, claim=claim(gateway))
+    assert run.status == 3, run.err
+    (name,) = gateway.clusters()
+    assert run.out.decode().strip() == name
+    assert any(name in warning for warning in run.receipt["warnings"])
+    assert run.receipt["gone"] is None
+    gateway.clear()
+
+
+def test_gateway_that_is_away(launcher: Launcher) -> None:
+    """The command runs all the same, as it makes its cluster itself."""
+    away = {"gateway_url": "http://127.0.0.1:9", "create": False}
+    run = launcher("sh", "-c", "exit 3", claim=away)
+    assert run.status == 3, run.err
+    assert "are not found" in run.err

@@ -1,0 +1,178 @@
+"""Credentials of the site's file: for its gateway alone, in the launcher and in the program."""
+
+from __future__ import annotations
+
+import base64
+import json
+import subprocess
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import jsonschema
+import pytest
+from dask_gateway.auth import GatewayAuth
+
+from dask_claim.claim.model import load
+from dask_claim.errors import ClaimError
+from dask_claim.providers.gateway.site_auth import SiteAuth
+from tests.support.gateway import GatewayServer, clean_environment
+from tests.support.launcher import DASK_CLAIM, PYTHON, Launcher
+from tests.support.proxy import Proxy
+
+SECRET = "right-5678"
+SITE = "https://dask.example.org"
+
+# Its own gateway, by the configuration that it finds; then one that nobody but itself has named.
+PROGRAM = """
+import sys
+from dask_gateway import Gateway
+for address in (None, sys.argv[1]):
+    with Gateway(address) as gateway:
+        print(len(gateway.list_clusters()))
+"""
+
+
+def written(folder: Path, gateway: str, text: str, **more: str) -> dict[str, str]:
+    site = folder / "claim.yaml"
+    site.write_text(f"gateway_url: {gateway}\ncredentials: {{{text}}}\n")
+    return {"DASK_CLAIM_SITE": str(site), "DASK_CONFIG": "/dev/null", **more}
+
+
+def test_for_the_sites_gateway_alone(
+    launcher: Launcher, closed_gateway: GatewayServer, gateway: GatewayServer, tmp_path: Path
+) -> None:
+    (tmp_path / "password").write_text(f"{SECRET}\n")
+    text = "type: basic, username: tester, password_file: password"
+    env = written(tmp_path, closed_gateway.url, text)
+    # What is configured for Dask is not for this gateway.
+    env |= {"DASK_GATEWAY__AUTH__KWARGS__PASSWORD": "for-another-one"}
+    with Proxy(gateway) as stranger:
+        run = launcher(PYTHON, "-c", PROGRAM, stranger.url, claim={"worker_cores": 1}, env=env)
+        assert (run.status, run.out) == (0, b"1\n0\n"), run.err
+        assert run.receipt["gone"] is True
+        # A claim that names the stranger has it without them, and is told so.
+        claim = stranger.claim(create=False)
+        del env["DASK_GATEWAY__AUTH__KWARGS__PASSWORD"]
+        told = launcher(PYTHON, "-c", PROGRAM, stranger.url, claim=claim, env=env)
+        assert told.status == 0, told.err
+        assert closed_gateway.url in "".join(told.receipt["warnings"])
+        shown = {header.partition(" ")[2] for header in stranger.shown}
+        assert {base64.b64decode(each) for each in shown} == {b"", b"tester:"}
+    assert SECRET not in run.err + told.err + str(run.receipt) + str(told.receipt)
+
+
+def test_wrong_password(launcher: Launcher, closed_gateway: GatewayServer, tmp_path: Path) -> None:
+    env = written(tmp_path, closed_gateway.url, "type: basic, password: wrong-0000")
+    run = launcher("true", claim={"worker_cores": 1}, env=env)
+    assert run.status == 78
+    assert f"They come from the credentials of {tmp_path}/claim.yaml" in run.err
+    assert "wrong-0000" not in run.err
+
+
+class Own(GatewayAuth):
+    """A site's own class."""
+
+    def __init__(self, *, secret: str, key_file: str) -> None:
+        self._said = f"{secret} {key_file}"
+
+    def pre_request(self, resp: Any) -> tuple[dict[str, str], str]:
+        return {"Authorization": self._said}, "context"
+
+    def post_response(self, resp: Any, context: object) -> None:
+        assert context == "context"
+
+
+@pytest.mark.parametrize(
+    ("text", "header"),
+    [
+        ("type: bearer, token_file: secret", "Bearer one-two"),
+        ("type: jupyterhub, api_token_file: secret", "jupyterhub one-two"),
+        ("type: jupyterhub, api_token_env: HUB", "jupyterhub of-the-hub"),
+        (
+            f"type: {__name__}.Own, secret_file: secret, key_file: key",
+            "one-two {folder}/key",
+        ),
+    ],
+)
+def test_kinds(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str, header: str) -> None:
+    """An argument by its file or variable, unless the class itself takes a file's name."""
+    (tmp_path / "secret").write_text("first-one\n")
+    monkeypatch.setenv("HUB", "of-the-hub")
+    monkeypatch.chdir("/")
+    auth = SiteAuth(written(tmp_path, SITE, text)["DASK_CLAIM_SITE"], password="of another one")
+    (tmp_path / "secret").write_text("one-two\n")
+    here = SimpleNamespace(url=f"{SITE}:443/api/v1/clusters/", status=200)
+    auth.prepare()
+    headers, context = auth.pre_request(here)
+    assert headers == {"Authorization": header.format(folder=tmp_path)}
+    auth.post_response(here, context)
+    for elsewhere in ("http://dask.example.org/", "https://dask.example.org.else.org/"):
+        headers, context = auth.pre_request(SimpleNamespace(url=elsewhere))
+        assert headers["Authorization"].startswith("Basic ") and context is None
+    (tmp_path / "secret").unlink()
+    assert auth.pre_request(here)[0]["Authorization"] == header.format(folder=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("type: basic, password_env: NOWHERE", "there is no variable NOWHERE"),
+        ("type: bearer, token_file: nowhere", "No such file"),
+        ("type: nowhere.Class, a: 1", "No module named 'nowhere'"),
+        ("type: pathlib.Path", "is no class of"),
+        ("type: oidc, issuer: 'https://login.example.org', client_id: me", "wants client_secret"),
+        ("type: basic, pasword: a-secret", "unexpected keyword argument 'pasword'"),
+    ],
+)
+def test_what_cannot_be_used(tmp_path: Path, text: str, words: str) -> None:
+    env = written(tmp_path, "http://127.0.0.1:1", text, DASK_CLAIM_PROVIDER="gateway")
+    run = subprocess.run(
+        [DASK_CLAIM, "--", "true"], env=clean_environment(**env), capture_output=True, text=True
+    )
+    assert run.returncode == 78
+    assert words in run.stderr and f"the credentials of {tmp_path}/claim.yaml" in run.stderr
+    assert "a-secret" not in run.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        ("credentials: a-secret", "credentials"),
+        ("credentials: {type: telepathy, password: a-secret}", "credentials.type"),
+        ("credentials: {type: basic, password: [a-secret]}", "credentials.password"),
+        ("credentials: {type: basic, password: a-secret}", "credentials.gateway"),
+        ("credentials: {type: basic, gateway: a-secret}", "credentials.gateway"),
+    ],
+)
+def test_a_faulty_entry(tmp_path: Path, text: str, path: str) -> None:
+    (tmp_path / "claim.yaml").write_text(text)
+    with pytest.raises(ClaimError) as caught:
+        load(environ={"DASK_CLAIM_SITE": str(tmp_path / "claim.yaml")})
+    assert path in str(caught.value) and "a-secret" not in str(caught.value)
+
+
+def test_show_and_schema(tmp_path: Path) -> None:
+    env = written(
+        tmp_path, "https://else.example.org", f"type: basic, gateway: '{SITE}', password: {SECRET}"
+    )
+
+    def printed(*command: str) -> str:
+        return subprocess.run(
+            [DASK_CLAIM, *command],
+            env=clean_environment(**env),
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+
+    assert json.loads(printed("show", "--json"))["credentials"] == {
+        "type": "basic",
+        "gateway": f"{SITE}:443",
+        "source": env["DASK_CLAIM_SITE"],
+    }
+    assert f"basic, for {SITE}:443 alone" in printed("show")
+    assert SECRET not in printed("show") + printed("show", "--json")
+    checker = jsonschema.Draft202012Validator(json.loads(printed("schema", "--site")))
+    assert checker.is_valid({"credentials": {"type": "basic", "password_file": "x"}})
+    assert not checker.is_valid({"credentials": {"password_file": "x"}})

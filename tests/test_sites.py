@@ -1,0 +1,226 @@
+"""One claim on the gateways of fourteen sites: the options asked for, on a real server of each.
+
+The options are those that the sites' published configurations name, with their types, ranges and
+units; the handlers do the same, in the
+whole cores that the server's local backend wants.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from dask_claim.claim.model import Claim
+from dask_claim.errors import OptionError
+from dask_claim.providers.gateway.api import GatewayApi
+from dask_claim.providers.gateway.options import Filled, fill
+from tests.support.gateway import GatewayServer
+from tests.support.launcher import Launcher
+
+GIB = 2**30
+
+# What the server was asked for, as its own handler sees it. The scheduler is never to be up.
+SITE = """
+import json
+from pathlib import Path
+from dask_gateway_server.options import Bool
+
+def site(options):
+{handler}
+
+def handler(options, user):
+    Path("asked.json").write_text(json.dumps(dict(options)))
+    return site(options)
+
+c.Backend.cluster_options = Options({fields}, handler=handler)
+c.ClusterConfig.scheduler_cmd = ["sh", "-c", "exec sleep 60"]
+"""
+
+SELECT = '["1CPU, 7.2Gi", "2CPU, 14.5Gi", "4CPU, 28.9Gi"]'
+PLAIN = (
+    '    return {"worker_cores": int(options.worker_cores), '
+    '"worker_memory": int(options.worker_memory * 2**30)}'
+)
+NONE = "    return {}"
+
+
+class Site(NamedTuple):
+    fields: str
+    asked: dict[str, Any]
+    """The options that differ from, or are, what the claim asks for."""
+
+    handler: str = PLAIN
+    missing: tuple[str, ...] = ()
+
+
+SITES = {
+    "reference deployment": Site(
+        'Float("worker_cores", default=1, min=0.1), Float("worker_cores_limit", default=1), '
+        'String("worker_memory", default="1 G"), String("image", default="base:1")',
+        {"worker_cores": 2.0, "worker_cores_limit": 2.0, "worker_memory": "4 G", "image": "eo:1"},
+        '    return {"worker_cores": 1, "worker_memory": options.worker_memory}',
+    ),
+    "2i2c": Site(
+        f'Select("instance_type", ["n2-highmem-4"]), '
+        f'Select("worker_resource_allocation", {SELECT}), '
+        'String("image", default="base:1"), Mapping("environment", {}), '
+        'Integer("idle_timeout_minutes", 30, min=0)',
+        {"worker_resource_allocation": "2CPU, 14.5Gi", "image": "eo:1"},
+        '    return {"worker_cores": 1, "worker_memory": "4 G"}',
+        ("worker_cores_limit",),
+    ),
+    "Pangeo": Site(
+        'Float("worker_cores", 1, min=1, max=16), '
+        'Float("worker_memory", 1, min=1, max=32, label="Worker Memory (GiB)"), '
+        'String("image", default="base:1"), Mapping("environment", {})',
+        {"worker_cores": 2.0, "worker_memory": 4.0, "image": "eo:1"},
+        missing=("worker_cores_limit",),
+    ),
+    "Pangeo OOI": Site(
+        'Float("worker_cores", 0.8, min=0.4, max=1.6), '
+        'Float("worker_memory", 2.5, min=1.25, max=5, label="Worker Memory (GiB)"), '
+        'String("image", default="base:1"), Mapping("environment", {})',
+        {"refused": "worker_cores = 2: .* this gateway offers 0.4 to 1.6"},
+    ),
+    "Planetary Computer": Site(
+        'Float("worker_cores", 1, min=0.1, max=8), '
+        'Float("worker_memory", 8, min=1, max=64, label="Worker Memory (GiB)"), '
+        'Bool("gpu", False), String("image", default="base:1"), Mapping("environment", {})',
+        {"worker_cores": 2.0, "worker_memory": 4.0, "gpu": False, "image": "eo:1"},
+        missing=("worker_cores_limit",),
+    ),
+    "Copernicus reference system": Site(
+        'Float("worker_cores", 1, min=1, max=8), '
+        'Float("worker_memory", 8, min=1, max=64, label="Worker Memory (GiB)"), '
+        'Float("scheduler_core_limit", 1, min=1, max=8), '
+        'Float("scheduler_memory_limit", 2, min=1, max=64, label="Memory (GiB)"), '
+        'Float("cluster_max_cores", 4, min=1, max=80), Integer("cluster_max_workers", 2), '
+        f'Float("cluster_max_memory", {16 * GIB}), String("cluster_name", "")',
+        {
+            "worker_cores": 2.0, "worker_memory": 4.0, "cluster_max_workers": 3,
+            "cluster_max_cores": 7.0, "cluster_max_memory": 14.0 * GIB,
+        },
+        missing=("image", "worker_cores_limit"),
+    ),
+    "Nebari": Site(
+        'Select("conda_environment", ["global/dask"]), '
+        'Select("profile", ["Small Worker", "Medium Worker"]), Mapping("environment_vars", {})',
+        {"profile": "Small Worker"}, NONE,
+        ("image", "worker_cores", "worker_cores_limit", "worker_memory"),
+    ),
+    "Nebari pack": Site(
+        'Select("profile", ["Small", "Medium", "Large"])',
+        {"profile": "Small"}, NONE,
+        ("image", "worker_cores", "worker_cores_limit", "worker_memory"),
+    ),
+    "Unidata": Site(
+        'Integer("worker_cores", 1, min=1, max=4), '
+        'Float("worker_memory", 1, min=1, max=8, label="Worker Memory (GiB)")',
+        {"worker_cores": 2, "worker_memory": 4.0},
+        missing=("image", "worker_cores_limit"),
+    ),
+    "AWS daskhub": Site(
+        'Float("worker_cores", 0.8, min=0.8, max=4), '
+        'Float("worker_memory", 3.3, min=1, max=8, label="Worker Memory (GiB)")',
+        {"worker_cores": 2.0, "worker_memory": 4.0},
+        missing=("image", "worker_cores_limit"),
+    ),
+    "AWS ParallelCluster": Site(
+        'String("conda_env", "dask"), String("worker_instance_type", "m5.large")',
+        {"conda_env": "dask"}, NONE,
+        ("image", "worker_cores", "worker_cores_limit", "worker_memory"),
+    ),
+    "osparc": Site(
+        f'Integer("CPU", 1, min=1), Integer("GPU", 0, min=0), Integer("RAM", {GIB}, min={GIB})',
+        {"CPU": 2, "GPU": 0, "RAM": 4 * GIB},
+        '    return {"worker_cores": options.CPU, "worker_memory": options.RAM}',
+        ("image", "worker_cores_limit"),
+    ),
+    "EODC": Site(
+        'Integer("worker_cores", 4, min=2, max=8), '
+        'Float("worker_memory", 8, min=2, max=16, label="Worker Memory (GB)"), '
+        'String("image", "base:1")',
+        {"worker_cores": 2, "worker_memory": 4 * GIB / 1e9, "image": "eo:1"},
+        missing=("worker_cores_limit",),
+    ),
+    "mapchete": Site(
+        'Integer("worker_threads", 1), Float("worker_cores", 1), Float("worker_cores_limit", 1), '
+        'Float("worker_memory", 2), Float("worker_memory_limit", 2), Float("scheduler_cores", 1), '
+        'Float("scheduler_memory", 2), String("image", "base:1")',
+        {
+            "worker_threads": 2, "worker_cores": 2.0, "worker_cores_limit": 2.0,
+            "worker_memory": 4.0, "worker_memory_limit": 4.0, "image": "eo:1",
+        },
+    ),
+}  # fmt: skip
+
+CLAIM = {
+    "worker_cores": 2, "worker_cores_limit": 2, "worker_memory": "4 G", "image": "eo:1",
+    "max_workers": 3,
+}  # fmt: skip
+
+
+async def asked(server: GatewayServer, claim: Claim) -> Filled:
+    """Ask the gateway for a cluster, as a run does, and end it again."""
+    api = GatewayApi(claim)
+    try:
+        options = await api.options()
+        filled = fill(options, claim, claim.plan({}).max_workers)
+        await api.delete(await api.create(options))
+        return filled
+    finally:
+        await api.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SITES)
+def test_site(name: str) -> None:
+    site = SITES[name]
+    server = GatewayServer(options=SITE.format(handler=site.handler, fields=site.fields))
+    try:
+        claim = Claim(gateway_url=server.url, **CLAIM)
+        if wrong := site.asked.get("refused"):
+            with pytest.raises(OptionError, match=wrong):
+                asyncio.run(asked(server, claim))
+            return
+        filled = asyncio.run(asked(server, claim))
+        seen = json.loads(Path(server.folder, "asked.json").read_text())
+        assert {option: seen[option] for option in site.asked} == site.asked
+        assert sorted(filled.missing) == sorted(site.missing)
+    finally:
+        server.stop()
+
+
+SITE_FILE = """
+gateway_options:
+  choices:
+    profile:
+      Small Worker: {cores: 1, memory: 2G}
+      Medium Worker: {cores: 2, memory: 4G}
+"""
+
+
+@pytest.mark.slow
+def test_choices_by_the_site_file(launcher: Launcher, tmp_path: Path) -> None:
+    """What the texts of a gateway's choices do not say, its site's file does."""
+    nebari = SITES["Nebari"]
+    file = tmp_path / "claim.yaml"
+    file.write_text(SITE_FILE)
+    server = GatewayServer(options=SITE.format(handler=nebari.handler, fields=nebari.fields))
+    try:
+        claim = {"gateway_url": server.url, "worker_cores": 2, "worker_memory": "4 G"}
+        site = {"DASK_CLAIM_SITE": str(file)}
+        run = launcher("true", flags=("--start", "eager"), claim=claim, env=site)
+        assert run.status == 0, run.err
+        assert "profile 'Medium Worker' is its smallest choice that is enough" in run.err
+        asked = json.loads(Path(server.folder, "asked.json").read_text())
+        assert asked["profile"] == "Medium Worker"
+        run = launcher("true", claim={**claim, "worker_cores": 8}, env=site)
+        assert run.status == 78
+        assert "worker_cores = 8" in run.err
+    finally:
+        server.stop()
