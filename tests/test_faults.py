@@ -132,7 +132,7 @@ def test_fallback_that_leaves_a_cluster_says_so(
     proxy.fault("502", WAITING)
     run = launcher.start(
         "sh", "-c", "echo ready; exit 5",
-        claim=proxy.claim(fallback="local"), flags=("--start-timeout", "6", "--stop-timeout", "3"),
+        claim=proxy.claim(fallback="local"), flags=("--start-timeout", "20", "--stop-timeout", "3"),
     )  # fmt: skip
     ended = run.finish(90)
     assert (ended.status, ended.receipt["gone"]) == (5, False), ended.err

@@ -131,7 +131,7 @@ def test_cluster_that_does_not_start_in_time(
     assert waiting.status == 75, waiting.err
     fallen = launcher(
         PYTHON, "-c", ONE_TASK, claim={**claim, "fallback": "local"},
-        flags=("--start-timeout", "12"),
+        flags=("--start-timeout", "30"),
     )  # fmt: skip
     assert (fallen.status, fallen.out) == (0, b"42\n"), fallen.err
     assert fallen.receipt["provider"] == "local"

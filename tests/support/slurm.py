@@ -47,8 +47,8 @@ DefMemPerCPU=500
 SlurmdParameters=config_overrides
 ReturnToService=2
 SchedulerParameters=batch_sched_delay=0,sched_min_interval=0
-# Seconds from SIGTERM to SIGKILL for a job that is cancelled.
-KillWait=2
+# Seconds from SIGTERM to SIGKILL for a job that is cancelled: enough for a busy machine.
+KillWait=20
 NodeName=node0 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[0]} CPUs=16 RealMemory=32000
 NodeName=node1 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs=16 RealMemory=32000
 PartitionName=all Nodes=ALL Default=YES
