@@ -6,7 +6,7 @@ import pytest
 
 from dask_claim.claim.memory import Memory
 from dask_claim.claim.model import Claim
-from dask_claim.claim.site import GatewayOptions
+from dask_claim.claim.site_sections import GatewayOptions
 from dask_claim.errors import OptionError
 from dask_claim.providers.gateway.kinds import gateway_memory
 from dask_claim.providers.gateway.options import IDLE_TIMEOUT, end_when_idle, fill

@@ -12,7 +12,7 @@ import pytest
 
 import dask_claim
 from dask_claim.claim.model import Resolved, load
-from dask_claim.claim.site import gateway_allowed
+from dask_claim.claim.site_sections import gateway_allowed
 from dask_claim.errors import ClaimError
 from tests.support.gateway import clean_environment
 from tests.support.launcher import DASK_CLAIM
@@ -68,6 +68,55 @@ def test_every_bound_that_is_passed_is_named(tmp_path: Path) -> None:
     assert caught.value.exit_status == 78
     text = str(caught.value)
     assert f"is beyond {tmp_path}/claim.yaml, policy.max_cores: at most 8 cores, 2 workers" in text
+
+
+OFFERED = """
+gateway_options:
+  names: {worker_memory: RamMB, image: tag}
+  choices:
+    size:
+      small: {cores: 2, memory: 4G}
+      large: {cores: 16, memory: 64G}
+options: {size: large, queue: long}
+hpc: {directives: ["--exclusive"]}
+"""
+
+
+@pytest.mark.parametrize(
+    ("claim", "refused"),
+    [
+        ({}, []),
+        ({"options": {"size": "small", "ramgb": 1}}, []),
+        ({"options": {"size": "large"}}, [("options.size", "worker_cores"),
+                                          ("options.size", "worker_memory")]),
+        ({"options": {"Size": "huge"}}, [("options.Size", "worker_cores"),
+                                         ("options.Size", "worker_memory")]),
+        ({"options": {"rammb": 1, "tag": "x"}}, [("options.rammb", "worker_memory"),
+                                                 ("options.tag", "images")]),
+        ({"hpc": {"directives": ["--nodes=9"]}}, [("hpc.directives", "worker_cores")]),
+    ],
+)  # fmt: skip
+def test_what_is_passed_on(
+    tmp_path: Path, claim: dict[str, Any], refused: list[tuple[str, str]]
+) -> None:
+    """In the words of a gateway or batch system, too; the site's own file may say anything."""
+    environment = environ(tmp_path, POLICY + OFFERED, **claim)
+    if not refused:
+        assert load(environ=environment).claim.options["queue"] == "long"
+        return
+    with pytest.raises(ClaimError) as caught:
+        load(environ=environment)
+    found = [(one.path, one.hint.partition("policy.")[2].partition(":")[0])
+             for one in caught.value.faults]  # fmt: skip
+    assert found == refused
+
+
+def test_options_by_name(tmp_path: Path) -> None:
+    text = "policy: {options: [queue, 'cluster_*']}\n"
+    allowed = {"options": {"queue": "x", "cluster_name_prefix": "y"}}
+    assert load(environ=environ(tmp_path, text, **allowed)).claim.options == allowed["options"]
+    with pytest.raises(ClaimError, match=r"options\.account.*policy\.options: queue, cluster_\*"):
+        load(environ=environ(tmp_path, text, options={"account": "other"}))
 
 
 def test_cut_with_a_warning(tmp_path: Path) -> None:

@@ -158,13 +158,13 @@ class Resolved:
     def _within_policy(self, environ: Mapping[str, str]) -> Self:
         if self.site is None or self.site.policy is None:
             return self
-        url, path = self.claim.gateway_url, self.site.path
+        url = self.claim.gateway_url
         foreign = bool(url) and not self.trusted_gateway
         foreign = foreign and units.origin(str(url)) not in self.credential_origins
         claim, cuts, changed = within(
-            self.claim, self.plan(environ), self.site.policy, path, foreign=foreign
+            self.claim, self.plan(environ), self.site, self.sources, foreign=foreign
         )
-        sources = {**self.sources, **dict.fromkeys(changed, f"{path}, policy")}
+        sources = {**self.sources, **dict.fromkeys(changed, f"{self.site.path}, policy")}
         return replace(self, claim=claim, sources=sources, cuts=tuple(cuts))
 
     def warnings(self) -> list[str]:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from dask_claim.claim.memory import Memory
-from dask_claim.claim.site import Policy, gateway_allowed, matches
+from dask_claim.claim.site import Site
+from dask_claim.claim.site_sections import (
+    GatewayOptions,
+    Policy,
+    WorkerSize,
+    gateway_allowed,
+    matches,
+)
 from dask_claim.errors import ClaimError, Fault
 
 if TYPE_CHECKING:
@@ -16,13 +23,23 @@ if TYPE_CHECKING:
     from dask_claim.claim.plan import Plan
 
 # What a gateway's own options would ask for beside the bounded fields.
+_BY_FIELD = {
+    **{"worker_cores": "worker_cores", "worker_cores_limit": "worker_cores"},
+    **{"worker_memory": "worker_memory", "gpus": "gpus", "image": "images"},
+}
 _BY_OPTION = {
-    **{"worker_cores": "worker_cores", "worker_cores_limit": "worker_cores", "cpu": "worker_cores"},
-    **{"worker_memory": "worker_memory", "worker_memory_limit": "worker_memory"},
-    **{"ram": "worker_memory", "worker_threads": "worker_cores"},
-    **{"gpu": "gpus", "gpus": "gpus", "image": "images"},
+    **_BY_FIELD,
+    **{"cpu": "worker_cores", "worker_threads": "worker_cores", "gpu": "gpus"},
+    **{"ram": "worker_memory", "worker_memory_limit": "worker_memory"},
     **{"cluster_max_workers": "max_workers", "cluster_max_cores": "max_cores"},
     **{"cluster_max_memory": "max_memory"},
+}
+
+# Bounds of one worker, and what they bound of a choice that the site tells the size of.
+_OF_WORKER: Mapping[str, Callable[[WorkerSize], Any]] = {
+    "worker_cores": lambda size: size.cores,
+    "worker_memory": lambda size: size.memory,
+    "gpus": lambda size: size.gpus,
 }
 
 
@@ -41,7 +58,7 @@ class Excess:
 
 
 def excesses(claim: Claim, plan: Plan, policy: Policy, *, foreign: bool) -> Iterator[Excess]:
-    """Return everything in which a claim exceeds a policy.
+    """Return every field in which a claim exceeds a policy.
 
     `foreign`: only the claim itself names its gateway.
     """
@@ -66,11 +83,45 @@ def excesses(claim: Claim, plan: Plan, policy: Policy, *, foreign: bool) -> Iter
         yield Excess("gateway_url", url, "foreign_gateways", allowed)
     if policy.providers is not None and not matches(policy.providers, plan.provider):
         yield Excess("provider", plan.provider, "providers", ", ".join(policy.providers))
+
+
+def excesses_passed_on(
+    claim: Claim, policy: Policy, offered: GatewayOptions, sites: frozenset[str]
+) -> Iterator[Excess]:
+    """Return what a claim says in a gateway's or batch system's own words beyond a policy.
+
+    `offered` is what the site says of its gateway's options. What the site's own file asks for,
+    `sites`, is not compared: `options.X`, `hpc.directives`.
+    """
+    by_option = _BY_OPTION | {
+        name.lower(): _BY_FIELD[field]
+        for field, name in offered.names.items()
+        if field in _BY_FIELD
+    }
+    choices = {name.lower(): sizes for name, sizes in offered.choices.items()}
     for name, value in claim.options.items():
-        named = _BY_OPTION.get(name.lower())
+        path = f"options.{name}"
+        if path in sites:
+            continue
+        if policy.options is not None and not matches(policy.options, name):
+            yield Excess(path, value, "options", ", ".join(policy.options) or "none")
+        named = by_option.get(name.lower())
         if named and getattr(policy, named) is not None:
             allowed = f"the claim's own field for {name}, which can be compared"
-            yield Excess(f"options.{name}", value, named, allowed)
+            yield Excess(path, value, named, allowed)
+        for bound in _OF_WORKER if name.lower() in choices else ():
+            size, limit = choices[name.lower()].get(str(value)), getattr(policy, bound)
+            if limit is None:
+                continue
+            if size is None:
+                yield Excess(path, value, bound, "what gateway_options tells the size of")
+            elif _size(_OF_WORKER[bound](size)) > _size(limit):
+                yield Excess(path, value, bound, f"at most {limit}")
+    if claim.hpc.get("directives") and "hpc.directives" not in sites:
+        bounds = (*_OF_WORKER, "max_cores", "max_memory")
+        if bounded := [one for one in bounds if getattr(policy, one) is not None]:
+            allowed = "no directives but the site's own, since any could ask for more"
+            yield Excess("hpc.directives", claim.hpc["directives"], bounded[0], allowed)
 
 
 def _whole(claim: Claim, plan: Plan, policy: Policy) -> Iterator[Excess]:
@@ -101,18 +152,25 @@ def _whole(claim: Claim, plan: Plan, policy: Policy) -> Iterator[Excess]:
 
 
 def within(
-    claim: Claim, plan: Plan, policy: Policy, path: str, *, foreign: bool
+    claim: Claim, plan: Plan, site: Site, sources: Mapping[str, str], *, foreign: bool
 ) -> tuple[Claim, list[str], list[str]]:
     """Return the claim within the policy, a warning for each cut, and the fields that changed.
 
-    `path` names the site's file.
+    `site` has a policy. `sources`: where each value comes from. `foreign`: only the claim itself
+    names its gateway.
 
     Raises
     ------
     ClaimError
         It asks for more than the site allows; every bound that was passed is named.
     """
-    found = list(excesses(claim, plan, policy, foreign=foreign))
+    policy, path = site.policy, site.path
+    assert policy is not None
+    sites = frozenset(name for name, source in sources.items() if source.startswith(path))
+    found = [
+        *excesses(claim, plan, policy, foreign=foreign),
+        *excesses_passed_on(claim, policy, site.gateway_options, sites),
+    ]
     refused = [one for one in found if policy.excess == "refuse" or one.cut is None]
     if refused:
         raise ClaimError(

@@ -15,7 +15,7 @@ from uuid import uuid4
 if TYPE_CHECKING:
     from dask_claim.claim.model import Claim, Resolved
     from dask_claim.claim.plan import Plan
-    from dask_claim.claim.site import GatewayOptions
+    from dask_claim.claim.site_sections import GatewayOptions
 
 DASK_CONFIG = "DASK_CONFIG"
 

@@ -6,12 +6,12 @@ import re
 from collections.abc import MutableMapping
 from typing import TYPE_CHECKING, Any
 
-from dask_claim.claim.site import WorkerSize
+from dask_claim.claim.site_sections import WorkerSize
 from dask_claim.providers.gateway.kinds import bytes_of, spec_of
 
 if TYPE_CHECKING:
     from dask_claim.claim.model import Claim
-    from dask_claim.claim.site import GatewayOptions
+    from dask_claim.claim.site_sections import GatewayOptions
 
     Wanted = list[tuple[str, str | None, Any]]
     """Field of the claim, the gateway's option or None, value."""

@@ -8,7 +8,7 @@ from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from dask_claim.claim.site import GatewayOptions
+from dask_claim.claim.site_sections import GatewayOptions
 from dask_claim.errors import OptionError
 from dask_claim.providers.gateway.choices import choose, too_small
 from dask_claim.providers.gateway.kinds import (
