@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any
 from dask_claim.claim.existing import SCHEDULER_ADDRESS
 from dask_claim.launch.interrupts import ENDING, Signals, leave, to_the_end
 from dask_claim.launch.launcher import Launcher
-from dask_claim.launch.options import RunOptions, Start, run_options
-from dask_claim.launch.session import Session
-from dask_claim.providers.base import Request, import_quietly
+from dask_claim.launch.options import Start, run_options
+from dask_claim.launch.session_thread import SessionThread
+from dask_claim.providers.base import import_quietly
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -131,6 +131,7 @@ def connect(
     *,
     start_timeout: float | None = None,
     stop_timeout: float | None = None,
+    grace: float | None = None,
     **client_options: Any,
 ) -> Iterator[Client]:
     """A connected client, for the length of a `with` block.
@@ -138,12 +139,13 @@ def connect(
     Under the launcher, or wherever `DASK_SCHEDULER_ADDRESS` names a scheduler, it is connected to
     that one. Alone, the claim is fulfilled here and the cluster stopped at the end of the block,
     also when the block raises, or the process gets SIGTERM or Ctrl-C at any moment, or is killed.
+    In a job of Slurm the program gets SIGTERM `grace` seconds before its walltime ends.
 
     Parameters
     ----------
     claim : Claim, optional
         What to claim when alone; by default what the environment says.
-    start_timeout, stop_timeout : float
+    start_timeout, stop_timeout, grace : float
         Seconds, as for `run()`.
     **client_options
         For `distributed.Client`.
@@ -167,77 +169,12 @@ def connect(
         with Client(address, **client_options) as client:
             yield client
         return
-    options = run_options(start_timeout=start_timeout, stop_timeout=stop_timeout)
-    with _Claimed(_resolved(claim), options) as session:
+    options = run_options(start_timeout=start_timeout, stop_timeout=stop_timeout, grace=grace)
+    with SessionThread(_resolved(claim), options) as session:
         Client = import_quietly("distributed").Client
         client_options.setdefault("security", session.provider.security())
         with Client(session.cluster.scheduler_address, **client_options) as client:
             yield client
-
-
-class _Claimed:
-    """A session on an event loop in a thread of its own, for the caller's code is synchronous."""
-
-    def __init__(self, resolved: Resolved, options: RunOptions) -> None:
-        self._resolved = resolved
-        self._request = Request.of(resolved, options.start_timeout, options.stop_timeout)
-        self._loop = asyncio.new_event_loop()
-        self._session: Session | None = None
-        self._signals = Signals(self._interrupt)
-
-    def __enter__(self) -> Session:
-        # From here on no signal raises in this thread, until the block is reached: whatever it
-        # would interrupt is ended in order, and then it takes effect.
-        self._signals.catch()
-        try:
-            threading.Thread(target=self._loop.run_forever, name="dask-claim", daemon=True).start()
-            self._wait(self._open())
-            assert self._session is not None
-            if self._signals.first is None:
-                self._signals.deliver()
-                return self._session
-        except BaseException:
-            self._end()
-            raise
-        self._end()
-        raise AssertionError("a signal that ended the opening did not end the program")
-
-    def __exit__(self, *_: object) -> None:
-        self._end()
-
-    async def _open(self) -> None:
-        from dask_claim.launch import events
-
-        emit = events.Events([events.log])
-        for warning in self._resolved.warnings():
-            emit.warn(warning)
-        self._session = session = Session(self._request, emit)
-        if self._signals.first is None:
-            try:
-                await session.open("submit", "wait_until_running")
-            except asyncio.CancelledError:
-                if self._signals.first is None:
-                    raise
-
-    def _interrupt(self) -> None:
-        def interrupt() -> None:
-            if self._session is not None:
-                self._session.interrupt()
-
-        self._loop.call_soon_threadsafe(interrupt)
-
-    def _end(self) -> None:
-        self._signals.hold()
-        try:
-            if self._session is not None:
-                self._wait(self._session.release())
-        finally:
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            # Only now: a signal that came meanwhile takes effect with this.
-            self._signals.restore()
-
-    def _wait(self, step: Any) -> None:
-        to_the_end(asyncio.run_coroutine_threadsafe(step, self._loop), self._interrupt)
 
 
 def _resolved(claim: Claim | None) -> Resolved:

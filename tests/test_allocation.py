@@ -111,16 +111,19 @@ def test_workers_of_all_nodes_end_with_a_killed_launcher(launcher: Launcher, slu
     wait_for(lambda: not slurm.jobs(), "end of the job", 20)
 
 
+TRAP = "trap 'echo told; exit 3' TERM; echo ready; while :; do sleep 0.1; done"
+LAUNCHED = f"{DASK_CLAIM} --grace 5 -- sh -c {shlex.quote(TRAP)}"
+
+
 def test_command_ends_before_the_walltime(launcher: Launcher, slurm: Slurm) -> None:
     """Slurm's own limit is a minute at the least: its variable says a nearer end."""
     import time
 
-    code = "trap 'echo told; exit 3' TERM; echo ready; while :; do sleep 0.1; done"
     run = launcher.start(
-        "sh", "-c", code, claim=CLAIM, flags=("--grace", "5"), stdin=subprocess.DEVNULL,
+        "sh", "-c", TRAP, claim=CLAIM, flags=("--grace", "5"), stdin=subprocess.DEVNULL,
         env={
             "SLURM_JOB_ID": "7",
-            "SLURM_JOB_END_TIME": str(int(time.time()) + 25),
+            "SLURM_JOB_END_TIME": str(int(time.time()) + 35),
             "SLURM_RESTART_COUNT": "2",
         },
     )  # fmt: skip
@@ -129,6 +132,31 @@ def test_command_ends_before_the_walltime(launcher: Launcher, slurm: Slurm) -> N
     assert "this is start 3 of it" in ended.err
     assert "This job's walltime ends in" in ended.err
     assert ended.receipt["gone"] is True
+
+
+CONNECT = """
+import time
+import dask_claim
+try:
+    with dask_claim.connect(grace=5):
+        print("ready", flush=True)
+        time.sleep(100)
+except SystemExit as end:
+    print("told", end.code, flush=True)
+    raise
+"""
+
+
+def test_a_program_ends_before_the_walltime(launcher: Launcher, slurm: Slurm) -> None:
+    """Also a block of `connect()` in a program of its own."""
+    import time
+
+    end = {"SLURM_JOB_ID": "7", "SLURM_JOB_END_TIME": str(int(time.time()) + 35)}
+    ended = launcher.program(CONNECT, claim=CLAIM, env=end).finish(timeout=60)
+    assert (ended.status, ended.out) == (143, b"ready\ntold 143\n"), ended.err
+    assert "This job's walltime ends in" in ended.err
+    assert "so does the program" in ended.err
+    assert "The local cluster stopped" in ended.err
 
 
 def test_a_step_that_ends_early(launcher: Launcher, slurm: Slurm) -> None:
@@ -154,11 +182,11 @@ def test_no_cluster_without_keys(launcher: Launcher, tmp_path: Path) -> None:
 
 
 class Batch:
-    """A launcher that is a whole job: `exec` in its script."""
+    """A launcher, or a program of its own, that is a whole job: `exec` in its script."""
 
-    TRAP = "trap 'echo told; exit 3' TERM; echo ready; while :; do sleep 0.1; done"
-
-    def __init__(self, launcher: Launcher, slurm: Slurm, folder: Path, *flags: str) -> None:
+    def __init__(
+        self, launcher: Launcher, slurm: Slurm, folder: Path, *flags: str, command: str = LAUNCHED
+    ) -> None:
         self._slurm, self._log = slurm, folder / "log"
         claim = json.dumps({**CLAIM, "provider": "allocation"})
         script = folder / "job.sh"
@@ -166,7 +194,7 @@ class Batch:
             "#!/bin/sh\n"
             f"export DASK_CONFIG=/dev/null DASK_CLAIM={shlex.quote(claim)} {launcher.marker}\n"
             f"PATH={slurm.folder / 'bin'}:$PATH\n"
-            f"exec {DASK_CLAIM} --grace 5 -- sh -c {shlex.quote(self.TRAP)}\n"
+            f"exec {command}\n"
         )
         self.id = slurm.run(
             "sbatch", "--parsable", "--export=NIL", "--requeue", f"--chdir={folder}",
@@ -193,8 +221,11 @@ def test_signal_before_the_walltime(launcher: Launcher, slurm: Slurm, tmp_path: 
     wait_for(lambda: not slurm.jobs(), "end of the job", 20)
 
 
-def test_a_job_that_is_cancelled(launcher: Launcher, slurm: Slurm, tmp_path: Path) -> None:
-    job = Batch(launcher, slurm, tmp_path)
+@pytest.mark.parametrize("command", [LAUNCHED, f"{PYTHON} -c {shlex.quote(CONNECT)}"])
+def test_a_job_that_is_cancelled(
+    launcher: Launcher, slurm: Slurm, tmp_path: Path, command: str
+) -> None:
+    job = Batch(launcher, slurm, tmp_path, command=command)
     job.until("ready")
     slurm.run("scancel", job.id)
     job.until("The local cluster stopped")

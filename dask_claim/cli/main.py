@@ -105,9 +105,9 @@ def cli(context: click.Context, /, quiet: bool, **given: Any) -> int | None:
 
     configure("WARNING" if quiet else "INFO")
     from dask_claim.claim.model import load
-    from dask_claim.launch.launcher import Launcher, write_receipt
+    from dask_claim.launch.launcher import Launcher
     from dask_claim.launch.options import run_options
-    from dask_claim.launch.receipt import Receipt
+    from dask_claim.launch.receipt import Receipt, write_receipt
 
     if not command:
         raise UsageError(

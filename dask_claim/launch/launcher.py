@@ -12,7 +12,6 @@ import os
 import signal
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from loguru import logger
@@ -25,7 +24,7 @@ from dask_claim.launch.first_process import deaf_parent
 from dask_claim.launch.handoff import check_variables, variables
 from dask_claim.launch.options import RunOptions
 from dask_claim.launch.own_job import OwnJob
-from dask_claim.launch.receipt import Receipt
+from dask_claim.launch.receipt import Receipt, write_receipt
 from dask_claim.launch.result_files import write_result_files
 from dask_claim.launch.session import Session
 from dask_claim.launch.signals import JOB_CONTROL, caught
@@ -278,15 +277,3 @@ class Launcher:
             child.send(signum)  # it stops, and the launcher with it (see `Child`)
         else:
             self._terminal.stop_with(None)
-
-
-def write_receipt(receipt: Receipt, path: Path | None) -> None:
-    """Write the receipt where one is wanted; a failure is told and changes nothing else."""
-    if path is None:
-        return
-    try:
-        receipt.write(path)
-    except OSError as error:
-        logger.error(f"The receipt could not be written to {path}: {error.strerror or error}")
-    except Exception:
-        logger.exception("A defect in dask-claim while writing the receipt; please report it")

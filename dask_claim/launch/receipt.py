@@ -8,6 +8,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from loguru import logger
+
 from dask_claim.files import write_whole
 from dask_claim.launch import events
 from dask_claim.providers.base import Cluster, Outcome
@@ -127,6 +129,18 @@ class Receipt:
             The folder is missing or cannot be written to.
         """
         write_whole(path, json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n")
+
+
+def write_receipt(receipt: Receipt, path: Path | None) -> None:
+    """Write the receipt where one is wanted; a failure is told and changes nothing else."""
+    if path is None:
+        return
+    try:
+        receipt.write(path)
+    except OSError as error:
+        logger.error(f"The receipt could not be written to {path}: {error.strerror or error}")
+    except Exception:
+        logger.exception("A defect in dask-claim while writing the receipt; please report it")
 
 
 GONE = {Outcome.GONE: True, Outcome.NOT_CONFIRMED: False, Outcome.NOTHING: None}

@@ -133,7 +133,7 @@ class Slurm:
         self._daemon("slurmctld", "-D", "-f", str(self._config))
         for node in NODES:
             self._daemon("slurmd", "-D", "-N", node, "-f", str(self._config), log=f"slurmd-{node}")
-        wait_for(self._idle, "idle nodes", 40, self.logs)
+        self.until_idle()
 
     def _daemon(self, name: str, *arguments: str, log: str | None = None) -> None:
         path = shutil.which(name, path=PATH)
@@ -181,7 +181,11 @@ class Slurm:
 
     def resume(self) -> None:
         self.run("scontrol", "update", f"NodeName={','.join(NODES)}", "State=RESUME")
-        wait_for(self._idle, "idle nodes", context=self.logs)
+        self.until_idle()
+
+    def until_idle(self) -> None:
+        """Wait until no node has a job, nor is down."""
+        wait_for(self._idle, "idle nodes", 40, self.logs)
 
     def clear(self) -> None:
         """Cancel every job and wait until it is over."""
