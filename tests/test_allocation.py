@@ -55,6 +55,16 @@ def test_other_users_are_refused(launcher: Launcher, slurm: Slurm, tmp_path: Pat
     wait_for(lambda: not slurm.jobs(), "end of the job", 20)
 
 
+def test_a_shell_that_is_on_no_node(launcher: Launcher, slurm: Slurm) -> None:
+    """The one of salloc, which on many sites runs where it was called: on a login node."""
+    salloc = (str(slurm.command("salloc")), "--quiet", "--ntasks=1")
+    for inside, told in ((), 1), (in_a_job(slurm), 0):
+        run = launcher("true", claim=CLAIM, before=(*salloc, *inside))
+        assert run.status == 0, run.err
+        assert run.err.count("write srun --ntasks=1 before dask-claim") == told
+        wait_for(lambda: not slurm.jobs(), "end of the job", 20)
+
+
 def on_both_nodes(slurm: Slurm) -> tuple[str, ...]:
     """The launcher is on the first one."""
     salloc = (str(slurm.command("salloc")), "--quiet", "--nodes=2", "--ntasks-per-node=1")

@@ -38,6 +38,12 @@ class AllocationProvider(LocalProvider):
             else:
                 self._jobs = {"name": job_name(request.run_id), "job": environ["SLURM_JOB_ID"]}
                 self.description = f"the {nodes} nodes of the Slurm allocation"
+        elif not environ.get("SLURMD_NODENAME"):
+            warn(
+                "this is not one of the allocation's nodes (SLURMD_NODENAME is not set), but perhaps "
+                "where salloc was called: the cluster runs here all the same; to have it in the "
+                "allocation, write srun --ntasks=1 before dask-claim"
+            )
 
     async def submit(self) -> None:
         if self._jobs:
