@@ -11,7 +11,7 @@ from dask_claim.claim.model import Claim
 from dask_claim.launch.events import Warned
 from dask_claim.launch.handoff import load_security, variables
 from dask_claim.launch.receipt import Receipt
-from dask_claim.providers.base import Cluster
+from dask_claim.providers.values import Cluster
 
 
 def test_gateway_variables() -> None:

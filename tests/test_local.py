@@ -20,8 +20,8 @@ from distributed import Client
 from dask_claim.claim.model import Claim
 from dask_claim.errors import ClusterFailed
 from dask_claim.lifetime.guard_process import lives
-from dask_claim.providers.base import Outcome, Request, Ticket
 from dask_claim.providers.local.provider import LocalProvider
+from dask_claim.providers.values import Outcome, Request, Ticket
 from tests.support.gateway import clean_environment
 from tests.support.launcher import DASK_CLAIM, ONE_TASK, PYTHON, Launcher
 from tests.support.scenes import NOBODY_ELSE

@@ -11,7 +11,8 @@ from dask_claim.doctor.here import CHECKS
 from dask_claim.errors import ClaimError, DaskClaimError
 from dask_claim.launch.handoff import check_variables
 from dask_claim.providers import provider_class
-from dask_claim.providers.base import Provider, Request, Ticket
+from dask_claim.providers.base import Provider
+from dask_claim.providers.values import Request, Ticket
 
 START_TIMEOUT, STOP_TIMEOUT = 300.0, 30.0
 

@@ -9,7 +9,8 @@ from typing import Any, Literal
 from dask_claim.claim.model import Resolved
 from dask_claim.claim.plan import Plan
 from dask_claim.errors import DaskClaimError
-from dask_claim.providers.base import Provider, Request
+from dask_claim.providers.base import Provider
+from dask_claim.providers.values import Request
 from dask_claim.redact import redact
 
 State = Literal["ok", "warn", "fail"]

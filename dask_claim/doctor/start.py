@@ -14,7 +14,8 @@ from dask_claim.errors import DaskClaimError
 from dask_claim.launch.events import Event, Events, Warned
 from dask_claim.launch.session import Session
 from dask_claim.launch.versions import told, versions_there
-from dask_claim.providers.base import Outcome, import_quietly
+from dask_claim.providers.base import import_quietly
+from dask_claim.providers.values import Outcome
 
 SENT = 16 * 2**20
 """Bytes that are sent to measure the bandwidth: random ones, which nothing makes smaller."""

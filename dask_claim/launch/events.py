@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from loguru import logger
 
-from dask_claim.providers.base import Cluster, Outcome
+from dask_claim.providers.values import Cluster, Outcome
 from dask_claim.redact import redact
 
 if TYPE_CHECKING:

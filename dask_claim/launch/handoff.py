@@ -22,7 +22,8 @@ from dask_claim.errors import ClaimError
 from dask_claim.launch.result_files import RESULT_FILES, contents
 from dask_claim.lifetime.tickets import RUN_ID
 from dask_claim.providers import tls
-from dask_claim.providers.base import Cluster, dask_config
+from dask_claim.providers.base import dask_config
+from dask_claim.providers.values import Cluster
 
 if TYPE_CHECKING:
     from dask_claim.claim.model import Claim

@@ -29,7 +29,7 @@ from dask_claim.launch.result_files import write_result_files
 from dask_claim.launch.session import Session
 from dask_claim.launch.signals import JOB_CONTROL, caught
 from dask_claim.launch.terminal import Terminal
-from dask_claim.providers.base import Request
+from dask_claim.providers.values import Request
 from dask_claim.redact import redact_command
 
 if TYPE_CHECKING:

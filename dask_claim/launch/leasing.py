@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from dask_claim.launch import events
 from dask_claim.launch.events import Events
-from dask_claim.providers.base import Provider, Request, import_quietly
+from dask_claim.providers.base import Provider, import_quietly
+from dask_claim.providers.values import Request
 
 if TYPE_CHECKING:
     from dask_claim.claim.model import Claim

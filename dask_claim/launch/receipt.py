@@ -12,7 +12,7 @@ from loguru import logger
 
 from dask_claim.files import write_whole
 from dask_claim.launch import events
-from dask_claim.providers.base import Cluster, Outcome
+from dask_claim.providers.values import Cluster, Outcome
 from dask_claim.redact import redact
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 
 from dask_claim.files import private_folder, write_whole
-from dask_claim.providers.base import Cluster, Ticket
+from dask_claim.providers.values import Cluster, Ticket
 
 RESULT_FILES = {"scheduler_file": "scheduler.json", "cluster_name_file": "cluster-name"}
 """Field of the claim's `env` → name of the file."""

@@ -13,7 +13,7 @@ from dask_claim.launch.interrupts import Signals, to_the_end
 from dask_claim.launch.options import RunOptions
 from dask_claim.launch.own_job import OwnJob
 from dask_claim.launch.session import Session
-from dask_claim.providers.base import Request
+from dask_claim.providers.values import Request
 
 if TYPE_CHECKING:
     from dask_claim.claim.model import Resolved

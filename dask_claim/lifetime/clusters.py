@@ -66,7 +66,7 @@ def find(resolved: Resolved) -> list[Cluster]:
 def stop(resolved: Resolved, names: Sequence[str], timeout: float) -> dict[str, bool]:
     """End clusters by name; whether each is confirmed gone within `timeout` seconds."""
     from dask_claim.lifetime.reclaim import reclaim
-    from dask_claim.providers.base import Outcome, Ticket
+    from dask_claim.providers.values import Outcome, Ticket
 
     tickets = [
         Ticket.of_gateway(resolved.claim, resolved.credentials_allowed, cluster_name=name)

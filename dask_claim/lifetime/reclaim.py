@@ -18,7 +18,7 @@ if __name__ == "__main__":
     sys.path += [str(Path(__file__).resolve().parents[2])]
 
 from dask_claim.providers import provider_class
-from dask_claim.providers.base import Outcome, Ticket
+from dask_claim.providers.values import Outcome, Ticket
 
 
 async def reclaim(ticket: Ticket, timeout: float, warn: Callable[[str], None]) -> Outcome:

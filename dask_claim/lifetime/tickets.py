@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from dask_claim.providers.base import Ticket
+    from dask_claim.providers.values import Ticket
 
 PROCESS = Path(__file__).with_name("guard_process.py")
 RECLAIM = Path(__file__).with_name("reclaim.py")

@@ -1,4 +1,4 @@
-"""What every provider is asked with, keeps to, and leaves behind to be reclaimed."""
+"""What every provider keeps to, and how Dask's libraries are imported."""
 
 from __future__ import annotations
 
@@ -6,16 +6,10 @@ import os
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
-from enum import Enum
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, ClassVar
-from uuid import uuid4
+from typing import Any, ClassVar
 
-if TYPE_CHECKING:
-    from dask_claim.claim.model import Claim, Resolved
-    from dask_claim.claim.plan import Plan
-    from dask_claim.claim.site_sections import GatewayOptions
+from dask_claim.providers.values import Cluster, Outcome, Request, Ticket
 
 DASK_CONFIG = "DASK_CONFIG"
 
@@ -23,176 +17,6 @@ DASK_CONFIG = "DASK_CONFIG"
 # and HOME is the output directory of a CWL tool. Nothing can be copied into /dev/null, and it
 # reads as an empty configuration; ~/.config/dask is still read besides.
 NOWHERE = "/dev/null"
-
-
-@dataclass(frozen=True)
-class Request:
-    """What a provider is asked for."""
-
-    claim: Claim
-    plan: Plan
-    environ: Mapping[str, str]
-    """The launcher's own variables."""
-
-    start_timeout: float = 600.0
-    """Seconds in which the cluster must be running."""
-
-    stop_timeout: float = 30.0
-    """Seconds in which it must be confirmed gone."""
-
-    credentials: bool = True
-    """Whether an operator named this gateway, so that it may see the configured credentials."""
-
-    gateway_options: GatewayOptions | None = None
-    """What the site's file says of its gateway's options."""
-
-    for_command: bool = False
-    """Whether a command finds its names (`env`) in its environment; a program's own block does
-    not."""
-
-    run_id: str = field(default_factory=lambda: uuid4().hex)
-    """Random: it marks the processes of this run and of no other."""
-
-    @classmethod
-    def of(
-        cls,
-        resolved: Resolved,
-        start_timeout: float,
-        stop_timeout: float,
-        *,
-        for_command: bool = False,
-    ) -> Request:
-        """What a resolved claim asks for in this process's environment."""
-        return cls(
-            resolved.claim,
-            resolved.plan(),
-            dict(os.environ),
-            start_timeout,
-            stop_timeout,
-            resolved.credentials_allowed,
-            resolved.site.gateway_options if resolved.site else None,
-            for_command,
-        )
-
-    def size(self) -> str:
-        """What is claimed, in words."""
-        claim, plan = self.claim, self.plan
-        minimum, maximum = plan.min_workers, plan.max_workers
-        count = f"{maximum}" if minimum == maximum else f"{minimum} to {maximum}"
-        parts = []
-        if claim.worker_cores is not None:
-            parts.append(f"cores: {claim.worker_cores}")
-        if claim.worker_memory is not None:
-            parts.append(f"memory: {claim.worker_memory}")
-        if claim.image is not None:
-            parts.append(f"image: {claim.image}")
-        workers = f" of {count} {'worker' if maximum == 1 else 'workers'}"
-        if plan.provider == "local" and claim.says_nothing_of_workers():
-            workers = ""
-        return f"a Dask cluster{workers}" + (f" ({', '.join(parts)})" if parts else "")
-
-
-@dataclass(frozen=True)
-class Addresses:
-    """Where a gateway is."""
-
-    gateway_url: str | None
-    proxy_url: str | None
-    public_url: str | None
-
-
-@dataclass(frozen=True)
-class Cluster:
-    """Where a cluster is, as far as it is known."""
-
-    scheduler_address: str | None = None
-    """`tcp://host:port`, or `gateway://host:port/name`; None: the program makes its own."""
-
-    cluster_name: str | None = None
-    """The gateway's name for the cluster."""
-
-    dashboard_url: str | None = None
-    """The dashboard as a browser reaches it."""
-
-    gateway_url: str | None = None
-    proxy_url: str | None = None
-    public_url: str | None = None
-    """The gateway's addresses; None where no gateway is used."""
-
-    gateway_user: str | None = None
-    """The name to log in with, where this system has none for the user."""
-
-    gateway_password: str | None = field(default=None, repr=False)
-    """The password of a gateway that is this run's own."""
-
-    gateway_credentials: bool = True
-    """Whether the program may show the configured credentials to this gateway."""
-
-    option_defaults: Mapping[str, Any] = field(default_factory=dict)
-    """Defaults for the options of clusters that the program itself asks this gateway for."""
-
-    tls_folder: str | None = None
-    """Where the keys of this run lie; None where the scheduler wants none, or a gateway's."""
-
-
-@dataclass(frozen=True)
-class Ticket:
-    """What must be reclaimed. Written before it is asked for, and again when more is known.
-
-    A ticket crosses to the guard as JSON, and is all that anybody needs to reclaim what it names.
-    """
-
-    provider: str
-    id: str = field(default_factory=lambda: uuid4().hex)
-
-    gateway_url: str | None = None
-    proxy_url: str | None = None
-    public_url: str | None = None
-    credentials: bool = True
-
-    requested: Mapping[str, Any] | None = None
-    """The request under way, as `lost.LostRequest` finds its cluster again."""
-
-    made: Mapping[str, Any] | None = None
-    """How the clusters are told that a command makes itself, see `gateway.program`."""
-
-    cluster_name: str | None = None
-
-    process: int | None = None
-    """The leader of the process group of a local cluster."""
-
-    jobs: Mapping[str, Any] | None = None
-    """The `name` of a batch system's jobs, and the process that submits them (`host`)."""
-
-    folder: str | None = None
-    """Where the keys of this run lie."""
-
-    @classmethod
-    def of_gateway(cls, claim: Claim, credentials: bool, **known: Any) -> Ticket:
-        """What there is at the gateway of `claim`; `credentials`: whether it may see them."""
-        return cls(
-            "gateway",
-            gateway_url=claim.gateway_url,
-            proxy_url=claim.proxy_url,
-            public_url=claim.public_url,
-            credentials=credentials,
-            **known,
-        )
-
-    def with_(self, **known: Any) -> Ticket:
-        """Return the same ticket with more known."""
-        return replace(self, **known)
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
-
-class Outcome(Enum):
-    """What became of a ticket."""
-
-    GONE = "gone"
-    NOT_CONFIRMED = "not confirmed"
-    NOTHING = "nothing was made"
 
 
 class Provider(ABC):

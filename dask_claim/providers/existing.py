@@ -9,15 +9,8 @@ from typing import TYPE_CHECKING, Any
 from dask_claim.claim.existing import CLUSTER_NAMES, SCHEDULER_ADDRESS, existing_cluster
 from dask_claim.errors import ClusterFailed, ConfigurationError, TemporaryError
 from dask_claim.files import remove_private_folder
-from dask_claim.providers.base import (
-    Addresses,
-    Cluster,
-    Outcome,
-    Provider,
-    Request,
-    Ticket,
-    import_quietly,
-)
+from dask_claim.providers.base import Provider, import_quietly
+from dask_claim.providers.values import Addresses, Cluster, Outcome, Request, Ticket
 from dask_claim.redact import redact
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from dask_claim.providers import tls
-from dask_claim.providers.base import Provider, Request, Ticket, dask_config
+from dask_claim.providers.base import Provider, dask_config
+from dask_claim.providers.values import Request, Ticket
 
 KILLED_WITHIN = 5.0
 """Seconds that the kernel may take to end what was killed."""

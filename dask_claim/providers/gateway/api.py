@@ -1,47 +1,28 @@
-"""Dask Gateway's official client, with bounded requests and errors that a user understands."""
+"""What a gateway is asked: options, clusters and their workers; errors that a user understands."""
 
 from __future__ import annotations
 
 import asyncio
-import os
 import re
-import time
-from collections.abc import Awaitable, Callable, Iterator
-from typing import TYPE_CHECKING, TypeVar
-from urllib.parse import urlsplit
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
-from dask_claim.claim.dask_config import goes_direct
 from dask_claim.errors import (
-    AuthenticationError,
     ClusterGone,
     GatewayUnreachable,
     LimitReached,
     OptionError,
     TemporaryError,
 )
-from dask_claim.providers.base import Cluster, import_quietly
-from dask_claim.providers.gateway.answers import (
-    Refused,
-    explain,
-    observed,
-    observed_session,
-    one_line,
-)
-from dask_claim.providers.gateway.login import Login, prepared, token_of
-from dask_claim.redact import redact
+from dask_claim.providers.gateway.answers import Refused
+from dask_claim.providers.gateway.connection import GatewayConnection
+from dask_claim.providers.values import Cluster
 
 if TYPE_CHECKING:
     from dask_gateway.client import ClusterReport
     from dask_gateway.options import Options
 
-    from dask_claim.claim.model import Claim
     from dask_claim.claim.plan import Plan
-    from dask_claim.providers.base import Addresses, Ticket
-
-T = TypeVar("T")
-
-REQUEST_TIMEOUT = 30.0
-"""Seconds for one request: a gateway answers in milliseconds, a loaded one in seconds."""
 
 # A gateway that is restarting refuses connections for some seconds.
 REACH_ATTEMPTS = 3
@@ -52,79 +33,8 @@ ASK_AGAIN_AFTER = 1.0
 _LIMIT = re.compile(r"limit|quota|too many|maximum number|exceed|at most \d+ clusters", re.I)
 
 
-class GatewayApi:
-    """One gateway, as the claim and Dask's configuration describe it.
-
-    To be made and used inside one event loop. Every method raises `DaskClaimError` only.
-    """
-
-    def __init__(
-        self,
-        claim: Claim | Ticket | Addresses,
-        timeout: float = REQUEST_TIMEOUT,
-        credentials: bool = True,
-        login: tuple[str, str] | None = None,
-    ) -> None:
-        """`login`: user and password, instead of what Dask's configuration says."""
-        gateway = import_quietly("dask_gateway")
-        url = str(claim.gateway_url).rstrip("/")
-        self.where = f"the Dask Gateway at {redact(url)}"
-        self.clock_ahead: float | None = None
-        """Seconds that the gateway's clock is ahead of this one; None before it told the time."""
-
-        self._timeout = timeout
-        self._credentials = credentials
-        self._public_url = claim.public_url
-        self._login = Login(url, credentials, login)
-        try:
-            # All that is left out here the client takes from Dask's configuration, which may have
-            # been written for another gateway.
-            self._client = gateway.Gateway(
-                url,
-                proxy_address=_proxy_address(url, claim.proxy_url),
-                public_address=claim.public_url or url,
-                auth=self._login.auth(),
-                asynchronous=True,
-            )
-        except (ImportError, TypeError, ValueError, OSError, KeyError) as error:
-            raise AuthenticationError(
-                f"the credentials for {self.where}, from {self._login.source}, cannot be used: "
-                f"{one_line(error)}"
-            ) from error
-        if goes_direct(url, os.environ):
-            self._client._request_kwargs = {}
-        self.address: str = self._client.address
-        self.proxy_address: str = self._client.proxy_address
-        self.public_address = (claim.public_url or self.address).rstrip("/")
-
-    async def version(self) -> str:
-        """The gateway's version, which it tells without credentials."""
-        import aiohttp
-
-        answer = await self._ask(
-            lambda: self._client._request("GET", f"{self.address}/api/version"), anonymous=True
-        )
-        try:
-            return str((await answer.json())["version"])
-        except (ValueError, TypeError, KeyError, OSError, aiohttp.ClientError) as error:
-            raise GatewayUnreachable(
-                f"{self.where} gives an answer that is none of a Dask Gateway's ({answer.status})"
-            ) from error
-
-    @property
-    def user(self) -> str | None:
-        """The name used where the system has none for this user."""
-        return self._login.user
-
-    @property
-    def token(self) -> str | None:
-        """The token that is shown, where the authentication has one; for nobody to print."""
-        return token_of(self._client.auth)
-
-    @property
-    def renews(self) -> bool:
-        """Whether the authentication gets new tokens by itself."""
-        return bool(getattr(self._client.auth, "renews", False))
+class GatewayApi(GatewayConnection):
+    """The clusters of one gateway, and what it offers for them."""
 
     async def options(self) -> Options:
         """What the gateway offers, with its defaults; asks a few times before it gives up."""
@@ -132,7 +42,7 @@ class GatewayApi:
         # not told them.
         for attempt, pause in enumerate(pauses(first=0.5), start=1):
             try:
-                return await self._ask(lambda: self._client.cluster_options(self._credentials))
+                return await self.ask(lambda: self.client.cluster_options(self.credentials))
             except GatewayUnreachable:
                 if attempt == REACH_ATTEMPTS:
                     raise
@@ -142,7 +52,7 @@ class GatewayApi:
     async def create(self, options: Options) -> str:
         """Ask for a cluster; its name. `LimitReached` where there may be room later."""
         try:
-            return str(await self._ask(lambda: self._client.submit(options)))
+            return str(await self.ask(lambda: self.client.submit(options)))
         except Refused as error:
             if _LIMIT.search(str(error)):
                 raise LimitReached(f"{self.where} refuses for now: {error}") from error
@@ -186,7 +96,7 @@ class GatewayApi:
 
     async def _look_up(self, name: str, wait: bool = False) -> ClusterReport | None:
         try:
-            return await self._ask(lambda: self._client.get_cluster(name, wait=wait))
+            return await self.ask(lambda: self.client.get_cluster(name, wait=wait))
         except Refused as error:
             if error.status == 404 and name in str(error):
                 return None
@@ -206,13 +116,13 @@ class GatewayApi:
             proxy_url=self.proxy_address,
             public_url=self._public_url,
             gateway_user=self.user,
-            gateway_credentials=self._credentials,
+            gateway_credentials=self.credentials,
         )
 
     async def clusters(self) -> list[ClusterReport]:
         """All clusters of this user that are not gone yet."""
-        found: list[ClusterReport] = await self._ask(
-            lambda: self._client.list_clusters(status=["PENDING", "RUNNING", "STOPPING"])
+        found: list[ClusterReport] = await self.ask(
+            lambda: self.client.list_clusters(status=["PENDING", "RUNNING", "STOPPING"])
         )
         return found
 
@@ -229,10 +139,10 @@ class GatewayApi:
         minimum, maximum = plan.min_workers, plan.max_workers
         try:
             if plan.scaling == "scale":
-                await self._ask(lambda: self._client.scale_cluster(name, maximum))
+                await self.ask(lambda: self.client.scale_cluster(name, maximum))
             else:
-                await self._ask(
-                    lambda: self._client.adapt_cluster(name, minimum=minimum, maximum=maximum)
+                await self.ask(
+                    lambda: self.client.adapt_cluster(name, minimum=minimum, maximum=maximum)
                 )
         except (LimitReached, Refused) as error:
             # "is not running" may mean not yet, and not any more.
@@ -250,52 +160,7 @@ class GatewayApi:
 
     async def delete(self, name: str) -> None:
         """Ask the gateway to end a cluster; one that it does not know is no error."""
-        await self._ask(lambda: self._client.stop_cluster(name))
-
-    def renew_credentials(self) -> None:
-        """Read the configured credentials again: a token may have been replaced meanwhile."""
-        self._client.auth = self._login.auth()
-
-    async def close(self) -> None:
-        await self._client.close()
-
-    async def _ask(self, request: Callable[[], Awaitable[T]], anonymous: bool = False) -> T:
-        if self._client._session is None:
-            self._client._session = observed_session(self._heard)
-        source = self._login.source if self._credentials else None
-        with observed() as answers:
-            for attempt in (1, 2):
-                try:
-                    asked = request() if anonymous else self._with_token(request)
-                    return await asyncio.wait_for(asked, self._timeout)
-                except asyncio.TimeoutError as error:
-                    raise GatewayUnreachable(
-                        f"{self.where} does not answer within {self._timeout:g} s"
-                    ) from error
-                except Exception as error:
-                    answer = answers[-1] if answers else None
-                    refused = answer is not None and answer.status == 401
-                    if refused and attempt == 1 and self.renews:
-                        continue
-                    raise await explain(error, self.where, answer, source, self.token) from error
-        raise AssertionError("the second attempt is the last one")
-
-    async def _with_token(self, request: Callable[[], Awaitable[T]]) -> T:
-        await prepared(self._client.auth)
-        return await request()
-
-    def _heard(self, clock: float) -> None:
-        self.clock_ahead = clock - time.time()
-
-
-def _proxy_address(url: str, proxy: str | None) -> str:
-    """Where the proxy of the schedulers is: by default at the gateway's own host and port."""
-    if proxy and not proxy.isdecimal():
-        return proxy
-    parts = urlsplit(url)
-    port = int(proxy) if proxy else parts.port or {"http": 80, "https": 443}.get(parts.scheme, 8786)
-    host = parts.hostname or ""
-    return f"gateway://[{host}]:{port}" if ":" in host else f"gateway://{host}:{port}"
+        await self.ask(lambda: self.client.stop_cluster(name))
 
 
 def pauses(first: float = 0.05, longest: float = 1.0, growth: float = 1.15) -> Iterator[float]:

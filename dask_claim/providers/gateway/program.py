@@ -14,11 +14,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from dask_claim.errors import DaskClaimError, TemporaryError
-from dask_claim.providers.base import Ticket, import_quietly
+from dask_claim.providers.base import import_quietly
 from dask_claim.providers.existing import NoProvider
 from dask_claim.providers.gateway.kinds import kind_of, spec_of
 from dask_claim.providers.gateway.lost import is_leased
 from dask_claim.providers.gateway.options import NAMES
+from dask_claim.providers.values import Ticket
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, MutableMapping

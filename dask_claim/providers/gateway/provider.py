@@ -19,8 +19,9 @@ from dask_claim.errors import (
     LimitReached,
     TemporaryError,
 )
-from dask_claim.providers.base import Outcome, Provider, Request, Ticket
+from dask_claim.providers.base import Provider
 from dask_claim.providers.gateway.options import end_when_idle, fill
+from dask_claim.providers.values import Outcome, Request, Ticket
 from dask_claim.redact import redact
 
 if TYPE_CHECKING:

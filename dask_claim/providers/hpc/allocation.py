@@ -11,11 +11,11 @@ from collections.abc import Callable
 from typing import Any
 
 from dask_claim.errors import ConfigurationError
-from dask_claim.providers.base import Outcome, Request, Ticket
 from dask_claim.providers.hpc.step import within
 from dask_claim.providers.hpc.systems import ask, job_name, slurm_number
 from dask_claim.providers.local.provider import LocalProvider
 from dask_claim.providers.local.size import LocalRequest
+from dask_claim.providers.values import Outcome, Request, Ticket
 
 STEP = re.compile(r"^(\S+) (\S+)$", re.MULTILINE)
 
@@ -40,8 +40,8 @@ class AllocationProvider(LocalProvider):
                 self.description = f"the {nodes} nodes of the Slurm allocation"
         elif not environ.get("SLURMD_NODENAME"):
             warn(
-                "this is not one of the allocation's nodes (SLURMD_NODENAME is not set), but perhaps "
-                "where salloc was called: the cluster runs here all the same; to have it in the "
+                "this is no node of the allocation (SLURMD_NODENAME is not set), but perhaps where "
+                "salloc was called: the cluster runs here all the same; to have it in the "
                 "allocation, write srun --ntasks=1 before dask-claim"
             )
 

@@ -15,9 +15,9 @@ from dask_claim.errors import ClusterFailed, ConfigurationError
 from dask_claim.files import private_folder, remove_private_folder
 from dask_claim.lifetime.guard_process import lives
 from dask_claim.providers import tls
-from dask_claim.providers.base import Cluster, Outcome, Request, Ticket
 from dask_claim.providers.held import KILLED_WITHIN, HeldProvider, kill_group
 from dask_claim.providers.hpc.systems import SYSTEMS, ask, job_name, job_numbers
+from dask_claim.providers.values import Cluster, Outcome, Request, Ticket
 
 MEMORY = 2 * 2**30
 """Bytes of a worker where the claim does not say."""

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 from dask_claim.claim.plan import GATEWAY_NAMES, speaks_gateway
 from dask_claim.errors import ClusterFailed, ConfigurationError
 from dask_claim.files import private_folder
-from dask_claim.providers.base import Cluster, Request, Ticket, import_quietly
+from dask_claim.providers.base import import_quietly
 from dask_claim.providers.gateway.login import user_name
 from dask_claim.providers.local.provider import LocalProvider
 from dask_claim.providers.local.size import fit_here
+from dask_claim.providers.values import Cluster, Request, Ticket
 
 if TYPE_CHECKING:
     from dask_gateway.client import ClusterReport

@@ -12,9 +12,9 @@ from dask_claim.errors import ClusterFailed
 from dask_claim.files import private_folder, remove_private_folder
 from dask_claim.lifetime.guard_process import lives
 from dask_claim.providers import tls
-from dask_claim.providers.base import Cluster, Outcome, Ticket
 from dask_claim.providers.held import KILLED_WITHIN, HeldProvider, kill_group
 from dask_claim.providers.local.size import LocalRequest
+from dask_claim.providers.values import Cluster, Outcome, Ticket
 
 
 class LocalProvider(HeldProvider):

@@ -1,0 +1,147 @@
+"""Dask Gateway's official client: made for one gateway, its requests bounded and explained."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import urlsplit
+
+from dask_claim.claim.dask_config import goes_direct
+from dask_claim.errors import AuthenticationError, GatewayUnreachable
+from dask_claim.providers.base import import_quietly
+from dask_claim.providers.gateway.answers import explain, observed, observed_session, one_line
+from dask_claim.providers.gateway.login import Login, prepared, token_of
+from dask_claim.redact import redact
+
+if TYPE_CHECKING:
+    from dask_claim.claim.model import Claim
+    from dask_claim.providers.values import Addresses, Ticket
+
+T = TypeVar("T")
+
+REQUEST_TIMEOUT = 30.0
+"""Seconds for one request: a gateway answers in milliseconds, a loaded one in seconds."""
+
+
+class GatewayConnection:
+    """One gateway, as the claim and Dask's configuration describe it.
+
+    To be made and used inside one event loop. Every method raises `DaskClaimError` only.
+    """
+
+    def __init__(
+        self,
+        claim: Claim | Ticket | Addresses,
+        timeout: float = REQUEST_TIMEOUT,
+        credentials: bool = True,
+        login: tuple[str, str] | None = None,
+    ) -> None:
+        """`login`: user and password, instead of what Dask's configuration says."""
+        gateway = import_quietly("dask_gateway")
+        url = str(claim.gateway_url).rstrip("/")
+        self.where = f"the Dask Gateway at {redact(url)}"
+        self.clock_ahead: float | None = None
+        """Seconds that the gateway's clock is ahead of this one; None before it told the time."""
+
+        self._timeout = timeout
+        self.credentials = credentials
+        self._public_url = claim.public_url
+        self._login = Login(url, credentials, login)
+        try:
+            # All that is left out here the client takes from Dask's configuration, which may have
+            # been written for another gateway.
+            self.client = gateway.Gateway(
+                url,
+                proxy_address=_proxy_address(url, claim.proxy_url),
+                public_address=claim.public_url or url,
+                auth=self._login.auth(),
+                asynchronous=True,
+            )
+        except (ImportError, TypeError, ValueError, OSError, KeyError) as error:
+            raise AuthenticationError(
+                f"the credentials for {self.where}, from {self._login.source}, cannot be used: "
+                f"{one_line(error)}"
+            ) from error
+        if goes_direct(url, os.environ):
+            self.client._request_kwargs = {}
+        self.address: str = self.client.address
+        self.proxy_address: str = self.client.proxy_address
+        self.public_address = (claim.public_url or self.address).rstrip("/")
+
+    async def version(self) -> str:
+        """The gateway's version, which it tells without credentials."""
+        import aiohttp
+
+        answer = await self.ask(
+            lambda: self.client._request("GET", f"{self.address}/api/version"), anonymous=True
+        )
+        try:
+            return str((await answer.json())["version"])
+        except (ValueError, TypeError, KeyError, OSError, aiohttp.ClientError) as error:
+            raise GatewayUnreachable(
+                f"{self.where} gives an answer that is none of a Dask Gateway's ({answer.status})"
+            ) from error
+
+    @property
+    def user(self) -> str | None:
+        """The name used where the system has none for this user."""
+        return self._login.user
+
+    @property
+    def token(self) -> str | None:
+        """The token that is shown, where the authentication has one; for nobody to print."""
+        return token_of(self.client.auth)
+
+    @property
+    def renews(self) -> bool:
+        """Whether the authentication gets new tokens by itself."""
+        return bool(getattr(self.client.auth, "renews", False))
+
+    def renew_credentials(self) -> None:
+        """Read the configured credentials again: a token may have been replaced meanwhile."""
+        self.client.auth = self._login.auth()
+
+    async def close(self) -> None:
+        await self.client.close()
+
+    async def ask(self, request: Callable[[], Awaitable[T]], anonymous: bool = False) -> T:
+        """Return the answer to a request of the client's; `anonymous`: without credentials."""
+        if self.client._session is None:
+            self.client._session = observed_session(self._heard)
+        source = self._login.source if self.credentials else None
+        with observed() as answers:
+            for attempt in (1, 2):
+                try:
+                    asked = request() if anonymous else self._with_token(request)
+                    return await asyncio.wait_for(asked, self._timeout)
+                except asyncio.TimeoutError as error:
+                    raise GatewayUnreachable(
+                        f"{self.where} does not answer within {self._timeout:g} s"
+                    ) from error
+                except Exception as error:
+                    answer = answers[-1] if answers else None
+                    refused = answer is not None and answer.status == 401
+                    if refused and attempt == 1 and self.renews:
+                        continue
+                    raise await explain(error, self.where, answer, source, self.token) from error
+        raise AssertionError("the second attempt is the last one")
+
+    async def _with_token(self, request: Callable[[], Awaitable[T]]) -> T:
+        await prepared(self.client.auth)
+        return await request()
+
+    def _heard(self, clock: float) -> None:
+        self.clock_ahead = clock - time.time()
+
+
+def _proxy_address(url: str, proxy: str | None) -> str:
+    """Where the proxy of the schedulers is: by default at the gateway's own host and port."""
+    if proxy and not proxy.isdecimal():
+        return proxy
+    parts = urlsplit(url)
+    port = int(proxy) if proxy else parts.port or {"http": 80, "https": 443}.get(parts.scheme, 8786)
+    host = parts.hostname or ""
+    return f"gateway://[{host}]:{port}" if ":" in host else f"gateway://{host}:{port}"
