@@ -120,7 +120,9 @@ def _into_bucket(location: str, names: Sequence[str], overwrite: bool) -> Iterat
                 for file in _json_last(stage):
                     sent.append(file.name)
                     about = {"ContentType": _TYPES[file.suffix]}
-                    s3.upload_file(str(file), **objects[file.name], ExtraArgs=about)
+                    # By upload_file an error may reach us without what the store answered.
+                    with file.open("rb") as content:
+                        s3.upload_fileobj(content, **objects[file.name], ExtraArgs=about)
             except BaseException:
                 for name in [] if overwrite else sent:
                     with contextlib.suppress(Exception):
@@ -151,12 +153,9 @@ def _explained(what: str) -> Iterator[None]:
     except (InputError, OSError):
         raise
     except Exception as error:
-        # boto3 tells of a failed upload in words; what the store answered is what it came from.
-        failed = type(error).__name__ == "S3UploadFailedError"
-        cause = (error.__context__ if failed else None) or error
-        answer = getattr(cause, "response", None) or {}
+        answer = getattr(error, "response", None) or {}
         status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode")
-        code = answer.get("Error", {}).get("Code") or type(cause).__name__
+        code = answer.get("Error", {}).get("Code") or type(error).__name__
         lost = status in TEMPORARY or "Connect" in code or "Timeout" in code
         kind = Unavailable if lost else InputError
         raise kind(f"{what} ({re.sub(r'[^A-Za-z0-9]', '', code)[:60]})") from None

@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import boto3
-from boto3.exceptions import S3UploadFailedError
 from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
@@ -79,13 +78,15 @@ def stage_out(folder: Path, location: str, endpoint: str | None, region: str) ->
                 key = start + file.name
                 sent.append(key)
                 about = {"ContentType": TYPES.get(file.suffix, "application/octet-stream")}
-                s3.upload_file(str(file), bucket, key, ExtraArgs=about)
+                # By upload_file an error may reach us without what the store answered.
+                with file.open("rb") as content:
+                    s3.upload_fileobj(content, bucket, key, ExtraArgs=about)
         except BaseException:
             for key in reversed(sent):
                 with contextlib.suppress(Exception):
                     s3.delete_object(Bucket=bucket, Key=key)
             raise
-    except (BotoCoreError, ClientError, S3UploadFailedError, ValueError) as error:
+    except (BotoCoreError, ClientError, ValueError) as error:
         raise explained(error, shown) from None
     return [f"s3://{bucket}/{key}" for key in sent]
 
@@ -103,12 +104,9 @@ def exists(s3: Any, bucket: str, key: str) -> bool:
 
 def explained(error: Exception, shown: str) -> Failure:
     """In one line, without what a store may say: only its error's code."""
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, (BotoCoreError, ClientError)):
-        cause = cause.__cause__ or cause.__context__
-    answer = getattr(cause, "response", {})
-    code = answer.get("Error", {}).get("Code") or type(cause or error).__name__
-    lost = isinstance(cause, (ConnectionError, ConnectionClosedError, HTTPClientError))
+    answer = getattr(error, "response", {})
+    code = answer.get("Error", {}).get("Code") or type(error).__name__
+    lost = isinstance(error, (ConnectionError, ConnectionClosedError, HTTPClientError))
     temporary = lost or answer.get("ResponseMetadata", {}).get("HTTPStatusCode") in TEMPORARY
     code = re.sub(r"[^A-Za-z0-9]", "", str(code))[:60]
     return Failure(f"{shown}: not sent ({code})", 75 if temporary else 1)

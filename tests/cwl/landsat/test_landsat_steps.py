@@ -180,17 +180,17 @@ def test_failure_in_the_middle(
 
     def connected(*arguments: Any) -> Any:
         s3 = connect(*arguments)
-        upload = s3.upload_file
+        upload = s3.upload_fileobj
 
-        def upload_file(path: str, *more: Any, **options: Any) -> None:
-            if path.endswith(".json"):
+        def upload_fileobj(file: Any, *more: Any, **options: Any) -> None:
+            if file.name.endswith(".json"):
                 assert len(store.objects(dataset.parent.name)) == 2
                 if how == "SIGTERM":
                     os.kill(os.getpid(), signal.SIGTERM)
                 more = ("closed", *more[1:])
-            upload(path, *more, **options)
+            upload(file, *more, **options)
 
-        s3.upload_file = upload_file
+        s3.upload_fileobj = upload_fileobj
         return s3
 
     monkeypatch.setattr(module, "connect", connected)
