@@ -20,6 +20,7 @@ from dask_claim.errors import (
     DaskClaimError,
     GatewayUnreachable,
 )
+from dask_claim.providers.base import in_time
 from dask_claim.providers.gateway.api import GatewayApi
 
 NAME = "c" * 32
@@ -248,3 +249,31 @@ def test_configuration_and_environment_stay(monkeypatch: pytest.MonkeyPatch) -> 
     user = f"uid-{os.getuid()}" if dask.config.get("gateway.auth.type") == "basic" else None
     assert found == ("gateway://127.0.0.1:8786", "http://b", user)
     assert plain == ("gateway://127.0.0.1:1", "http://127.0.0.1:1/prefix", user)
+
+
+def test_end_of_a_wait_is_never_swallowed() -> None:
+    """A loop of requests, each answered at the very moment when it is told to end, does end."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        answers: list[asyncio.Future[int]] = []
+
+        async def ask() -> None:
+            while True:
+                answers.append(loop.create_future())
+                await in_time(answers[-1], 5)
+
+        asking = asyncio.ensure_future(ask())
+        while not answers:
+            await asyncio.sleep(0)
+        for _ in range(3):
+            await asyncio.sleep(0)
+        answers[-1].set_result(1)
+        # The step has ended; the loop has not yet gone on.
+        asking.cancel()
+        done, _ = await asyncio.wait({asking}, timeout=5)
+        assert done and asking.cancelled()
+        with pytest.raises(asyncio.TimeoutError):
+            await in_time(loop.create_future(), 0.01)
+
+    asyncio.run(main())

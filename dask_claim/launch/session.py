@@ -18,7 +18,7 @@ from dask_claim.launch.versions import VersionCheck
 from dask_claim.lifetime.reclaim import reclaim
 from dask_claim.lifetime.tickets import Tickets
 from dask_claim.providers import provider_class
-from dask_claim.providers.base import Provider
+from dask_claim.providers.base import Provider, in_time
 from dask_claim.providers.local.own_gateway import local_kind
 from dask_claim.providers.values import Cluster, Outcome, Request, Ticket
 
@@ -262,7 +262,7 @@ class Session:
     async def _in_time(self, step: Coroutine[Any, Any, T], what: str = "") -> T:
         telling = asyncio.ensure_future(self._tell_waits(what))
         try:
-            result = await asyncio.wait_for(step, self._left())
+            result = await in_time(step, self._left())
             self._go_on()
             return result
         except asyncio.TimeoutError:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from importlib import import_module
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from dask_claim.providers.values import Cluster, Outcome, Request, Ticket
+
+T = TypeVar("T")
 
 DASK_CONFIG = "DASK_CONFIG"
 
@@ -110,3 +113,24 @@ def import_quietly(module: str) -> Any:
         finally:
             for name in added:
                 del os.environ[name]
+
+
+async def in_time(step: Awaitable[T], seconds: float) -> T:
+    """Return the result of `step`, cancelled and asyncio.TimeoutError after so many `seconds`.
+
+    Before Python 3.12 `asyncio.wait_for` swallows a cancellation that comes at the moment when its
+    step ends: a loop of requests that is told to end then goes on for ever.
+    """
+    task = asyncio.ensure_future(step)
+    try:
+        await asyncio.wait({task}, timeout=seconds)
+    finally:
+        if not task.done():
+            # Once: a step may have to wait for what it has begun, as for the name of a cluster.
+            task.cancel()
+            await asyncio.wait({task})
+        if not task.cancelled():
+            task.exception()  # it is known
+    if task.cancelled():
+        raise asyncio.TimeoutError
+    return task.result()

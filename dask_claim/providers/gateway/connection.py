@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from dask_claim.claim.dask_config import goes_direct
 from dask_claim.errors import AuthenticationError, GatewayUnreachable
-from dask_claim.providers.base import import_quietly
+from dask_claim.providers.base import import_quietly, in_time
 from dask_claim.providers.gateway.answers import explain, observed, observed_session, one_line
 from dask_claim.providers.gateway.login import Login, prepared, token_of
 from dask_claim.redact import redact
@@ -116,7 +116,7 @@ class GatewayConnection:
             for attempt in (1, 2):
                 try:
                     asked = request() if anonymous else self._with_token(request)
-                    return await asyncio.wait_for(asked, self._timeout)
+                    return await in_time(asked, self._timeout)
                 except asyncio.TimeoutError as error:
                     raise GatewayUnreachable(
                         f"{self.where} does not answer within {self._timeout:g} s"

@@ -19,7 +19,7 @@ from dask_claim.errors import (
     LimitReached,
     TemporaryError,
 )
-from dask_claim.providers.base import Provider
+from dask_claim.providers.base import Provider, in_time
 from dask_claim.providers.gateway.options import end_when_idle, fill
 from dask_claim.providers.values import Outcome, Request, Ticket
 from dask_claim.redact import redact
@@ -140,7 +140,7 @@ class GatewayProvider(Provider):
     @classmethod
     async def reclaim(cls, ticket: Ticket, timeout: float, warn: Callable[[str], None]) -> Outcome:
         try:
-            return await asyncio.wait_for(_reclaim(ticket, timeout, warn), timeout)
+            return await in_time(_reclaim(ticket, timeout, warn), timeout)
         except asyncio.TimeoutError:
             return Outcome.NOT_CONFIRMED
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from dask_claim.errors import ConfigurationError
+from dask_claim.providers.base import in_time
 from dask_claim.providers.hpc.step import within
 from dask_claim.providers.hpc.systems import ask, job_name, slurm_number
 from dask_claim.providers.local.provider import LocalProvider
@@ -93,7 +94,7 @@ class AllocationProvider(LocalProvider):
         if ticket.jobs is None:
             return outcome
         try:
-            await asyncio.wait_for(_end_steps(**ticket.jobs), timeout)
+            await in_time(_end_steps(**ticket.jobs), timeout)
         except asyncio.TimeoutError:
             return Outcome.NOT_CONFIRMED
         return outcome

@@ -15,6 +15,7 @@ from dask_claim.errors import ClusterFailed, ConfigurationError
 from dask_claim.files import private_folder, remove_private_folder
 from dask_claim.lifetime.guard_process import lives
 from dask_claim.providers import tls
+from dask_claim.providers.base import in_time
 from dask_claim.providers.held import KILLED_WITHIN, HeldProvider, kill_group
 from dask_claim.providers.hpc.systems import SYSTEMS, ask, job_name, job_numbers
 from dask_claim.providers.values import Cluster, Outcome, Request, Ticket
@@ -124,7 +125,7 @@ class BatchProvider(HeldProvider):
     @classmethod
     async def reclaim(cls, ticket: Ticket, timeout: float, warn: Callable[[str], None]) -> Outcome:
         try:
-            return await asyncio.wait_for(_reclaim(ticket, warn), timeout)
+            return await in_time(_reclaim(ticket, warn), timeout)
         except asyncio.TimeoutError:
             return Outcome.NOT_CONFIRMED
         finally:

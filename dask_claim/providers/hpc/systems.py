@@ -9,6 +9,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from dask_claim.providers.base import in_time
+
 
 @dataclass(frozen=True)
 class System:
@@ -93,7 +95,7 @@ async def ask(*command: str) -> tuple[int | None, str, str]:
     except OSError as error:
         return None, "", str(error)
     try:
-        out, err = await asyncio.wait_for(process.communicate(), ASK_TIMEOUT)
+        out, err = await in_time(process.communicate(), ASK_TIMEOUT)
     except asyncio.TimeoutError:
         return None, "", f"{command[0]} does not answer"
     finally:
