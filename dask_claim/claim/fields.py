@@ -54,6 +54,14 @@ def _version(value: object) -> int:
     return 1
 
 
+# By names that a gateway or batch system knows; values as JSON has them.
+Entries = Annotated[
+    Mapping[str, Annotated[Any, BeforeValidator(units.json_value)]],
+    BeforeValidator(units.mapping),
+    AfterValidator(FrozenDict),
+]
+
+
 class ClaimFields(BaseModel):
     """The fields, each checked by itself. A field that is None is absent."""
 
@@ -87,11 +95,7 @@ class ClaimFields(BaseModel):
     max_memory: Memory | None = Field(None, description="Maximum of memory, all workers together.")
     min_workers: Count | None = Field(None, description="Minimum number of workers.")
     max_workers: Count | None = Field(None, description="Maximum number of workers.")
-    options: Annotated[
-        Mapping[str, Annotated[Any, BeforeValidator(units.json_value)]],
-        BeforeValidator(units.mapping),
-        AfterValidator(FrozenDict),
-    ] = Field(
+    options: Entries = Field(
         default_factory=FrozenDict,
         description="Further options of the gateway by their own names, passed verbatim.",
     )
@@ -154,11 +158,7 @@ class ClaimFields(BaseModel):
         "warn",
         description="What other versions of packages on the workers than here mean.",
     )
-    hpc: Annotated[
-        Mapping[str, Annotated[Any, BeforeValidator(units.json_value)]],
-        BeforeValidator(units.mapping),
-        AfterValidator(FrozenDict),
-    ] = Field(
+    hpc: Entries = Field(
         default_factory=FrozenDict,
         description="For batch systems: queue, account, walltime, interface, directives.",
     )
