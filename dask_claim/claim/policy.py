@@ -166,7 +166,9 @@ def within(
     """
     policy, path = site.policy, site.path
     assert policy is not None
-    sites = frozenset(name for name, source in sources.items() if source.startswith(path))
+    sites = frozenset(
+        name for name, source in sources.items() if source == path or source.startswith(f"{path}, ")
+    )
     found = [
         *excesses(claim, plan, policy, foreign=foreign),
         *excesses_passed_on(claim, policy, site.gateway_options, sites),
