@@ -142,6 +142,11 @@ def test_a_claim_of_a_program_keeps_to_it(tmp_path: Path) -> None:
     assert found.sources["worker_cores"].endswith("profile large")
     with pytest.raises(ClaimError, match="it has large"):
         Resolved.of(dask_claim.Claim(profile="huge"), environment)
+    text = "profiles: {long: {options: {queue: long}}}\npolicy: {options: []}\n"
+    found = Resolved.of(dask_claim.Claim(profile="long"), environ(tmp_path, text))
+    assert found.claim.options == {"queue": "long"}
+    with pytest.raises(ClaimError, match=r"options\.queue"):
+        Resolved.of(dask_claim.Claim(options={"queue": "long"}), environ(tmp_path, text))
 
 
 def test_foreign_gateways(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -126,10 +126,7 @@ class Resolved:
 
         `environ` stands in for `os.environ`. Raises ClaimError where Dask could not read it.
         """
-        said = [
-            *claim.model_fields_set,
-            *(f"{name}.{key}" for name in MAPPINGS for key in getattr(claim, name)),
-        ]
+        said = _said(claim, claim.model_fields_set)
         sources = {**dict.fromkeys(FIELDS, "default"), **dict.fromkeys(said, "claim")}
         environ = os.environ if environ is None else environ
         origins, site = trusted_origins(environ), read_site(environ)
@@ -142,7 +139,7 @@ class Resolved:
             base = Claim.model_validate(site.profiles[claim.profile])
             own = {name: getattr(claim, name) for name in claim.model_fields_set}
             source = f"{site.path}, profile {claim.profile}"
-            sources |= dict.fromkeys(base.model_fields_set - own.keys(), source)
+            sources |= dict.fromkeys(_said(base, base.model_fields_set - own.keys()), source)
             claim = base.model_copy(update=own)
         secret = site.credentials is not None or has_credentials(environ)
         found = cls(claim, sources, False, origins, secret, site)
@@ -184,6 +181,14 @@ class Resolved:
     def plan(self, environ: Mapping[str, str] | None = None) -> Plan:
         """Return what will be asked for; see `Claim.plan`."""
         return self.claim.plan(environ)
+
+
+def _said(claim: Claim, fields: Set[str]) -> list[str]:
+    """Return these fields, and `options.X` for each entry of those that have entries."""
+    entries = (
+        f"{name}.{key}" for name in MAPPINGS if name in fields for key in getattr(claim, name)
+    )
+    return [*fields, *entries]
 
 
 def load(
