@@ -156,17 +156,20 @@ class Lease:
                 self._trouble.over()
             except Exception as error:
                 self._trouble.missed(error)
+            # It may be closed already where the close came together with the answer.
+            reading = self._reading if self._reading and not self._reading.done() else None
+            waited_for = self._workers < max(1, expected) and monotonic() - started < SOON_FOR
             if self._trouble:
                 pause = min(self._pause, self._reconnect_timeout / 4, 1.0)
-            elif self._workers < max(1, expected) and monotonic() - started < SOON_FOR:
+            elif reading is None or waited_for:
                 pause = min(SOON, self._pause)
             else:
                 pause = self._pause
-            if self._reading is None or self._reading.done():
+            if reading is None:
                 await asyncio.sleep(pause)
             else:
                 # Nothing comes unasked; a connection that is closed must be back soon.
-                await asyncio.wait({self._reading}, timeout=pause)
+                await asyncio.wait({reading}, timeout=pause)
 
     @property
     def _workers(self) -> int:
