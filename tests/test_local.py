@@ -20,6 +20,7 @@ from distributed import Client
 from dask_claim.claim.model import Claim
 from dask_claim.errors import ClusterFailed
 from dask_claim.lifetime.guard_process import lives
+from dask_claim.providers.base import in_time
 from dask_claim.providers.local.provider import LocalProvider
 from dask_claim.providers.values import Outcome, Request, Ticket
 from tests.support.gateway import clean_environment
@@ -275,7 +276,7 @@ def test_the_scheduler_is_told_before_the_workers_are_up(hanging: dict[str, str]
     async def start() -> None:
         local = Local({}, hanging)
         try:
-            await asyncio.wait_for(local.provider.submit(), 30)
+            await in_time(local.provider.submit(), 30)
             address = local.provider.cluster.scheduler_address
             security = local.provider.security()
             async with Client(address, security=security, asynchronous=True) as client:

@@ -18,6 +18,7 @@ from dask_claim.errors import (
     DaskClaimError,
     OptionError,
 )
+from dask_claim.providers.base import in_time
 from dask_claim.providers.gateway.api import GatewayApi
 from dask_claim.providers.gateway.options import fill
 
@@ -69,7 +70,7 @@ async def check_name(url: str) -> Finding:
     if proxy and not proxy_bypass(host):
         host, via = urlsplit(proxy).hostname or "", f", the HTTP proxy for {host},"
     try:
-        found = await asyncio.wait_for(
+        found = await in_time(
             asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM), PATIENCE
         )
     except (OSError, UnicodeError, asyncio.TimeoutError) as error:
@@ -216,7 +217,7 @@ async def check_scheduler_path(proxy_address: str) -> Finding:
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     try:
-        _, writer = await asyncio.wait_for(
+        _, writer = await in_time(
             asyncio.open_connection(
                 parts.hostname, parts.port, ssl=context, server_hostname="daskgateway-dask-claim"
             ),

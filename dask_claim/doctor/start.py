@@ -14,7 +14,7 @@ from dask_claim.errors import DaskClaimError
 from dask_claim.launch.events import Event, Events, Warned
 from dask_claim.launch.session import Session
 from dask_claim.launch.versions import told, versions_there
-from dask_claim.providers.base import import_quietly
+from dask_claim.providers.base import import_quietly, in_time
 from dask_claim.providers.values import Outcome
 
 SENT = 16 * 2**20
@@ -86,7 +86,7 @@ async def _use(seen: Examined, session: Session) -> AsyncIterator[Finding]:
 
 async def _task(client: Any) -> Finding:
     started = monotonic()
-    result = await asyncio.wait_for(client.submit(sum, [20, 22], pure=False), PATIENCE)
+    result = await in_time(client.submit(sum, [20, 22], pure=False), PATIENCE)
     seconds = monotonic() - started
     if result != 42:
         return fail("task", f"20 + 22 is {result!r} on the worker", LOGS)
@@ -96,9 +96,9 @@ async def _task(client: Any) -> Finding:
 async def _bandwidth(client: Any) -> Finding:
     future = client.submit(os.urandom, SENT, pure=False)
     # When their number is known they are made, and lie on the worker.
-    await asyncio.wait_for(client.submit(len, future, pure=False), PATIENCE)
+    await in_time(client.submit(len, future, pure=False), PATIENCE)
     started = monotonic()
-    await asyncio.wait_for(client.gather(future), PATIENCE)
+    await in_time(client.gather(future), PATIENCE)
     rate = SENT / 2**20 / (monotonic() - started)
     return ok("bandwidth", f"{rate:.0f} MiB/s from the worker to here")
 

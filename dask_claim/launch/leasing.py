@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from dask_claim.launch import events
 from dask_claim.launch.events import Events
-from dask_claim.providers.base import Provider, import_quietly
+from dask_claim.providers.base import Provider, import_quietly, in_time
 from dask_claim.providers.values import Request
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class Leasing:
         if not self._ends_abandoned or self.leased:
             return
         with contextlib.suppress(Exception):
-            await asyncio.wait_for(self._place(provider), LAST_PLACING)
+            await in_time(self._place(provider), LAST_PLACING)
         if self._lease is not None:
             await self._lease.release()
 

@@ -15,7 +15,7 @@ from typing import Any
 from dask_claim.errors import ConfigurationError, TemporaryError
 from dask_claim.launch.events import Events
 from dask_claim.launch.leasing import cancelled
-from dask_claim.providers.base import Provider, import_quietly
+from dask_claim.providers.base import Provider, import_quietly, in_time
 
 COMPARED = ("python", "dask", "distributed", "numpy", "msgpack", "cloudpickle")
 """What crosses between the processes, or decides how it does."""
@@ -81,7 +81,7 @@ async def versions_there(address: str, security: Any) -> dict[str, dict[str, str
     comm = await connect(address, timeout=TIMEOUT, **arguments)
 
     async def ask(**call: Any) -> Any:
-        return await asyncio.wait_for(core.send_recv(comm, **call), TIMEOUT)
+        return await in_time(core.send_recv(comm, **call), TIMEOUT)
 
     try:
         found = {SCHEDULER: _compared(await ask(op="versions"))}

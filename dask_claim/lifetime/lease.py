@@ -17,6 +17,7 @@ from distributed.core import send_recv
 from dask_claim.lifetime import lease_plugin
 from dask_claim.lifetime.trouble import Trouble
 from dask_claim.lifetime.usage import Usage
+from dask_claim.providers.base import in_time
 
 # Until the first workers are there somebody is waiting for news of them.
 SOON = 0.2
@@ -107,7 +108,7 @@ class Lease:
         plugin = _pickled(**self._terms)
         while not self._released:
             try:
-                await asyncio.wait_for(self._register(plugin), PLACE_TIMEOUT)
+                await in_time(self._register(plugin), PLACE_TIMEOUT)
                 await self._renew()
                 break
             except (OSError, asyncio.TimeoutError):
@@ -178,7 +179,7 @@ class Lease:
     async def _renew(self, message: str = "renew") -> None:
         async with self._one_at_a_time:
             try:
-                reply = await asyncio.wait_for(self._exchange(message), CALL_TIMEOUT)
+                reply = await in_time(self._exchange(message), CALL_TIMEOUT)
             except BaseException:
                 # After a failed call the next one has a new connection.
                 await self._hang_up()
@@ -204,7 +205,7 @@ class Lease:
             with contextlib.suppress(Exception):
                 if self.placed:
                     await self._renew()
-                elif await asyncio.wait_for(self._count(), CALL_TIMEOUT) >= count:
+                elif await in_time(self._count(), CALL_TIMEOUT) >= count:
                     return
 
     async def _count(self) -> int:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from dask_claim.providers import tls
-from dask_claim.providers.base import Provider, dask_config
+from dask_claim.providers.base import Provider, dask_config, in_time
 from dask_claim.providers.values import Request, Ticket
 
 KILLED_WITHIN = 5.0
@@ -113,11 +113,11 @@ class HeldProvider(Provider):
         assert host.stdin is not None
         host.stdin.close()
         try:
-            await asyncio.wait_for(host.wait(), patience)
+            await in_time(host.wait(), patience)
         except asyncio.TimeoutError:
             kill_group(host.pid)
             with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(host.wait(), KILLED_WITHIN)
+                await in_time(host.wait(), KILLED_WITHIN)
         if self._listening is not None:
             # The last words; somebody else may still hold the other end of the pipe.
             await asyncio.wait({self._listening}, timeout=LAST_WORDS)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dask_claim.lifetime.lease_plugin import LOOK
+from dask_claim.providers.base import in_time
 
 if TYPE_CHECKING:
     from dask_gateway.client import ClusterReport
@@ -102,7 +103,7 @@ async def look_at_lease(report: ClusterReport) -> dict[str, Any] | None:
     scheduler = rpc(report.scheduler_address, connection_args=connection, timeout=5)
     try:
         with contextlib.suppress(Exception):
-            look: dict[str, Any] = await asyncio.wait_for(getattr(scheduler, LOOK)(), 5)
+            look: dict[str, Any] = await in_time(getattr(scheduler, LOOK)(), 5)
             return look
         return None
     finally:

@@ -97,7 +97,7 @@ class GatewayProvider(Provider):
             # The gateway may be making the cluster at this moment; with its answer it is ended
             # soonest.
             with contextlib.suppress(DaskClaimError, asyncio.TimeoutError):
-                self._name = await asyncio.wait_for(answer, STOP_REQUEST_TIMEOUT)
+                self._name = await in_time(answer, STOP_REQUEST_TIMEOUT)
             raise
         finally:
             if self._name is not None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from dask_claim.providers import tls
+from dask_claim.providers.base import in_time
 from dask_claim.providers.hpc.systems import ask, slurm_number
 from dask_claim.providers.local.size import LocalRequest, fit, fit_here
 
@@ -136,7 +137,7 @@ class Step:
                 scheduler.close_worker(address)
         for patience, end in ((ENDS_WITHIN, process.terminate), (KILLED_WITHIN, process.kill)):
             with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(process.wait(), patience)
+                await in_time(process.wait(), patience)
                 return
             with contextlib.suppress(ProcessLookupError):
                 end()
