@@ -57,7 +57,7 @@ class Holder:
         self.said = ""
         self.until("placed")
 
-    def until(self, pattern: str, timeout: float = 20) -> None:
+    def until(self, pattern: str, timeout: float = 60) -> None:
         def heard() -> bool:
             out = self.process.stdout
             while select.select([out], [], [], 0)[0] and (some := os.read(out.fileno(), 4096)):
@@ -71,7 +71,7 @@ class Holder:
         self.process.communicate()
 
     def release(self) -> dict[str, Any]:
-        out, _ = self.process.communicate(b"\n", timeout=20)
+        out, _ = self.process.communicate(b"\n", timeout=120)
         usage: dict[str, Any] = json.loads(out.decode().splitlines()[-1])
         return usage
 
@@ -247,7 +247,7 @@ def test_without_a_timeout_nothing_ends(scheduler: Scheduler, holders: list[Hold
 def test_scheduler_that_is_gone_is_told_once(scheduler: Scheduler, holders: list[Holder]) -> None:
     holders.append(holder := Holder(scheduler.address))
     scheduler.process.kill()
-    holder.until("is gone: it has taken no connection", 20)
+    holder.until("is gone: it has taken no connection")
     time.sleep(6)  # it goes on asking, twice at least, and says no more
     holder.until("")
     told = [line for line in holder.said.splitlines() if "scheduler" in line]
@@ -260,9 +260,9 @@ def test_busy_scheduler_is_told_and_its_recovery_too(
 ) -> None:
     holders.append(holder := Holder(scheduler.address, timeout=9))
     scheduler.process.send_signal(signal.SIGSTOP)
-    holder.until("does not answer", 20)
+    holder.until("does not answer")
     scheduler.process.send_signal(signal.SIGCONT)
-    holder.until("answers again", 20)
+    holder.until("answers again")
     assert "gone" not in holder.said
     scheduler.stays(RECONNECT + 1)
 
@@ -285,7 +285,7 @@ def test_tasks_from_before_the_lease_count(scheduler: Scheduler, holders: list[H
     )
     subprocess.run(
         [sys.executable, "-c", program, scheduler.address],
-        env=clean_environment(), check=True, timeout=60,
+        env=clean_environment(), check=True, timeout=120,
     )  # fmt: skip
     holders.append(holder := Holder(scheduler.address))
     usage = holder.release()
