@@ -7,15 +7,16 @@ OUT ?= demo-output
 EXTRAS ?= bai,s3,cwl,landsat,job-service,benchmarks,test,dev
 # Tests wait more than they compute: several times as many at once as there are cores.
 WORKERS ?= $(shell expr 2 '*' $$(nproc))
-PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadgroup \
-    -o cache_dir=$(abspath $(VENV))/pytest-cache
+# Or only these.
+TESTS ?=
+PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadgroup
 # Toil and Calrissian, each in an environment of its own, are installed once.
 export CLAIM_TEST_ENVIRONMENTS ?= $(abspath $(VENV))/runners
 # STAC's extensions publish their schemas on the web alone. This package, which is only read as an
 # archive, carries them, so that the tests need no network but the package index.
 SCHEMAS := $(VENV)/schemas/eopf-2.8.1-py3-none-any.whl
 
-.PHONY: demo test test-fast test-failed lint clean
+.PHONY: demo test test-fast lint clean
 
 demo: $(VENV)/.installed-bai
 	$(BIN)/python -m bai_example.sample $(OUT)/sample
@@ -28,16 +29,12 @@ demo: $(VENV)/.installed-bai
 	@echo "The quicklook: $(OUT)/bai.png"
 
 test: lint $(SCHEMAS)
-	STAC_SCHEMAS=$(SCHEMAS) $(PYTEST)
+	STAC_SCHEMAS=$(SCHEMAS) $(PYTEST) $(TESTS)
 
 # Without real gateways, clusters, runners and terminals.
 test-fast: EXTRAS := bai,s3,cwl,test,dev
 test-fast: $(VENV)/.installed-test $(SCHEMAS)
-	STAC_SCHEMAS=$(SCHEMAS) $(PYTEST) -m "not slow"
-
-# What failed last time in this environment, one test after the other.
-test-failed: $(VENV)/.installed-test $(SCHEMAS)
-	STAC_SCHEMAS=$(SCHEMAS) $(PYTEST) --numprocesses 0 --last-failed --last-failed-no-failures none
+	STAC_SCHEMAS=$(SCHEMAS) $(PYTEST) -m "not slow" $(TESTS)
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
