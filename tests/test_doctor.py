@@ -217,7 +217,7 @@ CASES = [
                 "sh", "-c", '"$@"; exit $?', "sh"),
     ),
     Case("cluster does not start", "start", "fail", "operator", 75, "stuck_gateway",
-         flags=("--start", "--start-timeout", "4")),
+         flags=("--start", "--start-timeout", "12")),
     Case("no lease", "lease", "warn", "plugins", 0, "strict_gateway", flags=("--start",)),
     Case("other versions", "versions", "warn", "same ones on both sides", 0, "gateway",
          flags=("--start",), plant=other_cloudpickle),

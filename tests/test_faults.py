@@ -65,7 +65,7 @@ def test_creation_whose_answer_is_lost(launcher: Launcher, proxy: Proxy) -> None
 def test_creation_that_is_never_answered(launcher: Launcher, proxy: Proxy, kind: str) -> None:
     proxy.fault(kind, CREATION)
     run = launcher(
-        "true", claim=proxy.claim(), flags=("--start-timeout", "3", "--stop-timeout", "30")
+        "true", claim=proxy.claim(), flags=("--start-timeout", "15", "--stop-timeout", "30")
     )
     assert run.status == 75, run.err
     assert run.receipt["gone"] is (True if kind == "withhold" else None), run.err
@@ -99,7 +99,7 @@ def test_waiting_goes_on_after(launcher: Launcher, proxy: Proxy, kind: str) -> N
 @pytest.mark.parametrize(("kind", "status"), [("401", 78), ("hang", 75)])
 def test_waiting_that_ends_by(launcher: Launcher, proxy: Proxy, kind: str, status: int) -> None:
     proxy.fault(kind, WAITING, times=1)
-    run = launcher("true", claim=proxy.claim(), flags=("--start-timeout", "4"))
+    run = launcher("true", claim=proxy.claim(), flags=("--start-timeout", "15"))
     assert (run.status, run.receipt["gone"]) == (status, True), run.err
 
 
@@ -157,7 +157,7 @@ def test_local_cluster_that_hangs_on_its_start(
     (tmp_path / "sitecustomize.py").write_text(HANGING_HOST)
     env = {"PYTHONPATH": str(tmp_path)}
     run = launcher(
-        "true", claim=claim, env=env, flags=("--start-timeout", "4", "--stop-timeout", "2")
+        "true", claim=claim, env=env, flags=("--start-timeout", "12", "--stop-timeout", "2")
     )
     assert (run.status, run.receipt["gone"]) == (75, True), run.err
     assert "--start-timeout" in run.err

@@ -121,7 +121,7 @@ def test_cluster_that_does_not_start_in_time(
     launcher: Launcher, stuck_gateway: GatewayServer
 ) -> None:
     claim = {"gateway_url": stuck_gateway.url}
-    run = launcher("true", claim=claim, flags=("--start-timeout", "5"))
+    run = launcher("true", claim=claim, flags=("--start-timeout", "15"))
     assert run.status == 75
     assert "--start-timeout" in run.err, stuck_gateway.log.read_text()[-4000:]
     assert run.receipt["gone"] is True
@@ -147,9 +147,9 @@ def test_user_limit_reached(launcher: Launcher, limited_gateway: GatewayServer) 
     claim = {"gateway_url": limited_gateway.url, "min_workers": 0}
     first = launcher.start("sh", "-c", "echo ready; read line", claim=claim, stdin=subprocess.PIPE)
     assert first.process.stdout.readline() == b"ready\n"
-    refused = launcher("true", claim=claim, flags=("--start-timeout", "10"))
+    refused = launcher("true", claim=claim, flags=("--start-timeout", "25"))
     assert refused.status == 75
-    assert "limit of 1 clusters" in refused.err.splitlines()[-1]
+    assert "limit of 1 clusters" in refused.err.splitlines()[-1], refused.err
     assert refused.receipt["gone"] is None
     patient = launcher.start("sh", "-c", "echo mine", claim=claim)
     patient.until("Asking again until there is room")

@@ -139,6 +139,8 @@ def test_jobs_that_wait_are_taken_back(
 def test_jobs_that_wait_too_long_are_taken_back(
     launcher: Launcher, slurm_gateway: GatewayServer, full_slurm: Slurm
 ) -> None:
-    run = launcher("true", claim={"gateway_url": slurm_gateway.url}, flags=("--start-timeout", "3"))
+    run = launcher(
+        "true", claim={"gateway_url": slurm_gateway.url}, flags=("--start-timeout", "15")
+    )
     assert (run.status, run.receipt["gone"]) == (75, True), run.err
     until_no_job(full_slurm)
