@@ -55,7 +55,11 @@ class Holder:
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=clean_environment(),
         )  # fmt: skip
         self.said = ""
-        self.until("placed")
+        try:
+            self.until("placed")
+        except BaseException:
+            self.kill()
+            raise
 
     def until(self, pattern: str, timeout: float = 60) -> None:
         def heard() -> bool:
