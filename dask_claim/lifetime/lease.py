@@ -157,20 +157,18 @@ class Lease:
                 self._trouble.over()
             except Exception as error:
                 self._trouble.missed(error)
-            # It may be closed already where the close came together with the answer.
-            reading = self._reading if self._reading and not self._reading.done() else None
-            waited_for = self._workers < max(1, expected) and monotonic() - started < SOON_FOR
             if self._trouble:
                 pause = min(self._pause, self._reconnect_timeout / 4, 1.0)
-            elif reading is None or waited_for:
+            elif self._workers < max(1, expected) and monotonic() - started < SOON_FOR:
                 pause = min(SOON, self._pause)
             else:
                 pause = self._pause
-            if reading is None:
+            if self._reading is None:
                 await asyncio.sleep(pause)
             else:
-                # Nothing comes unasked; a connection that is closed must be back soon.
-                await asyncio.wait({reading}, timeout=pause)
+                # Nothing comes unasked; a connection that is closed must be back soon. Where the
+                # close came together with the answer this returns at once.
+                await asyncio.wait({self._reading}, timeout=pause)
 
     @property
     def _workers(self) -> int:
