@@ -23,7 +23,7 @@ def made(launcher: Launcher, gateway: GatewayServer) -> Iterator[str]:
     name = run.until(r"Cluster (\w+) is requested").group(1)
     yield name
     assert name in gateway.clusters()  # whoever adopted it has not ended it
-    run.process.communicate(b"\n", timeout=120)
+    run.process.communicate(b"\n", timeout=60)
 
 
 @pytest.mark.parametrize("address", ["DASK_GATEWAY__ADDRESS", "DASK_GATEWAY_URL", "claim"])

@@ -24,7 +24,7 @@ ON_BOTH_NODES = """
 import os, sys, time
 from distributed import Client
 with Client() as client:
-    client.wait_for_workers(3, timeout=120)
+    client.wait_for_workers(3, timeout=60)
     nodes = client.run(os.getenv, "SLURMD_NODENAME")
     print(*sorted(nodes.values()), *{worker[:3] for worker in nodes}, flush=True)
     print(*{client.run(os.getenv, "SAID").popitem()[1]}, flush=True)
@@ -52,7 +52,7 @@ def test_other_users_are_refused(launcher: Launcher, slurm: Slurm, tmp_path: Pat
     assert "1 core (local_cores)" in run.err
     assert run.receipt["provider"] == "allocation"
     assert run.receipt["gone"] is True
-    wait_for(lambda: not slurm.jobs(), "end of the job")
+    wait_for(lambda: not slurm.jobs(), "end of the job", 20)
 
 
 def test_a_shell_that_is_on_no_node(launcher: Launcher, slurm: Slurm) -> None:
@@ -62,7 +62,7 @@ def test_a_shell_that_is_on_no_node(launcher: Launcher, slurm: Slurm) -> None:
         run = launcher("true", claim=CLAIM, before=(*salloc, *inside))
         assert run.status == 0, run.err
         assert run.err.count("write srun --ntasks=1 before dask-claim") == told
-        wait_for(lambda: not slurm.jobs(), "end of the job")
+        wait_for(lambda: not slurm.jobs(), "end of the job", 20)
 
 
 def on_both_nodes(slurm: Slurm) -> tuple[str, ...]:
@@ -87,13 +87,13 @@ def test_all_nodes_of_an_allocation(launcher: Launcher, slurm: Slurm) -> None:
     run = start_on_both(launcher, slurm)
     assert run.process.stdout.readline() == b"node0 node0 node1 tls\n", run.err
     assert run.process.stdout.readline() == b"hello\n", run.err
-    ended = run.finish()
+    ended = run.finish(timeout=60)
     assert ended.status == 0, ended.err
     assert "the 2 nodes of the Slurm allocation" in ended.err
     assert ended.receipt["workers"]["peak"] == 3
     assert ended.receipt["gone"] is True, ended.err
     assert "srun: error" not in ended.err
-    wait_for(lambda: not slurm.jobs(), "end of the job")
+    wait_for(lambda: not slurm.jobs(), "end of the job", 20)
 
 
 def test_workers_of_all_nodes_end_with_a_killed_launcher(launcher: Launcher, slurm: Slurm) -> None:
@@ -116,9 +116,9 @@ def test_workers_of_all_nodes_end_with_a_killed_launcher(launcher: Launcher, slu
         and "python" in command_line(pid).partition(" ")[0]
     )  # fmt: skip
     os.kill(own, signal.SIGKILL)
-    wait_for(lambda: not workers(), "end of the other node's workers")
-    run.process.communicate(timeout=120)
-    wait_for(lambda: not slurm.jobs(), "end of the job")
+    wait_for(lambda: not workers(), "end of the other node's workers", 40)
+    run.process.communicate(timeout=60)
+    wait_for(lambda: not slurm.jobs(), "end of the job", 20)
 
 
 TRAP = "trap 'echo told; exit 3' TERM; echo ready; while :; do sleep 0.1; done"
@@ -137,7 +137,7 @@ def test_command_ends_before_the_walltime(launcher: Launcher, slurm: Slurm) -> N
             "SLURM_RESTART_COUNT": "2",
         },
     )  # fmt: skip
-    ended = run.finish()
+    ended = run.finish(timeout=60)
     assert (ended.status, ended.out) == (3, b"ready\ntold\n"), ended.err
     assert "this is start 3 of it" in ended.err
     assert "This job's walltime ends in" in ended.err
@@ -162,7 +162,7 @@ def test_a_program_ends_before_the_walltime(launcher: Launcher, slurm: Slurm) ->
     import time
 
     end = {"SLURM_JOB_ID": "7", "SLURM_JOB_END_TIME": str(int(time.time()) + 35)}
-    ended = launcher.program(CONNECT, claim=CLAIM, env=end).finish()
+    ended = launcher.program(CONNECT, claim=CLAIM, env=end).finish(timeout=60)
     assert (ended.status, ended.out) == (143, b"ready\ntold 143\n"), ended.err
     assert "This job's walltime ends in" in ended.err
     assert "so does the program" in ended.err
@@ -179,7 +179,7 @@ def test_a_step_that_ends_early(launcher: Launcher, slurm: Slurm) -> None:
     ended = run.finish()
     assert ended.status == 0, ended.err
     assert ended.receipt["gone"] is True
-    wait_for(lambda: not slurm.jobs(), "end of the job")
+    wait_for(lambda: not slurm.jobs(), "end of the job", 20)
 
 
 def test_no_cluster_without_keys(launcher: Launcher, tmp_path: Path) -> None:
@@ -228,7 +228,7 @@ def test_signal_before_the_walltime(launcher: Launcher, slurm: Slurm, tmp_path: 
     job.until("told", 90)
     job.until("The command ended with status 3")
     assert "Slurm ends this job" not in job.log
-    wait_for(lambda: not slurm.jobs(), "end of the job")
+    wait_for(lambda: not slurm.jobs(), "end of the job", 20)
 
 
 @pytest.mark.parametrize("command", [LAUNCHED, f"{PYTHON} -c {shlex.quote(CONNECT)}"])
@@ -240,7 +240,7 @@ def test_a_job_that_is_cancelled(
     slurm.run("scancel", job.id)
     job.until("The local cluster stopped")
     assert "Slurm ends this job" in job.log
-    wait_for(lambda: not slurm.jobs(), "end of the job")
+    wait_for(lambda: not slurm.jobs(), "end of the job", 20)
 
 
 def test_a_job_that_is_requeued(launcher: Launcher, slurm: Slurm, tmp_path: Path) -> None:
@@ -249,7 +249,7 @@ def test_a_job_that_is_requeued(launcher: Launcher, slurm: Slurm, tmp_path: Path
     slurm.run("scontrol", "requeue", job.id)
     job.until("Slurm requeues this job")
     slurm.run("scancel", job.id)
-    wait_for(lambda: not slurm.jobs(), "end of the job")
+    wait_for(lambda: not slurm.jobs(), "end of the job", 20)
 
 
 @pytest.mark.parametrize(

@@ -47,8 +47,8 @@ def at(slurm: Slurm) -> dict[str, str]:
 
 
 def until_over(slurm: Slurm, launcher: Launcher) -> None:
-    wait_for(lambda: not slurm.jobs(), "end of all jobs")
-    wait_for(lambda: not processes_with(launcher.marker), "end of all processes")
+    wait_for(lambda: not slurm.jobs(), "end of all jobs", 40)
+    wait_for(lambda: not processes_with(launcher.marker), "end of all processes", 40)
 
 
 def start_waiting(launcher: Launcher, slurm: Slurm, at: dict[str, str], **more: Any) -> Running:

@@ -44,7 +44,7 @@ def claimed(launcher: Launcher, gateway: GatewayServer) -> Iterator[Running]:
     until_ready(run)
     until_leased(gateway)
     yield run
-    run.process.communicate(b"\n", timeout=120)
+    run.process.communicate(b"\n", timeout=60)
     assert run.finish().status == 5
 
 
@@ -68,7 +68,7 @@ def test_list(claimed: Running, gateway: GatewayServer) -> None:
 def test_stop_the_orphaned(claimed: Running, gateway: GatewayServer) -> None:
     """The cluster that a live lease holds stays."""
     orphan = by_hand(gateway)
-    wait_for(lambda: leases(gateway)[orphan] == "none", "start of the cluster")
+    wait_for(lambda: leases(gateway)[orphan] == "none", "start of the cluster", 40)
     refused = clusters_command(gateway, "stop", "--orphaned")
     assert refused.returncode == 64
     assert "--yes" in refused.stderr and orphan in refused.stderr
@@ -87,7 +87,7 @@ def test_stop_the_orphaned_among_the_pending(
     assert list(leases(gateway)) == [name]
     young = clusters_command(gateway, "stop", "--orphaned", "--yes")
     assert (young.returncode, young.stdout) == (0, "nothing to stop\n"), young.stderr
-    wait_for(lambda: ages(gateway)[name] > 1, "a cluster older than 1 s")
+    wait_for(lambda: ages(gateway)[name] > 1, "a cluster older than 1 s", 20)
     command = ("stop", "--orphaned", "--pending-after", "1")
     refused = clusters_command(gateway, *command)
     assert refused.returncode == 64
@@ -132,7 +132,7 @@ def test_stop_all_asks_on_a_terminal(launcher: Launcher, gateway: GatewayServer)
     for answer, status in (("n", 130), ("y", 0)):
         terminal = pexpect.spawn(
             DASK_CLAIM, ["clusters", "--gateway-url", gateway.url, "stop", "--all"],
-            env=clean_environment(), encoding="utf-8", timeout=120,
+            env=clean_environment(), encoding="utf-8", timeout=60,
         )  # fmt: skip
         terminal.expect(name)
         terminal.expect("Stop 1")

@@ -17,7 +17,7 @@ from tests.support.launcher import DASK_CLAIM
 def dask_claim(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [DASK_CLAIM, *words],
-        env=clean_environment(**variables), capture_output=True, text=True, timeout=120,
+        env=clean_environment(**variables), capture_output=True, text=True, timeout=60,
     )  # fmt: skip
 
 

@@ -85,7 +85,7 @@ def test_token_replaced(launcher: Launcher, site: GatewayServer, tmp_path: Path,
     if end == "SIGKILL":
         run.process.kill()
     (tmp_path / "replaced").touch()
-    result = run.finish()
+    result = run.finish(90)
     if end == "ordinary":
         assert (result.status, result.out) == (0, b"1\n1\n"), result.err
         assert result.receipt["gone"] is True

@@ -41,13 +41,13 @@ def test_cluster_is_stopped(launcher: Launcher, gateway: GatewayServer, where: s
         ),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=90,
         check=False,
     )
     before_the_command = where in ("phase changes", "command spawned")
     assert run.returncode == (70 if before_the_command else 5), run.stderr
     assert gateway.clusters() == [], run.stderr
-    wait_for(lambda: not processes_with(launcher.marker), "end of all processes")
+    wait_for(lambda: not processes_with(launcher.marker), "end of all processes", 20)
 
 
 @pytest.mark.slow

@@ -46,7 +46,7 @@ def test_closed(closed: str, tmp_path: Path) -> None:
     done = subprocess.run(
         ["bash", "-c", f"exec {command} {closed}"],
         cwd=tmp_path, env=clean_environment(), stdin=subprocess.DEVNULL,
-        capture_output=True, text=True, timeout=120,
+        capture_output=True, text=True, timeout=90,
     )  # fmt: skip
     assert done.returncode == 7, done.stderr
     assert "Traceback" not in done.stderr
@@ -81,6 +81,6 @@ def test_full_log() -> None:
     command = f"exec {shlex.join([DASK_CLAIM, '--', 'sh', '-c', 'echo out; exit 3'])} 2>/dev/full"
     done = subprocess.run(
         ["bash", "-c", command],
-        env=clean_environment(), stdin=subprocess.DEVNULL, capture_output=True, timeout=120,
+        env=clean_environment(), stdin=subprocess.DEVNULL, capture_output=True, timeout=90,
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (3, b"out\n")

@@ -80,7 +80,7 @@ def test_creation_that_is_never_answered_is_ended_by_a_signal(
     for signum in (signal.SIGTERM, signal.SIGINT):
         run.process.send_signal(signum)
         time.sleep(1)  # the second comes while the launcher still hopes for the answer
-    ended = run.finish()
+    ended = run.finish(90)
     assert (ended.status, ended.receipt["gone"]) == (143, True), ended.err
     assert gateway.clusters() == []
 
@@ -134,13 +134,13 @@ def test_fallback_that_leaves_a_cluster_says_so(
         "sh", "-c", "echo ready; exit 5",
         claim=proxy.claim(fallback="local"), flags=("--start-timeout", "20", "--stop-timeout", "3"),
     )  # fmt: skip
-    ended = run.finish()
+    ended = run.finish(90)
     assert (ended.status, ended.receipt["gone"]) == (5, False), ended.err
     assert ended.receipt["provider"] == "local"
     assert any("does not confirm" in warning for warning in ended.receipt["warnings"])
     assert gateway.clusters() == [ended.cluster]
     proxy.heal()
-    until_gone(gateway, 30)
+    until_gone(gateway, 15)
 
 
 HANGING_HOST = """
@@ -174,7 +174,7 @@ def told_to_end(launcher: Launcher, proxy: Proxy, *faults: object, **more: objec
     until_ready(run)
     for fault in faults:
         proxy.fault(*fault)
-    run.process.communicate(b"\n", timeout=120)
+    run.process.communicate(b"\n", timeout=90)
     return run.finish()
 
 
@@ -206,7 +206,7 @@ def test_giving_back_that_is_not_confirmed(
     assert (run.status, run.receipt["gone"]) == (5, False), run.err
     [line] = [line for line in run.err.splitlines() if "NOT confirmed gone" in line]
     assert run.cluster in line and proxy.url in line
-    until_gone(gateway, 3 + 30)
+    until_gone(gateway, 3 + 10)
 
 
 # -- what stands behind the gateway
@@ -231,7 +231,7 @@ def test_gateway_restarted_while_the_command_runs(
     assert persistent_gateway.clusters() == [run.until(r"Cluster (\w+) is requested").group(1)]
     until_leased(persistent_gateway)
     run.process.stdin.write(b"\n")
-    ended = run.finish()
+    ended = run.finish(90)
     assert (ended.status, ended.out) == (0, b"42\n"), ended.err
     assert ended.receipt["gone"] is True
     assert persistent_gateway.clusters() == []
@@ -247,7 +247,7 @@ def test_gateway_restarted_after_the_launcher_has_given_up(
     until_ready(run)
     until_leased(persistent_gateway)
     persistent_gateway.kill()
-    run.process.communicate(b"\n", timeout=120)
+    run.process.communicate(b"\n", timeout=60)
     ended = run.finish()
     assert (ended.status, ended.receipt["gone"]) == (5, False), ended.err
     persistent_gateway.restart()
@@ -261,7 +261,7 @@ def test_scheduler_is_killed(launcher: Launcher, gateway: GatewayServer) -> None
     until_leased(gateway)
     [scheduler] = processes_of(gateway, "scheduler")
     os.kill(scheduler, signal.SIGKILL)
-    run.process.communicate(b"\n", timeout=120)
+    run.process.communicate(b"\n", timeout=60)
     ended = run.finish()
     assert (ended.status, ended.receipt["gone"]) == (5, True), ended.err
 
@@ -277,7 +277,7 @@ def test_all_workers_are_killed(launcher: Launcher, gateway: GatewayServer) -> N
     for worker in workers:
         os.kill(worker, signal.SIGKILL)
     run.process.stdin.write(b"\n")
-    ended = run.finish()
+    ended = run.finish(120)
     assert (ended.status, ended.out) == (0, b"42\n"), ended.err
     assert ended.receipt["gone"] is True
 
@@ -313,7 +313,7 @@ def test_command_that_ignores_sigterm(
     until_ready(run)
     if signum == signal.SIGKILL:
         kill(run)
-        wait_for(lambda: not processes_with(launcher.marker), "end of all processes")
+        wait_for(lambda: not processes_with(launcher.marker), "end of all processes", 30)
     else:
         run.process.send_signal(signum)
         ended = run.finish()
@@ -330,7 +330,7 @@ def test_more_launchers_than_the_limit_allows(launcher: Launcher) -> None:
         claim = {"gateway_url": server.url, **SMALL}
         runs = [launcher.start("sh", "-c", f"exit {n}", claim=claim) for n in range(8)]
         for n, run in enumerate(runs):
-            ended = run.finish()
+            ended = run.finish(180)
             assert (ended.status, ended.receipt["gone"]) == (n, True), ended.err
         assert server.clusters() == []
         log = server.log.read_text()

@@ -25,7 +25,7 @@ def run(program: str, *arguments: object, **options: object) -> subprocess.Compl
     start = "import os, sys\nfrom pathlib import Path\nfrom dask_claim.files import write_whole\n"
     return subprocess.run(
         [sys.executable, "-c", start + program, *map(str, arguments)],
-        capture_output=True, text=True, timeout=120, **options,  # type: ignore[call-overload]
+        capture_output=True, text=True, timeout=30, **options,  # type: ignore[call-overload]
     )  # fmt: skip
 
 
@@ -101,7 +101,7 @@ def test_descriptor(name: str, tmp_path: Path) -> None:
     command = [sys.executable, "-c", "from pathlib import Path\nimport sys\n"
                "from dask_claim.files import write_whole\n" + program, name]  # fmt: skip
     with out.open("wb") as file:
-        subprocess.run(command, stdout=file, cwd=tmp_path, check=True, timeout=120)
+        subprocess.run(command, stdout=file, cwd=tmp_path, check=True, timeout=30)
     assert out.read_text() == "before\ntext\nafter\n"
 
 

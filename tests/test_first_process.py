@@ -49,7 +49,7 @@ def in_container(*command: str, **popen: object) -> subprocess.Popen[str]:
 @pytest.mark.slow
 def test_orphans_are_reaped() -> None:
     process = in_container(DASK_CLAIM, "--", PYTHON, "-c", ORPHANS)
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (7, "[]\n"), err
 
 
@@ -57,7 +57,7 @@ def test_orphans_are_reaped() -> None:
 @pytest.mark.parametrize(("how", "status"), [("exit 3", 3), ("kill -9 $$", 137)])
 def test_status_is_the_commands(how: str, status: int) -> None:
     process = in_container(DASK_CLAIM, "--", "sh", "-c", how)
-    _, err = process.communicate(timeout=120)
+    _, err = process.communicate(timeout=60)
     assert process.returncode == status, err
 
 
@@ -70,7 +70,7 @@ def test_signals_reach_the_command(signum: signal.Signals, tmp_path: Path) -> No
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
     first = wait_for(lambda: children.read_text().split(), "first process of the container")
     subprocess.run(["kill", f"-{signum}", first[0]], check=True)
-    _, err = process.communicate(timeout=120)
+    _, err = process.communicate(timeout=60)
     assert process.returncode == 5, err
 
 
@@ -82,6 +82,6 @@ def test_shell_that_keeps_sigterm_to_itself(trap: str, warned: int) -> None:
     # Two commands: a shell does not replace itself by the first of them.
     line = f"{trap}{shlex.quote(DASK_CLAIM)} -- true; exit $?"
     process = in_container("sh", "-c", line)
-    _, err = process.communicate(timeout=120)
+    _, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
     assert err.count("has no handler for SIGTERM") == warned, err

@@ -206,7 +206,7 @@ def test_twenty_at_once(launcher: Launcher, gateway: GatewayServer) -> None:
         for n in range(20)
     ]
     for n, run in enumerate(runs):
-        ended = run.finish()
+        ended = run.finish(180)
         assert ended.status == n, ended.err
         assert ended.receipt["gone"] is True
 

@@ -48,7 +48,7 @@ def test_launcher_is_killed(launcher: Launcher, gateway: GatewayServer, moment: 
         run.until(moment)
     kill(run)
     # Much sooner than the lease, whose timeout is 60 s.
-    wait_for(lambda: not processes_with(launcher.marker), "end of all processes")
+    wait_for(lambda: not processes_with(launcher.marker), "end of all processes", 40)
     assert gateway.clusters() == []
 
 
@@ -64,7 +64,7 @@ def test_guard_is_there_before_the_request_and_small(
         assert int(re.search(r"VmRSS:\s+(\d+) kB", status).group(1)) < 15 * 1024
         assert os.getsid(guard) == guard != os.getsid(run.process.pid)
         kill(run)
-        wait_for(lambda: not processes_with(launcher.marker), "end of all processes")
+        wait_for(lambda: not processes_with(launcher.marker), "end of all processes", 40)
 
 
 def test_launcher_is_killed_before_the_answer(launcher: Launcher, gateway: GatewayServer) -> None:
@@ -78,7 +78,7 @@ def test_launcher_is_killed_before_the_answer(launcher: Launcher, gateway: Gatew
         until_ready(other)
         assert len(gateway.clusters()) == 2
         kill(run)
-        wait_for(lambda: len(guards(launcher)) == 1, "end of the guard")
+        wait_for(lambda: len(guards(launcher)) == 1, "end of the guard", 60)
         assert gateway.clusters() == [other.until(r"Cluster (\w+) is requested").group(1)]
         other.process.communicate(b"\n")
         ended = other.finish()
@@ -93,7 +93,7 @@ def test_container_is_killed(launcher: Launcher, gateway: GatewayServer) -> None
     until_leased(gateway)
     end_all(launcher)
     run.process.communicate()
-    until_gone(gateway, 3 + 30)
+    until_gone(gateway, 3 + 10)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="a PID namespace needs root")
@@ -116,8 +116,8 @@ def test_shell_is_the_first_process(
         run.process.wait(3)
     except subprocess.TimeoutExpired:
         os.kill(first, signal.SIGKILL)
-    run.process.communicate(timeout=120)
-    until_gone(gateway, 3 + 30)
+    run.process.communicate(timeout=20)
+    until_gone(gateway, 3 + 10)
 
 
 def test_local_cluster_ends_with_a_killed_launcher(launcher: Launcher) -> None:
@@ -128,7 +128,7 @@ def test_local_cluster_ends_with_a_killed_launcher(launcher: Launcher) -> None:
     until_ready(run)
     assert len(processes_with(launcher.marker)) >= 5
     kill(run)
-    wait_for(lambda: not processes_with(launcher.marker), "end of all processes")
+    wait_for(lambda: not processes_with(launcher.marker), "end of all processes", 30)
 
 
 @pytest.mark.parametrize("provider", ["gateway", "local"])
@@ -190,7 +190,7 @@ def test_guard_spares_strangers() -> None:
         told = json.dumps({"grace": 5, "markers": [run]}) + '\n"good-bye"\n'
         subprocess.run(
             [sys.executable, "-I", "-S", guard_process.__file__],
-            input=told.encode(), check=True, timeout=120,
+            input=told.encode(), check=True, timeout=30,
         )  # fmt: skip
         assert own.wait(10) == -signal.SIGTERM
         assert [stranger.poll() for stranger in strangers] == [None] * len(strangers)

@@ -64,7 +64,7 @@ def at(moment: str, program: Running, proxy: Proxy) -> None:
     if moment == "asking":
         program.until("Claiming")
     elif moment == "waiting for the answer":
-        wait_for(lambda: proxy.struck("slow"), "request for a cluster")
+        wait_for(lambda: proxy.struck("slow"), "request for a cluster", 30)
     elif moment == "starting":
         program.until("is requested")
     else:
@@ -86,7 +86,7 @@ def test_nothing_is_left(
     if signum != signal.SIGKILL:
         assert gateway.clusters() == [], program.err
     wait_for(lambda: not gateway.clusters(), "end of the cluster", 40, lambda: program.err)
-    wait_for(lambda: not processes_with(launcher.marker), "end of all processes")
+    wait_for(lambda: not processes_with(launcher.marker), "end of all processes", 20)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_interrupted_from_another_thread(
     assert b"after" not in program.finish().out
     assert "KeyboardInterrupt" in program.err
     assert gateway.clusters() == []
-    wait_for(lambda: not processes_with(launcher.marker), "end of all processes")
+    wait_for(lambda: not processes_with(launcher.marker), "end of all processes", 20)
 
 
 def test_second_signal_does_not_abandon_the_stop(
@@ -111,7 +111,7 @@ def test_second_signal_does_not_abandon_the_stop(
     at("in the block", program, proxy)
     proxy.fault("slow", ("DELETE", r"/clusters/\w+"))
     program.process.send_signal(signal.SIGTERM)
-    wait_for(lambda: proxy.struck("slow"), "request for the end")
+    wait_for(lambda: proxy.struck("slow"), "request for the end", 30)
     for _ in range(3):
         os.kill(program.process.pid, signal.SIGTERM)
     program.finish()

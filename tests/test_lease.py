@@ -63,9 +63,9 @@ def test_launcher_stopped_for_longer(launcher: Launcher, gateway: GatewayServer)
     until_ready(run)
     until_leased(gateway)
     run.process.send_signal(signal.SIGSTOP)
-    until_gone(gateway, LEASE + 30)
+    until_gone(gateway, LEASE + 10)
     run.process.send_signal(signal.SIGCONT)
-    run.process.communicate(b"\n", timeout=120)
+    run.process.communicate(b"\n", timeout=60)
     ended = run.finish()
     assert (ended.status, ended.receipt["gone"]) == (5, True), ended.err
 
@@ -127,7 +127,7 @@ def test_partition_longer_than_the_timeout(
     until_ready(run)
     until_leased(server)
     with partition(host):
-        until_gone(server, LEASE + 30)
+        until_gone(server, LEASE + 10)
     run.process.stdin.write(b"\n")
     ended = run.finish()
     assert (ended.status, ended.receipt["gone"]) == (5, True), ended.err
@@ -167,7 +167,7 @@ def test_suspended_machine(launcher: Launcher, gateway: GatewayServer) -> None:
     time.sleep(LEASE / 3)
     run.process.send_signal(signal.SIGCONT)
     stays(gateway, 2 * LEASE)
-    run.process.communicate(b"\n", timeout=120)
+    run.process.communicate(b"\n", timeout=60)
     ended = run.finish()
     assert (ended.status, ended.receipt["gone"]) == (5, True), ended.err
 
@@ -185,7 +185,7 @@ def test_scheduler_that_is_busy_from_its_start(launcher: Launcher, gateway: Gate
     until_leased(gateway)
     end_all(launcher)
     run.process.communicate()
-    until_gone(gateway, LEASE + 30)
+    until_gone(gateway, LEASE + 10)
 
 
 def test_lease_counts_as_use(launcher: Launcher, idle_gateway: GatewayServer) -> None:
@@ -209,7 +209,7 @@ def test_idle_cluster_without_a_launcher_ends(
     until_leased(idle_gateway)
     end_all(launcher)
     run.process.communicate()
-    until_gone(idle_gateway, 40)
+    until_gone(idle_gateway, 20)
 
 
 LIFTED = """

@@ -92,7 +92,7 @@ def test_connect_gives_back_on_signals(
     )  # fmt: skip
     assert process.stdout.readline() == b"42\n"
     process.send_signal(signum)
-    process.communicate(timeout=120)
+    process.communicate(timeout=30)
     assert process.returncode in (status, -signum)
     assert gateway.clusters() == []
 

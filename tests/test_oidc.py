@@ -117,7 +117,7 @@ def test_token_ends_three_times(
         (tmp_path / "enough").touch()
         wait_for(lambda: not site.clusters(), "end of the cluster", 60, lambda: run.err)
         assert len(issuer.grants) > given  # the guard's own
-    result = run.finish()
+    result = run.finish(90)
     if end == "ordinary":
         assert (result.status, result.out) == (0, b"1\n1\n"), result.err
         assert result.receipt["gone"] is True
@@ -157,7 +157,7 @@ def test_signal_while_the_provider_hangs(launcher: Launcher, tmp_path: Path) -> 
             # It hangs up before its own patience with the provider is over.
             while asked.recv(4096):
                 pass
-        assert run.finish().status == 143
+        assert run.finish(30).status == 143
 
 
 def test_wrong_audience(

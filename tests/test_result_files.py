@@ -51,7 +51,7 @@ def test_removed_after_sigkill(launcher: Launcher, tmp_path: Path) -> None:
     assert list(tmp_path.glob("dask-claim-files-*"))
     os.kill(run.process.pid, 9)
     run.finish()
-    wait_for(lambda: not list(tmp_path.glob("dask-claim-files-*")), "end of the files")
+    wait_for(lambda: not list(tmp_path.glob("dask-claim-files-*")), "end of the files", 60)
 
 
 def test_nothing_where_the_program_makes_its_own(launcher: Launcher) -> None:

@@ -255,7 +255,7 @@ def test_uid_without_a_passwd_entry(launcher: Launcher, gateway: GatewayServer, 
 def test_streams_are_the_commands_own(launcher: Launcher) -> None:
     data = bytes(range(256)) * 4096
     run = launcher.start("cat", claim=SMALL, stdin=subprocess.PIPE)
-    out, _ = run.process.communicate(data, timeout=120)
+    out, _ = run.process.communicate(data, timeout=60)
     assert out == data
 
 

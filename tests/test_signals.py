@@ -138,7 +138,7 @@ def test_a_stopped_command_can_be_ended(launcher: Launcher) -> None:
     run = launcher.start("sh", "-c", "echo ready; kill -STOP $$; sleep 60", claim=SMALL)
     until_ready(run)
     run.process.send_signal(signal.SIGTERM)
-    assert run.finish().status == 143
+    assert run.finish(30).status == 143
 
 
 def test_what_nohup_ignores_stays_ignored(launcher: Launcher) -> None:

@@ -225,7 +225,7 @@ def test_private_ca_and_proxy(
     by_proxy = sorted(set(site.proxy.tunnels))
     if excepted:
         run.process.kill()
-    result = run.finish()
+    result = run.finish(90)
     wait_for(lambda: not site.gateway.clusters(), "end of the cluster", 60, lambda: run.err)
     if excepted:
         assert site.proxy.tunnels == []

@@ -47,12 +47,12 @@ def slurm_gateway(_slurm_gateway: GatewayServer, slurm: Slurm) -> Iterator[Gatew
 
 def until_no_job(slurm: Slurm) -> None:
     """The gateway's answer is there first: Slurm gives a cancelled job `KillWait` to end."""
-    wait_for(lambda: not slurm.jobs(), "end of all jobs")
+    wait_for(lambda: not slurm.jobs(), "end of all jobs", 10)
 
 
 def until_two_jobs(slurm: Slurm) -> None:
     """Scheduler and worker."""
-    wait_for(lambda: slurm.jobs() == ["RUNNING"] * 2, "running jobs")
+    wait_for(lambda: slurm.jobs() == ["RUNNING"] * 2, "running jobs", 30)
 
 
 def test_one_task_as_jobs(launcher: Launcher, slurm_gateway: GatewayServer, slurm: Slurm) -> None:
@@ -76,7 +76,7 @@ def test_jobs_end_by_their_lease(
     until_two_jobs(slurm)
     end_all(launcher)
     run.process.communicate()
-    until_gone(slurm_gateway, LEASE + 30)
+    until_gone(slurm_gateway, LEASE + 10)
     until_no_job(slurm)
 
 
@@ -89,7 +89,7 @@ def test_jobs_end_with_a_killed_launcher(
     until_ready(run)
     until_two_jobs(slurm)
     kill(run)
-    wait_for(lambda: not processes_with(launcher.marker), "end of all processes")
+    wait_for(lambda: not processes_with(launcher.marker), "end of all processes", 20)
     assert slurm_gateway.clusters() == []
     until_no_job(slurm)
 
@@ -107,9 +107,9 @@ def test_launcher_is_a_job_that_is_cancelled(
     until_ready(run)
     until_leased(slurm_gateway)
     slurm.run("scancel", "--name=launcher")
-    run.process.communicate(timeout=120)
-    wait_for(lambda: not processes_with(launcher.marker), "end of all processes")
-    until_gone(slurm_gateway, LEASE + 30)
+    run.process.communicate(timeout=20)
+    wait_for(lambda: not processes_with(launcher.marker), "end of all processes", 20)
+    until_gone(slurm_gateway, LEASE + 10)
     until_no_job(slurm)
 
 
@@ -131,7 +131,7 @@ def test_jobs_that_wait_are_taken_back(
     run.process.send_signal(end)
     ended = run.finish()
     assert ended.status == (128 + end if end == signal.SIGTERM else -end), ended.err
-    wait_for(lambda: not processes_with(launcher.marker), "end of all processes")
+    wait_for(lambda: not processes_with(launcher.marker), "end of all processes", 20)
     assert slurm_gateway.clusters() == []
     until_no_job(full_slurm)
 

@@ -23,7 +23,7 @@ def shell() -> Iterator[pexpect.spawn]:
     """An interactive bash on a terminal of its own."""
     env = clean_environment(PS1=PROMPT, TERM="dumb", PYTHON=PYTHON)
     bash = pexpect.spawn(
-        "bash", ["--norc", "--noprofile", "-i"], env=env, echo=False, timeout=120, encoding="utf-8"
+        "bash", ["--norc", "--noprofile", "-i"], env=env, echo=False, timeout=30, encoding="utf-8"
     )
     bash.logfile_read = sys.stdout
     bash.expect_exact(PROMPT)
@@ -137,7 +137,7 @@ def test_without_a_shell(tmp_path: Path) -> None:
     """As a container's first process with a terminal: nobody could continue a stopped job."""
     command = pexpect.spawn(
         DASK_CLAIM, ["-q", "--", "sh", "-c", "echo ready; read line; echo got $line"],
-        env=clean_environment(), timeout=120, encoding="utf-8",
+        env=clean_environment(), timeout=30, encoding="utf-8",
     )  # fmt: skip
     command.expect_exact("ready")
     command.sendcontrol("z")

@@ -48,7 +48,7 @@ def run(
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [*COMMAND, *arguments],
-        env=environment, cwd=folder, capture_output=True, text=True, timeout=120,
+        env=environment, cwd=folder, capture_output=True, text=True, timeout=60,
     )  # fmt: skip
 
 
@@ -158,7 +158,7 @@ def test_sigterm_while_waiting(sample: Path, environment: dict[str, str], tmp_pa
             assert time.monotonic() < deadline
             time.sleep(0.02)
         process.send_signal(signal.SIGTERM)
-        _, rest = process.communicate(timeout=120)
+        _, rest = process.communicate(timeout=30)
     assert process.returncode == 128 + signal.SIGTERM, rest
     assert [path.name for path in out.iterdir()] == ["bai.tif"]
     assert (out / "bai.tif").read_text() == "older"

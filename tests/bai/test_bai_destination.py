@@ -256,7 +256,7 @@ def test_the_program_writes_to_s3(bucket: Bucket, sample: Path, client: Any) -> 
     done = subprocess.run(
         [sys.executable, "-m", "bai_example", *items, "--output-dir", f"s3://{bucket.name}/run/1"],
         env={**os.environ, "DASK_SCHEDULER_ADDRESS": client.scheduler.address},
-        capture_output=True, text=True, timeout=120,
+        capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     objects = bucket.objects()

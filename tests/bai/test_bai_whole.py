@@ -66,7 +66,7 @@ def test_from_a_search_to_the_map_of_two_tiles(sample: Path, client: Any, tmp_pa
                     "--bbox", *map(str, (west, south, east, north)), "--output-dir", "map",
                 ],
                 env=os.environ | {"DASK_SCHEDULER_ADDRESS": client.scheduler.address},
-                cwd=tmp_path, capture_output=True, text=True, timeout=120,
+                cwd=tmp_path, capture_output=True, text=True, timeout=60,
             )  # fmt: skip
     assert done.returncode == 0, done.stderr
     for tile in ("29TNE", "29TPE"):

@@ -18,7 +18,7 @@ def test_first_map(sample: Path, client: Any, tmp_path: Path) -> None:
     """The same dNBR as by hand, in a program that fits on a screen."""
     out = tmp_path / "dnbr.tif"
     subprocess.run(
-        [sys.executable, PROGRAM, sample, out], check=True, timeout=120,
+        [sys.executable, PROGRAM, sample, out], check=True, timeout=60,
         env={**os.environ, "DASK_SCHEDULER_ADDRESS": client.scheduler.address},
     )  # fmt: skip
     pre, post = (

@@ -19,7 +19,7 @@ CWLTOOL = str(Path(sys.executable).with_name("cwltool"))
 def validate(path: Path, cwltool: str = CWLTOOL) -> None:
     """Let cwltool check a document against CWL's schema, links and expressions included."""
     done = subprocess.run(
-        [cwltool, "--validate", str(path)], capture_output=True, text=True, timeout=120
+        [cwltool, "--validate", str(path)], capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 0, done.stderr
 

@@ -135,7 +135,7 @@ def test_shell_as_first_process(redirection: str, podman: dict[str, str]) -> Non
     line = "dask-claim --max-workers 1 -- sleep 300" + redirection
     started = subprocess.run(
         ["podman", "run", "--detach", IMAGE, "/bin/sh", "-c", line],
-        env=clean_environment(**podman), capture_output=True, text=True, timeout=120,
+        env=clean_environment(**podman), capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert started.returncode == 0, started.stderr
     container = started.stdout.strip()
@@ -143,7 +143,7 @@ def test_shell_as_first_process(redirection: str, podman: dict[str, str]) -> Non
     def asked(*words: str) -> str:
         done = subprocess.run(
             ["podman", *words, container],
-            env=clean_environment(**podman), text=True, timeout=120,
+            env=clean_environment(**podman), text=True, timeout=60,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
         return done.stdout
@@ -152,7 +152,7 @@ def test_shell_as_first_process(redirection: str, podman: dict[str, str]) -> Non
         wait_for(lambda: "Running sleep" in asked("logs"), "the command", 60, lambda: asked("logs"))
         asked("kill", "--signal", "TERM")
         # Far less than its grace and its lease, which a shell that keeps the signal costs.
-        wait_for(lambda: container not in running(podman, "--no-trunc"), "end of it")
+        wait_for(lambda: container not in running(podman, "--no-trunc"), "end of it", 10)
         assert asked("wait").strip() == "143"
         assert " stopped after " in asked("logs")
     finally:
@@ -196,9 +196,9 @@ def test_ended_runner_leaves_nothing(
             os.killpg(runner.pid, signal.SIGINT)
         else:
             runner.send_signal(signal.SIGTERM)
-        runner.wait(timeout=120)
+        runner.wait(timeout=60)
         until_gone(gateway, 30)
-        wait_for(lambda: not running(podman), "end of the container")
+        wait_for(lambda: not running(podman), "end of the container", 30)
     finally:
         runner.kill()
         runner.wait()

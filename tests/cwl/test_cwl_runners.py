@@ -113,7 +113,7 @@ def test_calrissian(spelling: str, calrissian: Path, pair: Path, tmp_path: Path)
     validate(path, str(calrissian / "cwltool"))
     done = subprocess.run(
         [calrissian / "python", "-c", BUILD, path, job(tmp_path, pair)],
-        cwd=tmp_path, capture_output=True, text=True, timeout=120,
+        cwd=tmp_path, capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     made = json.loads(done.stdout.splitlines()[-1])

@@ -355,7 +355,7 @@ def test_packed(tmp_path: Path) -> None:
     )
     packed = subprocess.run(
         [CWLTOOL, "--pack", str(write(tmp_path, text, "workflow.cwl"))],
-        capture_output=True, text=True, check=True, timeout=120,
+        capture_output=True, text=True, check=True, timeout=60,
     ).stdout  # fmt: skip
     document = json.loads(packed)
     main = next(item for item in document["$graph"] if item["id"] == "#main")

@@ -54,7 +54,7 @@ class Service:
             PYTHONPATH=str(EXAMPLES),
         )
         self.log = folder / "service.log"
-        self.http = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=120)
+        self.http = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=60)
         self.start()
 
     def start(self) -> None:
@@ -113,7 +113,7 @@ class Service:
             self.process.send_signal(signal.SIGTERM)
         try:
             self.process.wait(60)
-            wait_for(lambda: not processes_with(self.marker), "end of all processes")
+            wait_for(lambda: not processes_with(self.marker), "end of all processes", 60)
         finally:
             for pid in processes_with(self.marker):
                 with contextlib.suppress(ProcessLookupError):

@@ -44,7 +44,7 @@ def test_a_killed_service_loses_no_job_and_no_cluster(
         assert gateway.clusters() == [cluster]
     else:
         service.kill()
-        wait_for(lambda: gateway.clusters() == [], "end of the cluster")
+        wait_for(lambda: gateway.clusters() == [], "end of the cluster", 60)
     service.start()
     assert service.job(second)["state"] in ("queued", "running")
     job = service.ended(first)
@@ -110,8 +110,6 @@ def test_the_page_shows_and_cancels(
 ) -> None:
     from playwright.sync_api import expect, sync_playwright
 
-    expect.set_options(timeout=60_000)
-
     if not Path(CHROMIUM).exists() and not os.environ.get("CI"):
         pytest.skip("Chromium is not installed")
     service = start_service(None, **on(gateway))
@@ -132,7 +130,7 @@ def test_the_page_shows_and_cancels(
         def row(job_id: str):
             return page.locator("tr", has=page.locator(f"code[title='{job_id}']"))
 
-        expect(row(blocked)).to_contain_text("running")
+        expect(row(blocked)).to_contain_text("running", timeout=30_000)
         expect(row(blocked)).to_contain_text("50 %")
         expect(row(queued)).to_contain_text("queued")
         expect(row(done)).to_contain_text("s1: missing")
@@ -144,9 +142,9 @@ def test_the_page_shows_and_cancels(
         page.screenshot(path=shots / "running.png")
         # One that waits is cancelled at once, one that runs when its cluster is gone.
         row(queued).get_by_role("button", name="Cancel").click()
-        expect(row(queued)).to_contain_text("cancelled while queued")
+        expect(row(queued)).to_contain_text("cancelled while queued", timeout=30_000)
         row(blocked).get_by_role("button", name="Cancel").click()
-        expect(row(blocked)).to_contain_text("cancelled while running")
+        expect(row(blocked)).to_contain_text("cancelled while running", timeout=60_000)
         page.screenshot(path=shots / "cancelled.png")
         browser.close()
     assert gateway.clusters() == []

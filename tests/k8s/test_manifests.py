@@ -218,7 +218,7 @@ def test_claims(folder: str, name: str) -> None:
     done = subprocess.run(
         ["dask-claim", "show", "--json"],
         env=clean_environment(**variables(folder, name)),
-        capture_output=True, text=True, timeout=120,
+        capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     shown = json.loads(done.stdout)

@@ -21,12 +21,12 @@ def kustomize(folder: Path) -> str:
             pytest.fail("kubectl is missing, and this is CI")
         pytest.skip("kubectl is not installed")
     client = subprocess.run(
-        ["kubectl", "version", "--client"], capture_output=True, text=True, timeout=120, check=False
+        ["kubectl", "version", "--client"], capture_output=True, text=True, timeout=60, check=False
     )
     if "Kustomize Version" not in client.stdout:
         pytest.skip("this kubectl is too old for the manifests")
     done = subprocess.run(
-        ["kubectl", "kustomize", folder], capture_output=True, text=True, timeout=120, check=False
+        ["kubectl", "kustomize", folder], capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

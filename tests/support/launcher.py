@@ -55,7 +55,7 @@ class Running:
     def err(self) -> str:
         return self._log.read_text(errors="replace")
 
-    def until(self, pattern: str, timeout: float = 60) -> re.Match[str]:
+    def until(self, pattern: str, timeout: float = 40) -> re.Match[str]:
         """Wait until the log matches `pattern`."""
 
         def look() -> re.Match[str] | None:
@@ -66,7 +66,7 @@ class Running:
 
         return wait_for(look, f"{pattern!r} in the log", timeout, lambda: self.err)
 
-    def finish(self, timeout: float = 120) -> Run:
+    def finish(self, timeout: float = 60) -> Run:
         try:
             out, _ = self.process.communicate(timeout=timeout)
         except subprocess.TimeoutExpired:
@@ -137,14 +137,14 @@ class Launcher:
                 if pipe is not None:
                     pipe.close()
 
-    def __call__(self, *command: str, timeout: float = 180, **options: Any) -> Run:
+    def __call__(self, *command: str, timeout: float = 90, **options: Any) -> Run:
         return self.start(*command, **options).finish(timeout)
 
 
 def wait_for(
     condition: Callable[[], T | None],
     what: str,
-    timeout: float = 60,
+    timeout: float = 20,
     context: Callable[[], str] = lambda: "",
 ) -> T:
     """Poll until `condition` gives something true; fail with `what` at the deadline."""

@@ -120,7 +120,7 @@ def provider(
                 except OSError:
                     return False
 
-            wait_for(answers, "the provider's answer")
+            wait_for(answers, "the provider's answer", 60)
             yield Provider(issuer, address, folder)
         finally:
             process.kill()

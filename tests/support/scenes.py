@@ -125,7 +125,7 @@ def guards(launcher: Launcher) -> list[int]:
 def kill(run: Running) -> None:
     """SIGKILL for the launcher alone; returns when nobody holds the command's output any more."""
     run.process.kill()
-    run.process.communicate(timeout=120)
+    run.process.communicate(timeout=60)
 
 
 def end_all(launcher: Launcher) -> None:

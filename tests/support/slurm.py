@@ -158,7 +158,7 @@ class Slurm:
         """What one of the `COMMANDS` prints."""
         done = subprocess.run(
             [self.command(command), *arguments],
-            capture_output=True, text=True, timeout=120, check=False,
+            capture_output=True, text=True, timeout=30, check=False,
         )  # fmt: skip
         assert done.returncode == 0, f"{command}: {done.stderr}\n{self.logs()}"
         return done.stdout
@@ -166,7 +166,7 @@ class Slurm:
     def _idle(self) -> bool:
         done = subprocess.run(
             [self.command("sinfo"), "--noheader", "--Node", "--format=%T"],
-            capture_output=True, text=True, timeout=120, check=False,
+            capture_output=True, text=True, timeout=30, check=False,
         )  # fmt: skip
         # Nothing before the controller listens.
         return done.stdout.split() == ["idle"] * len(NODES)

@@ -175,7 +175,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
             each.close()
     finally:
         process.terminate()
-        process.wait(timeout=120)
+        process.wait(timeout=30)
 
 
 @pytest.fixture(scope="session")

@@ -107,7 +107,7 @@ def send(dataset: Path, store: Store, **changed: str) -> subprocess.CompletedPro
         env=clean_environment(
             AWS_SHARED_CREDENTIALS_FILE=str(credentials), AWS_EC2_METADATA_DISABLED="true"
         ),
-        capture_output=True, text=True, timeout=120,
+        capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert inputs["aws_secret_access_key"] not in done.stdout + done.stderr
     return done
