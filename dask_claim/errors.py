@@ -37,7 +37,7 @@ class StartTimeout(TemporaryError):
 
 
 class LimitReached(TemporaryError):
-    """The user's or the site's limit of clusters, cores or memory is used up."""
+    """All clusters that a user or the site may have at a time are in use."""
 
 
 class ClusterFailed(TemporaryError):

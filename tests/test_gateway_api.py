@@ -134,6 +134,51 @@ def test_gateway_itself_refuses() -> None:
         assert caught.value.exit_status == 78
 
 
+@pytest.mark.parametrize(
+    ("words", "status"),
+    [
+        # Sites that count clusters.
+        ("User alice has reached the limit of 1 clusters", 75),
+        ("You already have 2 active clusters, the maximum is 2", 75),
+        ("Too many active Dask clusters for this user", 75),
+        ("Maximum number of clusters (3) exceeded", 75),
+        ("cluster limit reached", 75),
+        ("The cluster quota of this site is exhausted, try again later", 75),
+        ("at most 2 clusters per user", 75),
+        ("only one cluster per user is allowed", 75),
+        ("Users may not run more than 4 concurrent clusters", 75),
+        ("quota exceeded: 90 of 100 cores in use", 75),
+        # What the server itself says of one cluster's size, and of its options.
+        ("Scheduler memory request of 4.00 GiB exceeds cluster memory limit of 2.00 GiB", 78),
+        ("Scheduler cores request of 4 exceeds cluster cores limit of 2", 78),
+        ("worker_cores must be <= 8.000000, got 16.000000", 78),
+        ("'large' is not a valid choice for field 'profile'", 78),
+        ("Unknown fields ['limit']", 78),
+        ("The 'worker_memory' trait of a ClusterConfig instance expected a valid spec", 78),
+        # Sites' handlers that bound a cluster.
+        ("worker_memory exceeds the limit of 16 G", 78),
+        ("You cannot exceed 64 cores per cluster", 78),
+        ("Too many workers: at most 10 per cluster", 78),
+        ("a cluster may have at most 16 cores", 78),
+        ("GPU quota of this profile is 0", 78),
+        ("idle_timeout_minutes exceeds the maximum of 120", 78),
+        ("When specifying an image you must also provide a tag", 78),
+        ("image is limited to registry.example.org", 78),
+    ],
+)
+def test_limit_is_temporary_only_where_another_cluster_ends(words: str, status: int) -> None:
+    offers = (200, {"cluster_options": []})
+
+    async def create(api: GatewayApi) -> None:
+        await api.create(await api.options())
+
+    answers = {"/options": [offers], "clusters/": [(422, {"error": words})]}
+    with answering(answers) as (url, _), pytest.raises(DaskClaimError) as caught:
+        ask({"gateway_url": url}, create)
+    assert caught.value.exit_status == status
+    assert words in str(caught.value)
+
+
 def test_scope_that_a_refusal_names() -> None:
     said = "Forbidden, needs access:services or access:services!service=dask"
     answers = {"": [(403, {"error": said})]}

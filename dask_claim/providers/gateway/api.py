@@ -29,8 +29,22 @@ REACH_ATTEMPTS = 3
 # One that has restarted may not know its clusters at once; seconds.
 ASK_AGAIN_AFTER = 1.0
 
-# All refusals of a creation are one kind to the gateway (422); what it says tells them apart.
-_LIMIT = re.compile(r"limit|quota|too many|maximum number|exceed|at most \d+ clusters", re.I)
+# A gateway refuses a creation for whatever reason with 422: only its words tell the number of
+# clusters, of which one ends sooner or later, from the size of this one, which stays too large.
+_LIMIT = re.compile(r"limit|quota|maximum|too many|exceed|at most|more than|only|already", re.I)
+_CLUSTERS = re.compile(
+    r"\b(\d+|one|number of|(too|so|that) many|many|more|another|concurrent|simultaneous|active"
+    r"|running|pending|live|all( of)? your)( \w+){0,2} clusters?\b"
+    r"|\bclusters? (count|limit|quota)\b|\bclusters?( \w+){0,2} (per|for (this|each|every)) user\b"
+    r"|\bclusters already\b|\bmax(imum)? clusters\b",
+    re.I,
+)
+_SIZE = re.compile(
+    r"worker|memory|\bcores?\b|\bcpus?\b|\bgpus?\b|image|node|\d *[KMGT](i?B)?\b", re.I
+)
+_IN_USE = re.compile(
+    r"\b(in use|already (us|hav|hold)\w+|already (running|active)|used up)\b", re.I
+)
 
 
 class GatewayApi(GatewayConnection):
@@ -54,7 +68,7 @@ class GatewayApi(GatewayConnection):
         try:
             return str(await self.ask(lambda: self.client.submit(options)))
         except Refused as error:
-            if _LIMIT.search(str(error)):
+            if is_passing_limit(str(error)):
                 raise LimitReached(f"{self.where} refuses for now: {error}") from error
             raise OptionError(f"{self.where} refuses the claim: {error}") from error
 
@@ -161,6 +175,13 @@ class GatewayApi(GatewayConnection):
     async def delete(self, name: str) -> None:
         """Ask the gateway to end a cluster; one that it does not know is no error."""
         await self.ask(lambda: self.client.stop_cluster(name))
+
+
+def is_passing_limit(words: str) -> bool:
+    """Whether a refused request has room once another cluster, of this user or the site, ends."""
+    if _IN_USE.search(words):
+        return True
+    return bool(_LIMIT.search(words) and _CLUSTERS.search(words) and not _SIZE.search(words))
 
 
 def pauses(first: float = 0.05, longest: float = 1.0, growth: float = 1.15) -> Iterator[float]:
