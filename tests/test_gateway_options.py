@@ -6,10 +6,15 @@ import pytest
 
 from dask_claim.claim.memory import Memory
 from dask_claim.claim.model import Claim
-from dask_claim.claim.site_sections import GatewayOptions
+from dask_claim.claim.site_sections import OPTION_NAMES, GatewayOptions
 from dask_claim.errors import OptionError
 from dask_claim.providers.gateway.kinds import gateway_memory
-from dask_claim.providers.gateway.options import IDLE_TIMEOUT, end_when_idle, fill
+from dask_claim.providers.gateway.options import (
+    IDLE_TIMEOUT,
+    end_when_idle,
+    fill,
+    variables_option,
+)
 
 server = pytest.importorskip("dask_gateway_server.options")
 
@@ -218,3 +223,30 @@ def test_a_cluster_that_nobody_uses_ends() -> None:
     assert not end_when_idle(verbatim, own, 90)
     chosen = offered(server.Integer("idle_timeout", 1800))
     assert not end_when_idle(chosen, Claim(), 90) and chosen["idle_timeout"] == 1800
+
+
+RENAMED = GatewayOptions.model_validate({"names": {"environment": "Env_Vars"}})
+
+
+def test_the_sites_name_for_variables_counts_everywhere() -> None:
+    """The claim's variables, the end of a cluster that nobody uses, and the mark of a run."""
+    fields = server.Mapping("environment", {}), server.Mapping("env_vars", {"A": "b"})
+    options = offered(*fields)
+    claim = Claim(environment={"C": "d"})
+    assert fill(options, claim, None, RENAMED).missing == []
+    assert end_when_idle(options, claim, 90, RENAMED)
+    assert options["env_vars"] == {"A": "b", "C": "d", IDLE_TIMEOUT: "90s"}
+    assert options["environment"] == {}
+    assert variables_option(options, RENAMED) == "env_vars"
+    assert variables_option(options, None) == "environment"
+    verbatim = Claim(options={"env_vars": {}})
+    assert variables_option(options, RENAMED, verbatim) is None
+    assert variables_option(offered(server.String("environment")), None) is None
+
+
+def test_one_table_tells_which_option_is_which_field() -> None:
+    for field, names in OPTION_NAMES.items():
+        for name in names:
+            assert GatewayOptions().field_of(name.upper()) == field
+            assert GatewayOptions().option_for(field, ["x", name.upper()]) == name.upper()
+    assert RENAMED.field_of("ENV_VARS") == "environment" and RENAMED.field_of("x") is None

@@ -22,15 +22,11 @@ if TYPE_CHECKING:
     from dask_claim.claim.model import Claim
     from dask_claim.claim.plan import Plan
 
-# What a gateway's own options would ask for beside the bounded fields.
-_BY_FIELD = {
+# Field that an option of a gateway can stand for → the policy's bound.
+_BOUND = {
     **{"worker_cores": "worker_cores", "worker_cores_limit": "worker_cores"},
-    **{"worker_memory": "worker_memory", "gpus": "gpus", "image": "images"},
-}
-_BY_OPTION = {
-    **_BY_FIELD,
-    **{"cpu": "worker_cores", "worker_threads": "worker_cores", "gpu": "gpus"},
-    **{"ram": "worker_memory", "worker_memory_limit": "worker_memory"},
+    **{"worker_threads": "worker_cores", "gpus": "gpus", "image": "images"},
+    **{"worker_memory": "worker_memory", "worker_memory_limit": "worker_memory"},
     **{"cluster_max_workers": "max_workers", "cluster_max_cores": "max_cores"},
     **{"cluster_max_memory": "max_memory"},
 }
@@ -93,11 +89,6 @@ def excesses_passed_on(
     `offered` is what the site says of its gateway's options. What the site's own file asks for,
     `sites`, is not compared: `options.X`, `hpc.directives`.
     """
-    by_option = _BY_OPTION | {
-        name.lower(): _BY_FIELD[field]
-        for field, name in offered.names.items()
-        if field in _BY_FIELD
-    }
     choices = {name.lower(): sizes for name, sizes in offered.choices.items()}
     for name, value in claim.options.items():
         path = f"options.{name}"
@@ -105,7 +96,7 @@ def excesses_passed_on(
             continue
         if policy.options is not None and not matches(policy.options, name):
             yield Excess(path, value, "options", ", ".join(policy.options) or "none")
-        named = by_option.get(name.lower())
+        named = _BOUND.get(offered.field_of(name) or "")
         if named and getattr(policy, named) is not None:
             allowed = f"the claim's own field for {name}, which can be compared"
             yield Excess(path, value, named, allowed)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import Annotated, Any, Literal
 
@@ -85,6 +85,25 @@ class WorkerSize(BaseModel):
     gpus: Count = Field(default=0, title="GPUs")
 
 
+OPTION_NAMES: Mapping[str, tuple[str, ...]] = {
+    "image": ("image",),
+    "worker_cores": ("worker_cores", "cpu"),
+    "worker_cores_limit": ("worker_cores_limit",),
+    "worker_memory": ("worker_memory", "ram"),
+    "gpus": ("gpus", "gpu"),
+    "environment": ("environment", "environment_vars"),
+    # What some gateways ask for beside a worker's size; no fields of a claim.
+    "worker_threads": ("worker_threads",),
+    "worker_memory_limit": ("worker_memory_limit",),
+    "cluster_max_workers": ("cluster_max_workers",),
+    "cluster_max_cores": ("cluster_max_cores",),
+    "cluster_max_memory": ("cluster_max_memory",),
+    "scheduler_cores": ("scheduler_core_limit", "scheduler_cores"),
+    "scheduler_memory": ("scheduler_memory_limit", "scheduler_memory"),
+}
+"""Field → names under which gateways are known to offer it, in lower case."""
+
+
 class GatewayOptions(BaseModel):
     """What the options of the site's gateway mean, where their names and texts do not say it."""
 
@@ -122,6 +141,22 @@ class GatewayOptions(BaseModel):
     def said(self) -> dict[str, Any]:
         """Return what the site's file says, fit for JSON."""
         return self.model_dump(mode="json", exclude_unset=True)
+
+    def option_for(self, field: str, offered: Iterable[str]) -> str | None:
+        """Return the one of the options `offered` that stands for a field; None: there is none.
+
+        Case does not matter. A name that the site's file gives takes the place of the known ones.
+        """
+        found = {name.lower(): name for name in reversed(list(offered))}
+        said = self.names.get(field)  # type: ignore[call-overload]
+        names = (said.lower(),) if said else OPTION_NAMES[field]
+        return next((found[name] for name in names if name in found), None)
+
+    def field_of(self, option: str) -> str | None:
+        """Return the field that an option stands for, by the site's file or by its usual name."""
+        known = {name: field for field, names in OPTION_NAMES.items() for name in names}
+        known |= {name.lower(): field for field, name in self.names.items()}
+        return known.get(option.lower())
 
 
 def matches(patterns: tuple[str, ...], text: str) -> bool:

@@ -23,15 +23,8 @@ from dask_claim.providers.gateway.kinds import (
 if TYPE_CHECKING:
     from dask_claim.claim.model import Claim
 
-NAMES: dict[str, tuple[str, ...]] = {
-    "image": ("image",),
-    "worker_cores": ("worker_cores", "cpu"),
-    "worker_cores_limit": ("worker_cores_limit",),
-    "worker_memory": ("worker_memory", "ram"),
-    "gpus": ("gpus", "gpu"),
-    "environment": ("environment", "environment_vars"),
-}
-"""Field of the claim → names under which gateways are known to offer it, in any case."""
+FIELDS = ("image", "worker_cores", "worker_cores_limit", "worker_memory", "gpus", "environment")
+"""Fields of the claim that an option can stand for."""
 
 
 @dataclass
@@ -78,17 +71,15 @@ def fill(
     for known in site.units.keys() & options:
         # The client shows a label and does nothing else with it.
         spec_of(options, known).label = site.units[known]
-    offered = {name.lower(): name for name in reversed(list(options)) if name not in claim.options}
-    own = {str(field_name): (name.lower(),) for field_name, name in site.names.items()}
+    offered = [name for name in options if name not in claim.options]
     wanted: list[tuple[str, str | None, Any]] = []
-    for field_name, names in {**NAMES, **own}.items():
+    for field_name in FIELDS:
         value = getattr(claim, field_name)
         if value is not None and value != {}:
-            option = next((offered[known] for known in names if known in offered), None)
-            wanted.append((field_name, option, value))
+            wanted.append((field_name, site.option_for(field_name, offered), value))
     wanted = choose(options, wanted, claim, site, filled.understood, faults)
     lacking = too_small(wanted, site.default)
-    wanted += _whole_cluster(options, offered, claim, max_workers)
+    wanted += _whole_cluster(options, offered, claim, max_workers, site)
     for field_name, name, value in wanted:
         if name is None:
             # Nobody offers a GPU or a variable by default; what else is missing, the workers tell.
@@ -110,7 +101,7 @@ def fill(
             shown = f"{name} = {_shown(value)}: {error}"
             faults.append(f"{shown}; this gateway offers {limits(spec, field_name)}")
         else:
-            if name.lower() != field_name and field_name in NAMES:
+            if name.lower() != field_name and field_name in FIELDS:
                 filled.understood.append(f"{field_name} is its {name}")
     if not claim.strict:
         filled.given_up, faults = faults, []
@@ -134,7 +125,24 @@ def fill(
 IDLE_TIMEOUT = "DASK_DISTRIBUTED__SCHEDULER__IDLE_TIMEOUT"
 
 
-def end_when_idle(options: MutableMapping[str, Any], claim: Claim, seconds: float) -> bool:
+def variables_option(
+    options: MutableMapping[str, Any], site: GatewayOptions | None, claim: Claim | None = None
+) -> str | None:
+    """Return the option that takes variables of scheduler and workers; None: there is none.
+
+    Nor is there where the claim sets it by its own name.
+    """
+    offered = [name for name in options if claim is None or name not in claim.options]
+    name = (site or GatewayOptions()).option_for("environment", offered)
+    return name if name is not None and kind_of(spec_of(options, name)) == "mapping" else None
+
+
+def end_when_idle(
+    options: MutableMapping[str, Any],
+    claim: Claim,
+    seconds: float,
+    site: GatewayOptions | None = None,
+) -> bool:
     """Have a cluster that nobody uses end by itself, where the gateway's options can say so.
 
     From its request on, without anything of ours in its image: a launcher whose whole container
@@ -142,15 +150,12 @@ def end_when_idle(options: MutableMapping[str, Any], claim: Claim, seconds: floa
     there is such an option.
     """
     found = False
+    if name := variables_option(options, site, claim):
+        options[name] = {IDLE_TIMEOUT: f"{seconds:g}s", **(options[name] or {})}
+        found = True
     for name in options:
-        if name in claim.options:
-            continue
-        spec = spec_of(options, name)
-        if name.lower() in NAMES["environment"] and kind_of(spec) == "mapping":
-            options[name] = {IDLE_TIMEOUT: f"{seconds:g}s", **(options[name] or {})}
-            found = True
-        elif name.lower() in _IDLE and not options[name]:
-            # Never, by default; a time that the site has chosen stays.
+        # Never, by default; a time that the site has chosen stays.
+        if name.lower() in _IDLE and name not in claim.options and not options[name]:
             amount = math.ceil(seconds / _IDLE[name.lower()])
             with contextlib.suppress(TypeError, ValueError):
                 options[name] = amount
@@ -163,9 +168,10 @@ _IDLE = {"idle_timeout": 1, "idle_timeout_seconds": 1, "idle_timeout_minutes": 6
 
 def _whole_cluster(
     options: MutableMapping[str, Any],
-    offered: Mapping[str, str],
+    offered: list[str],
     claim: Claim,
     max_workers: int | None,
+    site: GatewayOptions,
 ) -> list[tuple[str, str | None, Any]]:
     """What some gateways ask for beside a worker: threads, a limit of its memory, the whole."""
     from dask_claim.claim.memory import Memory
@@ -185,7 +191,8 @@ def _whole_cluster(
         if memory is not None:
             own = _scheduler_memory(options)
             found["cluster_max_memory"] = Memory(max_workers * memory.bytes + own)
-    return [(name, offered[name], value) for name, value in found.items() if name in offered]
+    named = ((field, site.option_for(field, offered), value) for field, value in found.items())
+    return [(field, name, value) for field, name, value in named if name is not None]
 
 
 def _scheduler_memory(options: MutableMapping[str, Any]) -> int:

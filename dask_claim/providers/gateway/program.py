@@ -16,13 +16,12 @@ from typing import TYPE_CHECKING, Any
 from dask_claim.errors import DaskClaimError, TemporaryError
 from dask_claim.providers.base import import_quietly
 from dask_claim.providers.existing import NoProvider
-from dask_claim.providers.gateway.kinds import kind_of, spec_of
 from dask_claim.providers.gateway.lost import is_leased
-from dask_claim.providers.gateway.options import NAMES
+from dask_claim.providers.gateway.options import variables_option
 from dask_claim.providers.values import Ticket
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, MutableMapping
+    from collections.abc import Callable
 
     from dask_gateway.client import ClusterReport
 
@@ -54,8 +53,9 @@ class MarkingProvider(NoProvider):
         except DaskClaimError as error:
             self._warn(f"clusters that the command makes and leaves behind are not found: {error}")
             return
-        site = request.gateway_options
-        name = variables_option(options, site.names if site else {})
+        name = variables_option(options, request.gateway_options)
+        if name is not None and name != name.lower():
+            name = None  # Dask's configuration, the way to the program, has lower case only
         self._write(
             Ticket.of_gateway(
                 claim,
@@ -65,19 +65,6 @@ class MarkingProvider(NoProvider):
         )
         defaults = {name: {**(options[name] or {}), MARK: request.run_id}} if name else {}
         self.cluster = replace(self.cluster, gateway_user=api.user, option_defaults=defaults)
-
-
-def variables_option(options: MutableMapping[str, Any], said: Mapping[Any, str]) -> str | None:
-    """Return the option of a gateway that takes variables, None if there is none.
-
-    `said`: field of the claim → the site's own name for its option.
-    """
-    names = [said["environment"]] if "environment" in said else NAMES["environment"]
-    for name in options:
-        # Dask's configuration makes all names lower case.
-        if name in names and name == name.lower() and kind_of(spec_of(options, name)) == "mapping":
-            return str(name)
-    return None
 
 
 async def end_made(

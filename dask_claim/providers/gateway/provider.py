@@ -64,7 +64,8 @@ class GatewayProvider(Provider):
         filled = fill(options, claim, request.plan.max_workers, request.gateway_options)
         if claim.lease_timeout:
             seconds = max(claim.lease_timeout, SHORTEST_IDLE)
-            self.idle_timeout = seconds if end_when_idle(options, claim, seconds) else None
+            ends = end_when_idle(options, claim, seconds, request.gateway_options)
+            self.idle_timeout = seconds if ends else None
         if filled.understood:
             logger.info(f"This gateway's options: {'; '.join(filled.understood)}")
         for fault in filled.given_up:
