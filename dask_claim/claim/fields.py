@@ -142,7 +142,9 @@ class ClaimFields(BaseModel):
         None, description="GPUs of each worker, where the gateway or batch system has them."
     )
     environment: Annotated[
-        Mapping[str, Text], BeforeValidator(units.variables), AfterValidator(FrozenDict)
+        Mapping[Annotated[str, BeforeValidator(units.variable_name)], Text],
+        BeforeValidator(units.mapping),
+        AfterValidator(FrozenDict),
     ] = Field(
         default_factory=FrozenDict,
         description="Variables of the scheduler and workers: name → text.",

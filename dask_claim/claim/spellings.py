@@ -129,10 +129,10 @@ def _value(reading: Reading, name: str, value: object, path: str) -> None:
     if name in RESULTS:
         hint = f'is known only at run time; to have it in a variable: "env": {{"{name}": "NAME"}}'
         reading.fault(path, value, hint)
-    elif name == "options" and isinstance(value, Mapping):
-        for option, chosen in value.items():
+    elif name in MAPPINGS and isinstance(value, Mapping):
+        for entry, chosen in value.items():
             if chosen is not None:
-                _put(reading, f"options.{safe_text(option)}", chosen, f"{path}.{_written(option)}")
+                _put(reading, f"{name}.{safe_text(entry)}", chosen, f"{path}.{_written(entry)}")
     else:
         _put(reading, name, value, path)
 
@@ -191,8 +191,8 @@ def _name(reading: Reading, key: object, name: object, path: str) -> None:
 
 def _put(reading: Reading, name: str, value: object, path: str) -> None:
     """Set a field (or `env.X`, `options.X`), unless something else was said of it before."""
-    parent, _, child = name.partition(".")
-    if child:
+    parent, entry, child = name.partition(".")
+    if entry:
         inner = reading.fields.setdefault(parent, {})
         if not isinstance(inner, dict):
             # `options` was given before as something that is no object: its own fault, later.
@@ -201,7 +201,7 @@ def _put(reading: Reading, name: str, value: object, path: str) -> None:
     else:
         target, key = reading.fields, name
     if key in target and not _same(target[key], value):
-        earlier = reading.paths[name]
+        earlier = reading.paths.get(name, name)
         reading.fault(path, value, f"contradicts {earlier}, the same field; keep one of them")
         return
     target.setdefault(key, value)

@@ -161,14 +161,11 @@ def mapping(value: object) -> object:
     return value
 
 
-def variables(value: object) -> object:
-    """Return `value` if it is an object whose names are those of variables."""
-    for name in value if isinstance(value, Mapping) else ():
-        if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII):
-            raise ValueError(
-                f"has {name!r}, which no variable is called; write letters, digits and _"
-            )
-    return mapping(value)
+def variable_name(value: object) -> str:
+    """Return `value` if it is a name that every shell and program can read as a variable."""
+    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z_]\w*", value, re.ASCII):
+        raise ValueError("is not a valid variable name; use letters, digits and _, no digit first")
+    return value
 
 
 def json_value(value: object, *, depth: int = 0) -> Any:

@@ -59,10 +59,11 @@ def check_fields(reading: Reading) -> tuple[dict[str, Any], list[Fault], set[str
         # What is left may still be at fault with fields of its own or another source.
         checked = ClaimFields.model_validate(_without(reading.fields, wrong))
     faults = list(reading.faults)
-    for name, value in leaves(reading.fields):
+    values = dict(leaves(reading.fields))
+    for name in dict.fromkeys((*values, *wrong)):
         if name in wrong:
             path = reading.paths.get(name, name)
-            faults.append(Fault(path, redact(value, path), wrong[name]))
+            faults.append(Fault(path, redact(values.get(name), path), wrong[name]))
     sound = {
         name: getattr(checked, name) for name in reading.fields if name in checked.model_fields_set
     }
