@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from dask_claim.launch.death import MemoryLimit
 from tests.support.launcher import PYTHON, Launcher
 
 MEMORY = Path("/sys/fs/cgroup/memory")
@@ -44,20 +43,3 @@ def test_memory_limit_is_named(launcher: Launcher, small_cgroup: Path) -> None:
 def test_killed_by_somebody_else(launcher: Launcher) -> None:
     run = launcher("sh", "-c", "kill -9 $$", claim={"create": False})
     assert (run.status, run.receipt["warnings"]) == (137, [])
-
-
-@pytest.mark.parametrize(
-    ("events", "limit"),
-    [("memory.events", "memory.max"), ("memory.oom_control", "memory.limit_in_bytes")],
-)
-def test_both_versions_of_cgroups(tmp_path: Path, events: str, limit: str) -> None:
-    v2 = events == "memory.events"
-    own, folder = tmp_path / "own", tmp_path if v2 else tmp_path / "memory"
-    own.write_text("0::/pod\n" if v2 else "8:pids:/\n6:memory:/pod\n")
-    (folder / "pod").mkdir(parents=True)
-    (folder / "pod" / events).write_text("low 0\noom_kill 2\n")
-    (folder / "pod" / limit).write_text(f"{3 * 2**30}\n")
-    memory = MemoryLimit(tmp_path, own)
-    assert memory.exceeded() is None
-    (folder / "pod" / events).write_text("low 0\noom_kill 3\n")
-    assert "of 3.00 GiB" in (memory.exceeded() or "")

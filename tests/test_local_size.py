@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import math
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dask_claim.providers.local.size import LocalRequest, cgroup_cores, fit
+from dask_claim.cgroup import Bound
+from dask_claim.providers.local.size import LocalRequest, LocalSize
+from dask_claim.providers.local.size import fit as fit_into
 
 GIB = 1024**3
+
+
+def fit(request: LocalRequest, has_cores: float, has_memory: int) -> LocalSize:
+    """On a machine of this size."""
+    return fit_into(request, Bound(has_cores), Bound(has_memory))
+
+
 cores = st.one_of(st.none(), st.floats(0.1, 64))
 memory = st.one_of(st.none(), st.integers(GIB // 4, 512 * GIB))
 
 
 @given(st.integers(0, 50), st.integers(1, 100), cores, cores, memory, st.booleans(), cores,
-       memory, st.integers(1, 128), st.integers(GIB, 1024 * GIB))  # fmt: skip
+       memory, st.floats(0.1, 128), st.integers(GIB, 1024 * GIB))  # fmt: skip
 def test_never_more_than_requested_granted_or_there(
     minimum: int,
     maximum: int,
@@ -26,7 +35,7 @@ def test_never_more_than_requested_granted_or_there(
     unsaid: bool,
     local_cores: float | None,
     local_memory: int | None,
-    has_cores: int,
+    has_cores: float,
     has_memory: int,
 ) -> None:
     if unsaid:
@@ -42,11 +51,13 @@ def test_never_more_than_requested_granted_or_there(
         local_memory,
     )
     size = fit(request, has_cores, has_memory)
-    has_cores = min(has_cores, max(1, int(local_cores or has_cores)))
+    if local_cores is not None:
+        has_cores = min(has_cores, max(1, int(local_cores)))
     has_memory = min(has_memory, local_memory or has_memory)
     assert 0 <= size.min_workers <= size.max_workers
     assert size.max_workers >= 1
-    assert 1 <= size.threads <= has_cores
+    # A part of a core lets one thread run.
+    assert 1 <= size.threads <= math.ceil(has_cores)
     assert size.memory <= has_memory
     if worker_memory:
         assert size.memory <= worker_memory
@@ -55,9 +66,11 @@ def test_never_more_than_requested_granted_or_there(
         assert size.max_workers * size.memory <= has_memory
     if unsaid:
         assert size.min_workers == size.max_workers
-        assert size.threads * size.max_workers <= has_cores
+        assert size.threads * size.max_workers <= math.ceil(has_cores)
         return
     assert size.max_workers <= maximum
+    if size.max_workers > 1:
+        assert size.max_workers * (worker_cores or limit or 1) <= has_cores
     if size.max_workers < maximum:
         assert f"{size.max_workers} of {maximum} workers" in (size.shortfall or "")
 
@@ -134,15 +147,12 @@ def test_what_was_granted_bounds_it_and_is_named(
     assert size.shortfall == line
 
 
-@pytest.mark.parametrize(
-    ("quota", "period", "found"),
-    [("100000", "100000", 1), ("150000", "100000", 2), ("-1", "100000", None), ("x", "1", None)],
-)
-def test_cores_where_cpu_is_mounted_alone(
-    tmp_path: Path, quota: str, period: str, found: int | None
-) -> None:
-    assert cgroup_cores(tmp_path) is None
-    (tmp_path / "cpu").mkdir()
-    (tmp_path / "cpu" / "cpu.cfs_quota_us").write_text(f"{quota}\n")
-    (tmp_path / "cpu" / "cpu.cfs_period_us").write_text(f"{period}\n")
-    assert cgroup_cores(tmp_path) == found
+def test_half_a_core() -> None:
+    """A container's quota; one thread runs on it, at half its speed."""
+    has = Bound(0.5, "this container"), Bound(GIB, "cgroup job_7")
+    size = fit_into(LocalRequest(4, 4, 0.5, None, None), *has)
+    assert (size.max_workers, size.threads, size.memory) == (1, 1, GIB)
+    assert size.shortfall == (
+        "This machine gives 1 of 4 workers: it has 0.5 cores (this container) and 1.0 GiB (cgroup "
+        "job_7)"
+    )

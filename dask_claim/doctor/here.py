@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import getpass
 import os
-import sys
 import tempfile
 from collections.abc import Callable
 from ipaddress import ip_address
@@ -15,8 +14,8 @@ from dask_claim.doctor.finding import TEMPORARY, Examined, Finding, fail, failed
 from dask_claim.errors import DaskClaimError
 from dask_claim.launch.first_process import deaf_parent
 from dask_claim.launch.own_job import seconds_left
-from dask_claim.providers.base import import_quietly
 from dask_claim.providers.local.own_gateway import INSTALL, server_missing
+from dask_claim.providers.local.size import cores_here, memory_here
 
 SMALL_SHM = 64 * 2**20
 """Bytes that container engines give where nobody asks for more."""
@@ -123,15 +122,14 @@ def check_shared_memory(seen: Examined) -> Finding:
 
 def check_resources(seen: Examined) -> Finding:
     """What cgroup and machine allow."""
-    from dask_claim.providers.local.size import cgroup_cores
-
-    system = import_quietly("distributed.system")
-    cores = min(import_quietly("dask.system").cpu_count(), cgroup_cores() or sys.maxsize)
-    memory = system.memory_limit()
-    shown = f"cores: {cores}, memory: {memory / 2**30:.1f} GiB"
+    cores, memory = cores_here(), memory_here()
+    shown = (
+        f"cores: {round(cores.amount, 2):g} ({cores.owner}), "
+        f"memory: {memory.amount / 2**30:.1f} GiB ({memory.owner})"
+    )
     if (left := seconds_left(seen.environ)) is not None:
         shown += f", walltime: {left:.0f} s"
-    if memory < SMALL_MEMORY:
+    if memory.amount < SMALL_MEMORY:
         return warn(
             "resources",
             f"{shown}: little for Dask's client alone",

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from dask_claim.cgroup import Bound
 from dask_claim.providers import tls
 from dask_claim.providers.base import in_time
 from dask_claim.providers.hpc.systems import ask, slurm_number
@@ -166,8 +167,8 @@ def divide(
             room = fit_here(request).max_workers
         else:
             share = within(elsewhere, environ, cores.get(name))
-            bounds = share.local_cores, share.local_memory
-            room = fit(share, int(bounds[0] or 1), bounds[1] or sys.maxsize).max_workers
+            has = Bound(share.local_cores or 1), Bound(share.local_memory or sys.maxsize)
+            room = fit(share, *has).max_workers
         count = room if request.unsaid else min(room, left)
         left -= count
         if count:

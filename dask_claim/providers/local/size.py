@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-import sys
+import os
 from dataclasses import dataclass
 from pathlib import Path
+
+from dask_claim.cgroup import ROOT, Bound, cpu_limits, memory_limits
 
 SMALLEST_WORKER = 512 * 2**20
 """Bytes below which a worker has little room beside its own libraries, where nobody asks for it."""
@@ -57,36 +59,51 @@ class LocalSize:
     """One line on what the plan asks for and this machine does not have; None if nothing."""
 
 
+def cores_here(root: Path = ROOT) -> Bound:
+    """Return the cores that this process may use. `root` is for tests."""
+    bounds = [Bound(os.cpu_count() or 1)]
+    if hasattr(os, "sched_getaffinity"):  # what a cpuset allows is in it, too
+        bounds.append(Bound(len(os.sched_getaffinity(0)), "CPU affinity"))
+    return _least([*bounds, *cpu_limits(root)])
+
+
+def memory_here(root: Path = ROOT) -> Bound:
+    """Return the bytes of memory that this process may use."""
+    import psutil
+
+    return _least([Bound(psutil.virtual_memory().total), *memory_limits(root)])
+
+
 def fit_here(request: LocalRequest) -> LocalSize:
-    """Return the largest part of `request` that fits into this container."""
-    from dask.system import cpu_count
-    from distributed.system import memory_limit
-
-    # Both of Dask's functions know the cgroup's limits besides the machine's size.
-    return fit(request, min(cpu_count(), cgroup_cores() or sys.maxsize), memory_limit())
+    """Return the largest part of `request` that this process has room for."""
+    return fit(request, cores_here(), memory_here())
 
 
-def fit(request: LocalRequest, cores: int, memory: int) -> LocalSize:
-    """Return the largest part of `request` that fits.
+def fit(request: LocalRequest, has_cores: Bound, has_memory: Bound) -> LocalSize:
+    """Return the largest part of `request` that fits into so many cores and bytes.
 
-    `cores` and `memory` (bytes) are those of this container; the smaller ones of them and of what
-    was granted count. At least one worker with one thread always fits: a small machine runs slowly,
-    it does not refuse.
+    The smaller ones of them and of what was granted count. At least one worker with one thread
+    always fits: a small machine runs slowly, it does not refuse.
     """
-    has = f"{_count(cores, 'core')} (this machine)", f"{_gib(memory)} (this machine)"
-    if request.local_cores is not None and request.local_cores < cores:
-        cores = max(1, math.floor(request.local_cores))
-        has = f"{_count(cores, 'core')} (local_cores)", has[1]
-    if request.local_memory is not None and request.local_memory < memory:
-        memory = request.local_memory
-        has = has[0], f"{_gib(memory)} (local_memory)"
-    bounds = " and ".join(has)
+    if request.local_cores is not None:
+        granted = Bound(max(1, math.floor(request.local_cores)), "local_cores")
+        has_cores = _least([has_cores, granted])
+    if request.local_memory is not None:
+        has_memory = _least([has_memory, Bound(request.local_memory, "local_memory")])
+    # A part of a core lets one thread run, more slowly.
+    cores, memory = math.ceil(has_cores.amount), math.floor(has_memory.amount)
+    bounds = (
+        f"{_count(has_cores.amount, 'core')} ({has_cores.owner}) and {_gib(memory)} "
+        f"({has_memory.owner})"
+    )
 
     wanted = request.min_workers, request.max_workers
     said = request.worker_cores_limit or request.worker_cores
     if request.unsaid:
         wanted, said = (_split(cores, memory, request.worker_memory),) * 2, None
-    room = [math.floor(cores / (request.worker_cores or request.worker_cores_limit or 1))]
+    room = [
+        math.floor(has_cores.amount / (request.worker_cores or request.worker_cores_limit or 1))
+    ]
     if request.worker_memory:
         room.append(memory // request.worker_memory)
     max_workers = max(1, min(wanted[1], *room))
@@ -121,23 +138,14 @@ def _split(cores: int, memory: int, worker_memory: int | None) -> int:
     return max(1, min(processes, memory // (worker_memory or SMALLEST_WORKER)))
 
 
-def cgroup_cores(root: Path = Path("/sys/fs/cgroup")) -> int | None:
-    """Return the cores that version 1 of cgroups allows where `cpu` is mounted alone.
-
-    Dask itself reads version 2 and `cpu,cpuacct`. None: no such mount, or no limit there.
-    """
-    try:
-        quota, period = (
-            int((root / "cpu" / f"cpu.cfs_{name}_us").read_text()) for name in ("quota", "period")
-        )
-    except (OSError, ValueError):
-        return None
-    return math.ceil(quota / period) if quota > 0 and period > 0 else None
+def _least(bounds: list[Bound]) -> Bound:
+    return min(bounds, key=lambda bound: bound.amount)
 
 
 def _gib(size: int) -> str:
     return f"{size / 1024**3:.1f} GiB"
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+def _count(number: float, noun: str) -> str:
+    shown = f"{round(number, 2):g}"
+    return f"{shown} {noun}" if number == 1 else f"{shown} {noun}s"
