@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import signal
 import subprocess
@@ -51,6 +52,17 @@ def test_orphans_are_reaped() -> None:
     process = in_container(DASK_CLAIM, "--", PYTHON, "-c", ORPHANS)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (7, "[]\n"), err
+
+
+@pytest.mark.slow
+def test_itself_is_not_deaf(tmp_path: Path) -> None:
+    """Neither the run nor doctor warns of the first process, where that is dask-claim."""
+    receipt = tmp_path / "receipt"
+    doctor = shlex.join([DASK_CLAIM, "doctor", "--no-create"])
+    command = (DASK_CLAIM, "--no-create", "--receipt", str(receipt), "--", "sh", "-c", doctor)
+    out, err = in_container(*command).communicate(timeout=60)
+    assert json.loads(receipt.read_text())["warnings"] == [], err
+    assert "SIGTERM" not in out
 
 
 @pytest.mark.slow

@@ -22,7 +22,7 @@ from dask_claim.cli.cwl import cwl_command
 from dask_claim.cli.doctor import doctor_command
 from dask_claim.cli.options import claim_options, claimed, seconds_option
 from dask_claim.errors import DaskClaimError, UsageError
-from dask_claim.launch.descriptors import hold_closed
+from dask_claim.launch import inherited
 from dask_claim.launch.first_process import become_init
 
 HELP = {"help_option_names": ["-h", "--help"]}
@@ -206,7 +206,7 @@ def _fail(error: DaskClaimError) -> int:
 
 def main() -> NoReturn:
     """The console script."""
-    hold_closed()
+    inherited.take_over()
     become_init()
     # While nothing is made yet SIGTERM just ends the process, also a container's first one, for
     # which the system has no default; the run itself takes over later.

@@ -8,12 +8,16 @@ import errno
 import os
 import shutil
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 
 from dask_claim.errors import DaskClaimError
-from dask_claim.launch.descriptors import found_closed
+from dask_claim.launch import inherited
 from dask_claim.launch.terminal import Terminal
+
+IGNORING_CHILDREN = Path(__file__).with_name("ignoring_children.py")
 
 
 class CommandNotFound(DaskClaimError):
@@ -89,15 +93,22 @@ class Child:
         CommandNotFound, CommandNotExecutable
         """
         # Python ignores these two from its start; a command expects them as the system has them.
-        restored = {signal.SIGPIPE, signal.SIGXFSZ, signal.SIGTTOU, *default_signals}
+        restored = {signal.SIGPIPE, signal.SIGXFSZ, *default_signals}
+        if terminal.ttou is not signal.SIG_IGN:
+            restored.add(signal.SIGTTOU)
+        found, started = inherited.found, list(command)
+        if found.ignores_children:
+            locale = environment.get("LC_CTYPE", "")
+            started = [sys.executable, "-I", "-S", str(IGNORING_CHILDREN), locale, *command]
         try:
             # Not subprocess: this closes no file the runner passed on, and forks no threads.
             pid = os.posix_spawnp(
-                command[0],
-                list(command),
+                started[0],
+                started,
                 dict(environment),
-                file_actions=[(os.POSIX_SPAWN_CLOSE, number) for number in found_closed()],
+                file_actions=[(os.POSIX_SPAWN_CLOSE, number) for number in found.closed],
                 setpgroup=0,
+                setsigmask=found.blocked,
                 setsigdef=restored,
             )
         except (FileNotFoundError, NotADirectoryError) as error:
@@ -144,15 +155,17 @@ class Child:
             self.send(signal.SIGKILL)
 
     def _watch(self) -> None:
-        while True:
-            _, status = os.waitpid(self.pid, os.WUNTRACED)
-            # A closed loop: the launcher is ending already and nobody asks any more.
-            with contextlib.suppress(RuntimeError):
-                if os.WIFSTOPPED(status):
+        # A closed loop: the launcher is ending already and nobody asks any more.
+        with contextlib.suppress(RuntimeError):
+            try:
+                _, status = os.waitpid(self.pid, os.WUNTRACED)
+                while os.WIFSTOPPED(status):
                     self._loop.call_soon_threadsafe(self._stopped, os.WSTOPSIG(status))
-                    continue
+                    _, status = os.waitpid(self.pid, os.WUNTRACED)
+            except ChildProcessError:
+                self._loop.call_soon_threadsafe(self._ended, None)
+            else:
                 self._loop.call_soon_threadsafe(self._ended, exit_status(status))
-            return
 
     def _stopped(self, signum: int) -> None:
         if not self.running:
@@ -163,8 +176,16 @@ class Child:
         elif signum != signal.SIGSTOP:  # somebody's deliberate SIGSTOP is theirs to undo
             self._terminal.stop_with(self.pid)
 
-    def _ended(self, status: int) -> None:
+    def _ended(self, status: int | None) -> None:
         if self._grace is not None:
             self._grace.cancel()
         self._terminal.take_back()
-        self._done.set_result(status)
+        if status is not None:
+            self._done.set_result(status)
+        else:
+            self._done.set_exception(
+                DaskClaimError(
+                    "the command has ended, and its exit status is lost: this process ignores "
+                    "SIGCHLD, or another part of it waits for all children"
+                )
+            )

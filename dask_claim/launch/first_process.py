@@ -47,6 +47,9 @@ def become_init() -> None:
     if child == 0:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         return
+    # The kernel shows waiting for a signal neither as "caught" nor as "blocked": without a handler
+    # `deaf_parent`, here and in other programs, would think that nothing reaches this process.
+    signal.signal(signal.SIGTERM, lambda signum, frame: None)
     while True:
         found = signal.sigwaitinfo(passed | {signal.SIGCHLD})
         if found.si_signo == signal.SIGCHLD:

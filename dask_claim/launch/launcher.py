@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from loguru import logger
 
 from dask_claim.errors import DaskClaimError, StartTimeout, UsageError
-from dask_claim.launch import events
+from dask_claim.launch import events, inherited
 from dask_claim.launch.child import Child, check_command
 from dask_claim.launch.death import MemoryLimit
 from dask_claim.launch.first_process import deaf_parent
@@ -158,7 +158,9 @@ class Launcher:
         self._phase = Phase.RUNNING
         self._emit.note(f"Running {redact_command(self._command)}")
         memory = MemoryLimit()
-        self._child = Child.spawn(self._command, {**os.environ, **added}, signals, self._terminal)
+        self._child = Child.spawn(
+            self._command, {**inherited.environment(), **added}, signals, self._terminal
+        )
         session.tickets.command_started(self._child.pid)
         started = asyncio.get_running_loop().time()
         self._emit(events.CommandStarted())

@@ -26,15 +26,16 @@ class Terminal:
             with contextlib.suppress(OSError):
                 self._fd = os.open("/dev/tty", os.O_RDWR | os.O_CLOEXEC)
         # A background process that sets the foreground group gets SIGTTOU, which would stop it.
-        self._ttou: Any = signal.SIG_DFL
+        self.ttou: Any = signal.getsignal(signal.SIGTTOU)
+        """The handler that was there before."""
         if self._fd is not None:
-            self._ttou = signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+            signal.signal(signal.SIGTTOU, signal.SIG_IGN)
 
     def close(self) -> None:
         """Take the foreground back and let go of the terminal."""
         if self._fd is not None:
             self.take_back()
-            signal.signal(signal.SIGTTOU, self._ttou)
+            signal.signal(signal.SIGTTOU, self.ttou)
             os.close(self._fd)
             self._fd = None
 

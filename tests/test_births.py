@@ -1,0 +1,151 @@
+"""The launcher is started in odd ways: it does its work, and the command is started like that, too.
+
+Most rows attach to one scheduler, for what is odd here concerns the launcher and not its cluster.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.launcher import Launcher
+
+SCHEDULER = """
+import asyncio, sys
+from distributed import Scheduler
+async def main():
+    async with Scheduler(host="127.0.0.1", port=0, dashboard_address=":0", dashboard=False) as it:
+        print(it.address, flush=True)
+        await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+asyncio.run(main())
+"""
+
+ALL = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
+# What Python sets for itself, which nobody can see afterwards; glibc's own.
+OF_PYTHON = {signal.SIGPIPE, signal.SIGXFSZ}
+OF_GLIBC = {32, 33}
+
+
+@pytest.fixture(scope="module")
+def scheduler() -> Iterator[dict[str, str]]:
+    """The variables that name a scheduler which is there already."""
+    with subprocess.Popen(
+        [sys.executable, "-c", SCHEDULER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        yield {"DASK_SCHEDULER_ADDRESS": process.stdout.readline().strip()}
+        process.stdin.close()
+
+
+def ignoring(*signals: int) -> Callable[[], None]:
+    def before() -> None:
+        for signum in signals:
+            signal.signal(signum, signal.SIG_IGN)
+
+    return before
+
+
+def blocking(*signals: int) -> Callable[[], None]:
+    return lambda: signal.pthread_sigmask(signal.SIG_BLOCK, signals) and None
+
+
+def closing(*numbers: int) -> Callable[[], None]:
+    def before() -> None:
+        for number in numbers:
+            os.close(number)
+
+    return before
+
+
+@dataclass
+class Birth:
+    """How the launcher is started."""
+
+    popen: dict[str, Any] = field(default_factory=dict)
+    before: tuple[str, ...] = ()
+    env: dict[str, str] = field(default_factory=dict)
+    unset: tuple[str, ...] = ()
+
+
+def born(preexec: Callable[[], None]) -> Birth:
+    # Nothing is reset between this and the launcher.
+    return Birth({"preexec_fn": preexec, "restore_signals": False})
+
+
+SIGNALS = {
+    "SIGCHLD ignored": born(ignoring(signal.SIGCHLD)),
+    "SIGPIPE ignored": born(ignoring(signal.SIGPIPE)),
+    "SIGHUP ignored": born(ignoring(signal.SIGHUP)),
+    "all signals ignored": born(ignoring(*ALL - OF_GLIBC)),
+    "SIGTERM blocked": born(blocking(signal.SIGTERM)),
+    "SIGCHLD blocked": born(blocking(signal.SIGCHLD)),
+    "all signals blocked": born(blocking(*ALL)),
+}
+DESCRIPTORS = {
+    f"descriptors closed: {numbers}": born(closing(*map(int, numbers)))
+    for numbers in ("0", "1", "2", "01", "02", "12", "012")
+}
+BIRTHS = {**SIGNALS, **DESCRIPTORS}
+
+
+def start(launcher: Launcher, birth: Birth, *command: str, **more: Any) -> Any:
+    env = {**more.pop("env", {}), **birth.env}
+    return launcher.start(
+        *command, before=birth.before, env=env, unset=birth.unset, **birth.popen, **more
+    )
+
+
+@pytest.mark.parametrize("name", BIRTHS)
+def test_status(launcher: Launcher, scheduler: dict[str, str], name: str, tmp_path: Path) -> None:
+    """It is the command's own, and nothing is left."""
+    folders = [tmp_path / "tmp", tmp_path / "work"]
+    for folder in folders:
+        folder.mkdir()
+    run = start(
+        launcher, BIRTHS[name], "sh", "-c", "exit 3",
+        env={**scheduler, "TMPDIR": str(folders[0])}, cwd=folders[1],
+    ).finish(30)  # fmt: skip
+    assert (run.status, run.receipt["exit_status"]) == (3, 3), run.err
+    assert run.receipt["warnings"] == []
+    assert "Traceback" not in run.err
+    assert [list(folder.iterdir()) for folder in folders] == [[], []]
+
+
+@pytest.mark.parametrize("name", SIGNALS)
+def test_signals_of_the_command(launcher: Launcher, scheduler: dict[str, str], name: str) -> None:
+    """As it would find them without the launcher."""
+
+    def signals(status: str) -> list[set[int]]:
+        found = dict(line.split(":") for line in status.splitlines() if line.startswith("Sig"))
+        return [
+            {n for n in range(1, 65) if int(found[kind], 16) >> (n - 1) & 1} - OF_PYTHON - OF_GLIBC
+            for kind in ("SigIgn", "SigBlk")
+        ]
+
+    command = ("cat", "/proc/self/status")
+    birth = BIRTHS[name]
+    without = subprocess.run(command, stdout=subprocess.PIPE, text=True, **birth.popen).stdout
+    # Python's faulthandler, which is on in the tests, has handlers of its own.
+    birth = replace(birth, unset=("PYTHONFAULTHANDLER",))
+    run = start(launcher, birth, *command, env=scheduler).finish(30)
+    assert signals(run.out.decode()) == signals(without), run.err
+
+
+@pytest.mark.parametrize("name", ["SIGCHLD ignored", "SIGTERM blocked", "all signals blocked"])
+def test_sigterm(launcher: Launcher, scheduler: dict[str, str], name: str) -> None:
+    """It reaches the launcher, and the command unless that was to ignore or block it."""
+    run = start(
+        launcher, BIRTHS[name], "sleep", "60", env=scheduler, flags=("--grace", "0.5")
+    )  # fmt: skip
+    run.until("Running sleep")
+    run.process.send_signal(signal.SIGTERM)
+    ended = run.finish(30)
+    assert ended.status == (137 if "blocked" in name else 143), ended.err
+    assert "SIGTERM goes to the command" in ended.err
