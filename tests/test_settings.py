@@ -288,8 +288,9 @@ def test_layers_that_are_sound_only_together(environ: dict[str, str]) -> None:
 
 
 def test_a_port_of_the_proxy_is_on_the_gateway_that_won(environ: dict[str, str]) -> None:
-    environ["DASK_CLAIM"] = '{"gateway_url": "http://one:8000", "proxy_url": 8786}'
+    environ["DASK_CLAIM"] = '{"gateway_url": "http://one:8000"}'
     environ["DASK_CLAIM_GATEWAY_URL"] = "http://two:8000"
+    environ["DASK_CLAIM_PROXY_URL"] = "8786"
     assert load(environ=environ).claim.proxy_url == "gateway://two:8786"
 
 
@@ -578,11 +579,16 @@ class TestTrust:
         assert load(environ=environ).credential_origins == frozenset()
 
     def test_a_claim_of_a_program(self, environ: dict[str, str], site: Path) -> None:
-        site.write_text("gateway_url: http://gw\nimage: 7\n", encoding="utf-8")
+        site.write_text("gateway_url: http://gw\nworker_cores: 2\n", encoding="utf-8")
         own = Resolved.of(Claim(gateway_url="http://gw:80/x", env={"image": "IMAGE"}), environ)
         assert own.credentials_allowed and not own.trusted_gateway
         assert own.sources["gateway_url"] == own.sources["env.image"] == "claim"
-        assert own.sources["image"] == "default"
+        assert (own.claim.worker_cores, own.sources["worker_cores"]) == (2, str(site))
         environ["DASK_GATEWAY__AUTH__TYPE"] = "jupyterhub"
         assert not Resolved.of(Claim(gateway_url="https://gw"), environ).credentials_allowed
+        # As it would overrule DASK_CLAIM; and that is replaced.
+        environ |= {"DASK_CLAIM_GATEWAY_URL": "http://gw", "DASK_CLAIM": '{"image": "x"}'}
+        own = Resolved.of(Claim(gateway_url="https://gw", image="y"), environ)
+        assert (own.claim.gateway_url, own.claim.image) == ("http://gw", "y")
+        assert own.trusted_gateway and own.sources["gateway_url"] == "DASK_CLAIM_GATEWAY_URL"
         assert Resolved.of(Claim(), environ).credentials_allowed

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,16 +12,15 @@ from typing_extensions import Self
 from dask_claim.claim import units
 from dask_claim.claim.dask_config import has_credentials
 from dask_claim.claim.existing import SCHEDULER_ADDRESS, existing_cluster
-from dask_claim.claim.fields import FIELDS, MAPPINGS, ClaimFields
+from dask_claim.claim.fields import FIELDS, ClaimFields
 from dask_claim.claim.memory import Memory
 from dask_claim.claim.plan import Plan, make_plan
 from dask_claim.claim.policy import within
-from dask_claim.claim.site import Site, read_site
-from dask_claim.claim.sources import gather, trusted_origins
-from dask_claim.claim.spellings import read, resolve
+from dask_claim.claim.site import Site
+from dask_claim.claim.sources import Gathered, Overruled, gather
+from dask_claim.claim.spellings import Reading, read, resolve
 from dask_claim.claim.texts import parse_json
 from dask_claim.claim.validation import sound_values
-from dask_claim.errors import ClaimError, Fault
 
 
 class Claim(ClaimFields):
@@ -117,33 +116,35 @@ class Resolved:
     site: Site | None = None
     """The site's file, whose policy the claim keeps to."""
 
+    overruled: tuple[Overruled, ...] = ()
+    """What the sources say beside that."""
+
     cuts: tuple[str, ...] = ()
     """What the policy has cut, in words."""
 
     @classmethod
     def of(cls, claim: Claim, environ: Mapping[str, str] | None = None) -> Resolved:
-        """Return a claim that a program made, with the operator's gateways in this environment.
+        """Return a claim that a program made, merged as `DASK_CLAIM`, which it replaces, would be.
 
-        `environ` stands in for `os.environ`. Raises ClaimError where Dask could not read it.
+        `environ` stands in for `os.environ`. Raises ClaimError with every fault of every source.
         """
-        said = _said(claim, claim.model_fields_set)
-        sources = {**dict.fromkeys(FIELDS, "default"), **dict.fromkeys(said, "claim")}
         environ = os.environ if environ is None else environ
-        origins, site = trusted_origins(environ), read_site(environ)
-        if site.faults:
-            raise ClaimError([replace(fault, source=site.path) for fault in site.faults])
-        if claim.profile is not None:
-            if claim.profile not in site.profiles:
-                hint = site.unknown_profile(claim.profile)
-                raise ClaimError([Fault("profile", claim.profile, hint)])
-            base = Claim.model_validate(site.profiles[claim.profile])
-            own = {name: getattr(claim, name) for name in claim.model_fields_set}
-            source = f"{site.path}, profile {claim.profile}"
-            sources |= dict.fromkeys(_said(base, base.model_fields_set - own.keys()), source)
-            claim = base.model_copy(update=own)
-        secret = site.credentials is not None or has_credentials(environ)
-        found = cls(claim, sources, False, origins, secret, site)
-        return found._within_policy(environ)
+        said = {name: getattr(claim, name) for name in claim.model_fields_set}
+        reading = Reading({name: value for name, value in said.items() if value is not None})
+        return cls._found(gather({}, environ, reading), environ)
+
+    @classmethod
+    def _found(cls, found: Gathered, environ: Mapping[str, str]) -> Self:
+        resolved = cls(
+            Claim.model_construct(**found.values),
+            found.sources,
+            found.trusted_gateway,
+            found.credential_origins,
+            found.site.credentials is not None or has_credentials(environ),
+            found.site,
+            found.overruled,
+        )
+        return resolved._within_policy(environ)
 
     @property
     def credentials_allowed(self) -> bool:
@@ -183,14 +184,6 @@ class Resolved:
         return self.claim.plan(environ)
 
 
-def _said(claim: Claim, fields: Set[str]) -> list[str]:
-    """Return these fields, and `options.X` for each entry of those that have entries."""
-    entries = (
-        f"{name}.{key}" for name in MAPPINGS if name in fields for key in getattr(claim, name)
-    )
-    return [*fields, *entries]
-
-
 def load(
     flags: Mapping[str, object] | None = None, environ: Mapping[str, str] | None = None
 ) -> Resolved:
@@ -200,14 +193,4 @@ def load(
     `os.environ`. Raises ClaimError with every fault of every source.
     """
     environ = os.environ if environ is None else environ
-    found = gather(flags or {}, environ)
-    claim = Claim.model_construct(**found.values)
-    resolved = Resolved(
-        claim,
-        found.sources,
-        found.trusted_gateway,
-        found.credential_origins,
-        found.site.credentials is not None or has_credentials(environ),
-        found.site,
-    )
-    return resolved._within_policy(environ)
+    return Resolved._found(gather(flags or {}, environ), environ)

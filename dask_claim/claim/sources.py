@@ -5,8 +5,10 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any
+from urllib.parse import urlsplit
 
 from dask_claim.claim import units
 from dask_claim.claim.dask_config import said_by_dask
@@ -28,14 +30,51 @@ _OLD_PREFIX = "DASK_CLAIM__"
 _ADDRESSES = ("gateway_url", "proxy_url", "public_url")
 
 
-@dataclass(frozen=True)
+@dataclass
 class Layer:
-    """What one source says: a flag, a variable, a file."""
+    """What one source says, each field checked by itself: a flag, a variable, a file."""
 
     source: str
     reading: Reading
+    group: str = ""
+    """The source as a whole, such as all flags: the addresses of a gateway in it belong together.
+    By default this layer alone."""
+
     trusted: bool = True
     """Whether it is the operator's, not the package's developer's."""
+
+    def __post_init__(self) -> None:
+        self.group = self.group or self.source
+        self.values, faults, self.doubtful = check_fields(self.reading)
+        self.faults = [replace(fault, source=self.source) for fault in faults]
+
+    def leaves(self) -> Iterator[tuple[str, object]]:
+        """Yield (name, value) of every field that is sound, those of mappings entry by entry."""
+        yield from leaves(self.values)
+
+    def without(self, names: Iterable[str]) -> Layer:
+        """Return this layer without some of its fields."""
+        found = copy(self)
+        found.values = {name: self.values[name] for name in self.values if name not in names}
+        return found
+
+
+@dataclass(frozen=True)
+class Overruled:
+    """What a source says and another one overrules."""
+
+    field: str
+    """Also `env.X` and the like."""
+
+    value: object
+    source: str
+    by: str
+    """What overrules it, in words."""
+
+    def to_dict(self) -> dict[str, object]:
+        """Return this, fit for JSON, without its secrets."""
+        shown = redact(units.json_value(getattr(self.value, "written", self.value)), self.field)
+        return {"field": self.field, "value": shown, "source": self.source, "by": self.by}
 
 
 @dataclass(frozen=True)
@@ -46,36 +85,34 @@ class Gathered:
     """Field → value, as a sound claim holds it; defaults left out."""
 
     sources: dict[str, str]
+    overruled: tuple[Overruled, ...]
     trusted_gateway: bool
     credential_origins: frozenset[str]
     site: Site
 
 
-def gather(flags: Mapping[str, object], environ: Mapping[str, str]) -> Gathered:
+def gather(
+    flags: Mapping[str, object], environ: Mapping[str, str], claim: Reading | None = None
+) -> Gathered:
     """Return what this environment and the command line say, each layer parsed once.
 
-    `flags` maps canonical fields to what the command line says (None: nothing). Raises ClaimError
-    with every fault of every layer.
+    `flags` maps canonical fields to what the command line says (None: nothing). `claim` is a
+    program's own, in the place of `DASK_CLAIM`. Raises ClaimError with every fault of every layer.
     """
     site = read_site(environ)
-    weak = [*_claim_text(environ), _site_layer(site)]
+    own = _claim_text(environ) if claim is None else [Layer("claim", claim, trusted=False)]
+    weak = [*own, _site_layer(site)]
     layers = [*_flags(flags), *_variables(environ, weak), *weak]
     layers[-1:-1] = _profile(layers, site)
     # Nothing of Dask can be imported before the environment is one that it can read.
     faults = [*_old_names(environ), *dask_conflicts(_without_old_names(environ), {})]
-    of_dask = [] if faults else [Layer(*said) for said in said_by_dask(environ)]
-    overruled = any("gateway_url" in layer.reading.fields for layer in layers)
-    if not overruled:
-        layers += of_dask
-    doubtful: set[str] = set()
-    sound: list[dict[str, Any]] = []
-    for layer in layers:
-        values, found, wrong = check_fields(layer.reading)
-        sound.append(values)
-        doubtful |= wrong
-        faults += [replace(fault, source=layer.source) for fault in found]
+    of_dask = [] if faults else [Layer(*said, "Dask") for said in said_by_dask(environ)]
+    trusted = [layer.values for layer in (*layers, *of_dask) if layer.trusted]
+    layers, set_aside = _of_one_gateway(layers, of_dask)
+    faults += [fault for layer in layers for fault in layer.faults]
     winners = {name: layer for layer in reversed(layers) for name in _said(layer)}
-    merged = _merged(sound)
+    merged = _merged([layer.values for layer in layers])
+    doubtful = {name for layer in layers for name in layer.doubtful}
     for fault in cross_faults(merged, doubtful):
         names = fault.path.split("/")
         path = "/".join(_path(winners.get(name), name) for name in names)
@@ -83,31 +120,67 @@ def gather(flags: Mapping[str, object], environ: Mapping[str, str]) -> Gathered:
         faults.append(Fault(path, fault.value, fault.hint, ", ".join(named)))
     if faults:
         raise ClaimError(faults)
-    trusted = [values for layer, values in zip(layers, sound, strict=True) if layer.trusted]
-    if overruled:
-        trusted += [check_fields(layer.reading)[0] for layer in of_dask]
     gateway = winners.get("gateway_url")
     sources_of = {name: layer.source for name, layer in winners.items()}
     return Gathered(
         completed(merged),
         {**dict.fromkeys(FIELDS, "default"), **sources_of},
+        (*set_aside, *_overruled(layers, winners, merged)),
         bool(gateway and gateway.trusted),
         _origins(trusted) | _of_credentials(site),
         site,
     )
 
 
-def trusted_origins(environ: Mapping[str, str]) -> frozenset[str]:
-    """Return the origins of the gateways that this environment's operator names.
+def _of_one_gateway(
+    layers: list[Layer], of_dask: list[Layer]
+) -> tuple[list[Layer], list[Overruled]]:
+    """Return all layers without what belongs to another gateway than the effective one.
 
-    What is not sound names none. Raises ClaimError where Dask could not read the environment.
+    `of_dask`, the weakest, is for everything that uses Dask here: what is wrong with a gateway
+    there that is not taken stops nobody.
     """
-    if faults := dask_conflicts(_without_old_names(environ), {}):
-        raise ClaimError(faults)
-    site = read_site(environ)
-    layers = [*_variables(environ, []), _site_layer(site)]
-    layers += (Layer(*said) for said in said_by_dask(environ))
-    return _origins(check_fields(layer.reading)[0] for layer in layers) | _of_credentials(site)
+    winner = next((one for one in layers if "gateway_url" in one.reading.fields), None)
+    if winner is None:
+        return [*layers, *of_dask], []
+    effective = winner.values.get("gateway_url")
+    named: dict[str, object] = {}
+    for layer in (*layers, *of_dask):
+        if "gateway_url" in layer.reading.fields:
+            named.setdefault(layer.group, layer.values.get("gateway_url"))
+    kept: list[Layer] = []
+    aside: list[Overruled] = []
+    for layer in (*layers, *of_dask):
+        if not _is_other(named.get(layer.group, effective), effective):
+            kept.append(layer)
+            continue
+        names = _ADDRESSES if layer in of_dask else _ADDRESSES[1:]
+        why = f"{winner.source}, which names another gateway"
+        aside += [
+            Overruled(name, layer.values[name], layer.source, why)
+            for name in names
+            if name in layer.values
+        ]
+        if layer not in of_dask:
+            kept.append(layer.without(names))
+    return kept, aside
+
+
+def _is_other(gateway: object, effective: object) -> bool:
+    def plain(url: object) -> object:
+        return url and (units.origin(str(url)), urlsplit(str(url)).path.rstrip("/"))
+
+    return plain(gateway) != plain(effective)
+
+
+def _overruled(
+    layers: list[Layer], winners: Mapping[str, Layer], merged: Mapping[str, Any]
+) -> Iterator[Overruled]:
+    effective = dict(leaves(merged))
+    for layer in layers:
+        for name, value in layer.leaves():
+            if winners[name] is not layer and value != effective[name]:
+                yield Overruled(name, value, layer.source, winners[name].source)
 
 
 def _of_credentials(site: Site) -> frozenset[str]:
@@ -135,7 +208,7 @@ def _merged(layers: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _said(layer: Layer) -> Iterator[str]:
-    for name, _ in leaves(layer.reading.fields):
+    for name, _ in layer.leaves():
         yield name
         if "." in name:
             yield name.partition(".")[0]
@@ -148,7 +221,7 @@ def _path(layer: Layer | None, name: str) -> str:
 def _flags(flags: Mapping[str, object]) -> Iterator[Layer]:
     for name, value in flags.items():
         if value is not None:
-            yield Layer(f"--{name.replace('_', '-')}", read({name: value}))
+            yield Layer(f"--{name.replace('_', '-')}", read({name: value}), "flags")
 
 
 def _variables(environ: Mapping[str, str], weaker: list[Layer]) -> list[Layer]:
@@ -191,7 +264,7 @@ def _variables(environ: Mapping[str, str], weaker: list[Layer]) -> list[Layer]:
         if environ[first] != value:
             hint = f"contradicts {first}, the same field; keep one of them"
             reading.faults.append(Fault("", None, hint))
-        layers.append(Layer(variable, reading))
+        layers.append(Layer(variable, reading, "variables"))
     # What names one entry is stronger than what gives env or options whole.
     return sorted(layers, key=lambda layer: "__" not in layer.source)
 
@@ -248,13 +321,12 @@ def _site_layer(site: Site) -> Layer:
 
 def _profile(layers: list[Layer], site: Site) -> Iterator[Layer]:
     """The profile that the strongest layer chooses: stronger than the site's own claim alone."""
-    for layer in layers:
-        name = layer.reading.fields.get("profile")
-        if name is None:
-            continue
-        if name in site.profiles:
-            yield Layer(f"{site.path}, profile {name}", read(site.profiles[str(name)]))
-        elif not site.faults:
-            fault = Fault("profile", redact(name), site.unknown_profile(name))
-            yield Layer(layer.source, Reading(faults=[fault]))
+    chosen = next((layer for layer in layers if "profile" in layer.reading.fields), None)
+    name = chosen.values.get("profile") if chosen else None
+    if chosen is None or name is None:
         return
+    if name in site.profiles:
+        yield Layer(f"{site.path}, profile {name}", read(site.profiles[name]))
+    elif not site.faults:
+        fault = Fault("profile", redact(name), site.unknown_profile(name))
+        yield Layer(chosen.source, Reading(faults=[fault]))

@@ -16,10 +16,11 @@ if TYPE_CHECKING:
 
 def as_json(resolved: Resolved, plan: Plan) -> str:
     """The object of contract §1: `claim`, `plan`, `sources`."""
-    content = {
+    content: dict[str, Any] = {
         "claim": resolved.claim.to_dict(),
         "plan": plan.to_dict(),
         "sources": dict(resolved.sources),
+        "overruled": [one.to_dict() for one in resolved.overruled],
     }
     if resolved.site and resolved.site.policy:
         content["policy"] = {"source": resolved.site.path, **resolved.site.policy.bounds()}
@@ -41,6 +42,12 @@ def as_text(resolved: Resolved, plan: Plan) -> str:
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
     lines = ["Claim"]
     lines += [f"  {name:<{widths[0]}}  {value:<{widths[1]}}  {at}" for name, value, at in rows]
+    if overruled := [one.to_dict() for one in resolved.overruled]:
+        lines.append("Overruled")
+        lines += [
+            f"  {one['field']} {_cell(one['value'])} of {one['source']}: by {one['by']}"
+            for one in overruled
+        ]
     lines += ["Plan", *(f"  {step}" for step in plan.arithmetic)]
     if resolved.site and resolved.site.policy:
         bounds = resolved.site.policy.bounds()
