@@ -8,7 +8,7 @@ from dask_claim.claim.memory import Memory
 from dask_claim.claim.model import Claim
 from dask_claim.claim.site_sections import OPTION_NAMES, GatewayOptions
 from dask_claim.errors import OptionError
-from dask_claim.providers.gateway.kinds import gateway_memory
+from dask_claim.providers.gateway.conversion import gateway_memory
 from dask_claim.providers.gateway.options import (
     IDLE_TIMEOUT,
     end_when_idle,
@@ -87,10 +87,9 @@ def test_digits_for_a_text_option() -> None:
 
 
 @pytest.mark.parametrize("size", [1, 1000, 4 * 10**9, 123456789])
-def test_bytes_are_never_rounded_up(size: int) -> None:
-    number, unit = gateway_memory(Memory(size)).split()
-    taken = int(number) * {"K": 2**10, "M": 2**20, "G": 2**30}[unit]
-    assert taken <= max(size, 1024)
+def test_the_server_reads_exactly_the_claimed_bytes(size: int) -> None:
+    limit = pytest.importorskip("dask_gateway_server.traitlets").MemoryLimit()
+    assert limit.validate(None, gateway_memory(Memory(size))) == size
 
 
 def test_variables_and_gpus_under_other_names() -> None:

@@ -152,6 +152,14 @@ class GatewayOptions(BaseModel):
         names = (said.lower(),) if said else OPTION_NAMES[field]
         return next((found[name] for name in names if name in found), None)
 
+    def unit_for(self, option: str) -> str | None:
+        """Return what the site's file says that an option counts memory in."""
+        return {name.lower(): str(unit) for name, unit in self.units.items()}.get(option.lower())
+
+    def choices_for(self, option: str) -> Mapping[str, WorkerSize]:
+        """Return what the site's file says of an option's choices; empty where it does not."""
+        return {name.lower(): sizes for name, sizes in self.choices.items()}.get(option.lower(), {})
+
     def field_of(self, option: str) -> str | None:
         """Return the field that an option stands for, by the site's file or by its usual name."""
         known = {name: field for field, names in OPTION_NAMES.items() for name in names}

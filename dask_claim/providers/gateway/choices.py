@@ -2,55 +2,62 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import MutableMapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any
 
 from dask_claim.claim.site_sections import WorkerSize
-from dask_claim.providers.gateway.kinds import bytes_of, spec_of
+from dask_claim.providers.gateway import readings
+from dask_claim.providers.gateway.kinds import Option, bytes_of
 
 if TYPE_CHECKING:
-    from dask_claim.claim.model import Claim
     from dask_claim.claim.site_sections import GatewayOptions
 
     Wanted = list[tuple[str, str | None, Any]]
     """Field of the claim, the gateway's option or None, value."""
 
+    Sized = dict[str, dict[str, WorkerSize]]
+    """Option → each of its choices → the size of a worker."""
+
 _SIZES = {"worker_cores": "cores", "worker_memory": "memory", "gpus": "gpus"}
+
+
+def sized(options: Iterable[Option], site: GatewayOptions) -> Sized:
+    """Return the options whose choices tell a worker's size, by the site's file or their texts."""
+    found = {option.name: _sizes(option, site) for option in options}
+    return {name: sizes for name, sizes in found.items() if sizes}
 
 
 def choose(
     options: MutableMapping[str, Any],
     wanted: Wanted,
-    claim: Claim,
-    site: GatewayOptions,
+    sizes: Sized,
     understood: list[str],
     faults: list[str],
 ) -> Wanted:
-    """Take the smallest choice that is large enough, where choices tell a worker's size.
+    """Take the smallest choice that is large enough, of each option that tells a worker's size.
 
-    By the site's file, or by their own texts. Returns what is still wanted of the other options.
+    Returns what is still wanted of the other options.
     """
     needed = {name: value for name, option, value in wanted if option is None and name in _SIZES}
     if not any(needed.values()):
         return wanted
-    for name in options:
-        spec = spec_of(options, name)
-        sizes = _sizes(name, getattr(spec, "options", None), site)
-        if name in claim.options or not sizes:
-            continue
-        if not any(size.gpus for size in sizes.values()):
-            needed.pop("gpus", None)  # it is no matter of these choices
-        fitting = [choice for choice, size in sizes.items() if _enough(size, needed)]
+    chosen_for: set[str] = set()
+    for name, of_choice in sizes.items():
+        told = dict(needed)
+        if not any(size.gpus for size in of_choice.values()):
+            told.pop("gpus", None)  # it is no matter of these choices
+        fitting = [choice for choice, size in of_choice.items() if _enough(size, told)]
         if fitting:
-            options[name] = chosen = min(fitting, key=lambda choice: _order(sizes[choice]))
-            understood.append(f"{name} {chosen!r} is its smallest choice that is enough")
+            options[name] = chosen = min(fitting, key=lambda choice: _order(of_choice[choice]))
+            size = of_choice[chosen]
+            has = f"{size.cores:g} cores, {size.memory}, {size.gpus} GPUs"
+            understood.append(f"{name} {chosen!r} is its smallest choice that is enough ({has})")
         else:
-            said = ", ".join(f"{field} = {value}" for field, value in needed.items())
-            offered = ", ".join(sizes)
+            said = ", ".join(f"{field} = {value}" for field, value in told.items())
+            offered = ", ".join(of_choice)
             faults.append(f"{said}: no choice is enough; this gateway offers one of {offered}")
-        return [want for want in wanted if want[0] not in needed]
-    return wanted
+        chosen_for |= told.keys()
+    return [want for want in wanted if want[0] not in chosen_for]
 
 
 def too_small(wanted: Wanted, default: WorkerSize | None) -> dict[str, str]:
@@ -64,26 +71,27 @@ def too_small(wanted: Wanted, default: WorkerSize | None) -> dict[str, str]:
     }
 
 
-def _sizes(name: str, choices: Any, site: GatewayOptions) -> dict[str, WorkerSize]:
+def _sizes(option: Option, site: GatewayOptions) -> dict[str, WorkerSize]:
     """Choice → size; empty where that is not known of each."""
-    if name in site.choices:
-        said = site.choices[name]
-        return {choice: said[choice] for choice in said if not choices or choice in choices}
-    read = {str(choice): _read(str(choice)) for choice in choices or ()}
+    if said := site.choices_for(option.name):
+        return {choice: said[choice] for choice in said if choice in (option.choices or said)}
+    if "scheduler" in option.name.lower():
+        return {}
+    read = {choice: _read(choice) for choice in option.choices}
     known = {choice: size for choice, size in read.items() if size is not None}
     return known if len(known) == len(read) else {}
 
 
 def _read(text: str) -> WorkerSize | None:
-    """Cores and memory of a choice such as "4CPU, 28.9Gi"; None where its text has not both."""
-    cores = re.search(r"(\d+(?:\.\d+)?)\s?(?:v?CPUs?|cores?)\b", text, re.IGNORECASE)
-    memory = re.search(r"(\d+(?:\.\d+)?)\s?([KMGT]i?B?)\b", text)
-    if not cores or not memory or not bytes_of(memory.group()) or not float(cores.group(1)):
+    """The size that a text such as "4CPU, 28.9Gi" tells; None where it has not both."""
+    cores, memory = readings.cores(text), readings.amount(text)
+    if not cores or not memory or not bytes_of(memory):
         return None
-    return WorkerSize.model_validate({"cores": float(cores.group(1)), "memory": memory.group()})
+    said = {"cores": cores, "memory": memory, "gpus": readings.gpus(text)}
+    return WorkerSize.model_validate(said)
 
 
-def _enough(size: WorkerSize, needed: dict[str, Any]) -> bool:
+def _enough(size: WorkerSize, needed: Mapping[str, Any]) -> bool:
     return all(getattr(size, _SIZES[name]) >= value for name, value in needed.items())
 
 

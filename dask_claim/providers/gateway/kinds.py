@@ -4,21 +4,147 @@ from __future__ import annotations
 
 import re
 from collections.abc import MutableMapping
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
-if TYPE_CHECKING:
-    from dask_claim.claim.memory import Memory
+from dask_claim.providers.gateway import readings
 
-# What `MemoryLimit` of dask_gateway_server understands: a number and K, M, G or T (powers of 1024).
-_GATEWAY_MEMORY = re.compile(r"\d+(\.\d+)? ?[KMGT]")
-_UNITS = {"K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
+_UNITS: dict[str, int] = {
+    "bytes": 1,
+    **{f"{letter}iB": 1024**power for power, letter in enumerate("KMGT", start=1)},
+    **{f"{letter}B": 1000**power for power, letter in enumerate("KMGT", start=1)},
+}
 
-_LABEL_UNITS = {"GiB": 1024**3, "MiB": 1024**2, "GB": 1000**3, "MB": 1000**2, "bytes": 1}
-_UNIT_IN_LABEL = re.compile(r"\b(GiB|MiB|GB|MB|bytes)\b")
+_WORDS = {"byte": "bytes", "bytes": "bytes"}
+_LETTERS = {"b": "bytes"}
+for _letter, _word in zip("KMGT", ("kilo", "mega", "giga", "tera"), strict=True):
+    for _binary in (f"{_letter}ib", f"{_letter}i", f"{_word[:2]}bibyte", f"{_word[:2]}bibytes"):
+        _WORDS[_binary.lower()] = f"{_letter}iB"
+    for _decimal in (f"{_letter}b", f"{_word}byte", f"{_word}bytes"):
+        _WORDS[_decimal.lower()] = f"{_letter}B"
+    # As Dask Gateway's own texts: powers of 1024.
+    _LETTERS[_letter.lower()] = f"{_letter}iB"
 
-# A number option of at least this much (as default or limit) counts bytes: no worker has a
-# mebibyte of GiB, and none works with less than a mebibyte.
-_BYTES_FROM = 1024**2
+# Where labels have their unit: "Memory (Mi)", "memory in mb", or nothing else.
+_UNIT_PLACE = re.compile(r"[(\[]\s*([A-Za-z]+)\s*[)\]]|\b(?:in|as)\s+([A-Za-z]+)\s*$|^([A-Za-z]+)$")
+_NO_UNIT = {
+    *("memory", "mem", "ram", "worker", "workers", "scheduler", "cluster", "limit", "request"),
+    *("min", "max", "minimum", "maximum", "total", "optional", "required", "advanced", "default"),
+}
+
+# No worker has 256 GiB by default or a mebibyte of GiB, and none works with less than a mebibyte.
+_MEBIBYTES_FROM, _BYTES_FROM = 256, 1024**2
+# A whole cluster may have 256 GiB, and so may the largest worker; neither has 16 TiB.
+_MEBIBYTES_FROM_AT_MOST = 2**14
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What an option counts memory in, and how that is known."""
+
+    name: str
+    why: str
+
+    @property
+    def bytes(self) -> int:
+        return _UNITS[self.name]
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option of a gateway, as its client knows it."""
+
+    name: str
+    spec: Any
+    said_unit: str | None = None
+    """By the site's file."""
+
+    @property
+    def kind(self) -> str:
+        return kind_of(self.spec)
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The texts of a Select; empty for every other type."""
+        return tuple(self.spec.options) if self.kind == "select" else ()
+
+    @property
+    def of_cluster(self) -> bool:
+        return self.name.lower().startswith("cluster")
+
+    def unit(self) -> Unit:
+        """What its numbers count memory in. Raises ValueError where its label's unit is unknown."""
+        if self.said_unit:
+            return Unit(self.said_unit, "by the site's file")
+        label = str(self.spec.label)
+        words = (_WORDS.get(word.lower()) for word in re.findall("[A-Za-z]+", label))
+        if found := next(filter(None, words), None):
+            return Unit(found, f"by its label {label!r}")
+        place = _UNIT_PLACE.search(label) if label != self.name else None
+        if place and (word := place[1] or place[2] or place[3]).lower() not in _NO_UNIT:
+            if word.lower() not in _LETTERS:
+                raise ValueError(
+                    f"its label {label!r} names an unknown unit; the site's file can tell it under "
+                    f"gateway_options: {{units: {{{self.name}: MiB}}}}"
+                )
+            return Unit(_LETTERS[word.lower()], f"by its label {label!r}")
+        return self._unit_by_numbers()
+
+    def _unit_by_numbers(self) -> Unit:
+        if self.kind in ("string", "select"):
+            said = [readings.number(text) for text in self.choices or (str(self.spec.value),)]
+            default, low, high = max((one or 0 for one in said), default=0), 0, 0
+        else:
+            default, low, high = self.spec.value or 0, self.spec.min or 0, self.spec.max or 0
+        least = _MEBIBYTES_FROM_AT_MOST if self.of_cluster else _MEBIBYTES_FROM
+        if (number := max(default, low, high)) >= _BYTES_FROM:
+            return Unit("bytes", f"by its numbers, such as {number:g}")
+        if (number := max(default, low)) >= least:
+            return Unit("MiB", f"by its numbers, such as {number:g}")
+        if not default and high >= _MEBIBYTES_FROM_AT_MOST:
+            return Unit("MiB", f"by its numbers, such as {high:g}")
+        return Unit("GiB", "neither its label nor its numbers name another unit")
+
+    def told_unit(self) -> str:
+        """What was concluded of its unit, for a person to check."""
+        unit = self.unit()
+        return f"{self.name} counts {unit.name} ({unit.why})"
+
+    def counted(self, text_or_number: Any, field: str) -> float | None:
+        """Bytes, cores or GPUs that one of its values stands for; None where nobody can tell."""
+        value = text_or_number
+        if isinstance(value, str):
+            plain = readings.number(value)
+            if field.endswith("gpus") and plain is None:
+                return readings.gpus(value)
+            if not is_memory(field):
+                return readings.cores(value) if plain is None else plain
+            if plain is None:
+                return bytes_of(readings.amount(value) or "")
+            value = plain
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            return None
+        if not is_memory(field):
+            return value
+        try:
+            return value * self.unit().bytes
+        except ValueError:
+            return None
+
+    def limits(self, field: str) -> str:
+        """What the gateway takes for it, in words."""
+        if self.choices:
+            return "one of " + ", ".join(self.choices)
+        low, high = getattr(self.spec, "min", None), getattr(self.spec, "max", None)
+        if low is None and high is None:
+            return f"any {self.kind}"
+        try:
+            unit = f" {self.unit().name}" if is_memory(field) else ""
+        except ValueError:
+            unit = ""
+        if high is None:
+            return f"at least {low:g}{unit}"
+        return f"at most {high:g}{unit}" if low is None else f"{low:g} to {high:g}{unit}"
 
 
 def spec_of(options: MutableMapping[str, Any], name: str) -> Any:
@@ -26,65 +152,8 @@ def spec_of(options: MutableMapping[str, Any], name: str) -> Any:
     return options._fields[name]  # type: ignore[attr-defined]
 
 
-def converted(name: str, value: Any, spec: Any) -> Any:
-    """`value` in the option's own type."""
-    if name.endswith(("_memory", "_memory_limit")):
-        return _memory(value, spec)
-    kind = kind_of(spec)
-    if kind == "mapping":
-        return {**(spec.value or {}), **value}
-    if kind == "bool":
-        if value > 1:
-            raise ValueError("it offers one or none")
-        return bool(value)
-    if kind in ("string", "select"):
-        return str(value)
-    return _whole(value) if kind == "integer" else value
-
-
-def _memory(memory: Memory, spec: Any) -> str | int | float:
-    """Memory as the option wants it: a string, bytes, or a number of GiB (or its label's unit)."""
-    kind = kind_of(spec)
-    if kind == "string":
-        return gateway_memory(memory)
-    if kind == "select":
-        same = (choice for choice in spec.options if bytes_of(choice) == memory.bytes)
-        return next(same, str(memory))
-    amount = memory.bytes / number_unit(spec)[1]
-    return _whole(amount) if kind == "integer" else amount
-
-
-def number_unit(spec: Any) -> tuple[str, int]:
-    """The unit in which a number option counts memory."""
-    if found := _UNIT_IN_LABEL.search(str(spec.label)):
-        return found.group(), _LABEL_UNITS[found.group()]
-    numbers = [number for number in (spec.value, spec.min, spec.max) if number is not None]
-    if any(number >= _BYTES_FROM for number in numbers):
-        return "bytes", 1
-    return "GiB", _LABEL_UNITS["GiB"]
-
-
-def _whole(value: float) -> int:
-    if value != int(value):
-        raise ValueError("is not a whole number")
-    return int(value)
-
-
 def kind_of(spec: Any) -> str:
     return type(spec).__name__.lower()
-
-
-def gateway_memory(memory: Memory) -> str:
-    """As written where a gateway understands it, else the same amount in K, M or G.
-
-    Where the bytes are no multiple of 1 KiB the next lower one is taken.
-    """
-    if _GATEWAY_MEMORY.fullmatch(str(memory)):
-        return str(memory)
-    for unit in ("G", "M", "K"):
-        if memory.bytes % _UNITS[unit] == 0:
-            return f"{memory.bytes // _UNITS[unit]} {unit}"
-    return f"{max(1, memory.bytes // 1024)} K"
 
 
 def bytes_of(text: str) -> int | None:
@@ -96,13 +165,5 @@ def bytes_of(text: str) -> int | None:
         return None
 
 
-def limits(spec: Any, field_name: str) -> str:
-    if choices := getattr(spec, "options", None):
-        return "one of " + ", ".join(map(str, choices))
-    low, high = getattr(spec, "min", None), getattr(spec, "max", None)
-    if low is None and high is None:
-        return f"any {kind_of(spec)}"
-    unit = " " + number_unit(spec)[0] if "memory" in field_name else ""
-    if high is None:
-        return f"at least {low:g}{unit}"
-    return f"at most {high:g}{unit}" if low is None else f"{low:g} to {high:g}{unit}"
+def is_memory(field: str) -> bool:
+    return "memory" in field

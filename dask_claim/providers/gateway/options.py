@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from dask_claim.claim.memory import Memory
 from dask_claim.claim.site_sections import GatewayOptions
 from dask_claim.errors import OptionError
-from dask_claim.providers.gateway.choices import choose, too_small
-from dask_claim.providers.gateway.kinds import (
-    bytes_of,
-    converted,
-    kind_of,
-    limits,
-    number_unit,
-    spec_of,
-)
+from dask_claim.providers.gateway.choices import choose, sized, too_small
+from dask_claim.providers.gateway.conversion import Unsuitable, converted
+from dask_claim.providers.gateway.kinds import Option, kind_of, spec_of
 
 if TYPE_CHECKING:
     from dask_claim.claim.model import Claim
+    from dask_claim.providers.gateway.choices import Wanted
 
 FIELDS = ("image", "worker_cores", "worker_cores_limit", "worker_memory", "gpus", "environment")
 """Fields of the claim that an option can stand for."""
@@ -67,59 +63,97 @@ def fill(
     """
     site = site or GatewayOptions()
     filled = Filled()
+    wrong, unknown = _take_verbatim(options, claim)
+    free = {
+        name: Option(name, spec_of(options, name), site.unit_for(name))
+        for name in options
+        if name not in claim.options
+    }
+    sizes = sized(free.values(), site)
+    # What a choice of a whole size stands for is not chosen once more by a part of it.
+    offered = [name for name in free if name not in sizes]
+    claimed = {name: getattr(claim, name) for name in FIELDS}
+    wanted: Wanted = [
+        (name, site.option_for(name, offered), value)
+        for name, value in claimed.items()
+        if value is not None and value != {}
+    ]
     faults: list[str] = []
-    for known in site.units.keys() & options:
-        # The client shows a label and does nothing else with it.
-        spec_of(options, known).label = site.units[known]
-    offered = [name for name in options if name not in claim.options]
-    wanted: list[tuple[str, str | None, Any]] = []
-    for field_name in FIELDS:
-        value = getattr(claim, field_name)
-        if value is not None and value != {}:
-            wanted.append((field_name, site.option_for(field_name, offered), value))
-    wanted = choose(options, wanted, claim, site, filled.understood, faults)
+    wanted = choose(options, wanted, sizes, filled.understood, faults)
     lacking = too_small(wanted, site.default)
-    wanted += _whole_cluster(options, offered, claim, max_workers, site)
     for field_name, name, value in wanted:
-        if name is None:
-            # Nobody offers a GPU or a variable by default; what else is missing, the workers tell.
-            none = field_name == "environment" or (
-                field_name == "gpus" and value and site.default is None
-            )
-            if field_name in lacking or none:
-                why = lacking.get(field_name, "")
-                faults.append(
-                    f"{field_name} = {_shown(value)}: this gateway does not offer it{why}"
-                )
-            elif field_name != "gpus":
-                filled.missing.append(field_name)
-            continue
-        spec = spec_of(options, name)
-        try:
-            options[name] = converted(field_name, value, spec)
-        except (TypeError, ValueError) as error:
-            shown = f"{name} = {_shown(value)}: {error}"
-            faults.append(f"{shown}; this gateway offers {limits(spec, field_name)}")
-        else:
-            if name.lower() != field_name and field_name in FIELDS:
-                filled.understood.append(f"{field_name} is its {name}")
+        if name is not None:
+            faults += _set(options, free[name], field_name, value, filled.understood)
+        elif fault := _fault_of_missing(field_name, value, lacking, site):
+            faults.append(fault)
+        elif field_name != "gpus":
+            filled.missing.append(field_name)
+    for field_name, value in _whole_cluster(options, claim, max_workers, site):
+        if name := site.option_for(field_name, free):
+            with contextlib.suppress(Unsuitable):
+                faults += _set(options, free[name], field_name, value, filled.understood, True)
+    filled.missing += unknown
     if not claim.strict:
         filled.given_up, faults = faults, []
-    for name, value in claim.options.items():
-        if name not in options:
-            filled.missing.append(name)
-            continue
-        spec = spec_of(options, name)
-        # In the gateway's own terms already; only digits for a text lose their quotes on the way
-        # (YAML, variables).
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        try:
-            options[name] = str(value) if number and kind_of(spec) == "string" else value
-        except (TypeError, ValueError) as error:
-            faults.append(f"{name} = {value}: {error}; this gateway offers {limits(spec, name)}")
-    if faults:
+    if faults := wrong + faults:
         raise OptionError("the gateway cannot give what is claimed:\n  " + "\n  ".join(faults))
     return filled
+
+
+def _take_verbatim(options: MutableMapping[str, Any], claim: Claim) -> tuple[list[str], list[str]]:
+    """Set the claim's `options`, which are in the gateway's own terms.
+
+    Returns what is wrong, and the names that the gateway does not offer.
+    """
+    faults, unknown = [], []
+    for name, value in claim.options.items():
+        if name not in options:
+            unknown.append(name)
+            continue
+        option = Option(name, spec_of(options, name))
+        # Only digits for a text lose their quotes on the way (YAML, variables).
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        try:
+            options[name] = str(value) if number and option.kind == "string" else value
+        except (TypeError, ValueError) as error:
+            faults.append(f"{name} = {value}: {error}; this gateway offers {option.limits(name)}")
+    return faults, unknown
+
+
+def _set(
+    options: MutableMapping[str, Any],
+    option: Option,
+    field_name: str,
+    value: Any,
+    understood: list[str],
+    derived: bool = False,
+) -> list[str]:
+    """Set one option; return what is wrong. `derived`: nobody has claimed just this value.
+
+    Raises Unsuitable where a derived value cannot be held.
+    """
+    try:
+        options[option.name], concluded = converted(option, field_name, value, at_least=derived)
+    except (TypeError, ValueError) as error:
+        if derived and isinstance(error, Unsuitable):
+            raise
+        shown = f"{option.name} = {_shown(value)}: {error}"
+        return [f"{shown}; this gateway offers {option.limits(field_name)}"]
+    if option.name.lower() != field_name and not derived:
+        understood.append(f"{field_name} is its {option.name}")
+    understood += concluded
+    return []
+
+
+def _fault_of_missing(
+    field_name: str, value: Any, lacking: Mapping[str, str], site: GatewayOptions
+) -> str | None:
+    # Nobody offers a GPU or a variable by default; what else is missing, the workers tell.
+    none = field_name == "environment" or (field_name == "gpus" and value and site.default is None)
+    if field_name not in lacking and not none:
+        return None
+    why = lacking.get(field_name, "")
+    return f"{field_name} = {_shown(value)}: this gateway does not offer it{why}"
 
 
 IDLE_TIMEOUT = "DASK_DISTRIBUTED__SCHEDULER__IDLE_TIMEOUT"
@@ -168,42 +202,33 @@ _IDLE = {"idle_timeout": 1, "idle_timeout_seconds": 1, "idle_timeout_minutes": 6
 
 def _whole_cluster(
     options: MutableMapping[str, Any],
-    offered: list[str],
     claim: Claim,
     max_workers: int | None,
     site: GatewayOptions,
-) -> list[tuple[str, str | None, Any]]:
+) -> Iterator[tuple[str, Any]]:
     """What some gateways ask for beside a worker: threads, a limit of its memory, the whole."""
-    from dask_claim.claim.memory import Memory
+
+    def of_scheduler(field: str, default: float) -> float:
+        # It counts, too.
+        if (name := site.option_for(field, options)) is None:
+            return default
+        option = Option(name, spec_of(options, name), site.unit_for(name))
+        counted = option.counted(options[name], field)
+        return default if counted is None else counted
 
     cores, memory = claim.worker_cores, claim.worker_memory
-    found: dict[str, Any] = {}
-    if cores is not None:
-        found["worker_threads"] = max(1, int(cores))
-    if memory is not None:
-        found["worker_memory_limit"] = memory
     if max_workers:
-        found["cluster_max_workers"] = max_workers
-        if cores is not None:
-            # The scheduler counts, too.
-            own = options.get("scheduler_core_limit", options.get("scheduler_cores", 1))
-            found["cluster_max_cores"] = max_workers * cores + own
-        if memory is not None:
-            own = _scheduler_memory(options)
-            found["cluster_max_memory"] = Memory(max_workers * memory.bytes + own)
-    named = ((field, site.option_for(field, offered), value) for field, value in found.items())
-    return [(field, name, value) for field, name, value in named if name is not None]
-
-
-def _scheduler_memory(options: MutableMapping[str, Any]) -> int:
-    """Bytes that the scheduler takes of a cluster's; the server's own default is 2 GiB."""
-    for name in ("scheduler_memory_limit", "scheduler_memory"):
-        if name in options:
-            value, spec = options[name], spec_of(options, name)
-            if isinstance(value, str):
-                return bytes_of(value) or 2 * 2**30
-            return int(value * number_unit(spec)[1])
-    return 2 * 2**30
+        yield "cluster_max_workers", max_workers
+    if cores is not None:
+        yield "worker_threads", max(1, int(cores))
+        if max_workers:
+            yield "cluster_max_cores", max_workers * cores + of_scheduler("scheduler_cores", 1)
+    if memory is not None:
+        yield "worker_memory_limit", memory
+        if max_workers:
+            # The server's own default is 2 GiB.
+            own = of_scheduler("scheduler_memory", 2 * 2**30)
+            yield "cluster_max_memory", Memory(max_workers * memory.bytes + math.ceil(own))
 
 
 def _shown(value: Any) -> str:
