@@ -77,7 +77,7 @@ _other_session, other_gateway = _gateway_fixtures(
     "other_gateway", "Another site's: other options, types and ranges.", options=OTHER_SITE
 )
 _stuck_session, stuck_gateway = _gateway_fixtures(
-    "stuck_gateway", "One whose clusters stay pending.", options=REFERENCE + STUCK
+    "stuck_gateway", "One whose clusters stay pending.", options=VARIABLES + STUCK
 )
 _failing_session, failing_gateway = _gateway_fixtures(
     "failing_gateway", "One whose clusters fail at once.", options=REFERENCE + FAILING

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pexpect
 import pytest
 
+from dask_claim.providers.gateway.mark import MARK
 from tests.support.gateway import GatewayServer, clean_environment
 from tests.support.launcher import DASK_CLAIM, PYTHON, Launcher, Running, wait_for
 from tests.support.scenes import (
@@ -22,9 +23,11 @@ from tests.support.scenes import (
 )
 
 
-def by_hand(gateway: GatewayServer) -> str:
+def by_hand(gateway: GatewayServer, **options: object) -> str:
     """A cluster that was made without dask-claim, and left."""
-    program = f"from dask_gateway import Gateway; print(Gateway({gateway.url!r}).submit())"
+    program = (
+        f"from dask_gateway import Gateway; print(Gateway({gateway.url!r}).submit(**{options!r}))"
+    )
     made = subprocess.run(
         [PYTHON, "-c", program], env=clean_environment(), capture_output=True, text=True, check=True
     )
@@ -66,37 +69,33 @@ def test_list(claimed: Running, gateway: GatewayServer) -> None:
 
 
 def test_stop_the_orphaned(claimed: Running, gateway: GatewayServer) -> None:
-    """The cluster that a live lease holds stays."""
-    orphan = by_hand(gateway)
-    wait_for(lambda: leases(gateway)[orphan] == "none", "start of the cluster", 40)
-    refused = clusters_command(gateway, "stop", "--orphaned")
-    assert refused.returncode == 64
-    assert "--yes" in refused.stderr and orphan in refused.stderr
-    assert len(gateway.clusters()) == 2
-    stopped = clusters_command(gateway, "stop", "--orphaned", "--yes")
-    assert (stopped.returncode, stopped.stdout) == (0, f"{orphan} is gone\n"), stopped.stderr
+    """What a live lease holds stays, and what a person has made, with no lease at all."""
+    made = by_hand(gateway)
+    wait_for(lambda: leases(gateway)[made] == "none", "start of the cluster", 40)
+    stopped = clusters_command(gateway, "stop", "--orphaned", "--pending-after", "0", "--yes")
+    assert (stopped.returncode, stopped.stdout) == (0, "nothing to stop\n"), stopped.stderr
+    assert clusters_command(gateway, "stop", made).returncode == 0
     assert list(leases(gateway).values()) == ["live"]
 
 
 def test_stop_the_orphaned_among_the_pending(
     launcher: Launcher, stuck_gateway: GatewayServer
 ) -> None:
-    """Nobody holds a lease on a pending cluster; its age decides, which a launcher's may not."""
+    """Nobody holds a lease on a pending cluster; the mark on its request and its age decide."""
     gateway = stuck_gateway
-    name = by_hand(gateway)
-    assert list(leases(gateway)) == [name]
+    person, run = by_hand(gateway), by_hand(gateway, environment={MARK: "1:lease:feed"})
+    wait_for(lambda: ages(gateway)[run] > 1, "a cluster older than 1 s", 20)
     young = clusters_command(gateway, "stop", "--orphaned", "--yes")
     assert (young.returncode, young.stdout) == (0, "nothing to stop\n"), young.stderr
-    wait_for(lambda: ages(gateway)[name] > 1, "a cluster older than 1 s", 20)
     command = ("stop", "--orphaned", "--pending-after", "1")
     refused = clusters_command(gateway, *command)
     assert refused.returncode == 64
-    assert f"{name}  pending" in refused.stderr and "Give --yes" in refused.stderr
-    assert f"stop {name}" in refused.stderr
-    assert gateway.clusters() == [name]
+    assert f"{run}  pending" in refused.stderr and "Give --yes" in refused.stderr
+    assert f"stop {run}" in refused.stderr and person not in refused.stderr
+    assert set(gateway.clusters()) == {person, run}
     stopped = clusters_command(gateway, *command, "--yes")
-    assert (stopped.returncode, stopped.stdout) == (0, f"{name} is gone\n"), stopped.stderr
-    assert gateway.clusters() == []
+    assert (stopped.returncode, stopped.stdout) == (0, f"{run} is gone\n"), stopped.stderr
+    assert clusters_command(gateway, "stop", person).returncode == 0
 
 
 def test_stop_by_name(launcher: Launcher, gateway: GatewayServer) -> None:

@@ -34,12 +34,12 @@ def clusters_command(context: click.Context, gateway_url: str | None, as_json: b
 
 @clusters_command.command("stop", context_settings=HELP)
 @click.argument("names", nargs=-1, metavar="[NAME]...")
-@click.option("--orphaned", is_flag=True, help="Those that no live lease holds.")
+@click.option("--orphaned", is_flag=True, help="Those whose launcher is certainly gone.")
 @seconds_option(
     "--pending-after",
     600.0,
-    "With --orphaned: a pending cluster is orphaned when it is older. Not below the longest "
-    "--start-timeout in use.",
+    "With --orphaned: the age from which a pending cluster is orphaned, and 60 s later one that "
+    "runs without a lease. Not below the longest --start-timeout in use.",
     positive=False,
 )
 @click.option("--all", "everything", is_flag=True, help="Every cluster of mine.")
@@ -57,8 +57,10 @@ def stop_command(
 ) -> int:
     """Stop clusters of mine, and wait until they are gone.
 
-    A cluster that was made without dask-claim has no lease, and counts as orphaned. A pending one
-    has none yet: it counts as orphaned when it is older than --pending-after.
+    Orphaned is a cluster that a run of dask-claim has asked for, with a lease, and whose launcher
+    is gone: the lease is silent, or there is none although the cluster is older than
+    --pending-after. What was made without dask-claim or with lease_timeout 0, and what does not
+    answer, is stopped by name only.
     """
     from dask_claim.lifetime import clusters
 

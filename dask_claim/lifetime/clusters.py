@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from loguru import logger
 
-from dask_claim.errors import ConfigurationError
+from dask_claim.errors import ConfigurationError, DaskClaimError
 
 if TYPE_CHECKING:
     from dask_gateway.client import ClusterReport
 
     from dask_claim.claim.model import Resolved
     from dask_claim.providers.gateway.api import GatewayApi
+
+
+COLUMNS = ("name", "status", "age", "workers", "lease")
+
+# From a scheduler's start until its lease is placed, also on a machine that is busy; seconds.
+LEASE_EXPECTED_WITHIN = 60.0
 
 
 @dataclass(frozen=True)
@@ -36,18 +43,27 @@ class Cluster:
     """Workers that are up; None where the scheduler did not tell."""
 
     lease: str
-    """`live`: a launcher holds it. `silent`: its launcher is not heard. `none`: it has no lease,
-    as a cluster that was made without dask-claim. `unknown`: it is not running."""
+    """`live`: a launcher holds it. `silent`: its launchers are not heard any more. `none`: it has
+    no lease, as a cluster that was made without dask-claim. `unreachable`: its scheduler does not
+    answer, so nobody knows. `unknown`: it is not running."""
+
+    wants_lease: bool = False
+    """Whether a run of dask-claim has asked for it and wanted it to end with its launcher, as the
+    mark on its request says, or else its lease."""
 
     def orphaned(self, pending_after: float) -> bool:
-        """Whether nobody holds it as far as can be told.
+        """Whether it is certain that nobody holds it, though a launcher should.
 
-        A pending one has no lease yet, so its age decides: no launcher waits for longer than its
-        --start-timeout. `pending_after` is in seconds.
+        Without a lease its age decides: no launcher waits for a scheduler longer than its
+        --start-timeout, `pending_after` seconds, and then it places its lease.
         """
+        if not self.wants_lease:
+            return False
         if self.status == "pending":
             return self.age > pending_after
-        return self.lease in ("none", "silent")
+        if self.lease == "none":
+            return self.age > pending_after + LEASE_EXPECTED_WITHIN
+        return self.lease == "silent"
 
 
 def find(resolved: Resolved) -> list[Cluster]:
@@ -98,39 +114,57 @@ async def _with_api(resolved: Resolved, work: Any) -> Any:
 
 async def _find(api: GatewayApi) -> list[Cluster]:
     reports = sorted(await api.clusters(), key=lambda report: report.start_time)
-    return await asyncio.gather(*(_look(api, report) for report in reports))
+    found = await asyncio.gather(*(_look(api, report) for report in reports))
+    return [cluster for cluster in found if cluster is not None]
 
 
-async def _look(api: GatewayApi, report: ClusterReport) -> Cluster:
-    from dask_claim.providers.gateway.lost import is_silent, look_at_lease
+async def _look(api: GatewayApi, report: ClusterReport) -> Cluster | None:
+    """What is known of a listed cluster; None where it is gone meanwhile."""
+    from dask_claim.providers.gateway.look import Hold, Look, look_at_lease
+    from dask_claim.providers.gateway.mark import Mark, mark_on
 
-    status = report.status.name.lower()
     # By the gateway's own clock, which may differ from the one here.
     age = time.time() + (api.clock_ahead or 0.0) - report.start_time.timestamp()
-    if status != "running":
-        return Cluster(report.name, status, age, None, "unknown")
-    # The list comes without the credentials that the scheduler wants.
-    full = await api.report(report.name)
-    look = await look_at_lease(full) if full is not None else None
-    if look is None:
-        return Cluster(report.name, status, age, None, "none")
-    lease = "silent" if is_silent(look) else "live"
-    return Cluster(report.name, status, age, look["workers"], lease)
+    status, look = report.status.name, None
+    if status == "RUNNING":
+        look = Look(Hold.UNREACHABLE)
+        with contextlib.suppress(DaskClaimError):
+            # The list comes without the credentials that the scheduler wants.
+            full = await api.report(report.name)
+            if full is None:
+                return None
+            status = full.status.name
+            look = await look_at_lease(full) if status == "RUNNING" else None
+    text = mark_on(report)
+    mark = Mark.parse(text) if text is not None else None
+    ends_cluster = look.ends_cluster if look else None
+    # A mark that is not understood may mean anything.
+    wants_lease = mark.leased and ends_cluster is not False if mark else not text and ends_cluster
+    return Cluster(
+        report.name,
+        status.lower(),
+        age,
+        look.workers if look else None,
+        look.hold.value if look else "unknown",
+        bool(wants_lease),
+    )
 
 
 def as_json(clusters: Sequence[Cluster]) -> str:
-    return json.dumps([asdict(cluster) for cluster in clusters], indent=2)
+    return json.dumps(
+        [{name: getattr(cluster, name) for name in COLUMNS} for cluster in clusters], indent=2
+    )
 
 
 def as_text(clusters: Sequence[Cluster]) -> str:
     """A table, or one line where there is nothing."""
     if not clusters:
         return "no clusters"
-    rows = [("NAME", "STATUS", "AGE", "WORKERS", "LEASE")]
+    rows = [tuple(name.upper() for name in COLUMNS)]
     for cluster in clusters:
         workers = "?" if cluster.workers is None else str(cluster.workers)
         rows.append((cluster.name, cluster.status, _age(cluster.age), workers, cluster.lease))
-    widths = [max(len(row[column]) for row in rows) for column in range(5)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
     return "\n".join(
         "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows

@@ -10,6 +10,9 @@ from typing import Any
 
 from distributed.diagnostics.plugin import SchedulerPlugin
 
+VERSION = 2
+"""Of what `look` answers; 1 says neither this nor `ends_cluster`."""
+
 NAME = "dask-claim-lease"
 HOLD = "dask_claim_hold"
 """The call by which a launcher opens the connection that it holds its lease with. Each message on
@@ -20,6 +23,10 @@ RELEASE = "release"
 
 LOOK = "dask_claim_lease"
 """The call that only looks at the lease."""
+
+RENOUNCED = "dask-claim-lease"
+"""Where a launcher writes, in the scheduler's metadata, what `look` would say, if the scheduler
+takes no plugin."""
 
 # A holder that ends nothing is forgotten after so many silent seconds.
 FORGOTTEN_AFTER = 60.0
@@ -102,6 +109,7 @@ class LeasePlugin(SchedulerPlugin):  # type: ignore[misc]
         self._worker_seconds = self._core_seconds = 0.0
         self._unread: tuple[str, str] | None = None
         self._holders: dict[str, Holder] = {}
+        self._ends_cluster = False
         self._holder(*self._first)
         scheduler.handlers["dask_claim_hold"] = self.hold
         scheduler.handlers["dask_claim_lease"] = self.look
@@ -119,6 +127,7 @@ class LeasePlugin(SchedulerPlugin):  # type: ignore[misc]
         if name not in self._holders:
             self._holders[name] = Holder(self._now(), timeout, reconnect_timeout, lifetime)
             if timeout:
+                self._ends_cluster = True
                 # From now on the lease ends what is abandoned. Dask's own timeout would also count
                 # the time in which this machine was suspended.
                 self._scheduler.idle_timeout = None
@@ -156,10 +165,17 @@ class LeasePlugin(SchedulerPlugin):  # type: ignore[misc]
                 held.closed = self._now()
 
     async def look(self) -> dict[str, Any]:
-        """Whether anybody holds the cluster, and what has been used."""
-        now = self._now()
-        held = any(holder.gone(now) is None for holder in self._holders.values())
-        return {"held": held, "holders": len(self._holders), **self._usage()}
+        """Whether anybody holds the cluster, and what has been used.
+
+        Only `_watch` gives a holder up: it knows of the time in which nobody could be heard.
+        """
+        return {
+            "version": VERSION,
+            "held": bool(self._holders),
+            "holders": len(self._holders),
+            "ends_cluster": self._ends_cluster,
+            **self._usage(),
+        }
 
     async def close(self) -> None:
         # Not where it is the watching itself that closes the scheduler, and waits for it.

@@ -104,7 +104,7 @@ def test_doctor_and_clean_up(gateway: GatewayServer) -> None:
     assert done.returncode == 0, done.stdout
     assert "fail" not in {line.split(" ")[0] for line in done.stdout.splitlines()}
 
-    # Made by hand, under the same user: nobody holds it.
+    # Made by hand, under the same user: nobody holds it, and nobody but a person may end it.
     code = "from dask_gateway import Gateway; print(Gateway().submit())"
     address = {"DASK_GATEWAY__ADDRESS": gateway.url}
     made = run(gateway, "tool", "map", ["python", "-c", code], **address).stdout.strip()
@@ -112,5 +112,7 @@ def test_doctor_and_clean_up(gateway: GatewayServer) -> None:
     command = container("tool", "end-orphaned-clusters")["command"]
     command = [*command, "--pending-after", "0"]
     done = run(gateway, "tool", "end-orphaned-clusters", command)
-    assert done.returncode == 0, done.stderr
-    assert clusters(gateway) == []
+    assert (done.returncode, done.stdout) == (0, "nothing to stop\n"), done.stderr
+    assert clusters(gateway) == [made]
+    done = run(gateway, "tool", "map", ["dask-claim", "clusters", "stop", made])
+    assert clusters(gateway) == [], done.stderr

@@ -9,12 +9,10 @@ has placed a lease on it some seconds after it was up, as every other launcher d
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dask_claim.lifetime.lease_plugin import LOOK
-from dask_claim.providers.base import in_time
+from dask_claim.providers.gateway.look import Hold, look_at_lease
 
 if TYPE_CHECKING:
     from dask_gateway.client import ClusterReport
@@ -68,7 +66,7 @@ async def find(api: GatewayApi, request: LostRequest) -> list[str]:
 
 
 async def _is_unheld(api: GatewayApi, name: str) -> bool:
-    """Whether nobody holds a lease on the cluster some time after it was up."""
+    """Whether the cluster's scheduler says, some time after it was up, that it has no lease."""
     up_since = None
     now = asyncio.get_running_loop().time
     while True:
@@ -77,35 +75,9 @@ async def _is_unheld(api: GatewayApi, name: str) -> bool:
             return False
         if report.status.name == "RUNNING":
             up_since = up_since or now()
-            if await is_leased(report):
+            look = await look_at_lease(report)
+            if look.hold is not Hold.NONE:
                 return False
             if now() - up_since > LEASE_EXPECTED_WITHIN:
                 return True
         await asyncio.sleep(0.5)
-
-
-async def is_leased(report: ClusterReport) -> bool:
-    """Whether a launcher holds a running cluster."""
-    look = await look_at_lease(report)
-    return look is not None and not is_silent(look)
-
-
-def is_silent(look: dict[str, Any]) -> bool:
-    """Whether nobody who held the cluster has been heard for so long that all must be gone."""
-    return not look["held"]
-
-
-async def look_at_lease(report: ClusterReport) -> dict[str, Any] | None:
-    """What the lease on a running cluster says of itself; None where there is none."""
-    from distributed.core import rpc
-
-    connection = report.security.get_connection_args("client") if report.security else {}
-    scheduler = rpc(report.scheduler_address, connection_args=connection, timeout=5)
-    try:
-        with contextlib.suppress(Exception):
-            look: dict[str, Any] = await in_time(getattr(scheduler, LOOK)(), 5)
-            return look
-        return None
-    finally:
-        with contextlib.suppress(Exception):
-            await scheduler.close_rpc()

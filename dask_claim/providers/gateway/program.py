@@ -16,20 +16,15 @@ from typing import TYPE_CHECKING, Any
 from dask_claim.errors import DaskClaimError, TemporaryError
 from dask_claim.providers.base import import_quietly
 from dask_claim.providers.existing import NoProvider
-from dask_claim.providers.gateway.lost import is_leased
+from dask_claim.providers.gateway.look import Hold, look_at_lease
+from dask_claim.providers.gateway.mark import MARK, Mark, mark_on
 from dask_claim.providers.gateway.options import variables_option
 from dask_claim.providers.values import Ticket
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from dask_gateway.client import ClusterReport
-
     from dask_claim.providers.gateway.api import GatewayApi
-
-MARK = "CLAIMED_BY_RUN"
-"""The variable of scheduler and workers. Not one of Dask's, and not the one of the command's own
-processes (`tickets.RUN_ID`): on a gateway's own machine a guard would take them for the command."""
 
 ASK_TIMEOUT = 10.0
 # A request that was on its way when the command ended is known to the gateway at once.
@@ -53,6 +48,7 @@ class MarkingProvider(NoProvider):
         except DaskClaimError as error:
             self._warn(f"clusters that the command makes and leaves behind are not found: {error}")
             return
+        mark = str(Mark(request.run_id, leased=False))
         name = variables_option(options, request.gateway_options)
         if name is not None and name != name.lower():
             name = None  # Dask's configuration, the way to the program, has lower case only
@@ -60,10 +56,10 @@ class MarkingProvider(NoProvider):
             Ticket.of_gateway(
                 claim,
                 request.credentials,
-                made={"option": name, "mark": request.run_id, "before": before},
+                made={"option": name, "mark": mark, "before": before},
             )
         )
-        defaults = {name: {**(options[name] or {}), MARK: request.run_id}} if name else {}
+        defaults = {name: {**(options[name] or {}), MARK: mark}} if name else {}
         self.cluster = replace(self.cluster, gateway_user=api.user, option_defaults=defaults)
 
 
@@ -83,10 +79,11 @@ async def end_made(
     looks = 0
     while looks < 2:
         try:
-            left = [report for report in await api.clusters() if _is_marked(report, ticket.made)]
+            listed = await api.clusters()
         except TemporaryError:
             await asyncio.sleep(LOOK_AGAIN_AFTER)
             continue
+        left = [report for report in listed if mark_on(report) == ticket.made["mark"]]
         for report in left:
             if report.status.name != "STOPPING":
                 warn(f"cluster {report.name}, which the command has made, is left: it is stopped")
@@ -98,18 +95,13 @@ async def end_made(
     return ended
 
 
-def _is_marked(report: ClusterReport, made: Any) -> bool:
-    variables = report.options.get(made["option"])
-    return isinstance(variables, dict) and variables.get(MARK) == made["mark"]
-
-
 async def _name_new(api: GatewayApi, before: list[str], warn: Callable[[str], None]) -> None:
-    """Tell of clusters that are there since this run, and that nobody holds."""
+    """Tell of clusters that are there since this run, and that no launcher is known to hold."""
     new = [report.name for report in await api.clusters() if report.name not in before]
     full = [report for name in new if (report := await api.report(name)) is not None]
     running = [report for report in full if report.status.name == "RUNNING"]
-    leased = await asyncio.gather(*(is_leased(report) for report in running))
-    held = [report for report, is_held in zip(running, leased, strict=True) if is_held]
+    looks = await asyncio.gather(*map(look_at_lease, running))
+    held = [report for report, look in zip(running, looks, strict=True) if look.hold is Hold.LIVE]
     left = [report.name for report in full if report not in held]
     if left:
         warn(

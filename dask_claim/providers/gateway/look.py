@@ -1,0 +1,90 @@
+"""A look at the lease on a running cluster, from outside: it has four answers.
+
+A scheduler that is busy, behind a network that is down, or unknown to the proxy is unreachable: it
+says nothing of who holds the cluster, and nobody may end the cluster for it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from dask_claim.lifetime.lease_plugin import LOOK, RENOUNCED
+from dask_claim.providers.base import in_time
+
+if TYPE_CHECKING:
+    from dask_gateway.client import ClusterReport
+
+LOOK_TIMEOUT = 5.0
+
+
+class Hold(Enum):
+    """Who holds a running cluster."""
+
+    LIVE = "live"
+    """A launcher, which was heard in time."""
+
+    SILENT = "silent"
+    """Nobody any more: the scheduler has given up every launcher that held it."""
+
+    NONE = "none"
+    """Nobody has ever placed a lease: the scheduler answers that it knows of none."""
+
+    UNREACHABLE = "unreachable"
+    """Nobody knows: the scheduler does not answer, or its answer is not understood."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a scheduler says of the lease on its cluster."""
+
+    hold: Hold
+
+    workers: int | None = None
+    """Workers that are up; None where the scheduler does not tell."""
+
+    ends_cluster: bool | None = None
+    """Whether a launcher has wanted the cluster to end with it; None where none has said."""
+
+
+async def look_at_lease(report: ClusterReport) -> Look:
+    """Ask the scheduler of a running cluster; `report` has its address and credentials."""
+    try:
+        return _understood(await in_time(_ask(report), LOOK_TIMEOUT))
+    except Exception:
+        # Whatever was in the way: connection, TLS, time, an error of the scheduler's.
+        return Look(Hold.UNREACHABLE)
+
+
+async def _ask(report: ClusterReport) -> Any:
+    from distributed.comm import connect
+    from distributed.core import send_recv
+
+    connection = report.security.get_connection_args("client") if report.security else {}
+    # A stranger's scheduler may not have Python objects made here.
+    comm = await connect(
+        report.scheduler_address, timeout=LOOK_TIMEOUT, deserialize=False, **connection
+    )
+    try:
+        answer = await send_recv(comm, op=LOOK)
+        if answer is None:
+            # Dask's answer to a call that its scheduler does not know, in every version.
+            return await send_recv(comm, op="get_metadata", keys=[RENOUNCED], default={})
+        return answer
+    finally:
+        comm.abort()
+
+
+def _understood(answer: Any) -> Look:
+    ends_cluster = answer.get("ends_cluster")
+    if not isinstance(ends_cluster, bool):
+        ends_cluster = None
+    if "holders" not in answer and answer.keys() <= {"version", "ends_cluster"}:
+        return Look(Hold.NONE, None, ends_cluster)
+    # The `held` of an older lease leaves out launchers that could not be heard while the scheduler
+    # was busy; `holders` counts all that it has not given up.
+    holders, workers = answer["holders"], answer["workers"]
+    if type(holders) is not int or type(workers) is not int:
+        return Look(Hold.UNREACHABLE)
+    return Look(Hold.LIVE if holders else Hold.SILENT, workers, ends_cluster)

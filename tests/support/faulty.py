@@ -1,0 +1,213 @@
+"""A gateway and a scheduler that fail in every way one can be asked in vain.
+
+The scheduler is a real one behind TLS, at the port where the gateway's proxy would be, or a socket
+that behaves badly there. Both run in a thread, so that a test may ask them as a command does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import struct
+import threading
+import time
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+from aiohttp import web
+from distributed import Scheduler, Security
+from distributed.comm.registry import backends  # noqa: F401  # before dask_gateway adds its own
+
+from dask_claim.lifetime.lease_plugin import NAME, LeasePlugin
+
+SECURITY = Security.temporary()
+STRANGER = Security.temporary()
+
+CLUSTER = "c0ffee"
+HTTP_FAULTS = ("refused", "reset", "hang", "404", "401", "502", "garbage", "list", "tls")
+SCHEDULER_FAULTS = (
+    "refused", "reset", "hang", "garbage", "closed", "tls", "busy", "blocked", "odd", "no holders",
+)  # fmt: skip
+"""`busy`: a scheduler whose loop stands still; `blocked`: it refuses the call; `odd`, `no holders`:
+it answers what no lease says."""
+
+
+class SilentLease(LeasePlugin):
+    """A lease whose launchers are gone, on a scheduler that cannot end itself."""
+
+    async def _end(self, reason: str) -> None:
+        await asyncio.sleep(3600)
+
+
+class Faulty:
+    """One gateway with one cluster, which is an hour old."""
+
+    def __init__(self, **options: Any) -> None:
+        self.options = options
+        self.status = "RUNNING"
+        self.age = 3600.0
+        self.faults: dict[str, str] = {}
+        """Of `list` and `report`: which fault their answers have."""
+
+        self.ended: list[str] = []
+        self.scheduler_port = 0
+
+    def claim(self) -> dict[str, Any]:
+        return {"gateway_url": self.url, "proxy_url": f"gateway://127.0.0.1:{self.scheduler_port}"}
+
+    def report(self, *, full: bool) -> dict[str, Any]:
+        keys = {"tls_cert": SECURITY.tls_client_cert, "tls_key": SECURITY.tls_client_key}
+        return {
+            "name": CLUSTER,
+            "dashboard_route": None,
+            "status": self.status,
+            "start_time": int((time.time() - self.age) * 1000),
+            "stop_time": None,
+            "options": self.options,
+            **(keys if full else dict.fromkeys(keys)),
+        }
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        if request.method == "DELETE":
+            self.ended.append(request.path.rsplit("/", 1)[1])
+            self.status = "STOPPED"
+            return web.Response(status=204)
+        one = request.path.endswith(CLUSTER)
+        fault = self.faults.get("report" if one else "list")
+        if fault == "reset":
+            _reset(request.transport)
+        elif fault == "hang":
+            await asyncio.sleep(3600)
+        elif fault == "garbage":
+            return web.Response(text="<html>please log in</html>", content_type="text/html")
+        elif fault == "list":
+            return web.json_response([])
+        elif fault is not None:
+            return web.json_response({"error": "not now"}, status=int(fault))
+        if one:
+            return web.json_response(self.report(full=True))
+        gone = self.status in ("STOPPED", "FAILED")
+        return web.json_response({} if gone else {CLUSTER: self.report(full=False)})
+
+
+@contextmanager
+def faulty(scheduler: str, **options: Any) -> Iterator[Faulty]:
+    """Serve a gateway whose cluster's scheduler is `scheduler`.
+
+    One of `SCHEDULER_FAULTS`, or `live`, `silent`, `none`, `renounced`.
+    """
+    made = Faulty(**options)
+
+    @asynccontextmanager
+    async def serve() -> AsyncIterator[None]:
+        app = web.Application()
+        app.router.add_route("*", "/{path:.*}", made.handle)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        await runner.setup()
+        listener = socket.create_server(("127.0.0.1", 0))
+        made.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        await web.SockSite(runner, listener).start()
+        async with _scheduler(scheduler) as made.scheduler_port:
+            yield
+        await runner.cleanup()
+
+    with _in_thread(serve()):
+        yield made
+
+
+@asynccontextmanager
+async def _scheduler(kind: str) -> AsyncIterator[int]:
+    if kind in ("refused", "reset", "hang", "garbage", "closed"):
+        async with _socket(kind) as port:
+            yield port
+        return
+    security = STRANGER if kind == "tls" else SECURITY
+    async with Scheduler(
+        protocol="tls://", host="127.0.0.1", port=0, security=security, dashboard=False,
+        blocked_handlers=["dask_claim_lease"] if kind == "blocked" else None,
+    ) as scheduler:  # fmt: skip
+        if kind in ("live", "silent", "counting", "busy", "blocked", "odd", "no holders"):
+            plugin = (LeasePlugin if kind in ("live", "busy", "blocked") else SilentLease)(
+                "run", 0.0 if kind == "counting" else 60.0, 3600.0, None
+            )
+            scheduler.add_plugin(plugin, name=NAME)
+            plugin.start(scheduler)
+            if kind == "silent":
+                plugin._holders.clear()
+        answers = {"odd": "yes", "no holders": {"workers": 0}}
+        if kind in answers:
+            scheduler.handlers["dask_claim_lease"] = lambda: answers[kind]
+        if kind == "renounced":
+            scheduler.set_metadata([NAME], {"version": 2, "ends_cluster": False})
+        if kind == "busy":
+
+            async def stand_still() -> None:
+                await asyncio.sleep(3600)
+
+            scheduler.handlers["dask_claim_lease"] = stand_still
+        yield scheduler.port
+
+
+@asynccontextmanager
+async def _socket(kind: str) -> AsyncIterator[int]:
+    met: list[asyncio.StreamWriter] = []
+
+    async def meet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        met.append(writer)
+        if kind == "reset":
+            _reset(writer.transport)
+        elif kind == "garbage":
+            writer.write(b"SSH-2.0-OpenSSH_9.2p1 Debian\r\n")
+        elif kind == "closed":
+            writer.close()
+
+    context = None
+    if kind == "closed":
+        # As a proxy that has taken a connection and finds nobody behind it.
+        context = SECURITY.get_listen_args("scheduler")["ssl_context"]
+    server = await asyncio.start_server(meet, "127.0.0.1", 0, ssl=context)
+    port = server.sockets[0].getsockname()[1]
+    if kind == "refused":
+        server.close()
+    yield port
+    server.close()
+    for writer in met:
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+
+
+def _reset(transport: Any) -> None:
+    end = transport.get_extra_info("socket")
+    end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()
+
+
+@contextmanager
+def _in_thread(serving: Any) -> Iterator[None]:
+    started, loops = threading.Event(), []
+    stop: list[asyncio.Event] = []
+
+    async def main() -> None:
+        async with serving:
+            loops.append(asyncio.get_running_loop())
+            stop.append(asyncio.Event())
+            started.set()
+            await stop[0].wait()
+
+    thread = threading.Thread(target=lambda: _run(main()))
+    thread.start()
+    try:
+        assert started.wait(30)
+        yield
+    finally:
+        if stop:
+            loops[0].call_soon_threadsafe(stop[0].set)
+        thread.join(30)
+
+
+def _run(main: Coroutine[Any, Any, None]) -> None:
+    # What still hangs at the end is cancelled with the loop.
+    asyncio.run(main)

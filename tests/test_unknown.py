@@ -1,0 +1,119 @@
+"""Unknown is not no: whatever cannot be asked is left alone by everything that ends clusters."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from dask_claim.claim.model import Claim
+from dask_claim.cli.clusters import clusters_command
+from dask_claim.lifetime import clusters
+from dask_claim.providers.gateway import look, lost
+from dask_claim.providers.gateway.mark import MARK, Mark
+from tests.support.faulty import CLUSTER, SCHEDULER_FAULTS, Faulty, faulty
+
+ASKED = {MARK: str(Mark("feed", leased=True))}
+BY_HAND = {"OF_A_PERSON": "1"}
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(look, "LOOK_TIMEOUT", 0.5)
+    monkeypatch.setattr(lost, "LEASE_EXPECTED_WITHIN", 0.3)
+    for name in ("LOGNAME", "USER"):
+        monkeypatch.setenv(name, "tester")
+
+
+def command(gateway: Faulty, *arguments: str) -> Any:
+    """`dask-claim clusters` in this process."""
+    claim = gateway.claim()
+    return CliRunner().invoke(
+        clusters_command,
+        ["--gateway-url", claim["gateway_url"], *arguments],
+        env={"DASK_CLAIM_PROXY_URL": claim["proxy_url"]},
+        standalone_mode=False,
+    )
+
+
+def lease(gateway: Faulty) -> str:
+    [row] = json.loads(command(gateway, "--json").stdout)
+    assert isinstance(row["lease"], str)
+    return row["lease"]
+
+
+def stop_orphaned(gateway: Faulty) -> list[str]:
+    """End what is orphaned; return what the gateway was asked to end."""
+    command(gateway, "stop", "--orphaned", "--yes", "--pending-after", "0", "--stop-timeout", "5")
+    return gateway.ended
+
+
+# The gateway's client does not close what its TLS could not be set up on.
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.parametrize("fault", SCHEDULER_FAULTS)
+def test_scheduler_that_cannot_be_asked(fault: str) -> None:
+    with faulty(fault, environment=ASKED) as gateway:
+        assert lease(gateway) == "unreachable"
+        assert stop_orphaned(gateway) == []
+        assert find_lost(gateway) == []
+        stopped = command(gateway, "stop", CLUSTER)
+        assert (stopped.stdout, gateway.ended) == (f"{CLUSTER} is gone\n", [CLUSTER])
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "variables", "shown", "orphaned"),
+    [
+        ("live", ASKED, "live", False),
+        ("silent", ASKED, "silent", True),
+        ("none", ASKED, "none", True),
+        # Its scheduler takes no plugins, and its launcher has said so.
+        ("renounced", ASKED, "none", False),
+        ("silent", BY_HAND, "silent", True),
+        ("none", BY_HAND, "none", False),
+        # Runs with `lease_timeout: 0`, and a mark of a time to come.
+        ("none", {MARK: str(Mark("feed", leased=False))}, "none", False),
+        ("counting", BY_HAND, "live", False),
+        ("silent", {MARK: "2:shared:feed"}, "silent", False),
+        ("none", {MARK: "4f1d"}, "none", False),
+    ],
+)
+def test_scheduler_that_answers(
+    scheduler: str, variables: dict[str, str], shown: str, orphaned: bool
+) -> None:
+    with faulty(scheduler, environment=variables) as gateway:
+        assert lease(gateway) == shown
+        assert stop_orphaned(gateway) == [CLUSTER] * orphaned
+
+
+def find_lost(gateway: Faulty) -> list[str]:
+    """The names that a request with these options, an hour ago, is found to have left."""
+    from dask_claim.providers.gateway.api import GatewayApi
+
+    async def find() -> list[str]:
+        api = GatewayApi(Claim.model_validate(gateway.claim()))
+        sent = time.time() - gateway.age
+        try:
+            return await lost.find(api, lost.LostRequest([], sent - 5, sent + 5, gateway.options))
+        finally:
+            await api.close()
+
+    return asyncio.run(find())
+
+
+def test_age_from_which_a_cluster_without_a_lease_is_orphaned() -> None:
+    def orphaned(status: str, age: float, hold: str, wants_lease: bool = True) -> bool:
+        return clusters.Cluster("c", status, age, None, hold, wants_lease).orphaned(600)
+
+    assert not orphaned("pending", 599, "unknown") and orphaned("pending", 601, "unknown")
+    assert not orphaned("running", 659, "none") and orphaned("running", 661, "none")
+    assert orphaned("running", 1, "silent")
+    for status in ("pending", "running", "stopping"):
+        for hold in ("live", "silent", "none", "unreachable", "unknown"):
+            assert not orphaned(status, 1e6, hold, wants_lease=False)
+    for hold in ("live", "unreachable", "unknown"):
+        assert not orphaned("running", 1e6, hold)
+        assert not orphaned("stopping", 1e6, hold)
