@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from dask_claim.launch.own_job import seconds_left
-from dask_claim.providers.hpc.step import cores_of_nodes, divide, granted
+from dask_claim.providers.hpc.step import cores_of_nodes, divide
 from dask_claim.providers.local.size import LocalRequest
 from tests.support.launcher import DASK_CLAIM, PYTHON, Launcher, Running, processes_with, wait_for
 from tests.support.scenes import NOBODY_ELSE, command_line
@@ -49,7 +49,7 @@ def test_other_users_are_refused(launcher: Launcher, slurm: Slurm, tmp_path: Pat
     assert run.out.decode().split() == ["42", "0", "0"]
     assert "this node's share of the Slurm allocation" in run.err
     # The machine has more than Slurm granted.
-    assert "1 core (local_cores)" in run.err
+    assert "1 core (this job: SLURM_CPUS_ON_NODE)" in run.err
     assert run.receipt["provider"] == "allocation"
     assert run.receipt["gone"] is True
     wait_for(lambda: not slurm.jobs(), "end of the job", 20)
@@ -252,35 +252,20 @@ def test_a_job_that_is_requeued(launcher: Launcher, slurm: Slurm, tmp_path: Path
     wait_for(lambda: not slurm.jobs(), "end of the job", 20)
 
 
-@pytest.mark.parametrize(
-    ("environ", "memory"),
-    [
-        ({}, None),
-        ({"SLURM_MEM_PER_CPU": "500"}, 2000 * 2**20),
-        ({"SLURM_MEM_PER_NODE": "0"}, None),
-        ({"SLURM_MEM_PER_NODE": "1000"}, 1000 * 2**20),
-        ({"SLURM_MEM_PER_NODE": "many"}, None),
-    ],
-)
-def test_share(environ: dict[str, str], memory: int | None) -> None:
-    assert granted(environ, 4) == (4, memory)
-
-
 def test_nodes_are_filled_one_after_the_other() -> None:
     environ = {"SLURM_JOB_CPUS_PER_NODE": "1,4(x2),2", "SLURM_MEM_PER_CPU": "1000"}
     assert list(cores_of_nodes(environ["SLURM_JOB_CPUS_PER_NODE"])) == [1, 4, 4, 2]
     request = LocalRequest(1, 9, 2, None, 2000 * 2**20)
-    here = replace(request, local_cores=1, local_memory=1000 * 2**20)
     names = ["b", "a", "c", "d"]
-    environ["SLURM_JOB_CPUS_PER_NODE"] = "4,1,4,2"
+    environ.update(SLURM_JOB_CPUS_PER_NODE="4,1,4,2", SLURM_JOB_ID="1", SLURM_CPUS_ON_NODE="1")
     # One worker fits into any node, and this node is first wherever Slurm lists it.
-    left, others, shortfall = divide(here, request, "a", names, environ)
+    left, others, shortfall = divide(request, "a", names, environ)
     assert left.max_workers == 1
     assert {name: asked.max_workers for name, asked in others.items()} == {"b": 2, "c": 2, "d": 1}
     assert others["b"].local_memory == 4000 * 2**20
     assert shortfall == "The allocation's 4 nodes give 6 of 9 workers"
-    few = (replace(asked, max_workers=3) for asked in (here, request))
-    left, others, shortfall = divide(*few, "a", names, environ)
+    few = replace(request, max_workers=3)
+    left, others, shortfall = divide(few, "a", names, environ)
     assert (left.max_workers, list(others), shortfall) == (1, ["b"], None)
 
 

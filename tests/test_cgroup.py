@@ -265,8 +265,8 @@ def small_groups() -> Iterator[list[Path]]:
 
 def test_real_limits_of_an_outer_group(small_groups: list[Path]) -> None:
     program = """
-from dask_claim.providers.local.size import cores_here, memory_here
-cores, memory = cores_here(), memory_here()
+from dask_claim.providers.local.size import here
+cores, memory = here({})
 print(cores.amount, memory.amount, cores.owner, memory.owner, sep=";")
 """
     join = "; ".join(f"echo $$ > {group}/cgroup.procs" for group in small_groups)

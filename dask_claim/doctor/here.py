@@ -15,7 +15,7 @@ from dask_claim.errors import DaskClaimError
 from dask_claim.launch.first_process import deaf_parent
 from dask_claim.launch.own_job import seconds_left
 from dask_claim.providers.local.own_gateway import INSTALL, server_missing
-from dask_claim.providers.local.size import cores_here, memory_here
+from dask_claim.providers.local.size import here
 
 SMALL_SHM = 64 * 2**20
 """Bytes that container engines give where nobody asks for more."""
@@ -121,8 +121,8 @@ def check_shared_memory(seen: Examined) -> Finding:
 
 
 def check_resources(seen: Examined) -> Finding:
-    """What cgroup and machine allow."""
-    cores, memory = cores_here(), memory_here()
+    """What the machine has, control groups allow and a batch system granted."""
+    cores, memory = here(seen.environ)
     shown = (
         f"cores: {round(cores.amount, 2):g} ({cores.owner}), "
         f"memory: {memory.amount / 2**30:.1f} GiB ({memory.owner})"

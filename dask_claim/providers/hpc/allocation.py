@@ -12,10 +12,8 @@ from typing import Any
 
 from dask_claim.errors import ConfigurationError
 from dask_claim.providers.base import in_time
-from dask_claim.providers.hpc.step import within
 from dask_claim.providers.hpc.systems import ask, job_name, slurm_number
 from dask_claim.providers.local.provider import LocalProvider
-from dask_claim.providers.local.size import LocalRequest
 from dask_claim.providers.values import Outcome, Request, Ticket
 
 STEP = re.compile(r"^(\S+) (\S+)$", re.MULTILINE)
@@ -75,18 +73,9 @@ class AllocationProvider(LocalProvider):
     def _asked(self) -> dict[str, Any]:
         asked = super()._asked()
         if self._jobs:
-            claim = self.request.claim
-            asked["others"] = {
-                "name": self._jobs["name"],
-                "interface": claim.hpc.get("interface"),
-                "local_cores": claim.local_cores,
-                "local_memory": claim.local_memory.bytes if claim.local_memory else None,
-            }
+            interface = self.request.claim.hpc.get("interface")
+            asked["others"] = {"name": self._jobs["name"], "interface": interface}
         return asked
-
-    def _size(self) -> LocalRequest:
-        environ = self.request.environ
-        return within(super()._size(), environ, slurm_number(environ, "SLURM_CPUS_ON_NODE"))
 
     @classmethod
     async def reclaim(cls, ticket: Ticket, timeout: float, warn: Callable[[str], None]) -> Outcome:

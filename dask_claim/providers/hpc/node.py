@@ -28,7 +28,8 @@ def main() -> None:
 
     scheduler, asked, *more = sys.argv[1:]
     node = os.environ["SLURMD_NODENAME"]
-    size = fit_here(LocalRequest(**json.loads(asked)[node]))
+    # The job's grant is in it; the variables here tell that of the step, which takes all of it.
+    size = fit_here(LocalRequest(**json.loads(asked)[node]), {})
     sys.argv[1:] = [
         "worker", scheduler, f"--name={node}", f"--nworkers={size.max_workers}",
         f"--nthreads={size.threads}", f"--memory-limit={size.memory}", "--no-dashboard",

@@ -17,7 +17,8 @@ from typing import Any
 from dask_claim.cgroup import Bound
 from dask_claim.providers import tls
 from dask_claim.providers.base import in_time
-from dask_claim.providers.hpc.systems import ask, slurm_number
+from dask_claim.providers.hpc.grants import slurm_memory
+from dask_claim.providers.hpc.systems import ask
 from dask_claim.providers.local.size import LocalRequest, fit, fit_here
 
 PROGRAM = Path(__file__).with_name("node.py")
@@ -61,19 +62,12 @@ class Step:
     ) -> Step:
         """Divide `request` among the nodes of the allocation that `environ` tells of.
 
-        `request` is within this node's share. `said` has the step's `name`, the claimed
-        `interface` and, for each of the other nodes, `local_cores` and `local_memory`; or None.
+        `said` has the step's `name` and the claimed `interface`, or None.
         """
         nodes = environ["SLURM_JOB_NODELIST"]
         names = (await _said("scontrol", "show", "hostnames", nodes)).split()
         here, interface = environ["SLURMD_NODENAME"], said.get("interface")
-        local, others, shortfall = divide(
-            request,
-            replace(request, local_cores=said["local_cores"], local_memory=said["local_memory"]),
-            here,
-            names,
-            environ,
-        )
+        local, others, shortfall = divide(request, here, names, environ)
         if interface:
             address = _address_of(interface)
         else:
@@ -146,11 +140,7 @@ class Step:
 
 
 def divide(
-    request: LocalRequest,
-    elsewhere: LocalRequest,
-    here: str,
-    names: Sequence[str],
-    environ: Mapping[str, str],
+    request: LocalRequest, here: str, names: Sequence[str], environ: Mapping[str, str]
 ) -> tuple[LocalRequest, dict[str, LocalRequest], str | None]:
     """Return what is asked of this node and of each other one, and what there is no room for.
 
@@ -164,9 +154,9 @@ def divide(
     for name in sorted(names, key=lambda name: name != here):
         if name == here:
             share = request
-            room = fit_here(request).max_workers
+            room = fit_here(request, environ).max_workers
         else:
-            share = within(elsewhere, environ, cores.get(name))
+            share = within(request, environ, cores.get(name))
             has = Bound(share.local_cores or 1), Bound(share.local_memory or sys.maxsize)
             room = fit(share, *has).max_workers
         count = room if request.unsaid else min(room, left)
@@ -183,23 +173,12 @@ def divide(
 
 def within(request: LocalRequest, environ: Mapping[str, str], cores: int | None) -> LocalRequest:
     """Return the request within what Slurm granted on a node with so many `cores`."""
-    granted_cores, memory = granted(environ, cores)
+    memory = slurm_memory(environ, cores)
     return replace(
         request,
-        local_cores=_least(request.local_cores, granted_cores),
-        local_memory=_least(request.local_memory, memory),
+        local_cores=_least(request.local_cores, cores),
+        local_memory=_least(request.local_memory, int(memory.amount) if memory else None),
     )
-
-
-def granted(environ: Mapping[str, str], cores: int | None) -> tuple[int | None, int | None]:
-    """Return the cores and the bytes of memory that Slurm granted on a node with so many `cores`.
-
-    Slurm counts memory in MiB; None is what it does not say.
-    """
-    memory = slurm_number(environ, "SLURM_MEM_PER_NODE")
-    if memory is None and cores and (each := slurm_number(environ, "SLURM_MEM_PER_CPU")):
-        memory = each * cores
-    return cores, memory * 2**20 if memory else None
 
 
 def cores_of_nodes(said: str) -> Iterator[int]:

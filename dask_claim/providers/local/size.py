@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from dask_claim.cgroup import ROOT, Bound, cpu_limits, memory_limits
+from dask_claim.providers.hpc.grants import granted_cores, granted_memory
 
 SMALLEST_WORKER = 512 * 2**20
 """Bytes below which a worker has little room beside its own libraries, where nobody asks for it."""
@@ -59,24 +61,27 @@ class LocalSize:
     """One line on what the plan asks for and this machine does not have; None if nothing."""
 
 
-def cores_here(root: Path = ROOT) -> Bound:
-    """Return the cores that this process may use. `root` is for tests."""
-    bounds = [Bound(os.cpu_count() or 1)]
-    if hasattr(os, "sched_getaffinity"):  # what a cpuset allows is in it, too
-        bounds.append(Bound(len(os.sched_getaffinity(0)), "CPU affinity"))
-    return _least([*bounds, *cpu_limits(root)])
+def here(environ: Mapping[str, str], root: Path = ROOT) -> tuple[Bound, Bound]:
+    """Return the cores and the bytes of memory that this process may use.
 
-
-def memory_here(root: Path = ROOT) -> Bound:
-    """Return the bytes of memory that this process may use."""
+    The smallest of what the machine has, control groups allow and a batch system granted, which its
+    variables in `environ` tell. `root` is for tests.
+    """
     import psutil
 
-    return _least([Bound(psutil.virtual_memory().total), *memory_limits(root)])
+    cores = [Bound(os.cpu_count() or 1), *granted_cores(environ), *cpu_limits(root)]
+    if hasattr(os, "sched_getaffinity"):  # within what a cpuset allows
+        cores.append(Bound(len(os.sched_getaffinity(0)), "CPU affinity"))
+    memory = Bound(psutil.virtual_memory().total)
+    return _least(cores), _least([memory, *granted_memory(environ), *memory_limits(root)])
 
 
-def fit_here(request: LocalRequest) -> LocalSize:
-    """Return the largest part of `request` that this process has room for."""
-    return fit(request, cores_here(), memory_here())
+def fit_here(request: LocalRequest, environ: Mapping[str, str] | None = None) -> LocalSize:
+    """Return the largest part of `request` that this process has room for.
+
+    `environ`: the variables that tell of a batch system's grant; None: this process's own.
+    """
+    return fit(request, *here(os.environ if environ is None else environ))
 
 
 def fit(request: LocalRequest, has_cores: Bound, has_memory: Bound) -> LocalSize:
