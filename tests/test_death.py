@@ -16,25 +16,53 @@ LIMIT = 256 * 2**20
 
 
 @pytest.fixture
-def small_cgroup(tmp_path: Path) -> Iterator[Path]:
-    """A cgroup with little memory."""
+def small_cgroup(request: pytest.FixtureRequest) -> Iterator[Path]:
+    """A cgroup with little memory, by default as little as a command can use up."""
+    allowed = getattr(request, "param", LIMIT)
     v2 = not MEMORY.is_dir()
     folder = (MEMORY.parent if v2 else MEMORY) / f"dask-claim-test-{os.getpid()}"
     folder.mkdir()
-    (folder / ("memory.max" if v2 else "memory.limit_in_bytes")).write_text(str(LIMIT))
+    (folder / ("memory.max" if v2 else "memory.limit_in_bytes")).write_text(str(allowed))
     # Where swap is counted, it must not take what memory does not.
     with contextlib.suppress(OSError):
         swap = "memory.swap.max" if v2 else "memory.memsw.limit_in_bytes"
-        (folder / swap).write_text("0" if v2 else str(LIMIT))
+        (folder / swap).write_text("0" if v2 else str(allowed))
     yield folder
     folder.rmdir()
 
 
+def inside(cgroup: Path) -> tuple[str, ...]:
+    """Goes before a command that is to run in the cgroup."""
+    return ("sh", "-c", f'echo $$ > {cgroup}/cgroup.procs && exec "$@"', "sh")
+
+
+# On the scheduler, that is, in the process that holds the local cluster.
+FILLS_SCHEDULER = """
+from distributed import Client
+with Client() as client:
+    try:
+        client.run_on_scheduler(lambda: bytearray(b"x") * 2**31)
+    except OSError:
+        pass
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("small_cgroup", [2**30], indirect=True)
+def test_memory_limit_that_ends_the_local_cluster_is_named(
+    launcher: Launcher, small_cgroup: Path
+) -> None:
+    claim = {"max_workers": 1, "worker_memory": "256M"}
+    run = launcher(PYTHON, "-c", FILLS_SCHEDULER, claim=claim, before=inside(small_cgroup))
+    (told,) = run.receipt["warnings"]
+    assert "The local cluster has ended by itself: its process was killed by SIGKILL" in told
+    assert "memory limit of 1.00 GiB was reached" in told
+
+
 @pytest.mark.slow
 def test_memory_limit_is_named(launcher: Launcher, small_cgroup: Path) -> None:
-    inside = ("sh", "-c", f'echo $$ > {small_cgroup}/cgroup.procs && exec "$@"', "sh")
     program = "x = bytearray(2**30); x[::4096] = b'x' * len(x[::4096])"
-    run = launcher(PYTHON, "-c", program, claim={"create": False}, before=inside)
+    run = launcher(PYTHON, "-c", program, claim={"create": False}, before=inside(small_cgroup))
     assert run.status == 137, run.err
     assert "memory limit of 0.25 GiB was reached" in run.err
     assert any("memory limit" in warning for warning in run.receipt["warnings"])

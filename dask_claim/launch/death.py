@@ -15,8 +15,8 @@ class MemoryLimit:
         self._root = root
         self._before = memory_kills(root)
 
-    def exceeded(self) -> str | None:
-        """Return what to tell the user where a process was killed since; None where none was."""
+    def exceeded(self, whom: str = "the command") -> str | None:
+        """Return what to tell of `whom` where a process was killed since; None where none was."""
         now = memory_kills(self._root)
         if now is None or self._before is None or now <= self._before:
             return None
@@ -26,6 +26,6 @@ class MemoryLimit:
             size = f"{limit.amount / 1024**3:.2f} GiB"
             why = f"the memory limit of {size} was reached ({limit.owner})"
         return (
-            f"the command was killed by the kernel: {why}. Grant it more memory (CWL: ramMin), or "
+            f"{whom} was killed by the kernel: {why}. Grant it more memory (CWL: ramMin), or "
             "let its workers take less"
         )

@@ -155,6 +155,8 @@ class Released(Event):
     seconds: float
     leased: bool
     lease_timeout: float
+    by_itself: bool = False
+    """Whether the cluster had ended before."""
 
     def __str__(self) -> str:
         name = self.cluster.cluster_name
@@ -165,6 +167,8 @@ class Released(Event):
         elif self.provider == "none":
             what = "What the command has made itself"
         what = f"Cluster {name}" if name else what
+        if self.outcome is Outcome.GONE and self.by_itself:
+            return f"{what} was already gone"
         if self.outcome is Outcome.GONE:
             return f"{what} stopped after {self.seconds:.1f} s"
         if self.outcome is Outcome.NOTHING:

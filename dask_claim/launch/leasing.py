@@ -9,9 +9,10 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from dask_claim.launch import events
+from dask_claim.launch.death import MemoryLimit
 from dask_claim.launch.events import Events
 from dask_claim.providers.base import Provider, import_quietly, in_time
-from dask_claim.providers.values import Request
+from dask_claim.providers.values import Ended, Request
 
 if TYPE_CHECKING:
     from dask_claim.claim.model import Claim
@@ -24,6 +25,10 @@ LIFETIME_MARGIN = 60.0
 ROUNDING = 0.01
 # At the end of a run nobody waits long for a scheduler that may be gone.
 LAST_PLACING = 8.0
+# How long somebody is asked how a cluster has ended.
+LOOK_TIMEOUT = 5.0
+# How much later than a closed connection the news of its cause may come.
+NEWS_WITHIN = 1.0
 
 
 class Leasing:
@@ -37,6 +42,11 @@ class Leasing:
         self._imported: asyncio.Future[Any] | None = None
         self._ends_abandoned = False
         self._compared = False
+        self._provider: Provider | None = None
+        self._memory = MemoryLimit()
+        self.ended: Ended | None = None
+        """How the cluster has ended without this launcher, once that is known."""
+
         self.minimum = 0
         """How many workers are expected soon."""
 
@@ -69,6 +79,7 @@ class Leasing:
         self._ends_abandoned = provider.outlives_launcher and self._request.claim.lease_timeout > 0
         # What this machine can give is told before; also where it stands in for a gateway.
         self._compared = provider.name != "gateway"
+        self._provider, self.ended = provider, None
         self._placing = asyncio.create_task(self._place(provider))
         return self._placing
 
@@ -86,6 +97,32 @@ class Leasing:
         if self._lease is not None:
             await self._lease.release()
             self._tell_unread()
+        if not (self._lease and self._lease.placed):
+            await self._has_ended()
+
+    async def _has_ended(self, patience: float = 0.0) -> bool:
+        """Whether the cluster has ended; how is told once. False also where nobody can tell."""
+        provider = self._provider
+        if provider is None or self.ended is not None:
+            return self.ended is not None
+        try:
+            self.ended = await in_time(provider.ended(patience), LOOK_TIMEOUT)
+        except Exception:
+            return False
+        if self.ended is None:
+            return False
+        name = provider.cluster.cluster_name
+        told = f"{f'Cluster {name}' if name else 'The local cluster'} {self.ended.how}"
+        if self.ended.ordinary:
+            self._emit.note(told)
+        else:
+            why = self._memory.exceeded("It") if self.ended.killed else None
+            self._emit.warn(". ".join(filter(None, (told, why))))
+        return True
+
+    async def _lost(self) -> bool:
+        """The scheduler's connection is closed."""
+        return await self._has_ended(NEWS_WITHIN)
 
     async def leave_to_scheduler(self, provider: Provider) -> None:
         """What a gateway does not confirm, the scheduler is to go on asking for.
@@ -111,7 +148,9 @@ class Leasing:
             self._request.run_id,
         )
         try:
-            await self._lease.place(self.minimum, self._workers_changed, self._emit.warn)
+            await self._lease.place(
+                self.minimum, self._workers_changed, self._emit.warn, self._lost
+            )
         except Exception as error:
             idle = provider.idle_timeout
             ends = ", and would not end by itself if this launcher vanished"

@@ -198,6 +198,7 @@ class Session:
                         self._now() - started,
                         self.leasing.leased,
                         self.request.claim.lease_timeout,
+                        self.leasing.ended is not None,
                         level="ERROR" if outcome is Outcome.NOT_CONFIRMED else "INFO",
                     )
                 )

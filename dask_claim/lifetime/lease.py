@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import functools
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from time import monotonic
 from typing import Any
 
@@ -72,6 +72,7 @@ class Lease:
         self._task: asyncio.Task[None] | None = None
         self._released = False
         self._on_change: Callable[[Usage], None] = lambda usage: None
+        self._is_over: Callable[[], Awaitable[bool]] = _unknown
         self._trouble = Trouble(lambda message: None, self._reconnect_timeout)
         self.usage: Usage | None = None
         """The last that was heard; None before the first word."""
@@ -96,6 +97,7 @@ class Lease:
         expected: int,
         on_change: Callable[[Usage], None],
         on_trouble: Callable[[str], None] | None = None,
+        is_over: Callable[[], Awaitable[bool]] | None = None,
     ) -> None:
         """Put the lease on the scheduler, and call `on_change` when workers come or go.
 
@@ -103,7 +105,8 @@ class Lease:
         scheduler is too busy to answer, or cannot be reached. Raises whatever it objects to.
 
         `on_trouble` is told once when the scheduler is not heard, once when it must be taken for
-        gone, and once when it is heard again.
+        gone, and once when it is heard again. `is_over` is asked whether the cluster has ended
+        whenever the connection is closed; then nothing of it is waited for.
         """
         plugin = _pickled(**self._terms)
         while not self._released:
@@ -118,6 +121,7 @@ class Lease:
                 await self._hang_up()
                 raise
         self._on_change = on_change
+        self._is_over = is_over or _unknown
         if on_trouble is not None:
             self._trouble = Trouble(on_trouble, self._reconnect_timeout)
         self._task = asyncio.create_task(self._keep(expected))
@@ -152,6 +156,8 @@ class Lease:
         started = monotonic()
         # Before Python 3.12 a call that is answered at the very moment swallows its cancellation.
         while not self._released:
+            if await self._over():
+                return
             try:
                 await self._renew()
                 self._trouble.over()
@@ -169,6 +175,11 @@ class Lease:
                 # Nothing comes unasked; a connection that is closed must be back soon. Where the
                 # close came together with the answer this returns at once.
                 await asyncio.wait({self._reading}, timeout=pause)
+
+    async def _over(self) -> bool:
+        """Whether the connection is closed since the cluster has ended."""
+        closed = self._reading is None or self._reading.done()
+        return closed and await self._is_over()
 
     @property
     def _workers(self) -> int:
@@ -224,7 +235,7 @@ class Lease:
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait({self._task})
-            if not self.scheduler_gone:
+            if not self.scheduler_gone and not await self._over():
                 with contextlib.suppress(Exception):
                     await self._renew(lease_plugin.RELEASE)
         await self._hang_up()
@@ -239,6 +250,10 @@ class Lease:
             await asyncio.wait({reading})
             if not reading.cancelled():
                 reading.exception()  # it is known
+
+
+async def _unknown() -> bool:
+    return False
 
 
 @functools.lru_cache

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from importlib import import_module
 from typing import Any, ClassVar, TypeVar
 
-from dask_claim.providers.values import Cluster, Outcome, Request, Ticket
+from dask_claim.providers.values import Cluster, Ended, Outcome, Request, Ticket
 
 T = TypeVar("T")
 
@@ -81,6 +81,13 @@ class Provider(ABC):
 
     def security(self) -> Any:
         """Credentials for a `distributed.Client`, None where none are needed."""
+        return None
+
+    async def ended(self, patience: float = 0.0) -> Ended | None:
+        """How the cluster has ended without the launcher; None while it runs or nobody can tell.
+
+        `patience`: seconds for which the news may still be on the way.
+        """
         return None
 
     async def close(self) -> None:  # noqa: B027  # most have nothing to let go of

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 from dask_claim.providers import tls
 from dask_claim.providers.base import Provider, dask_config, in_time
-from dask_claim.providers.values import Request, Ticket
+from dask_claim.providers.values import Ended, Request, Ticket
 
 KILLED_WITHIN = 5.0
 """Seconds that the kernel may take to end what was killed."""
@@ -39,6 +39,7 @@ class HeldProvider(Provider):
         super().__init__(request, write, warn)
         self._host: asyncio.subprocess.Process | None = None
         self._listening: asyncio.Task[None] | None = None
+        self._ended: Ended | None = None
         self._folder: str | None = None
         """Where the keys of this run are; None where there are none."""
 
@@ -86,6 +87,8 @@ class HeldProvider(Provider):
         assert self._host is not None and self._host.stdout is not None
         while line := await self._host.stdout.readline():
             event: dict[str, Any] = json.loads(line)
+            if "ended" in event:
+                self._ended = Ended(event["ended"], event.get("ordinary", False))
             if "warning" not in event:
                 return event
             self._warn(event["warning"])
@@ -98,6 +101,25 @@ class HeldProvider(Provider):
     async def _to_the_end(self) -> None:
         while await self._next_event():
             pass
+
+    async def ended(self, patience: float = 0.0) -> Ended | None:
+        host = self._host
+        if host is None:
+            return None
+        if patience:
+            with contextlib.suppress(asyncio.TimeoutError):
+                await in_time(self._last_word(host), patience)
+        if self._ended is None and (status := host.returncode) is not None:
+            killed = status < 0
+            how = f"was killed by {signal.Signals(-status).name}" if killed else f"ended ({status})"
+            self._ended = Ended(
+                f"has ended by itself: its process {how}", killed=status == -signal.SIGKILL
+            )
+        return self._ended
+
+    async def _last_word(self, host: asyncio.subprocess.Process) -> None:
+        while self._ended is None and host.returncode is None:
+            await asyncio.sleep(0.02)
 
     def security(self) -> Any:
         return tls.client_security(self._folder) if self._folder else None

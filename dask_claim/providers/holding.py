@@ -41,6 +41,36 @@ def launcher_left() -> asyncio.Event:
     return left
 
 
+async def until_over(cluster: Any, left: asyncio.Event, events: Any) -> None:
+    """Return when the launcher has left, or the scheduler ends without it, which is told.
+
+    A client that shuts the cluster down (`client.shutdown()`) waits until it is closed from here,
+    workers first. A worker that its scheduler closes takes seconds, and complains.
+    """
+    scheduler, shut_down = cluster.scheduler, asyncio.Event()
+    close = scheduler.handlers["terminate"]
+
+    async def terminate(**_: Any) -> None:
+        shut_down.set()
+        await scheduler.finished()
+
+    scheduler.handlers["terminate"] = terminate
+    ends = [asyncio.ensure_future(end) for end in (left.wait(), shut_down.wait())]
+    closed = asyncio.ensure_future(scheduler.finished())
+    try:
+        await asyncio.wait({*ends, closed}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        scheduler.handlers["terminate"] = close
+        for waiting in (*ends, closed):
+            waiting.cancel()
+    if shut_down.is_set():
+        tell(events, ended="was shut down by a client (client.shutdown())", ordinary=True)
+    elif not left.is_set():
+        # Or Dask would try for 30 s to reach it.
+        cluster.shutdown_scheduler = False
+        tell(events, ended="has ended by itself: its scheduler closed")
+
+
 def tell(events: Any, **event: object) -> None:
     # Nobody reads them any more where the launcher has left.
     with contextlib.suppress(BrokenPipeError):

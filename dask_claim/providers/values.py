@@ -177,6 +177,20 @@ class Ticket:
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class Ended:
+    """How a cluster has ended where the launcher did not end it."""
+
+    how: str
+    """In words that follow the cluster's name: `was ended by somebody else: …`."""
+
+    ordinary: bool = False
+    """Whether the program itself did it, which nobody needs to be warned of."""
+
+    killed: bool = False
+    """Whether a process of it got SIGKILL, as the kernel gives it where memory runs out."""
+
+
 class Outcome(Enum):
     """What became of a ticket."""
 

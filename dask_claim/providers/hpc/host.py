@@ -21,7 +21,13 @@ from typing import Any
 sys.path[0:1] = []
 sys.path.append(str(Path(__file__).resolve().parents[3]))
 
-from dask_claim.providers.holding import NO_ROUTES, launcher_left, serve, tell  # noqa: E402
+from dask_claim.providers.holding import (  # noqa: E402
+    NO_ROUTES,
+    launcher_left,
+    serve,
+    tell,
+    until_over,
+)
 
 
 async def hold(request: dict[str, Any], events: Any) -> None:
@@ -36,6 +42,7 @@ async def hold(request: dict[str, Any], events: Any) -> None:
         return
     async with cluster, watched(cluster, request, events):
         minimum, maximum = request["min_workers"], request["max_workers"]
+        over = asyncio.ensure_future(until_over(cluster, left, events))
         tell(events, scheduler_address=cluster.scheduler_address)
         try:
             cluster.scale(minimum)
@@ -46,7 +53,7 @@ async def hold(request: dict[str, Any], events: Any) -> None:
             tell(events, error=reason(error))
         else:
             tell(events, submitted=minimum)
-        await left.wait()
+        await over
 
 
 @contextlib.asynccontextmanager

@@ -35,6 +35,7 @@ from dask_claim.providers.holding import (  # noqa: E402
     launcher_left,
     serve,
     tell,
+    until_over,
 )
 
 # A cluster that was still starting when its launcher left is closed when it is up, or so late.
@@ -91,7 +92,7 @@ async def hold(request: dict[str, Any], events: Any) -> None:
         asynchronous=True,
     )
     opening = asyncio.ensure_future(cluster)
-    waiting = asyncio.ensure_future(left.wait())
+    over: asyncio.Future[None] | None = None
     try:
         # A command that starts at once needs the scheduler's address, not yet the workers.
         while cluster.status.name != "running":
@@ -100,6 +101,7 @@ async def hold(request: dict[str, Any], events: Any) -> None:
             if opening.done():
                 opening.result()
             await asyncio.sleep(SCHEDULER_POLL)
+        over = asyncio.ensure_future(until_over(cluster, left, events))
         tell(
             events,
             scheduler_address=cluster.scheduler_address,
@@ -113,18 +115,20 @@ async def hold(request: dict[str, Any], events: Any) -> None:
             await step.start(
                 cluster.scheduler_address, Path(folder), lambda text: tell(events, warning=text)
             )
-        await asyncio.wait({opening, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({opening, over}, return_when=asyncio.FIRST_COMPLETED)
         if opening.done():
             opening.result()
             if size.min_workers < size.max_workers:
                 cluster.adapt(minimum=size.min_workers, maximum=size.max_workers)
             tell(events, workers=size.min_workers)
-            await waiting
+            await over
     finally:
-        remove_private_folder(folder)
+        if over:
+            over.cancel()
         if step:
             await step.end(cluster.scheduler)
         await end(cluster, opening)
+        remove_private_folder(folder)
 
 
 def answer_only_below(token: str) -> None:
