@@ -49,6 +49,8 @@ class Answering:
         ways = [way for way in self.answers if request.path.endswith(way)]
         left = self.answers[max(ways, key=len)]
         status, body = left.pop(0) if len(left) > 1 else left[0]
+        if 300 <= status < 400:
+            return web.Response(status=status, headers={"Location": body})
         if isinstance(body, str):
             return web.Response(status=status, text=body, content_type="text/html")
         return web.json_response(body, status=status)
@@ -77,9 +79,11 @@ def answering(answers: dict[str, list[tuple[int, Any]]]) -> Iterator[tuple[str, 
     thread = threading.Thread(target=lambda: asyncio.run(serve()))
     thread.start()
     assert started.wait(10)
-    yield urls[0], server
-    stop()
-    thread.join()
+    try:
+        yield urls[0], server
+    finally:
+        stop()
+        thread.join()
 
 
 def ask(
@@ -120,6 +124,20 @@ def test_somebody_else_answers(answer: tuple[int, Any]) -> None:
                 ask({"gateway_url": url}, work)
             assert caught.value.exit_status == 75
             assert url in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("to", "shown"),
+    [("/hub/gw/other", True), ("/hub/user/x/other", False), ("../../../../user/x/other", False)],
+)
+def test_redirection(monkeypatch: pytest.MonkeyPatch, to: str, shown: bool) -> None:
+    """Credentials follow to what is below the gateway's address, not to its neighbours."""
+    monkeypatch.setenv("DASK_GATEWAY__AUTH__KWARGS__PASSWORD", "hunter2")
+    answers = {"clusters/": [(401, {}), (307, to)], "other": [(200, {})]}
+    with answering(answers) as (url, server):
+        ask({"gateway_url": f"{url}/hub/gw"}, lambda api: api.clusters())
+        assert len(server.seen) == 3 and server.seen[-1][0].endswith("other")
+        assert (server.seen[-1][1] is not None) is shown
 
 
 def test_delete_that_somebody_else_answers() -> None:

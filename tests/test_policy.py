@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 
 import dask_claim
 from dask_claim.claim.model import Resolved, load
-from dask_claim.claim.site_sections import gateway_allowed
+from dask_claim.claim.site_sections import Policy, gateway_allowed
 from dask_claim.errors import ClaimError
 from tests.support.gateway import clean_environment
 from tests.support.launcher import DASK_CLAIM
@@ -154,6 +155,15 @@ def test_foreign_gateways(tmp_path: Path) -> None:
     claim = {"gateway_url": "https://gw.example.org"}
     with pytest.raises(ClaimError, match="foreign_gateways"):
         load(environ=environ(tmp_path, text, **claim))
+    site = "gateway_url: https://gw.example.org/own/../services/dask\n"
+    for path, allowed in (("services/dask/x", True), ("user/x", False), ("services/dask2", False)):
+        claim = {"gateway_url": f"https://gw.example.org/{path}"}
+        attempt = partial(load, environ=environ(tmp_path, site + text, **claim))
+        if allowed:
+            assert attempt().claim.gateway_url == claim["gateway_url"]
+        else:
+            with pytest.raises(ClaimError, match="foreign_gateways"):
+                attempt()
     named = {**environ(tmp_path, text, **claim), "DASK_CLAIM_GATEWAY_URL": claim["gateway_url"]}
     assert load(environ=named).claim.gateway_url == claim["gateway_url"]
 
@@ -169,11 +179,29 @@ def test_foreign_gateways(tmp_path: Path) -> None:
         ("https://evil.com/.example.org", False),
         ("https://evil.com?x=.example.org", False),
         ("http://localhost:8000", True),
+        ("HTTPS://GW.example.org/dask", True),
+        ("https://hub.org/services/one/api", True),
+        ("https://hub.org/services", False),
+        ("https://hub.org/services/dask-gateway/../../user/x", False),
+        ("https://hub.org/user/x", False),
+        ("http://[::1]:8000", True),
+        ("http://[::2]:8000", False),
     ],
 )
 def test_patterns_of_gateways(url: str, allowed: bool) -> None:
-    patterns = ("https://*.example.org", "http://localhost:*")
+    patterns = ("https://*.example.org", "http://localhost:*", "HTTPS://hub.org/services/*/",
+                "http://[::1]:8000")  # fmt: skip
+    assert Policy(gateways=[*patterns]).gateways == patterns
     assert gateway_allowed(patterns, url) is allowed
+
+
+@pytest.mark.parametrize(
+    "pattern", ["gw.example.org", "*", "https://", "https://gw/../x", "https://gw//x",
+                "https://user@gw", "https://gw/%41", "https://gw:port"]
+)  # fmt: skip
+def test_a_pattern_that_matches_no_gateway(pattern: str) -> None:
+    with pytest.raises(ValueError, match="matches no gateway; write for example"):
+        Policy(gateways=[pattern])
 
 
 def test_profiles(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from dask_claim.claim import memory
 from dask_claim.claim.model import Claim, Resolved, load
 from dask_claim.claim.texts import parse_yaml
+from dask_claim.claim.url_prefix import UrlPrefix
 from dask_claim.errors import ClaimError
 
 
@@ -531,10 +532,10 @@ class TestTrust:
         environ["DASK_CLAIM"] = self.STRANGER
         resolved = load(environ=environ)
         assert not resolved.trusted_gateway and not resolved.credentials_allowed
-        assert resolved.credential_origins == frozenset()
+        assert resolved.credential_urls == frozenset()
         assert "set DASK_CLAIM_GATEWAY_URL" in (resolved.withheld() or "")
 
-    @pytest.mark.parametrize("where", ["site", "dask", "dask-public", "dask-file"])
+    @pytest.mark.parametrize("where", ["site", "dask", "dask-file"])
     def test_a_claim_that_overrules_the_operator(
         self, environ: dict[str, str], site: Path, tmp_path: Path, where: str
     ) -> None:
@@ -542,22 +543,33 @@ class TestTrust:
             site.write_text("gateway_url: https://Own.example.org/hub\n", encoding="utf-8")
         elif where == "dask-file":
             (tmp_path / "etc").mkdir()
-            text = "gateway: {address: 'https://own.example.org'}\n"
+            text = "gateway: {address: 'https://own.example.org/hub'}\n"
             (tmp_path / "etc" / "gateway.yaml").write_text(text, encoding="utf-8")
         else:
-            name = {"dask": "ADDRESS", "dask-public": "PUBLIC_ADDRESS"}[where]
-            environ[f"DASK_GATEWAY__{name}"] = "https://own.example.org:443/"
+            environ["DASK_GATEWAY__ADDRESS"] = "https://own.example.org:443/hub/"
         environ |= {"DASK_CLAIM": self.STRANGER, "DASK_GATEWAY__AUTH__TYPE": "jupyterhub"}
         resolved = load(environ=environ)
         assert resolved.claim.gateway_url == "http://stranger.example.org"
-        assert resolved.credential_origins == {"https://own.example.org:443"}
+        assert resolved.credential_urls == {UrlPrefix.of("https://own.example.org/hub")}
         assert not resolved.trusted_gateway and not resolved.credentials_allowed
-        assert "https://own.example.org:443" in (resolved.withheld() or "")
-        # Another path of the operator's own host is no stranger.
-        environ["DASK_CLAIM"] = '{"gateway_url": "https://own.example.org/other"}'
-        resolved = load(environ=environ)
-        assert resolved.credentials_allowed and not resolved.trusted_gateway
-        assert resolved.withheld() is None
+        assert "https://own.example.org:443/hub" in (resolved.withheld() or "")
+        # What is below the operator's own address is no stranger; what is beside it is one.
+        for path, allowed in (("hub/x", True), ("hub2", False), ("hub/../user/x", False)):
+            environ["DASK_CLAIM"] = json.dumps({"gateway_url": f"https://own.example.org/{path}"})
+            resolved = load(environ=environ)
+            assert resolved.credentials_allowed is allowed and not resolved.trusted_gateway
+            assert (resolved.withheld() is None) is allowed
+
+    @pytest.mark.parametrize("named", ["proxy_url", "public_url"])
+    def test_other_addresses_are_no_gateways(
+        self, environ: dict[str, str], site: Path, named: str
+    ) -> None:
+        site.write_text(f"{named}: https://own.example.org:8443\n", encoding="utf-8")
+        key = {"proxy_url": "PROXY_ADDRESS", "public_url": "PUBLIC_ADDRESS"}[named]
+        environ[f"DASK_GATEWAY__{key}"] = "https://own.example.org:8443"
+        environ[f"DASK_CLAIM_{named.upper()}"] = "https://own.example.org:8443"
+        environ["DASK_CLAIM"] = '{"gateway_url": "https://own.example.org:8443"}'
+        assert not load(environ=environ).credentials_allowed
 
     @pytest.mark.parametrize("where", ["flag", "variable", "site", "dask"])
     def test_a_gateway_of_the_operator(
@@ -572,11 +584,11 @@ class TestTrust:
             environ["DASK_GATEWAY__ADDRESS"] = "http://gw"
         resolved = load(flags, environ)
         assert resolved.trusted_gateway and resolved.credentials_allowed
-        assert resolved.credential_origins == {"http://gw:80"}
+        assert resolved.credential_urls == {UrlPrefix.of("http://gw")}
 
     def test_faults_of_what_is_overruled_stop_nothing(self, environ: dict[str, str]) -> None:
         environ |= {"DASK_CLAIM": self.STRANGER, "DASK_GATEWAY__ADDRESS": "somewhere"}
-        assert load(environ=environ).credential_origins == frozenset()
+        assert load(environ=environ).credential_urls == frozenset()
 
     def test_a_claim_of_a_program(self, environ: dict[str, str], site: Path) -> None:
         site.write_text("gateway_url: http://gw\nworker_cores: 2\n", encoding="utf-8")

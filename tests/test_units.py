@@ -158,19 +158,6 @@ def test_what_is_no_web_address(written: str) -> None:
         units.web_address(written)
 
 
-@pytest.mark.parametrize(
-    ("url", "expected"),
-    [
-        ("http://GW.example.org/x?y", "http://gw.example.org:80"),
-        ("https://gw.example.org", "https://gw.example.org:443"),
-        ("https://user:secret@gw:8443/", "https://gw:8443"),
-        ("http://[::1]/", "http://[::1]:80"),
-    ],
-)
-def test_origins(url: str, expected: str) -> None:
-    assert units.origin(url) == expected
-
-
 def test_a_frozen_dict_stays_as_it_is() -> None:
     frozen = FrozenDict({"a": [1]})
     for change in (

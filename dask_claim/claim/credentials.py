@@ -9,8 +9,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from dask_claim.claim import units
 from dask_claim.claim.spellings import read
+from dask_claim.claim.url_prefix import UrlPrefix
 from dask_claim.errors import Fault
 
 KINDS = ("basic", "kerberos", "jupyterhub", "bearer", "oidc")
@@ -32,8 +32,8 @@ class Entry(BaseModel):
     gateway: str | None = Field(
         None,
         title="Gateway",
-        description="The gateway that they are for; nobody else is shown them. By default the "
-        "gateway_url of this file.",
+        description="The address of the gateway that they are for, path included; nobody else is "
+        "shown them. By default the gateway_url of this file.",
     )
 
 
@@ -44,24 +44,17 @@ class Credentials:
     type: str
     """One of `KINDS`, or the dotted path of a class."""
 
-    origin: str
-    """`scheme://host:port` of the gateway that may see them."""
+    gateway: UrlPrefix
+    """The gateway that may see them."""
 
     path: str
     """The site's file."""
 
     arguments: Mapping[str, Any] = field(repr=False)
 
-    def are_for(self, url: str | None) -> bool:
-        """Whether a gateway's address, or one below it, is of their origin."""
-        try:
-            return url is not None and units.origin(url) == self.origin
-        except ValueError:
-            return False
-
     def shown(self) -> dict[str, str]:
         """Return what may be shown to anybody."""
-        return {"type": self.type, "gateway": self.origin, "source": self.path}
+        return {"type": self.type, "gateway": str(self.gateway), "source": self.path}
 
 
 def read_credentials(
@@ -89,10 +82,9 @@ def read_credentials(
         hint = f"is none of {', '.join(KINDS)}, and no dotted path of a class"
         faults.append(Fault("credentials.type", kind, hint))
     try:
-        origin = units.origin(str(gateway or read(claim).fields.get("gateway_url") or ""))
+        prefix = UrlPrefix.of(str(gateway or read(claim).fields.get("gateway_url") or ""))
     except ValueError:
-        origin = ""
-        hint = "is no address of the gateway that they are for; give it here or as gateway_url"
+        hint = "is not the address of a gateway; give it here or as gateway_url of this file"
         faults.append(Fault("credentials.gateway", None, hint))
     rest = {str(name): value for name, value in raw.items() if name not in ("type", "gateway")}
     # Also no value that stands in the wrong place is shown.
@@ -101,4 +93,4 @@ def read_credentials(
         for name, value in rest.items()
         if not isinstance(value, (str, int, float))
     ]
-    return (None if faults else Credentials(kind, origin, path, rest)), tuple(faults)
+    return (None if faults else Credentials(kind, prefix, path, rest)), tuple(faults)

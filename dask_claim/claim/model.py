@@ -20,6 +20,7 @@ from dask_claim.claim.site import Site
 from dask_claim.claim.sources import Gathered, Overruled, gather
 from dask_claim.claim.spellings import Reading, read, resolve
 from dask_claim.claim.texts import parse_json
+from dask_claim.claim.url_prefix import UrlPrefix
 from dask_claim.claim.validation import sound_values
 
 
@@ -106,9 +107,8 @@ class Resolved:
     trusted_gateway: bool = False
     """Whether `gateway_url` comes from the operator: a flag, variable, site file, or Dask."""
 
-    credential_origins: frozenset[str] = frozenset()
-    """Origins (`scheme://host:port`) that a source of the operator's names as a gateway, also one
-    that the claim overrules."""
+    credential_urls: frozenset[UrlPrefix] = frozenset()
+    """Gateways that a source of the operator's names, also one that the claim overrules."""
 
     has_credentials: bool = False
     """Whether more than a user's name is configured for a gateway."""
@@ -139,7 +139,7 @@ class Resolved:
             Claim.model_construct(**found.values),
             found.sources,
             found.trusted_gateway,
-            found.credential_origins,
+            found.credential_urls,
             found.site.credentials is not None or has_credentials(environ),
             found.site,
             found.overruled,
@@ -149,16 +149,17 @@ class Resolved:
     @property
     def credentials_allowed(self) -> bool:
         """Whether the gateway, if there is one, may see the configured credentials."""
-        url = self.claim.gateway_url
-        allowed = url is None or units.origin(url) in self.credential_origins
-        return allowed or not self.has_credentials
+        return not self.has_credentials or self.named_by_operator(self.claim.gateway_url)
+
+    def named_by_operator(self, url: str | None) -> bool:
+        """Whether a source of the operator's names this gateway, or an address above it."""
+        own = self.trusted_gateway and url == self.claim.gateway_url
+        return url is None or own or any(each.covers(url) for each in self.credential_urls)
 
     def _within_policy(self, environ: Mapping[str, str]) -> Self:
         if self.site is None or self.site.policy is None:
             return self
-        url = self.claim.gateway_url
-        foreign = bool(url) and not self.trusted_gateway
-        foreign = foreign and units.origin(str(url)) not in self.credential_origins
+        foreign = not self.named_by_operator(self.claim.gateway_url)
         claim, cuts, changed = within(
             self.claim, self.plan(environ), self.site, self.sources, foreign=foreign
         )
@@ -173,7 +174,8 @@ class Resolved:
         """Return what to tell where credentials are not for the claim's gateway; else None."""
         if self.credentials_allowed or self.claim.gateway_url is None:
             return None
-        kept = ", ".join(sorted(self.credential_origins)) or "no gateway: the operator names none"
+        kept = ", ".join(map(str, sorted(self.credential_urls)))
+        kept = kept or "no gateway: the operator names none"
         return (
             f"Only the claim names the gateway at {self.claim.gateway_url}, so it gets no "
             f"credentials (they are for {kept}); to send them there, set DASK_CLAIM_GATEWAY_URL"

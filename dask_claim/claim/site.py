@@ -79,7 +79,7 @@ def read_site(environ: Mapping[str, str]) -> Site:
 def credentials_for(url: str, environ: Mapping[str, str]) -> Credentials | None:
     """Return the credentials that this environment's site has for a gateway, if it has any."""
     found = read_site(environ).credentials
-    return found if found is not None and found.are_for(url) else None
+    return found if found is not None and found.gateway.covers(url) else None
 
 
 def _section(

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from dask_claim.claim import units
 from dask_claim.claim.fields import Cores, Count, Lifetime
 from dask_claim.claim.memory import Memory
+from dask_claim.claim.url_prefix import DEFAULT_PORTS, UrlPrefix
 
 
 def _patterns(value: object) -> object:
@@ -19,7 +20,25 @@ def _patterns(value: object) -> object:
     return tuple(value)
 
 
+def _url_patterns(patterns: tuple[str, ...]) -> tuple[str, ...]:
+    for pattern in patterns:
+        found = _URL_PATTERN.fullmatch(pattern)
+        parts = found["path"].split("/") if found else [".."]
+        if {".", ".."} & {*parts} or "" in parts[1:-1] or "%" in pattern:
+            raise ValueError(
+                f"{pattern} matches no gateway; write for example https://*.example.org, "
+                "http://localhost:* or https://hub.example.org/services/dask-gateway"
+            )
+    return patterns
+
+
+_URL_PATTERN = re.compile(
+    r"(?P<scheme>[a-zA-Z*?]+)://(?P<host>\[[^\]/@]+\]|[^/:@\[\]\s]+)(?::(?P<port>[\d*?]+))?"
+    r"(?P<path>(?:/[^\s#\\]*)?)"
+)
+
 Patterns = Annotated[tuple[str, ...], BeforeValidator(_patterns)]
+UrlPatterns = Annotated[Patterns, AfterValidator(_url_patterns)]
 
 
 class Policy(BaseModel):
@@ -45,10 +64,11 @@ class Policy(BaseModel):
     images: Patterns | None = Field(
         None, title="Images", description="Patterns of the whole name, with * and ?."
     )
-    gateways: Patterns | None = Field(
+    gateways: UrlPatterns | None = Field(
         None,
         title="Gateways",
-        description="Patterns of scheme://host or scheme://host:port, with * and ?.",
+        description="Patterns of scheme://host, with a port and a path where they matter, with * "
+        "and ?. A path stands for all below it.",
     )
     providers: Patterns | None = Field(
         None, title="Providers", description="Where clusters may come from."
@@ -173,17 +193,24 @@ def matches(patterns: tuple[str, ...], text: str) -> bool:
 
 
 def gateway_allowed(patterns: tuple[str, ...], url: str) -> bool:
-    """Whether the origin of a gateway is that of one of the patterns.
+    """Whether a gateway is at the address of one of the patterns, or below it.
 
-    Only origins are compared: in a whole address `*` would reach over the end of the host.
+    Part by part: in a whole address `*` would reach over the end of the host.
     """
-    here = units.origin(url)
-    return any(fnmatchcase(here, origin) for origin in _origins(patterns))
+    try:
+        here = UrlPrefix.of(url)
+    except ValueError:
+        return False
+    return any(_covers(found, here) for found in map(_URL_PATTERN.fullmatch, patterns) if found)
 
 
-def _origins(patterns: tuple[str, ...]) -> Iterator[str]:
-    for pattern in patterns:
-        scheme, _, rest = pattern.rstrip("/").partition("://")
-        has_port = rest.rpartition(":")[2].rstrip("*?").isdigit() or rest.endswith(":*")
-        port = {"http": ":80", "https": ":443"}.get(scheme, "")
-        yield f"{scheme}://{rest}{'' if has_port else port}".lower()
+def _covers(pattern: re.Match[str], here: UrlPrefix) -> bool:
+    port = pattern["port"] or str(DEFAULT_PORTS[here.scheme])
+    path = [part for part in pattern["path"].split("/") if part]
+    return (
+        fnmatchcase(here.scheme, pattern["scheme"].lower())
+        and fnmatchcase(here.host, pattern["host"].lower().strip("[]"))
+        and fnmatchcase(str(here.port), port)
+        and len(path) <= len(here.path)
+        and all(map(fnmatchcase, here.path, path))
+    )

@@ -5,10 +5,10 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any
-from urllib.parse import urlsplit
 
 from dask_claim.claim import units
 from dask_claim.claim.dask_config import said_by_dask
@@ -18,6 +18,7 @@ from dask_claim.claim.site import Site, read_site
 from dask_claim.claim.spellings import Reading, read, resolve
 from dask_claim.claim.texts import parse_json
 from dask_claim.claim.units import FrozenDict
+from dask_claim.claim.url_prefix import UrlPrefix
 from dask_claim.claim.validation import check_fields, completed, cross_faults, leaves
 from dask_claim.errors import ClaimError, Fault
 from dask_claim.redact import redact
@@ -87,7 +88,7 @@ class Gathered:
     sources: dict[str, str]
     overruled: tuple[Overruled, ...]
     trusted_gateway: bool
-    credential_origins: frozenset[str]
+    credential_urls: frozenset[UrlPrefix]
     site: Site
 
 
@@ -127,7 +128,7 @@ def gather(
         {**dict.fromkeys(FIELDS, "default"), **sources_of},
         (*set_aside, *_overruled(layers, winners, merged)),
         bool(gateway and gateway.trusted),
-        _origins(trusted) | _of_credentials(site),
+        _prefixes(trusted, site),
         site,
     )
 
@@ -168,7 +169,9 @@ def _of_one_gateway(
 
 def _is_other(gateway: object, effective: object) -> bool:
     def plain(url: object) -> object:
-        return url and (units.origin(str(url)), urlsplit(str(url)).path.rstrip("/"))
+        with suppress(ValueError):
+            return UrlPrefix.of(str(url))
+        return url
 
     return plain(gateway) != plain(effective)
 
@@ -183,17 +186,14 @@ def _overruled(
                 yield Overruled(name, value, layer.source, winners[name].source)
 
 
-def _of_credentials(site: Site) -> frozenset[str]:
-    return frozenset([site.credentials.origin] if site.credentials else [])
-
-
-def _origins(trusted: Iterable[Mapping[str, Any]]) -> frozenset[str]:
-    addresses = (values.get(name) for values in trusted for name in _ADDRESSES)
-    return frozenset(
-        units.origin(address)
-        for address in addresses
-        if address and address.startswith(("http://", "https://"))
-    )
+def _prefixes(trusted: Iterable[Mapping[str, Any]], site: Site) -> frozenset[UrlPrefix]:
+    """The gateways that the operator's sources name: the only ones that see credentials."""
+    found = {site.credentials.gateway} if site.credentials else set()
+    for values in trusted:
+        # What servers read differently nobody else may be taken for.
+        with suppress(ValueError):
+            found.add(UrlPrefix.of(values.get("gateway_url", "")))
+    return frozenset(found)
 
 
 def _merged(layers: list[dict[str, Any]]) -> dict[str, Any]:

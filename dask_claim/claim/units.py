@@ -117,17 +117,6 @@ def at_port(address: str, port: str) -> str:
     return f"gateway://[{host}]:{port}" if ":" in host else f"gateway://{host}:{port}"
 
 
-def origin(url: str) -> str:
-    """Return `scheme://host:port` of an http or https URL, the default port filled in.
-
-    Raises ValueError if it is no such URL.
-    """
-    parts = urlsplit(web_address(url))
-    host = parts.hostname or ""
-    port = parts.port or {"http": 80, "https": 443}[parts.scheme]
-    return f"{parts.scheme}://[{host}]:{port}" if ":" in host else f"{parts.scheme}://{host}:{port}"
-
-
 def _address(value: object, schemes: tuple[str, ...], example: str) -> str:
     found = text(value)
     try:

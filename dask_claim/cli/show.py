@@ -58,7 +58,7 @@ def as_text(resolved: Resolved, plan: Plan) -> str:
         lines.append(f"Options of the gateway, by {resolved.site.path}")
         lines += [f"  {name}: {_cell(value)}" for name, value in said.items()]
     if resolved.site and (found := resolved.site.credentials):
-        lines.append(f"Credentials of {found.path}: {found.type}, for {found.origin} alone")
+        lines.append(f"Credentials of {found.path}: {found.type}, for {found.gateway} alone")
     return os.linesep.join(line.rstrip() for line in lines)
 
 

@@ -6,9 +6,11 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
+from dask_claim.claim.url_prefix import UrlPrefix
 from dask_claim.errors import (
     AuthenticationError,
     ConfigurationError,
@@ -20,7 +22,13 @@ from dask_claim.providers.gateway.hub import why_refused
 from dask_claim.redact import redact
 
 if TYPE_CHECKING:
-    from aiohttp import ClientResponse, ClientSession, TraceRequestEndParams
+    from aiohttp import (
+        ClientResponse,
+        ClientSession,
+        TraceRequestEndParams,
+        TraceRequestRedirectParams,
+    )
+    from yarl import URL
 
 _answers: ContextVar[list[ClientResponse]] = ContextVar("answers")
 
@@ -36,13 +44,16 @@ class Refused(ConfigurationError):
         self.status = status
 
 
-def observed_session(heard: Callable[[float], None]) -> ClientSession:
+def observed_session(url: str, heard: Callable[[float], None]) -> ClientSession:
     """A session as the gateway's client makes one, whose answers `observed` collects.
 
-    The client turns every 404 and 422 into a ValueError with a text, whoever sent it.
+    The client turns every 404 and 422 into a ValueError with a text, whoever sent it. A redirection
+    is followed with credentials only to what is below the gateway's own address.
 
     Parameters
     ----------
+    url : str
+        The gateway's address.
     heard : callable
         Told the gateway's time with each answer, in seconds since the epoch.
     """
@@ -54,9 +65,30 @@ def observed_session(heard: Callable[[float], None]) -> ClientSession:
             # It comes in whole seconds, cut off.
             heard(parsedate_to_datetime(end.response.headers.get("Date", "")).timestamp() + 0.5)
 
+    async def redirected(
+        _session: object, _context: object, seen: TraceRequestRedirectParams
+    ) -> None:
+        headers = seen.response.headers
+        if not _below(url, seen.url, headers.get("Location") or headers.get("URI") or ""):
+            # The client sends the same headers on; those of the connection it makes itself.
+            seen.headers.clear()
+
     trace = aiohttp.TraceConfig()
     trace.on_request_end.append(keep)
+    trace.on_request_redirect.append(redirected)
     return aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True), trace_configs=[trace])
+
+
+def _below(gateway: str, here: URL, location: str) -> bool:
+    """Whether a redirection leads to what is below the gateway's address, or to that by TLS."""
+    from yarl import URL
+
+    try:
+        own, target = UrlPrefix.of(gateway), str(here.join(URL(location)))
+    except ValueError:
+        return False
+    by_tls = replace(own, scheme="https", port=443) if own.port == 80 else own
+    return own.covers(target) or by_tls.covers(target)
 
 
 @contextmanager

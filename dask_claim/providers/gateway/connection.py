@@ -110,7 +110,7 @@ class GatewayConnection:
     async def ask(self, request: Callable[[], Awaitable[T]], anonymous: bool = False) -> T:
         """Return the answer to a request of the client's; `anonymous`: without credentials."""
         if self.client._session is None:
-            self.client._session = observed_session(self._heard)
+            self.client._session = observed_session(self.address, self._heard)
         source = self._login.source if self.credentials else None
         with observed() as answers:
             for attempt in (1, 2):

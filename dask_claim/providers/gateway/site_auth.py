@@ -72,7 +72,7 @@ class SiteAuth(GatewayAuth):  # type: ignore[misc,unused-ignore]
 
     def pre_request(self, resp: Any) -> tuple[dict[str, str], Any]:
         """Return the headers for a request that was answered with 401, and by whom."""
-        if not self._credentials.are_for(str(resp.url)):
+        if not self._credentials.gateway.covers(str(resp.url)):
             # The program's own code, or a redirection, has led somewhere else.
             return name_only_auth().pre_request(resp)[0], None
         inner = self._current()

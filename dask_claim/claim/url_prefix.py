@@ -1,0 +1,69 @@
+"""To which addresses something belongs: scheme, host, port and the beginning of the path."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import unquote, urlsplit
+
+from dask_claim.claim import units
+
+DEFAULT_PORTS = {"http": 80, "https": 443}
+
+_DOTS = (".", "..")
+
+
+@dataclass(frozen=True, order=True)
+class UrlPrefix:
+    """An http or https address and all below it, by whole segments of the path.
+
+    Two spellings of one address are equal: case of scheme and host, the default port, escapes,
+    `.`, `..`, `//`, a slash at the end. User, query and fragment do not count.
+    """
+
+    scheme: str
+    host: str
+    port: int
+    path: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, url: str) -> UrlPrefix:
+        """Return the prefix that `url` stands for.
+
+        Raises ValueError if it is no http or https URL, or one that servers read differently.
+        """
+        if "\\" in url or not url.isprintable():
+            raise ValueError("has characters that no address has")
+        parts = urlsplit(units.web_address(url))
+        port = parts.port or DEFAULT_PORTS[parts.scheme]
+        return cls(parts.scheme, parts.hostname or "", port, _segments(parts.path))
+
+    def covers(self, url: str) -> bool:
+        """Whether `url` is this address or one below it."""
+        try:
+            other = UrlPrefix.of(url)
+        except ValueError:
+            return False
+        same = (self.scheme, self.host, self.port) == (other.scheme, other.host, other.port)
+        return same and other.path[: len(self.path)] == self.path
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return "/".join([f"{self.scheme}://{host}:{self.port}", *self.path])
+
+
+def _segments(path: str) -> tuple[str, ...]:
+    found: list[str] = []
+    parts = path.split("/")
+    for part in map(unquote, parts):
+        # A second decoding, or a server that drops what follows ";", would make another path of it.
+        doubtful = not part.isprintable() or {"/", "\\", "%", "\ufffd"} & set(part)
+        if doubtful or (part not in _DOTS and part.partition(";")[0].strip() in _DOTS):
+            raise ValueError(f"has a path that servers read differently: {path}")
+        if part == "..":
+            del found[-1:]
+        elif part not in ("", "."):
+            found.append(part)
+    # "a//../b" is "a/b" to some and "b" to others.
+    if ".." in map(unquote, parts) and "" in parts[1:-1]:
+        raise ValueError(f"has a path that servers read differently: {path}")
+    return tuple(found)
