@@ -23,6 +23,7 @@ from dask_claim.launch.launcher import Launcher
 from dask_claim.launch.options import Start, run_options
 from dask_claim.launch.session_thread import SessionThread
 from dask_claim.providers.base import import_quietly
+from dask_claim.threads import run_loop
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -100,7 +101,7 @@ def _run_here(launcher: Launcher) -> int:
     """The launcher catches the signals itself, and the command gets them."""
     handlers = {signum: signal.getsignal(signum) for signum in ENDING}
     try:
-        return asyncio.run(launcher.run())
+        return run_loop(launcher.run())
     finally:
         if launcher.signum in handlers:
             leave(launcher.signum, handlers[launcher.signum])
@@ -112,7 +113,7 @@ def _run_in_thread(launcher: Launcher) -> int:
 
     def work() -> None:
         try:
-            outcome.set_result(asyncio.run(launcher.run()))
+            outcome.set_result(run_loop(launcher.run()))
         except BaseException as error:
             outcome.set_exception(error)
 

@@ -149,3 +149,60 @@ def test_sigterm(launcher: Launcher, scheduler: dict[str, str], name: str) -> No
     ended = run.finish(30)
     assert ended.status == (137 if "blocked" in name else 143), ended.err
     assert "SIGTERM goes to the command" in ended.err
+
+
+# A name that the resolver looks for as long as a nameserver is away.
+SLOW_RESOLVER = """
+import socket, time
+def slow(host, *arguments, found=socket.getaddrinfo, **named):
+    if host == "slow.example" and not named.get("flags", 0) & socket.AI_NUMERICHOST:
+        print("looking for slow.example", file=__import__("sys").stderr, flush=True)
+        time.sleep(600)
+    return found(host, *arguments, **named)
+socket.getaddrinfo = slow
+"""
+
+
+@pytest.mark.parametrize(
+    "variable",
+    [
+        "DASK_SCHEDULER_ADDRESS=tcp://slow.example:1",
+        "DASK_CLAIM_GATEWAY_URL=http://slow.example",
+    ],
+)
+def test_sigterm_while_a_name_is_resolved(
+    launcher: Launcher, tmp_path: Path, variable: str
+) -> None:
+    """Nobody waits for the resolver, which cannot be interrupted."""
+    (tmp_path / "sitecustomize.py").write_text(SLOW_RESOLVER)
+    run = launcher.start(
+        "true", env={"PYTHONPATH": str(tmp_path), **dict([variable.split("=", 1)])}
+    )
+    run.until("looking for slow.example")
+    run.process.send_signal(signal.SIGTERM)
+    ended = run.finish(20)
+    assert ended.status == 143, ended.err
+    assert "SIGTERM" in ended.receipt["error"]
+
+
+@pytest.mark.parametrize(("provider", "status"), [("attach", 78), ("local", 75), ("gateway", 78)])
+def test_library_that_ends_python(
+    launcher: Launcher, tmp_path: Path, provider: str, status: int
+) -> None:
+    """A script of the user's in a library's place: the run ends, and says what it was."""
+    tmp, path = tmp_path / "tmp", tmp_path / "path"
+    for folder in (tmp, path):
+        folder.mkdir()
+    name = "dask_gateway" if provider == "gateway" else "distributed"
+    (path / f"{name}.py").write_text("import sys; sys.exit(3)")
+    address = {
+        "attach": {"DASK_SCHEDULER_ADDRESS": "tcp://127.0.0.1:1"},
+        "gateway": {"DASK_CLAIM_GATEWAY_URL": "http://127.0.0.1:1"},
+        "local": {},
+    }
+    run = launcher.start(
+        "true", env={"PYTHONPATH": str(path), "TMPDIR": str(tmp), **address[provider]}
+    ).finish(30)
+    assert run.status == status, run.err
+    assert provider == "local" or f"{path / name}.py ends Python" in run.err, run.err
+    assert list(tmp.iterdir()) == []

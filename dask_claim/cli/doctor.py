@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from dask_claim.cli.options import claim_options, claimed, seconds_option
+from dask_claim.threads import run_loop
 
 if TYPE_CHECKING:
     from dask_claim.doctor.finding import Finding
@@ -44,7 +44,7 @@ def doctor_command(
                 print(finding, flush=True)
         return found
 
-    findings = asyncio.run(work())
+    findings = run_loop(work())
     if as_json:
         print(json.dumps([each.to_dict() for each in findings], indent=2, ensure_ascii=False))
     return exit_status(findings)

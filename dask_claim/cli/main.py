@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import signal
@@ -24,6 +23,7 @@ from dask_claim.cli.options import claim_options, claimed, seconds_option
 from dask_claim.errors import DaskClaimError, UsageError
 from dask_claim.launch import inherited
 from dask_claim.launch.first_process import become_init
+from dask_claim.threads import run_loop
 
 HELP = {"help_option_names": ["-h", "--help"]}
 
@@ -123,7 +123,7 @@ def cli(context: click.Context, /, quiet: bool, **given: Any) -> int | None:
         receipt.error, receipt.exit_status = str(error), error.exit_status
         write_receipt(receipt, options.receipt)
         raise
-    return asyncio.run(launcher.run())
+    return run_loop(launcher.run())
 
 
 def _refuse_options(context: click.Context) -> None:

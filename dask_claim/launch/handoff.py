@@ -24,6 +24,7 @@ from dask_claim.lifetime.tickets import RUN_ID
 from dask_claim.providers import tls
 from dask_claim.providers.base import dask_config
 from dask_claim.providers.values import Cluster
+from dask_claim.threads import run_loop
 
 if TYPE_CHECKING:
     from dask_claim.claim.model import Claim
@@ -187,7 +188,7 @@ def load_security(info: Mapping[str, Any]) -> Any:
 
     def ask() -> None:
         try:
-            outcome.append(asyncio.run(_ask_gateway(address.rpartition("/")[2])))
+            outcome.append(run_loop(_ask_gateway(address.rpartition("/")[2])))
         except BaseException as error:
             outcome.append(error)
 

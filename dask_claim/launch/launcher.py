@@ -95,7 +95,7 @@ class Launcher:
         """
         receipt, self._loop = self.receipt, asyncio.get_running_loop()
         # Signals are caught before anything is made, and until the receipt tells that all is gone.
-        with caught(self.on_signal, ignore_afterwards=self._owns_process) as signals:
+        with caught(self.on_signal, self._end_process if self._owns_process else None) as signals:
             # What has to happen is registered before there is anything for it to do, and happens
             # whatever fails before it.
             async with AsyncExitStack() as end:
@@ -210,6 +210,10 @@ class Launcher:
         except Exception:
             # Neither this nor anything else afterwards changes how the command ended.
             logger.exception("A defect in dask-claim while stopping the cluster; please report it")
+
+    def _end_process(self) -> None:
+        status = self.receipt.exit_status
+        os._exit(DaskClaimError.exit_status if status is None else status)
 
     def _outlived(self, lifetime: float) -> None:
         """The run has lasted as long as the claim allows."""

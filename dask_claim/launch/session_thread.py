@@ -14,6 +14,7 @@ from dask_claim.launch.options import RunOptions
 from dask_claim.launch.own_job import OwnJob
 from dask_claim.launch.session import Session
 from dask_claim.providers.values import Request
+from dask_claim.threads import use_daemon_threads
 
 if TYPE_CHECKING:
     from dask_claim.claim.model import Resolved
@@ -27,6 +28,7 @@ class SessionThread:
         self._request = Request.of(resolved, options.start_timeout, options.stop_timeout)
         self._grace = options.grace
         self._loop = asyncio.new_event_loop()
+        use_daemon_threads(self._loop)
         self._emit = events.Events([events.log])
         self._own_job = OwnJob(os.environ, self._emit)
         self._session: Session | None = None

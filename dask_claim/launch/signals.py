@@ -24,15 +24,16 @@ JOB_CONTROL = (signal.SIGTSTP, signal.SIGCONT)
 
 @contextmanager
 def caught(
-    on_signal: Callable[[signal.Signals], None], *, ignore_afterwards: bool
+    on_signal: Callable[[signal.Signals], None], end_process: Callable[[], None] | None
 ) -> Iterator[list[signal.Signals]]:
     """Call `on_signal` from the event loop for each forwarded or job-control signal.
 
     Yields the signals that are caught. One that was ignored from the start (`nohup`, a shell's
     `&`) stays ignored. Outside the main thread Python cannot catch signals, and none is.
 
-    `ignore_afterwards` is for a process whose work is done: a late signal must not replace the
-    command's exit status. Otherwise the handlers are put back as they were.
+    `end_process` is for a process whose work is done then: a late SIGTERM calls it, the others are
+    ignored, for none may replace the command's exit status. Without it the handlers are put back
+    as they were.
     """
     loop = asyncio.get_running_loop()
     taken: list[signal.Signals] = []
@@ -49,5 +50,8 @@ def caught(
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, taken)
         for signum in taken:
             loop.remove_signal_handler(signum)
-            signal.signal(signum, signal.SIG_IGN if ignore_afterwards else before[signum])
+            handler = signal.SIG_IGN if end_process else before[signum]
+            if end_process and signum == signal.SIGTERM:
+                handler = lambda signum, frame: end_process()  # noqa: E731
+            signal.signal(signum, handler)
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from loguru import logger
 
 from dask_claim.errors import ConfigurationError, DaskClaimError
+from dask_claim.threads import run_loop
 
 if TYPE_CHECKING:
     from dask_gateway.client import ClusterReport
@@ -76,7 +77,7 @@ def find(resolved: Resolved) -> list[Cluster]:
     TemporaryError
         The gateway does not answer.
     """
-    return asyncio.run(_with_api(resolved, _find))
+    return run_loop(_with_api(resolved, _find))
 
 
 def stop(resolved: Resolved, names: Sequence[str], timeout: float) -> dict[str, bool]:
@@ -94,7 +95,7 @@ def stop(resolved: Resolved, names: Sequence[str], timeout: float) -> dict[str, 
             *(reclaim(ticket, timeout, logger.warning) for ticket in tickets)
         )
 
-    outcomes = asyncio.run(end_all())
+    outcomes = run_loop(end_all())
     return {name: outcome is Outcome.GONE for name, outcome in zip(names, outcomes, strict=True)}
 
 

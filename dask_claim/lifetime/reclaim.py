@@ -19,6 +19,7 @@ if __name__ == "__main__":
 
 from dask_claim.providers import provider_class
 from dask_claim.providers.values import Outcome, Ticket
+from dask_claim.threads import run_loop
 
 
 async def reclaim(ticket: Ticket, timeout: float, warn: Callable[[str], None]) -> Outcome:
@@ -60,4 +61,4 @@ if __name__ == "__main__":
 
     configure("INFO")
     known = json.load(sys.stdin)
-    asyncio.run(reclaim_all([Ticket(**ticket) for ticket in known["tickets"]], known["patience"]))
+    run_loop(reclaim_all([Ticket(**ticket) for ticket in known["tickets"]], known["patience"]))

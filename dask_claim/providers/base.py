@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
 from importlib import import_module
 from typing import Any, ClassVar, TypeVar
 
+from dask_claim.errors import ConfigurationError
 from dask_claim.providers.values import Cluster, Ended, Outcome, Request, Ticket
 
 T = TypeVar("T")
@@ -111,12 +113,23 @@ def import_quietly(module: str) -> Any:
     """Import one of Dask's libraries, or what imports it, without a file appearing below HOME.
 
     One thread at a time: Dask's packages import one another in circles, which two threads break.
+
+    Raises
+    ------
+    ConfigurationError
+        What was imported ended Python: it may be a program that has a library's name.
     """
     with _importing:
         added = dask_config(os.environ)
         os.environ.update(added)
         try:
             return import_module(module)
+        except SystemExit as error:
+            file = traceback.extract_tb(error.__traceback__)[-1].filename
+            raise ConfigurationError(
+                f"{file} ends Python when it is imported (SystemExit: {error}), and is imported in "
+                "place of a library: rename it, or take its folder off PYTHONPATH"
+            ) from error
         finally:
             for name in added:
                 del os.environ[name]

@@ -15,6 +15,8 @@ import sys
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from dask_claim.threads import run_loop
+
 # The web server of a scheduler or worker answers anybody on the machine: without routes it has
 # nothing to tell.
 NO_ROUTES_OF_WORKERS: dict[str, list[str]] = {"distributed.worker.http.routes": []}
@@ -31,7 +33,7 @@ def serve(hold: Callable[[dict[str, Any], Any], Coroutine[Any, Any, None]]) -> N
     os.dup2(2, 1)
     request = sys.stdin.readline()
     if request:
-        asyncio.run(hold(json.loads(request), events))
+        run_loop(hold(json.loads(request), events))
 
 
 def launcher_left() -> asyncio.Event:

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import getpass
 import os
-import threading
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from dask_claim.claim.site import credentials_for
@@ -86,26 +83,4 @@ async def prepared(auth: object) -> None:
     """
     prepare = getattr(auth, "prepare", None)
     if prepare is not None:
-        await in_thread(prepare)
-
-
-async def in_thread(work: Callable[[], object]) -> None:
-    """Wait for what blocks; nobody has to wait for the thread where this is cancelled."""
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[None] = loop.create_future()
-
-    def settle(error: BaseException | None) -> None:
-        if not done.done():
-            done.set_result(None) if error is None else done.set_exception(error)
-
-    def run() -> None:
-        error = None
-        try:
-            work()
-        except BaseException as raised:
-            error = raised
-        with contextlib.suppress(RuntimeError):  # the loop may be closed by now
-            loop.call_soon_threadsafe(settle, error)
-
-    threading.Thread(target=run, name="dask-claim-credentials", daemon=True).start()
-    await done
+        await asyncio.to_thread(prepare)
