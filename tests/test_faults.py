@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -109,6 +111,14 @@ def test_request_for_workers_is_repeated(launcher: Launcher, proxy: Proxy, kind:
     run = launcher(PYTHON, "-c", ONE_TASK, claim=proxy.claim())
     assert (run.status, run.out, run.receipt["gone"]) == (0, b"42\n", True), run.err
     assert proxy.struck(kind) == 2
+    # The seconds that are told are those at which it is told, whatever it waited for.
+    stamp, told = r"(\d\d:\d\d:[\d.]+) ", r"Scheduler is up .*\(([\d.]+) s\)"
+    claimed, up, seconds = re.search(
+        rf"(?s){stamp}[^\n]*Claiming .*{stamp}.*{told}", run.err
+    ).groups()
+    clock = "%H:%M:%S.%f"
+    passed = datetime.strptime(up, clock) - datetime.strptime(claimed, clock)
+    assert passed.total_seconds() % 86400 == pytest.approx(float(seconds), abs=0.9)
 
 
 def test_cluster_that_the_gateway_gives_up_is_replaced(

@@ -81,11 +81,12 @@ class Submitted(Event):
 
 @dataclass(frozen=True)
 class Running(Event):
-    """The scheduler is up."""
+    """The scheduler is up, and was asked for workers."""
 
     provider: str
     cluster: Cluster
     seconds: float
+    """Since the claim, until this is told."""
 
     def __str__(self) -> str:
         address = self.cluster.scheduler_address

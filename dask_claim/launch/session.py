@@ -130,7 +130,6 @@ class Session:
     async def _start(self) -> None:
         provider = self.provider
         await self._in_time(provider.wait_until_running())
-        running = events.Running(provider.name, self.cluster, self._now() - self._claimed)
         bounds = None
         if provider.makes_cluster:
             placing = self.leasing.begin(provider)
@@ -139,7 +138,7 @@ class Session:
                 # whose scheduler it cannot reach yet.
                 await asyncio.wait({placing}, timeout=min(REACHING, self._left()))
             bounds = await self._in_time(self._scale())
-        self._emit(running)
+        self._emit(events.Running(provider.name, self.cluster, self._now() - self._claimed))
         if provider.notice:
             self._emit.note(provider.notice)
         if bounds is not None:
