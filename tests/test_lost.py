@@ -10,7 +10,8 @@ import pytest
 from dask_claim.claim.model import Claim
 from dask_claim.providers.gateway import lost
 from dask_claim.providers.gateway.api import GatewayApi
-from dask_claim.providers.gateway.lost import LostRequest
+from dask_claim.providers.gateway.lost import end_lost
+from dask_claim.providers.values import Outcome
 from tests.support.gateway import GatewayServer
 from tests.support.proxy import Proxy
 
@@ -23,23 +24,26 @@ def test_lost_cluster_is_found_whatever_the_clocks_say(
     for name in ("LOGNAME", "USER"):
         monkeypatch.setenv(name, "tester")
 
-    async def lose(claim: Claim) -> tuple[str, list[str], list[str], list[str]]:
+    async def lose(claim: Claim) -> tuple[str, list[str], list[Outcome]]:
         api = GatewayApi(claim)
         options = await api.options()
         before = [report.name for report in await api.clusters()]
         sent = time.time()
         name = await api.create(options)
+        told: list[str] = []
+        request = {"before": before, "sent": sent, "options": dict(options)}
+        earlier = {**request, "sent": sent - 60, "given_up": sent - 30}
+        known = {**request, "before": [name]}
         try:
-            request = LostRequest(before, sent, time.time(), dict(options))
-            earlier = LostRequest(before, sent - 60, sent - 30, dict(options))
-            known = LostRequest([name], sent, time.time(), dict(options))
-            return name, *[await lost.find(api, each) for each in (request, earlier, known)]
+            outcomes = [
+                await end_lost(api, each, told.append) for each in (earlier, known, request)
+            ]
+            return name, told, outcomes
         finally:
-            await api.delete(name)
-            while (report := await api.report(name)) and report.status.name != "STOPPED":
-                await asyncio.sleep(0.1)
             await api.close()
 
     with Proxy(gateway, ahead=ahead) as proxy:
-        name, found, earlier, known = asyncio.run(lose(Claim.model_validate(proxy.claim())))
-    assert (found, earlier, known) == ([name], [], [])
+        name, told, outcomes = asyncio.run(lose(Claim.model_validate(proxy.claim())))
+    assert told == [f"Cluster {name} was made although the gateway's answer was lost"]
+    assert outcomes == [Outcome.NOTHING, Outcome.NOTHING, Outcome.GONE]
+    assert gateway.clusters() == []

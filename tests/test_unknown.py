@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from dask_claim.claim.model import Claim
 from dask_claim.cli.clusters import clusters_command
 from dask_claim.lifetime import clusters
+from dask_claim.lifetime.reclaim import reclaim
 from dask_claim.providers.gateway import look, lost
 from dask_claim.providers.gateway.mark import MARK, Mark
+from dask_claim.providers.values import Outcome, Ticket
 from tests.support.faulty import CLUSTER, SCHEDULER_FAULTS, Faulty, faulty
 
 ASKED = {MARK: str(Mark("feed", leased=True))}
@@ -59,7 +60,9 @@ def test_scheduler_that_cannot_be_asked(fault: str) -> None:
     with faulty(fault, environment=ASKED) as gateway:
         assert lease(gateway) == "unreachable"
         assert stop_orphaned(gateway) == []
-        assert find_lost(gateway) == []
+        outcome, told = end_guessed(gateway)
+        assert outcome is Outcome.NOT_CONFIRMED and f"clusters stop {CLUSTER}" in told[0]
+        assert gateway.ended == []
         stopped = command(gateway, "stop", CLUSTER)
         assert (stopped.stdout, gateway.ended) == (f"{CLUSTER} is gone\n", [CLUSTER])
 
@@ -89,19 +92,38 @@ def test_scheduler_that_answers(
         assert stop_orphaned(gateway) == [CLUSTER] * orphaned
 
 
-def find_lost(gateway: Faulty) -> list[str]:
-    """The names that a request with these options, an hour ago, is found to have left."""
-    from dask_claim.providers.gateway.api import GatewayApi
+def end_guessed(gateway: Faulty) -> tuple[Outcome, list[str]]:
+    """What becomes of a request with these options an hour ago, whose answer was lost."""
+    requested = {"before": [], "sent": time.time() - gateway.age, "options": gateway.options}
+    return end(gateway, requested=requested)
 
-    async def find() -> list[str]:
-        api = GatewayApi(Claim.model_validate(gateway.claim()))
-        sent = time.time() - gateway.age
-        try:
-            return await lost.find(api, lost.LostRequest([], sent - 5, sent + 5, gateway.options))
-        finally:
-            await api.close()
 
-    return asyncio.run(find())
+def end(gateway: Faulty, **known: Any) -> tuple[Outcome, list[str]]:
+    """Reclaim a ticket in this process; the outcome and what a person is told."""
+    told: list[str] = []
+    ticket = Ticket("gateway", **gateway.claim(), **known)
+    return asyncio.run(reclaim(ticket, 5.0, told.append)), told
+
+
+@pytest.mark.parametrize("scheduler", ["none", "live", "silent"])
+def test_lost_cluster_is_guessed_by_its_lack_of_a_lease(scheduler: str) -> None:
+    with faulty(scheduler, environment=BY_HAND) as gateway:
+        outcome, _ = end_guessed(gateway)
+        ours = scheduler == "none"
+        assert outcome is (Outcome.GONE if ours else Outcome.NOTHING)
+        assert gateway.ended == [CLUSTER] * ours
+
+
+@pytest.mark.parametrize("scheduler", ["live", "refused"])
+def test_lost_cluster_is_found_by_its_mark(scheduler: str) -> None:
+    """Whatever its scheduler says, and no other one."""
+    with faulty(scheduler, environment=ASKED) as gateway:
+        other = str(Mark("fee", leased=True))
+        assert end(gateway, requested={"mark": other}) == (Outcome.NOTHING, [])
+        assert gateway.ended == []
+        outcome, told = end(gateway, requested={"mark": ASKED[MARK]})
+        assert (outcome, gateway.ended) == (Outcome.GONE, [CLUSTER])
+        assert CLUSTER in told[0]
 
 
 def test_age_from_which_a_cluster_without_a_lease_is_orphaned() -> None:

@@ -186,21 +186,27 @@ class Session:
             @end.push_async_callback
             async def _() -> None:
                 nonlocal outcome
-                outcome = await self._reclaim_all()
-                self._emit(
-                    events.Released(
-                        outcome,
-                        self.provider.name,
-                        self.cluster,
-                        self.leasing.usage,
-                        self.provider.description,
-                        self._now() - started,
-                        self.leasing.leased,
-                        self.request.claim.lease_timeout,
-                        self.leasing.ended is not None,
-                        level="ERROR" if outcome is Outcome.NOT_CONFIRMED else "INFO",
+                # Until it is known better, also if this is cancelled.
+                outcome = Outcome.NOT_CONFIRMED if self.tickets.open else Outcome.NOTHING
+                try:
+                    outcome = await self._reclaim_all()
+                    if outcome is Outcome.NOT_CONFIRMED:
+                        await self.leasing.leave_to_scheduler(self.provider)
+                finally:
+                    self._emit(
+                        events.Released(
+                            outcome,
+                            self.provider.name,
+                            self.cluster,
+                            self.leasing.usage,
+                            self.provider.description,
+                            self._now() - started,
+                            self.leasing.leased,
+                            self.request.claim.lease_timeout,
+                            self.leasing.ended is not None,
+                            level="ERROR" if outcome is Outcome.NOT_CONFIRMED else "INFO",
+                        )
                     )
-                )
 
             end.push_async_callback(self.provider.close)
             end.push_async_callback(self.leasing.end)
@@ -214,18 +220,14 @@ class Session:
             await asyncio.wait({self._interrupted})
 
     async def _reclaim_all(self) -> Outcome:
-        found = [await self._reclaim(ticket) for ticket in self.tickets.open]
-        for outcome in (Outcome.NOT_CONFIRMED, Outcome.GONE):
-            if outcome in found:
-                return outcome
-        return Outcome.NOTHING
+        """Reclaim all that is open, together, within one --stop-timeout."""
+        found = await asyncio.gather(*map(self._reclaim, self.tickets.open))
+        return Outcome.of_all(found)
 
     async def _reclaim(self, ticket: Ticket) -> Outcome:
         outcome = await reclaim(ticket, self.request.stop_timeout, self._emit.warn)
         if outcome is not Outcome.NOT_CONFIRMED:
             self.tickets.settle(ticket)
-        else:
-            await self.leasing.leave_to_scheduler(self.provider)
         return outcome
 
     async def _fall_back(self, error: TemporaryError) -> None:
@@ -236,13 +238,13 @@ class Session:
         await self._versions.end()
         await self.leasing.end()
         await self.provider.close()
+        await self._reclaim_all()
         for ticket in self.tickets.open:
-            if await self._reclaim(ticket) is Outcome.NOT_CONFIRMED:
-                self._emit.warn(
-                    f"{self.provider.description} does not confirm that cluster "
-                    f"{ticket.cluster_name or 'it may have made'} is gone; it is asked again at "
-                    "the end of the run"
-                )
+            self._emit.warn(
+                f"{self.provider.description} does not confirm that cluster "
+                f"{ticket.cluster_name or 'it may have made'} is gone; it is asked again at the "
+                "end of the run"
+            )
         self.provider = self._provider("local")
         # The gateway may have used up all the time there was.
         self._deadline = self._now() + self.request.start_timeout

@@ -19,6 +19,7 @@ if __name__ == "__main__":
 
 from dask_claim.providers import provider_class
 from dask_claim.providers.values import Outcome, Ticket
+from dask_claim.redact import redact
 from dask_claim.threads import run_loop
 
 
@@ -36,9 +37,14 @@ async def reclaim(ticket: Ticket, timeout: float, warn: Callable[[str], None]) -
     Returns
     -------
     Outcome
-        Never raises for what a backend answers.
+        Never raises: whatever fails, the other tickets of the run are still to be reclaimed.
     """
-    return await provider_class(ticket.provider).reclaim(ticket, timeout, warn)
+    try:
+        return await provider_class(ticket.provider).reclaim(ticket, timeout, warn)
+    except Exception as error:
+        what = f"cluster {ticket.cluster_name}" if ticket.cluster_name else "what was requested"
+        warn(f"{what} could not be ended: {redact(str(error)) or type(error).__name__}")
+        return Outcome.NOT_CONFIRMED
 
 
 async def reclaim_all(tickets: list[Ticket], patience: float) -> None:

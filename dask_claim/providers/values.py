@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any
@@ -140,13 +140,19 @@ class Ticket:
     public_url: str | None = None
     credentials: bool = True
 
+    auth: Any = field(default=None, repr=False, compare=False)
+    """The authentication that the gateway has accepted; it stays in this process."""
+
     requested: Mapping[str, Any] | None = None
-    """The request under way, as `lost.LostRequest` finds its cluster again."""
+    """The request under way, as `lost.end_lost` finds its cluster again."""
 
     made: Mapping[str, Any] | None = None
     """How the clusters are told that a command makes itself, see `gateway.program`."""
 
     cluster_name: str | None = None
+
+    named_at: float | None = None
+    """When the gateway has told that name; seconds of this machine's monotonic clock."""
 
     process: int | None = None
     """The leader of the process group of a local cluster."""
@@ -174,7 +180,10 @@ class Ticket:
         return replace(self, **known)
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """Return the form in which it crosses to the guard, with no secret in it."""
+        known = asdict(replace(self, auth=None))
+        del known["auth"]
+        return known
 
 
 @dataclass(frozen=True)
@@ -192,8 +201,13 @@ class Ended:
 
 
 class Outcome(Enum):
-    """What became of a ticket."""
+    """What became of a ticket, or of several."""
 
-    GONE = "gone"
     NOT_CONFIRMED = "not confirmed"
+    GONE = "gone"
     NOTHING = "nothing was made"
+
+    @classmethod
+    def of_all(cls, found: Sequence[Outcome]) -> Outcome:
+        """Return the first of these, in their order above, that is among those `found`."""
+        return next((outcome for outcome in cls if outcome in found), cls.NOTHING)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import time
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from dask_claim.claim.dask_config import goes_direct
@@ -38,8 +39,13 @@ class GatewayConnection:
         timeout: float = REQUEST_TIMEOUT,
         credentials: bool = True,
         login: tuple[str, str] | None = None,
+        auth: Any = None,
     ) -> None:
-        """`login`: user and password, instead of what Dask's configuration says."""
+        """Make a client; nothing is asked yet.
+
+        `login`: user and password, instead of what Dask's configuration says; `auth`: what this
+        gateway has accepted before, instead of reading the configuration again.
+        """
         gateway = import_quietly("dask_gateway")
         url = str(claim.gateway_url).rstrip("/")
         self.where = f"the Dask Gateway at {redact(url)}"
@@ -57,7 +63,7 @@ class GatewayConnection:
                 url,
                 proxy_address=_proxy_address(url, claim.proxy_url),
                 public_address=claim.public_url or url,
-                auth=self._login.auth(),
+                auth=auth or self._login.auth(),
                 asynchronous=True,
             )
         except (ImportError, TypeError, ValueError, OSError, KeyError) as error:
@@ -101,8 +107,12 @@ class GatewayConnection:
         return bool(getattr(self.client.auth, "renews", False))
 
     def renew_credentials(self) -> None:
-        """Read the configured credentials again: a token may have been replaced meanwhile."""
-        self.client.auth = self._login.auth()
+        """Read the configured credentials again: a token may have been replaced meanwhile.
+
+        Where they cannot be read, those that there are stay.
+        """
+        with contextlib.suppress(Exception):
+            self.client.auth = self._login.auth()
 
     async def close(self) -> None:
         await self.client.close()
@@ -130,8 +140,12 @@ class GatewayConnection:
         raise AssertionError("the second attempt is the last one")
 
     async def _with_token(self, request: Callable[[], Awaitable[T]]) -> T:
-        await prepared(self.client.auth)
-        return await request()
+        try:
+            await prepared(self.client.auth)
+            return await request()
+        except SystemExit as error:
+            # A site's own authentication may be written for a command line.
+            raise RuntimeError(f"the authentication called sys.exit({error})") from error
 
     def _heard(self, clock: float) -> None:
         self.clock_ahead = clock - time.time()

@@ -42,6 +42,11 @@ class Mark:
         return cls(run_id, kind == "lease")
 
 
+def marked(variables: Mapping[str, str] | None, mark: str) -> dict[str, str]:
+    """Return the variables of a request with the run's mark among them."""
+    return {**(variables or {}), MARK: mark}
+
+
 def mark_on(report: ClusterReport) -> str | None:
     """Return the mark on a cluster, as it was written; None where there is none."""
     for value in report.options.values():

@@ -13,22 +13,21 @@ import contextlib
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from dask_claim.errors import DaskClaimError, TemporaryError
+from dask_claim.errors import DaskClaimError
 from dask_claim.providers.base import import_quietly
 from dask_claim.providers.existing import NoProvider
+from dask_claim.providers.gateway.ending import end_marked
 from dask_claim.providers.gateway.look import Hold, look_at_lease
-from dask_claim.providers.gateway.mark import MARK, Mark, mark_on
+from dask_claim.providers.gateway.mark import Mark, marked
 from dask_claim.providers.gateway.options import variables_option
 from dask_claim.providers.values import Ticket
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from dask_claim.providers.gateway.api import GatewayApi
 
 ASK_TIMEOUT = 10.0
-# A request that was on its way when the command ended is known to the gateway at once.
-LOOK_AGAIN_AFTER = 0.5
 
 
 class MarkingProvider(NoProvider):
@@ -57,42 +56,28 @@ class MarkingProvider(NoProvider):
                 claim,
                 request.credentials,
                 made={"option": name, "mark": mark, "before": before},
+                auth=api.client.auth,
             )
         )
-        defaults = {name: {**(options[name] or {}), MARK: mark}} if name else {}
+        defaults = {name: marked(options[name], mark)} if name else {}
         self.cluster = replace(self.cluster, gateway_user=api.user, option_defaults=defaults)
 
 
-async def end_made(
-    api: GatewayApi,
-    ticket: Ticket,
-    end: Callable[[GatewayApi, str], Any],
-    warn: Callable[[str], None],
-) -> list[str]:
-    """End every cluster that a command has made and left; return their names."""
-    assert ticket.made is not None
-    if ticket.made["option"] is None:
+async def end_made(api: GatewayApi, made: Mapping[str, Any], warn: Callable[[str], None]) -> bool:
+    """End every cluster that a command has made and left; whether there was one."""
+    if made["option"] is None:
         with contextlib.suppress(DaskClaimError):
-            await _name_new(api, ticket.made["before"], warn)
-        return []
-    ended: list[str] = []
-    looks = 0
-    while looks < 2:
-        try:
-            listed = await api.clusters()
-        except TemporaryError:
-            await asyncio.sleep(LOOK_AGAIN_AFTER)
-            continue
-        left = [report for report in listed if mark_on(report) == ticket.made["mark"]]
-        for report in left:
-            if report.status.name != "STOPPING":
-                warn(f"cluster {report.name}, which the command has made, is left: it is stopped")
-        await asyncio.gather(*(end(api, report.name) for report in left))
-        ended += [report.name for report in left]
-        looks = 0 if left else looks + 1
-        if looks < 2:
-            await asyncio.sleep(LOOK_AGAIN_AFTER)
-    return ended
+            await _name_new(api, made["before"], warn)
+        return False
+    return bool(
+        await end_marked(
+            api,
+            made["mark"],
+            lambda name: warn(
+                f"cluster {name}, which the command has made, is left: it is stopped"
+            ),
+        )
+    )
 
 
 async def _name_new(api: GatewayApi, before: list[str], warn: Callable[[str], None]) -> None:

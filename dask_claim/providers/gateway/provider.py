@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from loguru import logger
 
 from dask_claim.errors import (
-    AuthenticationError,
     ClusterFailed,
     DaskClaimError,
     GatewayUnreachable,
@@ -20,7 +19,8 @@ from dask_claim.errors import (
     TemporaryError,
 )
 from dask_claim.providers.base import Provider, in_time
-from dask_claim.providers.gateway.options import end_when_idle, fill
+from dask_claim.providers.gateway.mark import Mark, marked
+from dask_claim.providers.gateway.options import end_when_idle, fill, variables_option
 from dask_claim.providers.values import Outcome, Request, Ticket
 from dask_claim.redact import redact
 
@@ -51,6 +51,7 @@ class GatewayProvider(Provider):
         self._api: GatewayApi | None = None
         self._report: ClusterReport | None = None
         self._name: str | None = None
+        self._mark: str | None = None
         claim = request.claim
         self.description = f"the Dask Gateway at {redact(str(claim.gateway_url))}"
         self._ticket = Ticket.of_gateway(claim, request.credentials)
@@ -66,6 +67,7 @@ class GatewayProvider(Provider):
             seconds = max(claim.lease_timeout, SHORTEST_IDLE)
             ends = end_when_idle(options, claim, seconds, request.gateway_options)
             self.idle_timeout = seconds if ends else None
+        self._mark_request(options)
         if filled.understood:
             logger.info(f"This gateway's options: {'; '.join(filled.understood)}")
         for fault in filled.given_up:
@@ -85,11 +87,20 @@ class GatewayProvider(Provider):
             # Many who were refused together must not all come back together.
             await asyncio.sleep(wait * random.uniform(0.5, 1.5))
 
+    def _mark_request(self, options: Options) -> None:
+        """Put the run's mark among the variables, also among those of the claim's own options."""
+        request = self.request
+        if name := variables_option(options, request.gateway_options):
+            self._mark = str(Mark(request.run_id, leased=request.claim.lease_timeout > 0))
+            options[name] = marked(options[name], self._mark)
+
     async def _create(self, api: GatewayApi, options: Options) -> None:
         """One request: first the ticket, then the request, then the ticket with the name."""
-        before = [report.name for report in await api.clusters()]
-        requested = {"before": before, "sent": time.time(), "options": dict(options)}
-        ticket = self._ticket.with_(requested=requested)
+        requested: dict[str, Any] = {"mark": self._mark}
+        if self._mark is None:
+            before = [report.name for report in await api.clusters()]
+            requested = {"before": before, "sent": time.time(), "options": dict(options)}
+        ticket = self._ticket.with_(requested=requested, auth=api.client.auth)
         self._write(ticket)
         answer = asyncio.ensure_future(api.create(options))
         try:
@@ -102,7 +113,7 @@ class GatewayProvider(Provider):
             raise
         finally:
             if self._name is not None:
-                self._write(ticket.with_(cluster_name=self._name))
+                self._write(ticket.with_(cluster_name=self._name, named_at=time.monotonic()))
                 self._learn()
             elif _is_refusal(answer):
                 self._write(self._ticket)
@@ -161,63 +172,41 @@ def _is_refusal(request: asyncio.Future[str]) -> bool:
 
 async def _reclaim(ticket: Ticket, timeout: float, warn: Callable[[str], None]) -> Outcome:
     from dask_claim.providers.gateway.api import GatewayApi
+    from dask_claim.providers.gateway.ending import end_cluster
     from dask_claim.providers.gateway.program import end_made
 
     if (ticket.cluster_name, ticket.requested, ticket.made) == (None, None, None):
         return Outcome.NOTHING
     # A client of its own: that of the run may hold a connection that hangs.
     patience = min(STOP_REQUEST_TIMEOUT, timeout / 2)
-    api = GatewayApi(ticket, patience, credentials=ticket.credentials)
+    api = GatewayApi(ticket, patience, credentials=ticket.credentials, auth=ticket.auth)
     try:
         if ticket.made is not None:
-            made = await end_made(api, ticket, _end, warn)
-            return Outcome.GONE if made else Outcome.NOTHING
+            return Outcome.GONE if await end_made(api, ticket.made, warn) else Outcome.NOTHING
         if ticket.cluster_name is not None:
-            names = [ticket.cluster_name]
-        else:
-            names = await _lost(api, ticket, warn)
-        await asyncio.gather(*(_end(api, name) for name in names))
-        return Outcome.GONE if names else Outcome.NOTHING
-    except DaskClaimError:
-        return Outcome.NOT_CONFIRMED
+            await end_cluster(api, ticket.cluster_name, ticket.named_at)
+            return Outcome.GONE
+        return await _end_lost(api, ticket, warn)
     finally:
         await api.close()
 
 
-async def _lost(api: GatewayApi, ticket: Ticket, warn: Callable[[str], None]) -> list[str]:
-    """Names of what was made although the gateway's answer was lost."""
-    from dask_claim.providers.gateway.lost import LostRequest, find
+async def _end_lost(api: GatewayApi, ticket: Ticket, warn: Callable[[str], None]) -> Outcome:
+    from dask_claim.providers.gateway.lost import end_lost
 
     assert ticket.requested is not None
+    told: list[str] = []
+
+    def tell(text: str) -> None:
+        told.append(text)
+        warn(text)
+
     try:
-        names = await find(api, LostRequest(given_up=time.time(), **ticket.requested))
-    except (DaskClaimError, asyncio.CancelledError):
-        warn(
-            f"{api.where} may have made a cluster although its answer was lost; it could not be "
-            "looked for (dask-claim clusters lists yours)"
-        )
+        return await end_lost(api, ticket.requested, tell)
+    except asyncio.CancelledError:
+        if not told:
+            warn(
+                f"{api.where} may have made a cluster although its answer was lost; it could not "
+                "be looked for (dask-claim clusters lists yours)"
+            )
         raise
-    for name in names:
-        warn(f"Cluster {name} was made although the gateway's answer was lost")
-    return names
-
-
-async def _end(api: GatewayApi, name: str) -> None:
-    """Ask the gateway to end a cluster, again and again, until it confirms that it is gone."""
-    from dask_claim.providers.gateway.api import pauses
-
-    requested = False
-    for pause in pauses():
-        try:
-            if not requested:
-                await api.delete(name)
-                requested = True
-            report = await api.report(name)
-            if report is None or report.status.name in ("STOPPED", "FAILED"):
-                return
-        except DaskClaimError as error:
-            # Whatever the gateway answers, the cluster may still be there.
-            requested = False
-            if isinstance(error, AuthenticationError):
-                api.renew_credentials()
-        await asyncio.sleep(pause)
