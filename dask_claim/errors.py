@@ -32,6 +32,14 @@ class GatewayUnreachable(TemporaryError):
     """The gateway does not answer, or answers that it cannot serve now."""
 
 
+class GatewayAway(GatewayUnreachable):
+    """No gateway took the request: nothing can have been made for it."""
+
+
+class NoGatewayThere(GatewayAway):
+    """Nothing shows that there is a gateway at the address; it may be wrong, or not there yet."""
+
+
 class StartTimeout(TemporaryError):
     """The cluster did not start in time."""
 
@@ -56,6 +64,10 @@ class ConfigurationError(DaskClaimError):
 
 class AuthenticationError(ConfigurationError):
     """The gateway refused the credentials."""
+
+
+class NotAGateway(ConfigurationError):
+    """Something else answers at the address, such as a login page; what it did nobody knows."""
 
 
 class OptionError(ConfigurationError):

@@ -52,8 +52,16 @@ def test_cluster_is_stopped(launcher: Launcher, gateway: GatewayServer, where: s
 
 @pytest.mark.slow
 def test_long_wait_is_told(launcher: Launcher, stuck_gateway: GatewayServer) -> None:
-    run = launcher(
-        "true", claim={"gateway_url": stuck_gateway.url}, flags=("--start-timeout", "17")
+    often = "from dask_claim.launch import session; session.WAIT_TOLD_EVERY = 1.0"
+    run = subprocess.run(
+        [PYTHON, "-c", MAIN.format(how=often), "--start-timeout", "8", "--", "true"],
+        env=clean_environment(
+            DASK_CLAIM_GATEWAY_URL=stuck_gateway.url, **dict([launcher.marker.split("=")])
+        ),
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
     )
-    assert run.status == 75
-    assert f"Waiting for cluster {run.cluster}" in run.err
+    assert run.returncode == 75, run.stderr
+    assert "Waiting for cluster " in run.stderr

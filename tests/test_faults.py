@@ -15,7 +15,7 @@ import pytest
 
 from tests.support.gateway import LIMITED, PERSISTENT, REFERENCE, GatewayServer
 from tests.support.launcher import ONE_TASK, PYTHON, Launcher, Run, processes_with, wait_for
-from tests.support.proxy import CREATION, GIVING_BACK, LISTING, SCALING, WAITING, Proxy
+from tests.support.proxy import CREATION, GIVING_BACK, LISTING, OFFERING, SCALING, WAITING, Proxy
 from tests.support.scenes import (
     SMALL,
     kill,
@@ -34,6 +34,21 @@ def proxy(gateway: GatewayServer) -> Iterator[Proxy]:
     with Proxy(gateway) as made:
         yield made
         made.heal()
+
+
+# -- before it
+
+
+@pytest.mark.parametrize("phase", [OFFERING, LISTING], ids=["options", "list"])
+@pytest.mark.parametrize("kind", ["503", "reset"])
+def test_gateway_that_is_replaced_while_a_run_begins(
+    launcher: Launcher, proxy: Proxy, phase: tuple[str, str], kind: str
+) -> None:
+    proxy.fault(kind, phase, times=3)
+    run = launcher("sh", "-c", "exit 3", claim=proxy.claim())
+    assert (run.status, run.receipt["gone"]) == (3, True), run.err
+    assert proxy.struck(kind) == 3
+    assert run.err.count("Trying again for up to 600 s") == 1
 
 
 # -- creation
@@ -353,7 +368,7 @@ def test_more_launchers_than_the_limit_allows(launcher: Launcher) -> None:
 def test_list_of_clusters_that_fails(launcher: Launcher, proxy: Proxy) -> None:
     """It is asked for before a cluster is requested: nothing is made that could be lost."""
     proxy.fault("502", LISTING)
-    run = launcher("true", claim=proxy.claim())
+    run = launcher("true", claim=proxy.claim(), flags=("--start-timeout", "9"))
     assert (run.status, run.cluster, run.receipt["gone"]) == (75, None, None), run.err
 
 

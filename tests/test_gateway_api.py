@@ -19,6 +19,8 @@ from dask_claim.errors import (
     ConfigurationError,
     DaskClaimError,
     GatewayUnreachable,
+    NoGatewayThere,
+    NotAGateway,
 )
 from dask_claim.providers.base import in_time
 from dask_claim.providers.gateway.api import GatewayApi
@@ -100,29 +102,29 @@ def ask(
 
 
 @pytest.mark.parametrize(
-    "answer",
+    ("answer", "error"),
     [
-        (404, "404 page not found"),
-        (404, "<html>nginx</html>"),
-        (404, {"message": "no Route matched"}),
-        (422, "<html>no</html>"),
-        (200, "<html>log in</html>"),
-        (200, {"something": "else"}),
-        (400, "bad"),
-        (503, "<html>no endpoints</html>"),
+        ((404, "404 page not found"), NoGatewayThere),
+        ((404, "<html>nginx</html>"), NoGatewayThere),
+        ((404, {"message": "no Route matched"}), NoGatewayThere),
+        ((503, "<html>no endpoints</html>"), GatewayUnreachable),
+        ((422, "<html>no</html>"), NotAGateway),
+        ((200, "<html>log in</html>"), NotAGateway),
+        ((200, {"something": "else"}), NotAGateway),
+        ((400, "bad"), NotAGateway),
     ],
 )
-def test_somebody_else_answers(answer: tuple[int, Any]) -> None:
-    """A proxy without a gateway behind it: it may come back."""
+def test_somebody_else_answers(answer: tuple[int, Any], error: type[DaskClaimError]) -> None:
+    """A proxy without a gateway behind it may get one; a page in its place stays."""
     with answering({"": [answer]}) as (url, _):
         for work in (
             lambda api: api.options(),
             lambda api: api.report(NAME),
             lambda api: api.clusters(),
         ):
-            with pytest.raises(GatewayUnreachable) as caught:
+            with pytest.raises(error) as caught:
                 ask({"gateway_url": url}, work)
-            assert caught.value.exit_status == 75
+            assert type(caught.value) is error
             assert url in str(caught.value)
 
 

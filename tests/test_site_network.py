@@ -238,5 +238,5 @@ def test_private_ca_and_proxy(
 def test_ca_that_nobody_named(launcher: Launcher, site: Site) -> None:
     env = {"DASK_CLAIM_SITE": str(site.folder / "claim.yaml")}
     run = launcher("true", claim=CLAIM, env=env, unset=("SSL_CERT_FILE", "HTTPS_PROXY"))
-    assert run.status == 75
+    assert run.status == 78
     assert "certificate" in run.err and "SSL_CERT_FILE" in run.err

@@ -16,6 +16,8 @@ from dask_claim.doctor.finding import TEMPORARY, Examined, Finding, fail, failed
 from dask_claim.errors import (
     AuthenticationError,
     DaskClaimError,
+    NoGatewayThere,
+    NotAGateway,
     OptionError,
 )
 from dask_claim.providers.base import in_time
@@ -105,7 +107,7 @@ def _why_no_answer(error: DaskClaimError) -> str:
         return "nothing listens there: is the port in gateway_url right, and the gateway running?"
     if isinstance(cause, asyncio.TimeoutError):
         return "a firewall may drop what is sent there, or the gateway hangs: ask its operator"
-    if "none of a Dask Gateway's" in str(error):
+    if isinstance(error, (NotAGateway, NoGatewayThere)):
         return "set gateway_url to the address whose /api/version answers, path included"
     return "ask the gateway's operator, and try again later"
 

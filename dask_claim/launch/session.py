@@ -29,7 +29,7 @@ GUARD_PATIENCE = 4
 # A scheduler that cannot be reached so soon may still reach its workers.
 REACHING = 10.0
 # How often a wait is told of, and how soon a failed request for workers is repeated; seconds.
-WAIT_TOLD_EVERY = 15.0
+WAIT_TOLD_EVERY = 30.0
 SCALE_AGAIN = 1.0
 
 

@@ -25,6 +25,7 @@ from tests.support.gateway import GatewayServer
 
 # Requests by the phase of a run that they belong to.
 CREATION = ("POST", r"/clusters/$")
+OFFERING = ("GET", r"/options$")
 WAITING = ("GET", r"/clusters/\w+")
 GIVING_BACK = ("DELETE", r"/clusters/\w+")
 LISTING = ("GET", r"/clusters/$")

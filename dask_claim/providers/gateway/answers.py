@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import socket
+import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
@@ -15,8 +17,11 @@ from dask_claim.errors import (
     AuthenticationError,
     ConfigurationError,
     DaskClaimError,
+    GatewayAway,
     GatewayUnreachable,
     LimitReached,
+    NoGatewayThere,
+    NotAGateway,
 )
 from dask_claim.providers.gateway.hub import why_refused
 from dask_claim.redact import redact
@@ -29,6 +34,13 @@ if TYPE_CHECKING:
         TraceRequestRedirectParams,
     )
     from yarl import URL
+
+# Of those below 500: a request that came too late, too early or too often.
+PASSING = (408, 425, 429)
+# A connection that ended in the greeting, as one to a server that restarts does.
+PASSING_TLS = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
+# There is no such name; every other failure of a resolver is one of its own.
+UNKNOWN_NAME = (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME))
 
 _answers: ContextVar[list[ClientResponse]] = ContextVar("answers")
 
@@ -123,12 +135,7 @@ async def explain(
     token : str or None
         The token among them.
     """
-    from aiohttp import (
-        ClientConnectionError,
-        ClientConnectorCertificateError,
-        ClientPayloadError,
-        InvalidURL,
-    )
+    from aiohttp import InvalidURL
 
     if isinstance(error, DaskClaimError):
         return error  # of ours, from the authentication
@@ -137,21 +144,59 @@ async def explain(
         return ConfigurationError(
             f"gateway.cluster.options in Dask's configuration do not fit {where}: {one_line(error)}"
         )
-    if isinstance(error, ClientConnectorCertificateError):
-        return GatewayUnreachable(
-            f"{where} cannot be trusted: {one_line(error)}. SSL_CERT_FILE names the file with a "
-            "site's own CA"
-        )
-    if isinstance(error, (OSError, ClientConnectionError, ClientPayloadError)):
-        return GatewayUnreachable(
-            f"{where} cannot be reached: {one_line(error)}. Is gateway_url right, and does this "
-            "container have network access (CWL: NetworkAccess)?"
-        )
+    if (unanswered := _without_answer(error, where)) is not None:
+        return unanswered
     if answer is not None:
         return await _explain_answer(error, where, answer, source, token)
     if isinstance(error, InvalidURL):
         return ConfigurationError(f"gateway_url is no address: {one_line(error)}")
-    return ConfigurationError(f"{where} cannot be asked: {type(error).__name__}: {one_line(error)}")
+    return ConfigurationError(f"a request to {where} failed: {_named(error)}")
+
+
+def _without_answer(error: Exception, where: str) -> DaskClaimError | None:
+    """The error to raise where the network failed, or a proxy on the way; None: it did not."""
+    from aiohttp import (
+        ClientConnectionError,
+        ClientConnectorError,
+        ClientHttpProxyError,
+        ClientPayloadError,
+        ClientProxyConnectionError,
+    )
+
+    cause = getattr(error, "certificate_error", None) or getattr(error, "os_error", error)
+    if isinstance(error, ClientHttpProxyError):
+        proxy = error.request_info.real_url.with_user(None)
+        return _proxy_refuses(where, f" {proxy}", error.status, str(error.message))
+    if isinstance(cause, ssl.SSLError) and not isinstance(cause, PASSING_TLS):
+        trust = isinstance(cause, ssl.SSLCertVerificationError)
+        mend = (
+            "SSL_CERT_FILE names the file with a site's own CA"
+            if trust
+            else "Do scheme and port of gateway_url belong together?"
+        )
+        fault = "cannot be trusted" if trust else "does not speak TLS as this client does"
+        return ConfigurationError(f"{where} {fault}: {one_line(cause)}. {mend}")
+    if not isinstance(error, (OSError, ClientConnectionError, ClientPayloadError)):
+        return None
+    kind = GatewayAway if isinstance(error, ClientConnectorError) else GatewayUnreachable
+    if isinstance(cause, socket.gaierror) and cause.errno in UNKNOWN_NAME:
+        kind = NoGatewayThere
+    via = ", through its HTTP proxy," if isinstance(error, ClientProxyConnectionError) else ""
+    return kind(
+        f"{where}{via} cannot be reached: {_named(error)}. Is gateway_url right, and does this "
+        "container have network access (CWL: NetworkAccess)?"
+    )
+
+
+def _proxy_refuses(where: str, proxy: str, status: int, reason: str) -> DaskClaimError:
+    if status in PASSING or status >= 500:
+        return GatewayAway(f"the HTTP proxy{proxy} does not reach {where} ({status} {reason})")
+    if status == 407:
+        return ConfigurationError(
+            f"the HTTP proxy{proxy} before {where} wants credentials (407 {reason}): put them into "
+            "its address in HTTPS_PROXY or HTTP_PROXY, or name the gateway's host in NO_PROXY"
+        )
+    return ConfigurationError(f"the HTTP proxy{proxy} refuses {where} ({status} {reason})")
 
 
 async def _explain_answer(
@@ -171,16 +216,20 @@ async def _explain_answer(
             f"{where} refused the credentials ({status} {reason}{said}). They come from {source}"
             + (f". {scope}" if scope else "")
         )
+    if status == 407:
+        return _proxy_refuses(where, "", status, str(reason))
     if status == 500 and own is not None:
         return GatewayUnreachable(f"{where} has failed: {own}")
-    if status >= 500 or status == 429:
+    if status >= 500 or status in PASSING:
         return GatewayUnreachable(f"{where} cannot serve now ({status})")
     if own is None or status < 400:
-        # From something on the way, while the gateway restarts or its route is being set up; or
-        # gateway_url is wrong, which nobody can tell from here.
-        return GatewayUnreachable(
-            f"{where} gives an answer that is none of a Dask Gateway's ({status}: "
-            f"{one_line(error)}). It may be restarting; else, is gateway_url right?"
+        said = f"{where} does not answer like a Dask Gateway ({status}: {one_line(error)})"
+        if status == 404:
+            # Perhaps from an ingress whose route to the gateway is being set up.
+            return NoGatewayThere(f"{said}. Is gateway_url right, path included?")
+        return NotAGateway(
+            f"{said}. It may be a login page: set gateway_url to the address whose /api/version "
+            "answers, path included"
         )
     if status == 409:
         return LimitReached(f"{where} refuses for now: {own}")
@@ -195,6 +244,11 @@ async def _own_words(answer: ClientResponse) -> str | None:
         # Whatever a stranger sends: no JSON, no text, no dictionary.
         return None
     return one_line(said) if isinstance(said, str) else None
+
+
+def _named(error: Exception) -> str:
+    """An error as one line, with its class where it has no words."""
+    return one_line(error) or type(error).__name__
 
 
 def one_line(error: object) -> str:

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
     from dask_claim.claim.plan import Plan
 
-# A gateway that is restarting refuses connections for some seconds.
-REACH_ATTEMPTS = 3
 # One that has restarted may not know its clusters at once; seconds.
 ASK_AGAIN_AFTER = 1.0
 
@@ -51,17 +49,12 @@ class GatewayApi(GatewayConnection):
     """The clusters of one gateway, and what it offers for them."""
 
     async def options(self) -> Options:
-        """What the gateway offers, with its defaults; asks a few times before it gives up."""
-        # The defaults in Dask's configuration are the operator's own gateway's: another one is
-        # not told them.
-        for attempt, pause in enumerate(pauses(first=0.5), start=1):
-            try:
-                return await self.ask(lambda: self.client.cluster_options(self.credentials))
-            except GatewayUnreachable:
-                if attempt == REACH_ATTEMPTS:
-                    raise
-            await asyncio.sleep(pause)
-        raise AssertionError("pauses never end")
+        """What the gateway offers, with its defaults.
+
+        Those in Dask's configuration are the operator's own gateway's: another one is not told
+        them.
+        """
+        return await self.ask(lambda: self.client.cluster_options(self.credentials))
 
     async def create(self, options: Options) -> str:
         """Ask for a cluster; its name. `LimitReached` where there may be room later."""

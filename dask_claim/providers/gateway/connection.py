@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from dask_claim.claim.dask_config import goes_direct
-from dask_claim.errors import AuthenticationError, GatewayUnreachable
+from dask_claim.errors import AuthenticationError, GatewayUnreachable, NotAGateway
 from dask_claim.providers.base import import_quietly, in_time
 from dask_claim.providers.gateway.answers import explain, observed, observed_session, one_line
 from dask_claim.providers.gateway.login import Login, prepared, token_of
@@ -87,8 +87,8 @@ class GatewayConnection:
         try:
             return str((await answer.json())["version"])
         except (ValueError, TypeError, KeyError, OSError, aiohttp.ClientError) as error:
-            raise GatewayUnreachable(
-                f"{self.where} gives an answer that is none of a Dask Gateway's ({answer.status})"
+            raise NotAGateway(
+                f"{self.where} does not answer like a Dask Gateway ({answer.status})"
             ) from error
 
     @property

@@ -15,7 +15,12 @@ from urllib.parse import urlsplit
 
 from dask_gateway.auth import GatewayAuth
 
-from dask_claim.errors import AuthenticationError, DaskClaimError, GatewayUnreachable
+from dask_claim.errors import (
+    AuthenticationError,
+    ConfigurationError,
+    DaskClaimError,
+    GatewayUnreachable,
+)
 from dask_claim.providers.gateway.secret import Secret, sound_token
 from dask_claim.redact import MASK, redact_text
 
@@ -207,8 +212,8 @@ def _explained(error: Exception, where: str, known: _Known) -> DaskClaimError:
         # Not "no token: …", behind which a secret would be looked for, and masked.
         words = ": ".join(str(part) for part in (error.error, error.description) if part)
         return AuthenticationError(f"{where} refuses: {known.masked(words)}")
-    if isinstance(error, SSLError):
-        return GatewayUnreachable(
+    if isinstance(error, SSLError) and "CERTIFICATE_VERIFY" in str(error):
+        return ConfigurationError(
             f"{where} cannot be trusted: {known.masked(str(error))}. SSL_CERT_FILE names the file "
             "with a site's own CA"
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -14,13 +13,16 @@ from loguru import logger
 from dask_claim.errors import (
     ClusterFailed,
     DaskClaimError,
+    GatewayAway,
     GatewayUnreachable,
     LimitReached,
+    NotAGateway,
     TemporaryError,
 )
 from dask_claim.providers.base import Provider, in_time
 from dask_claim.providers.gateway.mark import Mark, marked
 from dask_claim.providers.gateway.options import end_when_idle, fill, variables_option
+from dask_claim.providers.gateway.patience import Patience
 from dask_claim.providers.values import Outcome, Request, Ticket
 from dask_claim.redact import redact
 
@@ -32,8 +34,6 @@ if TYPE_CHECKING:
 
 # While a cluster is being stopped one hanging request must leave time for others.
 STOP_REQUEST_TIMEOUT = 8.0
-# A place under a limit comes free when somebody's run ends: seconds at the soonest.
-FIRST_WAIT, LONGEST_WAIT = 1.0, 20.0
 # From the scheduler's start until the lease is placed, which counts as use; usually 3 s.
 SHORTEST_IDLE = 60.0
 
@@ -55,13 +55,14 @@ class GatewayProvider(Provider):
         claim = request.claim
         self.description = f"the Dask Gateway at {redact(str(claim.gateway_url))}"
         self._ticket = Ticket.of_gateway(claim, request.credentials)
+        self._patience = Patience(self)
 
     async def submit(self) -> None:
-        from dask_claim.providers.gateway.api import GatewayApi, pauses
+        from dask_claim.providers.gateway.api import GatewayApi
 
         request, claim = self.request, self.request.claim
         self._api = api = GatewayApi(claim, credentials=request.credentials)
-        options = await api.options()
+        options = await self._patience.ask(api.options)
         filled = fill(options, claim, request.plan.max_workers, request.gateway_options)
         if claim.lease_timeout:
             seconds = max(claim.lease_timeout, SHORTEST_IDLE)
@@ -76,16 +77,7 @@ class GatewayProvider(Provider):
             self._warn(
                 f"this gateway does not offer {', '.join(filled.missing)}: left to its own defaults"
             )
-        for wait in pauses(FIRST_WAIT, LONGEST_WAIT, growth=1.5):
-            try:
-                await self._create(api, options)
-                return
-            except LimitReached as error:
-                if self.obstacle is None:
-                    logger.info(f"{error}. Asking again until there is room")
-                self.obstacle = str(error)
-            # Many who were refused together must not all come back together.
-            await asyncio.sleep(wait * random.uniform(0.5, 1.5))
+        await self._patience.ask(lambda: self._create(api, options), LimitReached, GatewayAway)
 
     def _mark_request(self, options: Options) -> None:
         """Put the run's mark among the variables, also among those of the claim's own options."""
@@ -98,7 +90,7 @@ class GatewayProvider(Provider):
         """One request: first the ticket, then the request, then the ticket with the name."""
         requested: dict[str, Any] = {"mark": self._mark}
         if self._mark is None:
-            before = [report.name for report in await api.clusters()]
+            before = [report.name for report in await self._patience.ask(api.clusters)]
             requested = {"before": before, "sent": time.time(), "options": dict(options)}
         ticket = self._ticket.with_(requested=requested, auth=api.client.auth)
         self._write(ticket)
@@ -167,7 +159,9 @@ def _is_refusal(request: asyncio.Future[str]) -> bool:
     if not request.done() or request.cancelled():
         return False
     error = request.exception()
-    return error is not None and not isinstance(error, GatewayUnreachable)
+    if isinstance(error, (GatewayUnreachable, NotAGateway)):
+        return isinstance(error, GatewayAway)
+    return error is not None
 
 
 async def _reclaim(ticket: Ticket, timeout: float, warn: Callable[[str], None]) -> Outcome:
