@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import ssl
 import subprocess
 import threading
@@ -105,6 +106,10 @@ class Case:
 
 def dead(case: Case, _: Path) -> None:
     case.claim["gateway_url"] = f"http://127.0.0.1:{free_port()}"
+
+
+def dead_scheduler(case: Case, _: Path) -> None:
+    case.env["DASK_SCHEDULER_ADDRESS"] = f"tcp://127.0.0.1:{free_port()}"
 
 
 def no_proxy(case: Case, _: Path) -> None:
@@ -209,6 +214,11 @@ CASES = [
          plant=without_jobqueue),
     Case("no batch system", "provider", "fail", "node from which jobs are submitted", 78,
          claim={"provider": "oar"}),
+    Case("dead scheduler", "scheduler", "fail", "correct the variable", 75, plant=dead_scheduler),
+    Case("scheduler of an unknown kind", "scheduler", "fail", "correct the variable", 78,
+         env={"DASK_SCHEDULER_ADDRESS": "nothing://127.0.0.1:1"}),
+    Case("runner's cluster that is gone", "scheduler", "fail", "correct the variable", 75, "gateway",
+         env={"DASK_CLUSTER": "0123456789abcdef"}),
     Case("no scheduler to attach to", "provider", "fail", "--provider", 78,
          claim={"provider": "attach"}),
     Case(
@@ -254,6 +264,19 @@ def test_planted_fault(
     # One fault is told as one: whatever follows from it is not told beside it.
     failing = {each["name"] for each in bad if each["state"] == "fail"}
     assert failing <= {case.check}
+    told_once(findings)
+
+
+def told_once(findings: Sequence[Mapping[str, str]]) -> None:
+    """Nothing is printed twice: no finding, and no part of a hint that its message has, too."""
+    lines = [(each["name"], each["message"]) for each in findings]
+    assert len(set(lines)) == len(lines), lines
+    for each in findings:
+        message, hint = each["message"], each["hint"]
+        assert (message and hint) or each["state"] == "ok", each
+        parts = re.split(r"[.:;?] |\n", f"{hint}\n")
+        twice = [part for part in parts if len(part) > 15 and part in message]
+        assert not twice, each
 
 
 def test_clock_of_the_gateway(gateway: GatewayServer) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Iterable, Mapping
+from dataclasses import replace
 
 from dask_claim.claim.model import Resolved, load
 from dask_claim.doctor.finding import Examined, Finding, fail, failed, ok, warn
@@ -41,7 +42,7 @@ async def examine(
         check_variables(resolved.claim, plan, os.environ)
     except ClaimError as error:
         for fault in error.faults:
-            yield fail("claim", str(fault), fault.hint)
+            yield fail("claim", str(replace(fault, hint="")) or "is wrong", fault.hint)
         return
     except DaskClaimError as error:
         yield failed("claim", error, "see `dask-claim show`")
@@ -70,6 +71,12 @@ async def examine(
         async for found in check_gateway(seen):
             bad = bad or found.state == "fail"
             yield found
+    if provider and provider.name == "attach":
+        from dask_claim.doctor.attached import check_attached
+
+        found = await check_attached(seen)
+        bad = bad or found.state == "fail"
+        yield found
     if start and not bad and resolved.claim.create:
         from dask_claim.doctor.start import check_start
 

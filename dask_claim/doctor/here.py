@@ -10,7 +10,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from dask_claim.doctor.finding import TEMPORARY, Examined, Finding, fail, failed, ok, warn
+from dask_claim.doctor.finding import TEMPORARY, Examined, Finding, fail, ok, warn
 from dask_claim.errors import DaskClaimError
 from dask_claim.launch.first_process import deaf_parent
 from dask_claim.launch.own_job import seconds_left
@@ -153,9 +153,10 @@ def check_extras(seen: Examined) -> Finding | None:
     try:
         seen.provider.check()
     except DaskClaimError as error:
-        return failed("provider", error, str(error).partition(": ")[2])
+        message, _, hint = str(error).partition(": ")
+        return fail("provider", message, hint or "choose another --provider", error.exit_status)
     if seen.plan.provider == "local" and (missing := server_missing(seen.request.claim)):
-        return warn("provider", missing, INSTALL)
+        return warn("provider", missing.removesuffix(f": {INSTALL}"), INSTALL)
     return ok("provider", f"{seen.plan.provider}: {seen.provider.description}")
 
 
