@@ -217,7 +217,7 @@ CASES = [
     Case("dead scheduler", "scheduler", "fail", "correct the variable", 75, plant=dead_scheduler),
     Case("scheduler of an unknown kind", "scheduler", "fail", "correct the variable", 78,
          env={"DASK_SCHEDULER_ADDRESS": "nothing://127.0.0.1:1"}),
-    Case("runner's cluster that is gone", "scheduler", "fail", "correct the variable", 75, "gateway",
+    Case("runner's cluster is gone", "scheduler", "fail", "correct the variable", 75, "gateway",
          env={"DASK_CLUSTER": "0123456789abcdef"}),
     Case("no scheduler to attach to", "provider", "fail", "--provider", 78,
          claim={"provider": "attach"}),
