@@ -71,6 +71,24 @@ def test_every_bound_that_is_passed_is_named(tmp_path: Path) -> None:
     assert f"is beyond {tmp_path}/claim.yaml, policy.max_cores: at most 8 cores, 2 workers" in text
 
 
+def test_gateway_of_a_cluster_that_is_there(tmp_path: Path) -> None:
+    """A runner's cluster is no way round the bounds of gateways."""
+    text = "policy: {gateways: ['https://gw.example.org'], foreign_gateways: false}\n"
+    for url, bounds in (
+        ("https://gw.example.org", ["foreign_gateways"]),
+        ("https://else.example.org", ["gateways", "foreign_gateways"]),
+    ):
+        env = environ(tmp_path, text) | {"DASK_CLUSTER": "x", "DASK_GATEWAY_URL": url}
+        with pytest.raises(ClaimError) as caught:
+            load(environ=env)
+        assert [fault.path for fault in caught.value.faults] == ["gateway_url"] * len(bounds)
+        assert all(f"policy.{bound}" in str(caught.value) for bound in bounds)
+    operators = {"DASK_CLAIM_GATEWAY_URL": "https://gw.example.org"}
+    for named in (operators, {"DASK_GATEWAY__ADDRESS": "https://gw.example.org"}):
+        cluster = {"DASK_CLUSTER": "x", "DASK_GATEWAY_URL": "https://gw.example.org"}
+        assert load(environ=environ(tmp_path, text) | cluster | named).plan(cluster)
+
+
 OFFERED = """
 gateway_options:
   names: {worker_memory: RamMB, image: tag}

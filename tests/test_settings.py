@@ -522,18 +522,22 @@ class TestTrust:
     ) -> None:
         del environ["DASK_GATEWAY__AUTH__TYPE"]
         resolved = load(environ={**environ, **configured, "DASK_CLAIM": self.STRANGER})
-        assert resolved.credentials_allowed and resolved.withheld() is None
+        assert (
+            resolved.credentials_allowed and resolved.withheld(resolved.claim.gateway_url) is None
+        )
         # A user's name is no secret; a password is one.
         configured = {"DASK_GATEWAY__AUTH__KWARGS__PASSWORD": "hunter2"}
         resolved = load(environ={**environ, **configured, "DASK_CLAIM": self.STRANGER})
-        assert not resolved.credentials_allowed and "hunter2" not in str(resolved.withheld())
+        assert not resolved.credentials_allowed and "hunter2" not in str(
+            resolved.withheld(resolved.claim.gateway_url)
+        )
 
     def test_a_gateway_that_only_the_claim_names(self, environ: dict[str, str]) -> None:
         environ["DASK_CLAIM"] = self.STRANGER
         resolved = load(environ=environ)
         assert not resolved.trusted_gateway and not resolved.credentials_allowed
         assert resolved.credential_urls == frozenset()
-        assert "set DASK_CLAIM_GATEWAY_URL" in (resolved.withheld() or "")
+        assert "set DASK_CLAIM_GATEWAY_URL" in (resolved.withheld(resolved.claim.gateway_url) or "")
 
     @pytest.mark.parametrize("where", ["site", "dask", "dask-file"])
     def test_a_claim_that_overrules_the_operator(
@@ -552,13 +556,15 @@ class TestTrust:
         assert resolved.claim.gateway_url == "http://stranger.example.org"
         assert resolved.credential_urls == {UrlPrefix.of("https://own.example.org/hub")}
         assert not resolved.trusted_gateway and not resolved.credentials_allowed
-        assert "https://own.example.org:443/hub" in (resolved.withheld() or "")
+        assert "https://own.example.org:443/hub" in (
+            resolved.withheld(resolved.claim.gateway_url) or ""
+        )
         # What is below the operator's own address is no stranger; what is beside it is one.
         for path, allowed in (("hub/x", True), ("hub2", False), ("hub/../user/x", False)):
             environ["DASK_CLAIM"] = json.dumps({"gateway_url": f"https://own.example.org/{path}"})
             resolved = load(environ=environ)
             assert resolved.credentials_allowed is allowed and not resolved.trusted_gateway
-            assert (resolved.withheld() is None) is allowed
+            assert (resolved.withheld(resolved.claim.gateway_url) is None) is allowed
 
     @pytest.mark.parametrize("named", ["proxy_url", "public_url"])
     def test_other_addresses_are_no_gateways(

@@ -75,3 +75,20 @@ def test_operator_may_send_them_there(launcher: Launcher, stranger: Proxy) -> No
 def test_nothing_is_kept_where_there_is_nothing(launcher: Launcher, stranger: Proxy) -> None:
     run = launcher(PYTHON, "-c", OWN, claim=stranger.claim(create=False))
     assert (run.status, run.receipt["warnings"]) == (0, []), run.err
+
+
+@pytest.mark.parametrize(
+    ("operator", "shown"),
+    [(None, False), ("DASK_CLAIM_GATEWAY_URL", True), ("DASK_GATEWAY__ADDRESS", True)],
+)
+def test_gateway_of_a_cluster_that_is_there(
+    launcher: Launcher, stranger: Proxy, operator: str | None, shown: bool
+) -> None:
+    """A runner's variable is no operator's source: a document of the tool sets it as well."""
+    env = {**BASIC, "DASK_CLUSTER": "0" * 32, "DASK_GATEWAY_URL": stranger.url}
+    env |= {operator: stranger.url} if operator else {}
+    run = launcher("true", env=env)
+    assert run.status == 75 and stranger.shown, run.err
+    assert bool(secrets(stranger.shown)) is shown
+    told = "Only DASK_GATEWAY_URL names the gateway" in "".join(run.receipt["warnings"])
+    assert told is not shown

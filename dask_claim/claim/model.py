@@ -11,7 +11,11 @@ from typing_extensions import Self
 
 from dask_claim.claim import units
 from dask_claim.claim.dask_config import has_credentials
-from dask_claim.claim.existing import SCHEDULER_ADDRESS, existing_cluster
+from dask_claim.claim.existing import (
+    GATEWAY_ADDRESSES,
+    SCHEDULER_ADDRESS,
+    existing_cluster,
+)
 from dask_claim.claim.fields import FIELDS, ClaimFields
 from dask_claim.claim.memory import Memory
 from dask_claim.claim.plan import Plan, make_plan
@@ -22,6 +26,7 @@ from dask_claim.claim.spellings import Reading, read, resolve
 from dask_claim.claim.texts import parse_json
 from dask_claim.claim.url_prefix import UrlPrefix
 from dask_claim.claim.validation import sound_values
+from dask_claim.redact import redact
 
 
 class Claim(ClaimFields):
@@ -148,8 +153,22 @@ class Resolved:
 
     @property
     def credentials_allowed(self) -> bool:
-        """Whether the gateway, if there is one, may see the configured credentials."""
-        return not self.has_credentials or self.named_by_operator(self.claim.gateway_url)
+        """Whether the claim's gateway, if there is one, may see the configured credentials."""
+        return self.may_see_credentials(self.claim.gateway_url)
+
+    def may_see_credentials(self, gateway: str | None) -> bool:
+        """Whether a gateway may see the configured credentials, if there are any."""
+        return not self.has_credentials or self.named_by_operator(gateway)
+
+    def gateway(self, environ: Mapping[str, str] | None = None) -> str | None:
+        """Return the gateway to be used: that of a runner's cluster where one is adopted.
+
+        `environ` stands in for `os.environ`.
+        """
+        environ = os.environ if environ is None else environ
+        adopts = self.plan(environ).provider == "attach"
+        existing = existing_cluster(environ) if adopts else None
+        return (existing and existing.gateway_url) or self.claim.gateway_url
 
     def named_by_operator(self, url: str | None) -> bool:
         """Whether a source of the operator's names this gateway, or an address above it."""
@@ -159,26 +178,28 @@ class Resolved:
     def _within_policy(self, environ: Mapping[str, str]) -> Self:
         if self.site is None or self.site.policy is None:
             return self
-        foreign = not self.named_by_operator(self.claim.gateway_url)
+        gateway = self.gateway(environ)
+        foreign = not self.named_by_operator(gateway)
         claim, cuts, changed = within(
-            self.claim, self.plan(environ), self.site, self.sources, foreign=foreign
+            self.claim, self.plan(environ), self.site, self.sources, gateway, foreign=foreign
         )
         sources = {**self.sources, **dict.fromkeys(changed, f"{self.site.path}, policy")}
         return replace(self, claim=claim, sources=sources, cuts=tuple(cuts))
 
     def warnings(self) -> list[str]:
         """Return what to tell before anything is made."""
-        return [*self.cuts, *filter(None, [self.withheld()])]
+        return [*self.cuts, *filter(None, [self.withheld(self.gateway())])]
 
-    def withheld(self) -> str | None:
-        """Return what to tell where credentials are not for the claim's gateway; else None."""
-        if self.credentials_allowed or self.claim.gateway_url is None:
+    def withheld(self, gateway: str | None) -> str | None:
+        """Return what to tell where credentials are not for this gateway; else None."""
+        if gateway is None or self.may_see_credentials(gateway):
             return None
+        source = "the claim" if gateway == self.claim.gateway_url else GATEWAY_ADDRESSES[-1]
         kept = ", ".join(map(str, sorted(self.credential_urls)))
         kept = kept or "no gateway: the operator names none"
         return (
-            f"Only the claim names the gateway at {self.claim.gateway_url}, so it gets no "
-            f"credentials (they are for {kept}); to send them there, set DASK_CLAIM_GATEWAY_URL"
+            f"Only {source} names the gateway at {redact(gateway)}, so it gets no credentials "
+            f"(they are for {kept}); to send them there, set DASK_CLAIM_GATEWAY_URL"
         )
 
     def plan(self, environ: Mapping[str, str] | None = None) -> Plan:

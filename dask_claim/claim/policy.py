@@ -17,6 +17,7 @@ from dask_claim.claim.site_sections import (
     matches,
 )
 from dask_claim.errors import ClaimError, Fault
+from dask_claim.redact import redact
 
 if TYPE_CHECKING:
     from dask_claim.claim.model import Claim
@@ -53,10 +54,12 @@ class Excess:
     """The value within the bound; None where there is none."""
 
 
-def excesses(claim: Claim, plan: Plan, policy: Policy, *, foreign: bool) -> Iterator[Excess]:
+def excesses(
+    claim: Claim, plan: Plan, policy: Policy, gateway: str | None, *, foreign: bool
+) -> Iterator[Excess]:
     """Return every field in which a claim exceeds a policy.
 
-    `foreign`: only the claim itself names its gateway.
+    `gateway` is the one to be used; `foreign`: no source of the operator's names it.
     """
     for field, bound in (
         ("worker_cores", "worker_cores"),
@@ -71,10 +74,10 @@ def excesses(claim: Claim, plan: Plan, policy: Policy, *, foreign: bool) -> Iter
     yield from _whole(claim, plan, policy)
     if policy.images is not None and claim.image and not matches(policy.images, claim.image):
         yield Excess("image", claim.image, "images", ", ".join(policy.images))
-    url = claim.gateway_url
-    if url and policy.gateways is not None and not gateway_allowed(policy.gateways, url):
+    url = redact(gateway)
+    if gateway and policy.gateways is not None and not gateway_allowed(policy.gateways, gateway):
         yield Excess("gateway_url", url, "gateways", ", ".join(policy.gateways))
-    if url and foreign and not policy.foreign_gateways:
+    if gateway and foreign and not policy.foreign_gateways:
         allowed = "none that only a claim names; its operator sets DASK_CLAIM_GATEWAY_URL"
         yield Excess("gateway_url", url, "foreign_gateways", allowed)
     if policy.providers is not None and not matches(policy.providers, plan.provider):
@@ -143,12 +146,18 @@ def _whole(claim: Claim, plan: Plan, policy: Policy) -> Iterator[Excess]:
 
 
 def within(
-    claim: Claim, plan: Plan, site: Site, sources: Mapping[str, str], *, foreign: bool
+    claim: Claim,
+    plan: Plan,
+    site: Site,
+    sources: Mapping[str, str],
+    gateway: str | None,
+    *,
+    foreign: bool,
 ) -> tuple[Claim, list[str], list[str]]:
     """Return the claim within the policy, a warning for each cut, and the fields that changed.
 
-    `site` has a policy. `sources`: where each value comes from. `foreign`: only the claim itself
-    names its gateway.
+    `site` has a policy. `sources`: where each value comes from. `gateway` is the one to be used;
+    `foreign`: no source of the operator's names it.
 
     Raises
     ------
@@ -161,7 +170,7 @@ def within(
         name for name, source in sources.items() if source == path or source.startswith(f"{path}, ")
     )
     found = [
-        *excesses(claim, plan, policy, foreign=foreign),
+        *excesses(claim, plan, policy, gateway, foreign=foreign),
         *excesses_passed_on(claim, policy, site.gateway_options, sites),
     ]
     refused = [one for one in found if policy.excess == "refuse" or one.cut is None]

@@ -141,7 +141,7 @@ async def check_credentials(api: GatewayApi, seen: Examined) -> Finding:
         )
     except DaskClaimError as error:
         return failed("credentials", error, "ask the gateway's operator, and try again later")
-    if withheld := seen.resolved.withheld():
+    if withheld := seen.resolved.withheld(seen.resolved.claim.gateway_url):
         message, _, hint = withheld.rpartition("; ")
         return warn("credentials", message, hint)
     accepted = f"accepted; clusters of yours: {len(mine)}"

@@ -38,8 +38,7 @@ class AttachProvider(Provider):
         url = existing and (existing.gateway_url or request.claim.gateway_url)
         if existing and url:
             self._name = existing.name
-            self._own = existing.gateway_url is not None
-            same = not self._own or existing.gateway_url == request.claim.gateway_url
+            same = url == request.claim.gateway_url
             self._addresses = Addresses(
                 url,
                 request.claim.proxy_url if same else None,
@@ -67,9 +66,7 @@ class AttachProvider(Provider):
     async def _find_on_gateway(self) -> None:
         from dask_claim.providers.gateway.api import GatewayApi
 
-        # A gateway that the runner itself has named is the operator's.
-        credentials = self._own or self.request.credentials
-        api = GatewayApi(self._addresses, self._timeout, credentials=credentials)
+        api = GatewayApi(self._addresses, self._timeout, credentials=self.request.credentials)
         try:
             while True:
                 self._report = report = await api.report(self._name, wait=True)

@@ -59,7 +59,7 @@ class Request:
             dict(os.environ),
             start_timeout,
             stop_timeout,
-            resolved.credentials_allowed,
+            resolved.may_see_credentials(resolved.gateway()),
             resolved.site.gateway_options if resolved.site else None,
             for_command,
         )

@@ -205,8 +205,9 @@ async def _explain_answer(
     status, reason = answer.status, answer.reason
     if status in (401, 403) and source is None:
         return AuthenticationError(
-            f"{where} wants credentials ({status} {reason}), and gets none: only the claim names "
-            "it. Where it is to have yours, set DASK_CLAIM_GATEWAY_URL to its address"
+            f"{where} wants credentials ({status} {reason}), and gets none: no source of the "
+            "operator's names it. Where it is to have yours, set DASK_CLAIM_GATEWAY_URL to its "
+            "address"
         )
     own = await _own_words(answer)
     if status in (401, 403):
