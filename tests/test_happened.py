@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 
 import pytest
 
+from dask_claim.launch.no_workers import NoWorkers
+from dask_claim.lifetime.usage import Usage
+from tests.support.gateway import GatewayServer
 from tests.support.launcher import PYTHON, Launcher, Run
-from tests.support.scenes import children, command_line, until_ready
+from tests.support.scenes import (
+    children,
+    clusters_command,
+    command_line,
+    processes_of,
+    until_ready,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -81,3 +91,94 @@ def test_death_of_the_process_that_holds_a_local_cluster(launcher: Launcher) -> 
     ended = run.finish()
     assert ended.status == 7
     told(ended, "The local cluster has ended by itself: its process was killed by SIGKILL")
+
+
+def test_program_shuts_its_gateways_cluster_down(
+    launcher: Launcher, gateway: GatewayServer
+) -> None:
+    run = launcher(PYTHON, "-c", SHUTDOWN, claim={"gateway_url": gateway.url, "max_workers": 1})
+    assert (run.status, run.out) == (0, b"42\n"), run.err
+    assert run.err.count(f"Cluster {run.cluster} was shut down by a client") == 1
+    nothing_untrue(run)
+    assert run.receipt["warnings"] == []
+
+
+@pytest.mark.parametrize("when", ["at once", "with the command"])
+def test_somebody_else_ends_a_gateways_cluster(
+    launcher: Launcher, gateway: GatewayServer, when: str
+) -> None:
+    command = COMPUTES if when == "with the command" else f"{COMPUTES[:-8]}input()"
+    run = launcher.start(
+        PYTHON, "-c", command, claim={"gateway_url": gateway.url, "max_workers": 1}, stdin=-1
+    )
+    until_ready(run)
+    (name,) = gateway.clusters()
+    clusters_command(gateway, "stop", name, "--yes")
+    words = f"Cluster {name} was ended by somebody else"
+    if when == "at once":
+        run.until(words)
+        run.process.stdin.write(b"\n")
+    told(run.finish(), words)
+
+
+def test_scheduler_of_a_gateways_cluster_dies(launcher: Launcher, gateway: GatewayServer) -> None:
+    """The gateway notices it later than the end of the command: it has to be ended there."""
+    run = launcher.start(
+        PYTHON, "-c", COMPUTES, claim={"gateway_url": gateway.url, "max_workers": 1}
+    )
+    until_ready(run)
+    (scheduler,) = processes_of(gateway, "scheduler")
+    os.kill(scheduler, signal.SIGKILL)
+    ended = run.finish()
+    (warning,) = ended.receipt["warnings"]
+    assert (
+        "closed its connection and takes no other one" in warning and ended.err.count(warning) == 1
+    )
+    assert ended.receipt["gone"] is True
+
+
+def test_tasks_that_wait_for_a_worker_are_told(
+    launcher: Launcher, variables_gateway: GatewayServer
+) -> None:
+    # Every half of a second in place of a minute.
+    hurried = (
+        "import runpy, sys; import dask_claim.launch.no_workers as it; it.EVERY = 0.5; "
+        "sys.argv[:1] = []; runpy.run_path(sys.argv[0], run_name='__main__')"
+    )
+    claim = {
+        "gateway_url": variables_gateway.url, "max_workers": 1,
+        # As with an image that cannot be pulled: no worker gets as far as the scheduler.
+        "environment": {"DASK_DISTRIBUTED__WORKER__PRELOAD": "['/nowhere.py']"},
+    }  # fmt: skip
+    program = (
+        "from distributed import Client\n"
+        "with Client() as client:\n"
+        "    futures = client.map(abs, range(3))\n"
+        "    input()\n"
+    )
+    run = launcher.start(
+        PYTHON, "-c", program, claim=claim, before=[sys.executable, "-c", hurried], stdin=-1
+    )
+    words = r"Waiting for the workers of cluster \w+ since \d+ s: 3 tasks wait, and no worker is up"
+    run.until(rf"(?s){words}.*{words}")
+    run.process.stdin.write(b"\n")
+    ended = run.finish()
+    (warning,) = ended.receipt["warnings"]  # the first of them
+    assert "3 tasks wait" in warning and "The gateway's operator finds the reason" in warning
+
+
+def test_waiting_is_told_now_and_then() -> None:
+    clock = [0.0]
+    said: list[tuple[float, int, bool]] = []
+    listener = NoWorkers(lambda *what: said.append(what), 60.0, lambda: clock[0])
+    idle = Usage(0, 0, 0, 0, 0.0, 0.0, 0, 0)
+    waiting = Usage(0, 0, 0, 0, 0.0, 0.0, 0, 0, waiting=3)
+    working = Usage(1, 1, 1, 0, 0.0, 0.0, 0, 0, waiting=3)
+    for moment, usage in (
+        (0, idle), (100, idle),  # nobody waits
+        (100, waiting), (159, waiting), (160, waiting), (200, waiting), (221, waiting),
+        (222, working), (300, waiting), (359, waiting), (400, waiting), (600, waiting),
+    ):  # fmt: skip
+        clock[0] = moment
+        listener(usage)
+    assert said == [(60, 3, True), (121, 3, False), (100, 3, True), (300, 3, False)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -18,7 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from distributed.comm import connect
+from distributed.core import send_recv
 
+from dask_claim.lifetime import lease_plugin
+from dask_claim.lifetime.usage import Usage
 from tests.support.gateway import clean_environment, free_port
 from tests.support.launcher import wait_for
 
@@ -294,3 +299,32 @@ def test_tasks_from_before_the_lease_count(scheduler: Scheduler, holders: list[H
     holders.append(holder := Holder(scheduler.address))
     usage = holder.release()
     assert (usage["tasks_done"], usage["tasks_failed"]) == (5, 1)
+
+
+# The figures of a lease's first form; a launcher of that time refuses any other one.
+FIRST_FORM = {
+    "workers", "peak", "cores", "memory", "worker_seconds", "core_seconds", "tasks_done",
+    "tasks_failed", "unread",
+}  # fmt: skip
+
+
+def test_older_launcher_reads_only_what_it_knows(
+    scheduler: Scheduler, holders: list[Holder]
+) -> None:
+    holders.append(Holder(scheduler.address))
+
+    async def renewed(message: str) -> set[str]:
+        comm = await connect(scheduler.address)
+        terms = {"holder": message, "timeout": LONG, "reconnect_timeout": LONG, "lifetime": None}
+        await send_recv(comm, reply=False, op=lease_plugin.HOLD, **terms)
+        await comm.write(message)
+        reply = await comm.read()
+        comm.abort()
+        return set(reply)
+
+    assert asyncio.run(renewed("renew")) == FIRST_FORM
+    assert asyncio.run(renewed(lease_plugin.MORE)) == FIRST_FORM | {"waiting", "out_of_memory"}
+    # And the other way round: from an older scheduler, and from a newer one.
+    first = dict.fromkeys(FIRST_FORM, 0)
+    assert Usage.of(first).waiting == 0
+    assert Usage.of({**first, "waiting": 2, "of_tomorrow": 3}).waiting == 2

@@ -160,14 +160,8 @@ class Released(Event):
     """Whether the cluster had ended before."""
 
     def __str__(self) -> str:
-        name = self.cluster.cluster_name
-        local = self.provider in ("local", "allocation")
-        what = "The local cluster" if local else f"The cluster of {self.description}"
-        if local and self.cluster.gateway_url and not name:
-            what = "The Dask Gateway of this run"
-        elif self.provider == "none":
-            what = "What the command has made itself"
-        what = f"Cluster {name}" if name else what
+        what = called(self.provider, self.cluster, self.description)
+        what = what[0].upper() + what[1:]
         if self.outcome is Outcome.GONE and self.by_itself:
             return f"{what} was already gone"
         if self.outcome is Outcome.GONE:
@@ -182,6 +176,17 @@ class Released(Event):
             + "a process in the background goes on asking for a while. `dask-claim clusters` "
             "tells whether it still runs, and stops it"
         )
+
+
+def called(provider: str, cluster: Cluster, description: str) -> str:
+    """What a sentence calls the cluster of a run."""
+    if cluster.cluster_name:
+        return f"cluster {cluster.cluster_name}"
+    if provider == "none":
+        return "what the command has made itself"
+    if provider not in ("local", "allocation"):
+        return f"the cluster of {description}"
+    return "the Dask Gateway of this run" if cluster.gateway_url else "the local cluster"
 
 
 def log(event: Event) -> None:

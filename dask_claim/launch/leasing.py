@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from dask_claim.launch import events
 from dask_claim.launch.death import MemoryLimit
 from dask_claim.launch.events import Events
+from dask_claim.launch.no_workers import NoWorkers
 from dask_claim.providers.base import Provider, import_quietly, in_time
 from dask_claim.providers.values import Ended, Request
 
@@ -44,6 +45,9 @@ class Leasing:
         self._compared = False
         self._provider: Provider | None = None
         self._memory = MemoryLimit()
+        self._no_workers = NoWorkers(self._tell_no_workers)
+        self._workers = 0
+        self._out_of_memory = False
         self.ended: Ended | None = None
         """How the cluster has ended without this launcher, once that is known."""
 
@@ -79,7 +83,7 @@ class Leasing:
         self._ends_abandoned = provider.outlives_launcher and self._request.claim.lease_timeout > 0
         # What this machine can give is told before; also where it stands in for a gateway.
         self._compared = provider.name != "gateway"
-        self._provider, self.ended = provider, None
+        self._provider, self.ended, self._workers = provider, None, 0
         self._placing = asyncio.create_task(self._place(provider))
         return self._placing
 
@@ -105,20 +109,29 @@ class Leasing:
         provider = self._provider
         if provider is None or self.ended is not None:
             return self.ended is not None
-        try:
-            self.ended = await in_time(provider.ended(patience), LOOK_TIMEOUT)
-        except Exception:
-            return False
+        if self._lease is not None and self._lease.shut_down:
+            self.ended = Ended("was shut down by a client (client.shutdown())", ordinary=True)
+        else:
+            try:
+                self.ended = await in_time(provider.ended(patience), LOOK_TIMEOUT)
+            except Exception:
+                # Whatever stands in the way of an answer: it is not known.
+                return False
         if self.ended is None:
             return False
-        name = provider.cluster.cluster_name
-        told = f"{f'Cluster {name}' if name else 'The local cluster'} {self.ended.how}"
+        told = f"{self._called()} {self.ended.how}"
+        told = told[0].upper() + told[1:]
         if self.ended.ordinary:
             self._emit.note(told)
         else:
             why = self._memory.exceeded("It") if self.ended.killed else None
             self._emit.warn(". ".join(filter(None, (told, why))))
         return True
+
+    def _called(self) -> str:
+        assert self._provider is not None
+        provider = self._provider
+        return events.called(provider.name, provider.cluster, provider.description)
 
     async def _lost(self) -> bool:
         """The scheduler's connection is closed."""
@@ -148,9 +161,7 @@ class Leasing:
             self._request.run_id,
         )
         try:
-            await self._lease.place(
-                self.minimum, self._workers_changed, self._emit.warn, self._lost
-            )
+            await self._lease.place(self.minimum, self._on_usage, self._emit.warn, self._lost)
         except Exception as error:
             idle = provider.idle_timeout
             ends = ", and would not end by itself if this launcher vanished"
@@ -162,6 +173,24 @@ class Leasing:
             )
         else:
             self._emit(events.Leased(self._ends_abandoned))
+
+    def _on_usage(self, usage: Usage) -> None:
+        if usage.workers != self._workers:
+            self._workers = usage.workers
+            self._workers_changed(usage)
+        if usage.out_of_memory and not self._out_of_memory:
+            self._out_of_memory = True
+            self._emit.warn(_out_of_memory(*usage.out_of_memory))
+        self._no_workers(usage)
+
+    def _tell_no_workers(self, seconds: float, waiting: int, first: bool) -> None:
+        assert self._provider is not None
+        tasks = "1 task waits" if waiting == 1 else f"{waiting} tasks wait"
+        tell = self._emit.warn if first else self._emit.note
+        tell(
+            f"Waiting for the workers of {self._called()} since {seconds:.0f} s: {tasks}, and no "
+            f"worker is up. {self._provider.no_workers}"
+        )
 
     def _workers_changed(self, usage: Usage) -> None:
         self._emit(events.WorkersChanged(usage))
@@ -202,6 +231,15 @@ def _differs(claim: Claim, threads: int, memory: int) -> str | None:
     if asked and memory and abs(memory - asked) > ROUNDING * asked:
         real.append(f"{memory / 2**30:.2f} GiB (worker_memory {claim.worker_memory})")
     return f"A worker here really has {' and '.join(real)}" if real else None
+
+
+def _out_of_memory(worker: str, used: int, limit: int) -> str:
+    size = f" ({used / 2**30:.2f} of {limit / 2**30:.2f} GiB)" if limit else ""
+    return (
+        f"worker {worker} was killed for its memory{size} and started again. A task to which this "
+        "happens several times fails with KilledWorker: claim more worker_memory, or give each "
+        "task less to hold"
+    )
 
 
 def _import_lease() -> Any:

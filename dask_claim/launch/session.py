@@ -124,7 +124,7 @@ class Session:
     async def wait_for_workers(self) -> None:
         """Return when the minimum of workers is up."""
         if self.provider.makes_cluster:
-            await self._in_time(self.leasing.wait_for_workers(), "its workers")
+            await self._in_time(self.leasing.wait_for_workers(), "the workers")
             await self._in_time(self._versions.require(self.provider))
 
     async def _start(self) -> None:

@@ -71,8 +71,14 @@ class Lease:
         self._one_at_a_time = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
         self._released = False
-        self._on_change: Callable[[Usage], None] = lambda usage: None
+        self._on_usage: Callable[[Usage], None] = lambda usage: None
         self._is_over: Callable[[], Awaitable[bool]] = _unknown
+        self._cut = False
+        """Whether the scheduler's side has closed the connection, and not taken another one."""
+
+        self.shut_down = False
+        """Whether a client has shut the scheduler down."""
+
         self._trouble = Trouble(lambda message: None, self._reconnect_timeout)
         self.usage: Usage | None = None
         """The last that was heard; None before the first word."""
@@ -95,19 +101,21 @@ class Lease:
     async def place(
         self,
         expected: int,
-        on_change: Callable[[Usage], None],
+        on_usage: Callable[[Usage], None],
         on_trouble: Callable[[str], None] | None = None,
         is_over: Callable[[], Awaitable[bool]] | None = None,
     ) -> None:
-        """Put the lease on the scheduler, and call `on_change` when workers come or go.
+        """Put the lease on the scheduler, and call `on_usage` after each renewal.
 
         The scheduler is asked often until the `expected` workers are up. Tries again as long as the
         scheduler is too busy to answer, or cannot be reached. Raises whatever it objects to.
 
         `on_trouble` is told once when the scheduler is not heard, once when it must be taken for
-        gone, and once when it is heard again. `is_over` is asked whether the cluster has ended
-        whenever the connection is closed; then nothing of it is waited for.
+        gone, and once when it is heard again. `is_over` is asked, where the connection is closed,
+        whether the cluster has ended; then nothing of it is waited for.
         """
+        self._on_usage = on_usage
+        self._is_over = is_over or self._is_over
         plugin = _pickled(**self._terms)
         while not self._released:
             try:
@@ -116,17 +124,15 @@ class Lease:
                 break
             except (OSError, asyncio.TimeoutError):
                 await self._hang_up()
+                if await self._is_over():
+                    return
                 await asyncio.sleep(min(1.0, self._pause))
             except BaseException:
                 await self._hang_up()
                 raise
-        self._on_change = on_change
-        self._is_over = is_over or _unknown
         if on_trouble is not None:
             self._trouble = Trouble(on_trouble, self._reconnect_timeout)
         self._task = asyncio.create_task(self._keep(expected))
-        if self.usage is not None and self.usage.workers:
-            on_change(self.usage)
 
     async def _register(self, plugin: bytes) -> None:
         comm = await self._connect(PLACE_TIMEOUT)
@@ -178,14 +184,24 @@ class Lease:
 
     async def _over(self) -> bool:
         """Whether the connection is closed since the cluster has ended."""
-        closed = self._reading is None or self._reading.done()
-        return closed and await self._is_over()
+        reading = self._reading
+        if reading is not None and not reading.done():
+            return False
+        if reading is not None and not reading.cancelled():
+            if reading.exception() is None:
+                self._heard(reading.result())
+            else:
+                self._cut = True
+        return await self._is_over()
+
+    def _heard(self, message: Any) -> None:
+        self.shut_down = self.shut_down or lease_plugin.SHUT_DOWN in message
 
     @property
     def _workers(self) -> int:
         return self.usage.workers if self.usage else 0
 
-    async def _renew(self, message: str = "renew") -> None:
+    async def _renew(self, message: str = lease_plugin.MORE) -> None:
         async with self._one_at_a_time:
             try:
                 reply = await in_time(self._exchange(message), CALL_TIMEOUT)
@@ -193,9 +209,8 @@ class Lease:
                 # After a failed call the next one has a new connection.
                 await self._hang_up()
                 raise
-        before, self.usage = self._workers, Usage(**reply)
-        if self.usage.workers != before:
-            self._on_change(self.usage)
+        self._cut, self.usage = False, Usage.of(reply)
+        self._on_usage(self.usage)
 
     async def _exchange(self, message: str) -> Any:
         if self._reading is None or self._reading.done():
@@ -204,6 +219,9 @@ class Lease:
         assert self._reading is not None
         await self._comm.write(message)
         reply = await self._reading
+        self._heard(reply)
+        if self.shut_down:
+            raise ConnectionError("a client has shut the scheduler down")
         self._reading = asyncio.ensure_future(self._comm.read())
         return reply
 
@@ -236,8 +254,11 @@ class Lease:
             self._task.cancel()
             await asyncio.wait({self._task})
             if not self.scheduler_gone and not await self._over():
-                with contextlib.suppress(Exception):
+                try:
                     await self._renew(lease_plugin.RELEASE)
+                except Exception:
+                    if not await self._is_over() and self._cut:
+                        self._trouble.cut()
         await self._hang_up()
 
     async def _hang_up(self) -> None:

@@ -18,6 +18,13 @@ HOLD = "dask_claim_hold"
 """The call by which a launcher opens the connection that it holds its lease with. Each message on
 it renews the lease and is answered with what is used."""
 
+MORE = "more"
+"""A renewal by a launcher that reads more than the first figures: it is answered with `_more`, too,
+and told when a client shuts the scheduler down. An older plugin takes it for any renewal."""
+
+SHUT_DOWN = "shut_down"
+"""What such a launcher is told then, as the one key of a message that answers nothing."""
+
 RELEASE = "release"
 """The last message: the launcher ends the cluster itself now."""
 
@@ -108,11 +115,24 @@ class LeasePlugin(SchedulerPlugin):  # type: ignore[misc]
         self._peak = self._done = self._failed = 0
         self._worker_seconds = self._core_seconds = 0.0
         self._unread: tuple[str, str] | None = None
+        self._out_of_memory: tuple[str, int, int] | None = None
+        self._watching_comms: set[Any] = set()
         self._holders: dict[str, Holder] = {}
         self._ends_cluster = False
         self._holder(*self._first)
         scheduler.handlers["dask_claim_hold"] = self.hold
         scheduler.handlers["dask_claim_lease"] = self.look
+        close = scheduler.handlers["terminate"]
+
+        async def terminate(**terms: Any) -> Any:
+            for comm in list(self._watching_comms):
+                try:
+                    await comm.write({"shut_down": True})
+                except OSError:
+                    continue
+            return await close(**terms)
+
+        scheduler.handlers["terminate"] = terminate
         for address in scheduler.workers:
             self.add_worker(scheduler, address)
         # A short command may be through before the lease is placed.
@@ -152,7 +172,12 @@ class LeasePlugin(SchedulerPlugin):  # type: ignore[misc]
                 message = await comm.read()
                 held.released = message == "release"
                 self._count_as_use()
-                await comm.write(self._usage())
+                usage = self._usage()
+                if message == "more":
+                    self._watching_comms.add(comm)
+                if comm in self._watching_comms:
+                    usage.update(self._more())
+                await comm.write(usage)
         except OSError as error:
             from errno import EHOSTUNREACH, ENETUNREACH, ETIMEDOUT
 
@@ -160,6 +185,7 @@ class LeasePlugin(SchedulerPlugin):  # type: ignore[misc]
             errno = getattr(error.__cause__, "errno", None)
             lost = errno in (EHOSTUNREACH, ENETUNREACH, ETIMEDOUT)
         finally:
+            self._watching_comms.discard(comm)
             held.connections -= 1
             if not held.connections and not lost:
                 held.closed = self._now()
@@ -251,6 +277,14 @@ class LeasePlugin(SchedulerPlugin):  # type: ignore[misc]
         self._worker_seconds += seconds
         self._core_seconds += seconds * cores
 
+    def log_event(self, topic: str, event: Any) -> None:
+        # From the nanny that watches over a worker's memory.
+        if topic == "worker-restart-memory" and self._out_of_memory is None:
+            worker = str(event.get("worker", ""))
+            state = self._scheduler.workers.get(worker)
+            limit = (state.memory_limit if state else 0) or 0
+            self._out_of_memory = worker, int(event.get("rss", 0)), int(limit)
+
     def transition(self, key: Any, start: str, finish: str, *_: Any, **more: Any) -> None:
         if start == "processing":
             self._done += finish == "memory"
@@ -275,4 +309,11 @@ class LeasePlugin(SchedulerPlugin):  # type: ignore[misc]
             "tasks_done": self._done,
             "tasks_failed": self._failed,
             "unread": self._unread,
+        }
+
+    def _more(self) -> dict[str, Any]:
+        scheduler = self._scheduler
+        return {
+            "waiting": len(scheduler.unrunnable) + len(getattr(scheduler, "queued", ())),
+            "out_of_memory": self._out_of_memory,
         }

@@ -55,6 +55,11 @@ class Trouble:
                 f"{self._gone_after:g} s ({what})"
             )
 
+    def cut(self) -> None:
+        """The scheduler has closed its connection, and was not reached again until now, the end."""
+        if not self.gone:
+            self._tell("the scheduler has closed its connection and takes no other one")
+
     def over(self) -> None:
         if self._missed >= TOLD_AFTER:
             self._tell("the scheduler answers again")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,18 @@ class Usage:
 
     unread: tuple[str, str] | None = None
     """Worker and error of the first task that could not read a file; None if all could."""
+
+    waiting: int = 0
+    """Tasks that wait for a worker that could run them."""
+
+    out_of_memory: tuple[str, int, int] | None = None
+    """Address, bytes in use and limit of the first worker that was killed for its memory."""
+
+    @classmethod
+    def of(cls, reply: Mapping[str, Any]) -> Usage:
+        """Read what a lease tells; what a newer one tells besides is left out."""
+        known = {field.name for field in fields(cls)}
+        return cls(**{name: value for name, value in reply.items() if name in known})
 
     @property
     def worker(self) -> tuple[int, int] | None:

@@ -54,6 +54,9 @@ class Provider(ABC):
     obstacle: str | None = None
     """What the cluster is being waited for, where that is no ordinary start."""
 
+    no_workers: str = "Their own messages are above"
+    """A sentence on where to look where no worker comes."""
+
     idle_timeout: float | None = None
     """Seconds without a task after which the cluster ends by itself, if no lease keeps it."""
 

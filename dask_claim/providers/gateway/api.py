@@ -16,7 +16,7 @@ from dask_claim.errors import (
 )
 from dask_claim.providers.gateway.answers import Refused
 from dask_claim.providers.gateway.connection import GatewayConnection
-from dask_claim.providers.values import Cluster
+from dask_claim.providers.values import Cluster, Ended
 
 if TYPE_CHECKING:
     from dask_gateway.client import ClusterReport
@@ -100,6 +100,15 @@ class GatewayApi(GatewayConnection):
                     return status, report
             await asyncio.sleep(pause)
         raise AssertionError("pauses never end")
+
+    async def ended(self, name: str) -> Ended | None:
+        """How a cluster that was running has ended; None while the gateway says that it runs."""
+        report = await self.report(name)
+        status = report.status.name if report else "forgotten"
+        if status in ("PENDING", "RUNNING"):
+            return None
+        who = "has ended by itself" if status == "FAILED" else "was ended by somebody else"
+        return Ended(f"{who}: {self.where} says it is {status.lower()}")
 
     async def _look_up(self, name: str, wait: bool = False) -> ClusterReport | None:
         try:

@@ -23,7 +23,7 @@ from dask_claim.providers.base import Provider, in_time
 from dask_claim.providers.gateway.mark import Mark, marked
 from dask_claim.providers.gateway.options import end_when_idle, fill, variables_option
 from dask_claim.providers.gateway.patience import Patience
-from dask_claim.providers.values import Outcome, Request, Ticket
+from dask_claim.providers.values import Ended, Outcome, Request, Ticket
 from dask_claim.redact import redact
 
 if TYPE_CHECKING:
@@ -43,6 +43,10 @@ class GatewayProvider(Provider):
 
     name = "gateway"
     outlives_launcher = True
+    no_workers = (
+        "The gateway's operator finds the reason in the logs of that cluster: a queue, a quota, an "
+        "image that cannot be pulled"
+    )
 
     def __init__(
         self, request: Request, write: Callable[[Ticket], None], warn: Callable[[str], None]
@@ -136,6 +140,10 @@ class GatewayProvider(Provider):
     def security(self) -> Any:
         assert self._report is not None
         return self._report.security
+
+    async def ended(self, patience: float = 0.0) -> Ended | None:
+        assert self._api is not None and self._name is not None
+        return await self._api.ended(self._name)
 
     async def close(self) -> None:
         if self._api is not None:

@@ -42,6 +42,10 @@ class BatchProvider(HeldProvider):
         super().__init__(request, write, warn)
         self._system = SYSTEMS[self.name]
         self.description = f"{self._system.title} (dask-jobqueue)"
+        self.no_workers = (
+            f"Its jobs are named {job_name(request.run_id)}: {self._system.find[0]} tells what "
+            "they wait for"
+        )
         self._ticket = Ticket(self.name)
 
     async def submit(self) -> None:

@@ -18,7 +18,7 @@ from dask_claim.providers.base import import_quietly
 from dask_claim.providers.gateway.login import user_name
 from dask_claim.providers.local.provider import LocalProvider
 from dask_claim.providers.local.size import fit_here
-from dask_claim.providers.values import Cluster, Request, Ticket
+from dask_claim.providers.values import Cluster, Ended, Request, Ticket
 
 if TYPE_CHECKING:
     from dask_gateway.client import ClusterReport
@@ -145,6 +145,12 @@ class OwnGatewayClusterProvider(OwnGatewayProvider):
     def security(self) -> Any:
         assert self._report is not None
         return self._report.security
+
+    async def ended(self, patience: float = 0.0) -> Ended | None:
+        ended = await super().ended(patience)
+        if ended is None and self._api is not None and (name := self.cluster.cluster_name):
+            return await self._api.ended(name)
+        return ended
 
     async def close(self) -> None:
         if self._api is not None:
