@@ -75,9 +75,26 @@ def test_gateway_that_cannot_tell(launcher: Launcher, gateway: GatewayServer) ->
     gateway.clear()
 
 
-def test_gateway_that_is_away(launcher: Launcher) -> None:
-    """The command runs all the same, as it makes its cluster itself."""
-    away = {"gateway_url": "http://127.0.0.1:9", "create": False}
-    run = launcher("sh", "-c", "exit 3", claim=away)
+@pytest.mark.parametrize(
+    ("fallback", "flags", "status"),
+    [("fail", ("--start-timeout", "9"), 75), ("local", (), 3)],
+)
+def test_gateway_that_is_away(
+    launcher: Launcher, fallback: str, flags: tuple[str, ...], status: int
+) -> None:
+    """The command would find nothing to make its cluster on, but for a gateway of the run."""
+    away = {"gateway_url": "http://127.0.0.1:9", "create": False, "fallback": fallback}
+    there = 'test "$DASK_GATEWAY__ADDRESS" != http://127.0.0.1:9 && exit 3'
+    run = launcher("sh", "-c", there, claim=away, flags=flags)
+    assert run.status == status, run.err
+    assert "cannot be reached" in run.err
+
+
+def test_gateway_that_refuses_the_launcher(
+    launcher: Launcher, closed_gateway: GatewayServer
+) -> None:
+    """The command runs all the same: it may have credentials of its own."""
+    claim = {"gateway_url": closed_gateway.url, "create": False}
+    run = launcher("sh", "-c", "exit 3", claim=claim)
     assert run.status == 3, run.err
-    assert "are not found" in run.err
+    assert any("cannot track" in warning for warning in run.receipt["warnings"])

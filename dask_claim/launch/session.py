@@ -10,7 +10,7 @@ from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from typing import Any, TypeVar
 
-from dask_claim.errors import ClusterGone, StartTimeout, TemporaryError
+from dask_claim.errors import ClusterGone, ConfigurationError, StartTimeout, TemporaryError
 from dask_claim.launch import events
 from dask_claim.launch.events import Events
 from dask_claim.launch.leasing import Leasing
@@ -113,8 +113,6 @@ class Session:
                 self._emit.warn(f"{error}. Requesting another cluster")
                 await self._in_time(self._start_again())
             except TemporaryError as error:
-                if self.provider.name != "gateway":
-                    raise
                 await self._fall_back(error)
 
     async def wait_for_the_very_same(self) -> None:
@@ -232,8 +230,13 @@ class Session:
 
     async def _fall_back(self, error: TemporaryError) -> None:
         """Take a local cluster where the claim allows it, else raise what stopped the gateway."""
-        if self.provider.name != "gateway" or self.request.claim.fallback != "local":
+        if not self.provider.may_fall_back or self.request.claim.fallback != "local":
             raise error
+        try:
+            local = self._provider("local")
+        except ConfigurationError as missing:
+            self._emit.warn(f"there is no local cluster instead (fallback: local): {missing}")
+            raise error from None
         self._emit.warn(f"Falling back to a local cluster (fallback: local): {error}")
         await self._versions.end()
         await self.leasing.end()
@@ -245,7 +248,7 @@ class Session:
                 f"{ticket.cluster_name or 'it may have made'} is gone; it is asked again at the "
                 "end of the run"
             )
-        self.provider = self._provider("local")
+        self.provider = local
         # The gateway may have used up all the time there was.
         self._deadline = self._now() + self.request.start_timeout
         await self._in_time(self.provider.submit())

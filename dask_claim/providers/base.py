@@ -45,6 +45,9 @@ class Provider(ABC):
     asks_with_dask: ClassVar[bool] = True
     """Whether the request itself needs Dask's libraries in this process."""
 
+    may_fall_back: ClassVar[bool] = False
+    """Whether a local cluster can take its place (`fallback`)."""
+
     description: str
     """Where the cluster is claimed from, for the log."""
 

@@ -13,14 +13,16 @@ import contextlib
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from dask_claim.errors import DaskClaimError
+from dask_claim.errors import AuthenticationError, DaskClaimError
 from dask_claim.providers.base import import_quietly
 from dask_claim.providers.existing import NoProvider
 from dask_claim.providers.gateway.ending import end_marked
 from dask_claim.providers.gateway.look import Hold, look_at_lease
 from dask_claim.providers.gateway.mark import Mark, marked
 from dask_claim.providers.gateway.options import variables_option
-from dask_claim.providers.values import Ticket
+from dask_claim.providers.gateway.patience import Patience
+from dask_claim.providers.values import Request, Ticket
+from dask_claim.redact import redact
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -33,19 +35,30 @@ ASK_TIMEOUT = 10.0
 class MarkingProvider(NoProvider):
     """Writes down how the clusters to come are told; the program asks for them."""
 
+    may_fall_back = True
+
+    def __init__(
+        self, request: Request, write: Callable[[Ticket], None], warn: Callable[[str], None]
+    ) -> None:
+        super().__init__(request, write, warn)
+        where = redact(str(request.claim.gateway_url))
+        self.description = f"the Dask Gateway at {where}: {NoProvider.description}"
+
     async def submit(self) -> None:
         await asyncio.to_thread(import_quietly, "dask_gateway")
         module = import_quietly("dask_claim.providers.gateway.api")
         request, claim = self.request, self.request.claim
+        patience = Patience(self)
         try:
             api = module.GatewayApi(claim, ASK_TIMEOUT, credentials=request.credentials)
             try:
-                options = await api.options()
-                before = [report.name for report in await api.clusters()]
+                options = await patience.ask(api.options)
+                before = [report.name for report in await patience.ask(api.clusters)]
             finally:
                 await api.close()
-        except DaskClaimError as error:
-            self._warn(f"clusters that the command makes and leaves behind are not found: {error}")
+        except AuthenticationError as error:
+            # The program may have credentials of its own.
+            self._warn(f"cannot track clusters that the command creates: {error}")
             return
         mark = str(Mark(request.run_id, leased=False))
         name = variables_option(options, request.gateway_options)

@@ -43,6 +43,7 @@ class GatewayProvider(Provider):
 
     name = "gateway"
     outlives_launcher = True
+    may_fall_back = True
     no_workers = (
         "The gateway's operator finds the reason in the logs of that cluster: a queue, a quota, an "
         "image that cannot be pulled"
