@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from tests.support.gateway import GatewayServer
+from tests.support.gateway import REFERENCE, GatewayServer
 from tests.support.launcher import ONE_TASK, PYTHON, Launcher
 from tests.support.scenes import SMALL
 
@@ -157,6 +157,27 @@ def test_user_limit_reached(launcher: Launcher, limited_gateway: GatewayServer) 
     first.process.communicate(b"\n")
     ended = patient.finish()
     assert (ended.status, ended.out) == (0, b"mine\n"), ended.err
+
+
+def test_fewer_workers_than_claimed(launcher: Launcher) -> None:
+    """What the gateway answers to a resize counts at once, whatever the command waits for."""
+    server = GatewayServer(options=REFERENCE + "c.ClusterConfig.cluster_max_workers = 1\n")
+    try:
+        claim = {"gateway_url": server.url, "min_workers": 2}
+        refused = launcher("true", claim=claim, flags=("--start", "workers"))
+        assert (refused.status, refused.receipt["gone"]) == (78, True), refused.err
+        assert "resource limit of 1 workers" in refused.err.splitlines()[-1]
+        for less in ({"strict": False, "min_workers": 2}, {"min_workers": 1, "max_workers": 3}):
+            run = launcher(
+                "sh", "-c", "exit 3",
+                claim={"gateway_url": server.url, **less}, flags=("--start", "workers"),
+            )  # fmt: skip
+            assert run.status == 3, run.err
+            [warning] = run.receipt["warnings"]
+            assert "resource limit of 1 workers" in warning
+            assert "GatewayWarning" not in run.err
+    finally:
+        server.stop()
 
 
 def test_command_that_fails_at_once(launcher: Launcher, gateway: GatewayServer) -> None:

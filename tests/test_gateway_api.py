@@ -253,6 +253,38 @@ def test_resize_that_fails(
         assert caught.value.exit_status == 75
 
 
+SCALED = (
+    "Scale request of 4 workers would exceed resource limit of 1 workers. Scaling to 1 instead."
+)
+ADAPTED = (
+    "Adapt with `maximum=4, minimum=2` workers would exceed resource limit of 3 workers. Using "
+    "`maximum=3, minimum=2` instead."
+)
+
+
+@pytest.mark.parametrize(
+    ("minimum", "answer", "granted"),
+    [
+        (4, {"ok": True, "msg": None}, (4, None)),
+        (4, {"ok": False, "msg": SCALED}, (1, SCALED)),
+        (2, {"ok": False, "msg": ADAPTED}, (3, ADAPTED)),
+        (2, {"ok": False, "msg": "fewer, sorry"}, (4, "fewer, sorry")),
+        (2, {"ok": False}, (4, None)),
+        (2, {}, (4, None)),
+        (2, "", (4, None)),
+    ],
+)
+def test_what_a_resize_grants(
+    minimum: int, answer: Any, granted: tuple[int, str | None], recwarn: pytest.WarningsRecorder
+) -> None:
+    plan = Claim.model_validate({"min_workers": minimum, "max_workers": 4}).plan()
+    with answering({"": [(200, answer)]}) as (url, server):
+        found = ask({"gateway_url": url}, lambda api: api.resize(NAME, plan))
+    assert found == granted
+    assert server.seen[-1][0].endswith("/scale" if minimum == 4 else "/adapt")
+    assert not recwarn.list
+
+
 def test_credentials_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     import dask.config
     from dask_gateway.auth import BasicAuth

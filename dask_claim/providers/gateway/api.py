@@ -9,16 +9,19 @@ from typing import TYPE_CHECKING
 
 from dask_claim.errors import (
     ClusterGone,
+    DaskClaimError,
     GatewayUnreachable,
     LimitReached,
+    NotAGateway,
     OptionError,
     TemporaryError,
 )
-from dask_claim.providers.gateway.answers import Refused
+from dask_claim.providers.gateway.answers import Refused, one_line
 from dask_claim.providers.gateway.connection import GatewayConnection
 from dask_claim.providers.values import Cluster, Ended
 
 if TYPE_CHECKING:
+    from aiohttp import ClientResponse
     from dask_gateway.client import ClusterReport
     from dask_gateway.options import Options
 
@@ -40,6 +43,7 @@ _CLUSTERS = re.compile(
 _SIZE = re.compile(
     r"worker|memory|\bcores?\b|\bcpus?\b|\bgpus?\b|image|node|\d *[KMGT](i?B)?\b", re.I
 )
+_CEILING = re.compile(r"limit of (\d+) workers")
 _IN_USE = re.compile(
     r"\b(in use|already (us|hav|hold)\w+|already (running|active)|used up)\b", re.I
 )
@@ -80,7 +84,7 @@ class GatewayApi(GatewayConnection):
         return await self._look_up(name)
 
     async def settled(
-        self, name: str, on_trouble: Callable[[TemporaryError], None] | None = None
+        self, name: str, on_trouble: Callable[[DaskClaimError], None] | None = None
     ) -> tuple[str, ClusterReport | None]:
         """The status and the report of a cluster once it is not pending any more.
 
@@ -90,7 +94,8 @@ class GatewayApi(GatewayConnection):
         for pause in pauses():
             try:
                 report = await self.report(name, wait=True)
-            except TemporaryError as error:
+            except (TemporaryError, NotAGateway) as error:
+                # A gateway was there before: the page of something on the way will pass.
                 if on_trouble is None:
                     raise
                 on_trouble(error)
@@ -142,8 +147,14 @@ class GatewayApi(GatewayConnection):
         )
         return found
 
-    async def resize(self, name: str, plan: Plan) -> None:
+    async def resize(self, name: str, plan: Plan) -> tuple[int, str | None]:
         """Ask for the plan's workers.
+
+        Returns
+        -------
+        tuple of int and str or None
+            How many workers there will be at most, and the gateway's words where it gives fewer
+            than the plan's maximum.
 
         Raises
         ------
@@ -152,14 +163,15 @@ class GatewayApi(GatewayConnection):
         TemporaryError
             The gateway cannot do it now; it may be asked again.
         """
-        minimum, maximum = plan.min_workers, plan.max_workers
+        bounds = {"minimum": plan.min_workers, "maximum": plan.max_workers, "active": True}
+        how, workers = "adapt", bounds
+        if plan.scaling == "scale":
+            how, workers = "scale", {"count": plan.max_workers}
+        url = f"{self.address}/api/v1/clusters/{name}/{how}"
         try:
-            if plan.scaling == "scale":
-                await self.ask(lambda: self.client.scale_cluster(name, maximum))
-            else:
-                await self.ask(
-                    lambda: self.client.adapt_cluster(name, minimum=minimum, maximum=maximum)
-                )
+            # The client's own methods give the answer as a Python warning only.
+            answer = await self.ask(lambda: self.client._request("POST", url, json=workers))
+            return await _granted(answer, plan.max_workers)
         except (LimitReached, Refused) as error:
             # "is not running" may mean not yet, and not any more.
             report = await self.report(name)
@@ -177,6 +189,22 @@ class GatewayApi(GatewayConnection):
     async def delete(self, name: str) -> None:
         """Ask the gateway to end a cluster; one that it does not know is no error."""
         await self.ask(lambda: self.client.stop_cluster(name))
+
+
+async def _granted(answer: ClientResponse, maximum: int) -> tuple[int, str | None]:
+    """How many workers a gateway's answer to a resize allows, with its words where these are fewer.
+
+    The server says it in a sentence; where that has no number the plan's `maximum` stays.
+    """
+    try:
+        told = await answer.json()
+        words = None if told.get("ok", True) else one_line(told["msg"] or "")
+    except Exception:
+        return maximum, None  # nothing, or nothing understood: the request itself was accepted
+    if not words:
+        return maximum, None
+    limit = _CEILING.search(words)
+    return (min(int(limit[1]), maximum) if limit else maximum), words
 
 
 def is_passing_limit(words: str) -> bool:

@@ -12,12 +12,12 @@ from loguru import logger
 
 from dask_claim.errors import (
     ClusterFailed,
+    ConfigurationError,
     DaskClaimError,
     GatewayAway,
     GatewayUnreachable,
     LimitReached,
     NotAGateway,
-    TemporaryError,
 )
 from dask_claim.providers.base import Provider, in_time
 from dask_claim.providers.gateway.mark import Mark, marked
@@ -119,7 +119,7 @@ class GatewayProvider(Provider):
         api, name = self._api, self._name
         assert api is not None and name is not None
 
-        def troubled(error: TemporaryError) -> None:
+        def troubled(error: DaskClaimError) -> None:
             # The start timeout decides how long a gateway in trouble is waited for.
             self.obstacle = str(error)
 
@@ -135,8 +135,15 @@ class GatewayProvider(Provider):
     async def scale(self) -> tuple[int, int]:
         plan = self.request.plan
         assert self._api is not None and self._name is not None
-        await self._api.resize(self._name, plan)
-        return plan.min_workers, plan.max_workers
+        most, words = await self._api.resize(self._name, plan)
+        if words and most < plan.min_workers and self.request.claim.strict:
+            raise ConfigurationError(
+                f"{self.description} gives cluster {self._name} fewer workers than the minimum of "
+                f"{plan.min_workers}: {words} Claim fewer or smaller ones, or set strict: false"
+            )
+        if words:
+            self._warn(f"this gateway gives fewer workers than claimed: {words}")
+        return min(plan.min_workers, most), min(plan.max_workers, most)
 
     def security(self) -> Any:
         assert self._report is not None
