@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,7 +23,7 @@ from dask_claim.errors import (
     NoGatewayThere,
     NotAGateway,
 )
-from dask_claim.providers.base import in_time
+from dask_claim.providers.base import import_quietly, in_time
 from dask_claim.providers.gateway.api import GatewayApi
 
 NAME = "c" * 32
@@ -35,6 +36,8 @@ UNKNOWN = (404, {"error": f"Cluster {NAME} not found"})
 
 @pytest.fixture(autouse=True)
 def tester(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Its defaults would go again with the end of a `dask.config.set` in which it is imported first.
+    import_quietly("dask_gateway")
     for name in ("LOGNAME", "USER"):
         monkeypatch.setenv(name, "tester")
 
@@ -319,6 +322,57 @@ def test_own_defaults_are_kept() -> None:
         foreign = ask({"gateway_url": url}, lambda api: api.options(), credentials=False)
         own = ask({"gateway_url": url}, lambda api: api.options())
     assert (foreign["image"], own["image"]) == ("", "own")
+
+
+OFFERED = [
+    {"field": "image", "label": "", "default": "a", "spec": {"type": "string"}},
+    {"field": "CPU", "label": "", "default": 1, "spec": {"type": "int", "min": 1, "step": 1}},
+    {"field": "volume", "label": "", "default": {"new": 1}, "spec": {"type": "volume", "of": 2}},
+]
+
+
+def test_options_of_a_newer_server() -> None:
+    """Types and limits that the client does not know are the server's own matter."""
+    from dask_claim.providers.gateway.options import fill
+
+    with answering({"options": [(200, {"cluster_options": OFFERED})]}) as (url, _):
+        options = ask({"gateway_url": url}, lambda api: api.options())
+    assert dict(options) == {"image": "a", "CPU": 1, "volume": {"new": 1}}
+    fill(options, Claim(worker_cores=2, options={"volume": ["own"]}))
+    assert dict(options) == {"image": "a", "CPU": 2, "volume": ["own"]}
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ({"image": "{NOT_SET_ANYWHERE}"}, ["image", "NOT_SET_ANYWHERE is not set"]),
+        ({"image": "{"}, ["image", "cannot be filled in"]),
+        (
+            {"profile": "large"},
+            ["profile", "unknown option; the Dask Gateway", "image, CPU, volume"],
+        ),
+        ({"image": 1, "cpu": "x"}, ["image", "must be a string", "cpu", "must be an integer"]),
+        ({"cpu": 0}, ["cpu", "must be >= 1"]),
+    ],
+)
+def test_defaults_that_do_not_fit(said: dict[str, Any], told: list[str]) -> None:
+    """They are Dask's configuration's fault, each one is named, and trying again is no use."""
+    import dask.config
+
+    from dask_claim.doctor.gateway import check_options
+
+    seen: Any = SimpleNamespace(request=None)
+    with (
+        dask.config.set({"gateway.cluster.options": said}),
+        answering({"options": [(200, {"cluster_options": OFFERED})]}) as (url, _),
+    ):
+        finding = ask({"gateway_url": url}, lambda api: check_options(api, seen))
+        with pytest.raises(ConfigurationError) as caught:
+            ask({"gateway_url": url}, lambda api: api.options())
+    assert caught.value.exit_status == 78
+    assert str(caught.value) in finding.message and "Dask is configured" in str(finding.hint)
+    for one in [*told, *(f"gateway.cluster.options.{name} in Dask's con" for name in said)]:
+        assert one in str(caught.value)
 
 
 def test_configuration_and_environment_stay(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -397,7 +397,7 @@ class TestDask:
     @pytest.mark.parametrize(
         ("address", "message"),
         [
-            ("http://{NOT_SET}/", "cannot be filled in from the environment: KeyError('NOT_SET')"),
+            ("http://{NOT_SET}/", "NOT_SET is not set"),
             ("http://{/", "cannot be filled in"),
             ("somewhere", "is no http:// or https:// address"),
         ],

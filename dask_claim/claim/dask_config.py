@@ -38,12 +38,25 @@ def said_by_dask(environ: Mapping[str, str]) -> Iterator[tuple[str, Reading]]:
         if value is None or value == "":
             continue
         try:
-            # dask_gateway fills such templates from the environment, too.
-            reading = read({field: value.format(**environ) if isinstance(value, str) else value})
-        except (KeyError, ValueError, IndexError, AttributeError) as error:
-            hint = f"cannot be filled in from the environment: {error!r}"
-            reading = Reading(faults=[Fault(field, redact(value), hint)])
+            reading = read({field: filled_in(value, environ)})
+        except ValueError as error:
+            reading = Reading(faults=[Fault(field, redact(value), str(error))])
         yield f"Dask's configuration ({key})", reading
+
+
+def filled_in(value: Any, environ: Mapping[str, str]) -> Any:
+    """Return a setting of dask_gateway's; a text is a template that the environment fills in.
+
+    Raises ValueError where it cannot.
+    """
+    if not isinstance(value, str):
+        return value
+    try:
+        return value.format(**environ)
+    except KeyError as error:
+        raise ValueError(f"{error.args[0]} is not set") from None
+    except (ValueError, IndexError, AttributeError, TypeError):
+        raise ValueError("cannot be filled in; write {NAME} for a variable, {{ for {") from None
 
 
 def has_credentials(environ: Mapping[str, str]) -> bool:

@@ -22,6 +22,7 @@ from dask_claim.errors import (
 )
 from dask_claim.providers.base import in_time
 from dask_claim.providers.gateway.api import GatewayApi
+from dask_claim.providers.gateway.offered import DefaultsError
 from dask_claim.providers.gateway.options import fill
 
 PATIENCE = 10.0
@@ -189,6 +190,8 @@ async def check_options(api: GatewayApi, seen: Examined) -> Finding:
             error,
             "keep the claim within what is offered, or set strict: false where less will do",
         )
+    except DefaultsError as error:
+        return failed("options", error, "mend or remove it where Dask is configured")
     except DaskClaimError as error:
         return failed("options", error, "ask the gateway's operator")
     if filled.given_up or filled.missing:

@@ -139,11 +139,6 @@ async def explain(
 
     if isinstance(error, DaskClaimError):
         return error  # of ours, from the authentication
-    if answer is not None and answer.status < 400 and type(error) in (ValueError, TypeError):
-        # The client fills its user's defaults into what the gateway offers.
-        return ConfigurationError(
-            f"gateway.cluster.options in Dask's configuration do not fit {where}: {one_line(error)}"
-        )
     if (unanswered := _without_answer(error, where)) is not None:
         return unanswered
     if answer is not None:

@@ -18,6 +18,7 @@ from dask_claim.errors import (
 )
 from dask_claim.providers.gateway.answers import Refused, one_line
 from dask_claim.providers.gateway.connection import GatewayConnection
+from dask_claim.providers.gateway.offered import offered, take_defaults
 from dask_claim.providers.values import Cluster, Ended
 
 if TYPE_CHECKING:
@@ -58,7 +59,10 @@ class GatewayApi(GatewayConnection):
         Those in Dask's configuration are the operator's own gateway's: another one is not told
         them.
         """
-        return await self.ask(lambda: self.client.cluster_options(self.credentials))
+        options = await self.ask(lambda: offered(self.client))
+        if self.credentials:
+            take_defaults(options, self.where)
+        return options
 
     async def create(self, options: Options) -> str:
         """Ask for a cluster; its name. `LimitReached` where there may be room later."""

@@ -91,16 +91,15 @@ class Option:
         return self._unit_by_numbers()
 
     def _unit_by_numbers(self) -> Unit:
-        if self.kind in ("string", "select"):
-            said = [readings.number(text) for text in self.choices or (str(self.spec.value),)]
-            default, low, high = max((one or 0 for one in said), default=0), 0, 0
-        else:
-            default, low, high = self.spec.value or 0, self.spec.min or 0, self.spec.max or 0
+        spec, high = self.spec, getattr(self.spec, "max", None) or 0
+        said = [spec.value, *self.choices, getattr(spec, "min", None)]
+        numbers = [readings.number(one) if isinstance(one, str) else one for one in said]
+        default = max((one for one in numbers if isinstance(one, (int, float))), default=0)
         least = _MEBIBYTES_FROM_AT_MOST if self.of_cluster else _MEBIBYTES_FROM
-        if (number := max(default, low, high)) >= _BYTES_FROM:
-            return Unit("bytes", f"by its numbers, such as {number:g}")
-        if (number := max(default, low)) >= least:
-            return Unit("MiB", f"by its numbers, such as {number:g}")
+        if max(default, high) >= _BYTES_FROM:
+            return Unit("bytes", f"by its numbers, such as {max(default, high):g}")
+        if default >= least:
+            return Unit("MiB", f"by its numbers, such as {default:g}")
         if not default and high >= _MEBIBYTES_FROM_AT_MOST:
             return Unit("MiB", f"by its numbers, such as {high:g}")
         return Unit("GiB", "neither its label nor its numbers name another unit")
