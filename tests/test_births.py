@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.launcher import Launcher
+from tests.support.launcher import Launcher, processes_with, wait_for
 
 SCHEDULER = """
 import asyncio, sys
@@ -206,3 +206,21 @@ def test_library_that_ends_python(
     assert run.status == status, run.err
     assert provider == "local" or f"{path / name}.py ends Python" in run.err, run.err
     assert list(tmp.iterdir()) == []
+
+
+@pytest.mark.parametrize("provider", ["attach", "none"])
+@pytest.mark.parametrize("killed", [True, False])
+def test_command_has_a_guard_whosever_the_cluster_is(
+    launcher: Launcher, scheduler: dict[str, str], provider: str, killed: bool
+) -> None:
+    """It ends with a launcher that is killed, and what it leaves behind with one that ends."""
+    program = f"setsid sleep 300 & echo ready; sleep {300 if killed else 0}; exit 4"
+    env = scheduler if provider == "attach" else {"DASK_CLAIM_GATEWAY_URL": "http://127.0.0.1:1"}
+    flags = ("--grace", "1", *(() if provider == "attach" else ("--no-create",)))
+    run = launcher.start("sh", "-c", program, flags=flags, env=env)
+    assert run.process.stdout.readline() == b"ready\n", run.err
+    if killed:
+        run.process.kill()
+    else:
+        assert run.finish(30).status == 4, run.err
+    wait_for(lambda: not processes_with(launcher.marker), "end of all processes", 30)

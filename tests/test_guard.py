@@ -9,18 +9,22 @@ import shlex
 import signal
 import subprocess
 import sys
+import uuid
 from pathlib import Path
 
 import pytest
 
 from dask_claim.lifetime import guard_process
+from dask_claim.lifetime.tickets import RUN_ID, Tickets
 from tests.support.gateway import GatewayServer
 from tests.support.launcher import PYTHON, Launcher, processes_with, wait_for
-from tests.support.proxy import CREATION, Proxy
+from tests.support.proxy import CREATION, GIVING_BACK, Proxy
+from tests.support.proxy import WAITING as WAITING_FOR_IT
 from tests.support.scenes import (
     SMALL,
     WAITING,
     children,
+    command_line,
     end_all,
     guards,
     kill,
@@ -131,6 +135,47 @@ def test_local_cluster_ends_with_a_killed_launcher(launcher: Launcher) -> None:
     wait_for(lambda: not processes_with(launcher.marker), "end of all processes", 30)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="a PID namespace needs root")
+def test_first_process_waits_for_its_guard(launcher: Launcher, gateway: GatewayServer) -> None:
+    """The container's end would be the guard's, in the middle of its work."""
+    with Proxy(gateway) as proxy:
+        run = launcher.start(
+            *WAITING, claim=proxy.claim(lease_timeout=0), stdin=subprocess.PIPE,
+            before=NAMESPACE, flags=("--stop-timeout", "3"),
+        )  # fmt: skip
+        until_ready(run)
+        for phase in (GIVING_BACK, WAITING_FOR_IT):
+            proxy.fault("502", phase)
+        run.process.stdin.write(b"\n")
+        run.process.stdin.flush()
+        run.until("NOT confirmed gone")
+        proxy.heal()
+        ended = run.finish()
+    assert (ended.status, ended.receipt["gone"]) == (5, False), ended.err
+    assert gateway.clusters() == []
+
+
+@pytest.mark.parametrize("with_host", [False, True])
+def test_keys_of_a_local_cluster_do_not_stay(
+    launcher: Launcher, tmp_path: Path, with_host: bool
+) -> None:
+    """Its process is killed, alone or together with the launcher."""
+    run = launcher.start(
+        *WAITING, claim=SMALL, flags=("--grace", "1"), env={"TMPDIR": str(tmp_path)},
+        stdin=subprocess.PIPE,
+    )  # fmt: skip
+    until_ready(run)
+    assert list(tmp_path.glob("dask-claim-keys-*"))
+    [host] = [pid for pid in children(run.process.pid) if "host.py" in command_line(pid)]
+    os.kill(host, signal.SIGKILL)
+    if with_host:
+        kill(run)
+    else:
+        run.process.communicate(b"\n", timeout=60)
+    wait_for(lambda: not processes_with(launcher.marker), "end of all processes", 40)
+    assert not list(tmp_path.glob("dask-claim-*"))
+
+
 @pytest.mark.parametrize("provider", ["gateway", "local"])
 def test_what_daemonised_is_ended_and_reported(
     launcher: Launcher, gateway: GatewayServer, provider: str
@@ -169,6 +214,22 @@ def test_killed_guard_changes_nothing(launcher: Launcher, gateway: GatewayServer
     run.process.communicate(b"\n")
     ended = run.finish()
     assert (ended.status, ended.receipt["gone"]) == (5, True), ended.err
+
+
+def test_guard_of_a_nested_run_is_no_part_of_the_outer_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    outer = uuid.uuid4().hex
+    monkeypatch.setenv(RUN_ID, outer)
+    tickets = Tickets("inner", grace=0, patience=1)
+    tickets.expect_command()
+    below = subprocess.Popen(["sleep", "60"])
+    try:
+        assert guard_process.marked({f"{RUN_ID}={outer}".encode()}) == [below.pid]
+    finally:
+        tickets.close()
+        below.kill()
+        below.wait()
 
 
 def test_guard_spares_strangers() -> None:

@@ -173,7 +173,8 @@ class Released(Event):
             + ("" if self.provider == "none" else f"; it was claimed from {self.description}")
             + ". "
             + (f"Its lease ends it within {self.lease_timeout:g} s; " if self.leased else "")
-            + "a process in the background goes on asking for a while. `dask-claim clusters` "
+            + "a process in the background goes on asking for a while, unless this container or "
+            "job ends before. `dask-claim clusters` "
             "tells whether it still runs, and stops it"
         )
 

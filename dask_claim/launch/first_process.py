@@ -2,7 +2,8 @@
 
 The kernel gives every orphan of a container to its first process, which must reap it. Where
 dask-claim is that process it forks: the parent reaps and passes signals on, as tini does, and the
-child is the launcher, which waits for its own children alone.
+child is the launcher, which waits for its own children alone. With the first process the kernel
+ends all others, so the parent also waits for a guard that the launcher has left work to.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import contextlib
 import os
 import signal
 from pathlib import Path
+
+from dask_claim.lifetime.tickets import PROCESS
 
 _KEPT = {
     signal.SIGCHLD,
@@ -36,7 +39,8 @@ _FROM_KERNEL = 0x80  # SI_KERNEL
 def become_init() -> None:
     """Return at once, in a child if this is a container's first process.
 
-    The parent never returns: it ends with the child's exit status, when the child has ended.
+    The parent never returns: it ends with the child's exit status, when the child has ended, and
+    the guards that it leaves, whose patience has an end.
     """
     if os.getpid() != 1:
         return
@@ -50,15 +54,25 @@ def become_init() -> None:
     # The kernel shows waiting for a signal neither as "caught" nor as "blocked": without a handler
     # `deaf_parent`, here and in other programs, would think that nothing reaches this process.
     signal.signal(signal.SIGTERM, lambda signum, frame: None)
-    while True:
+    status = None
+    while status is None or _guards():
         found = signal.sigwaitinfo(passed | {signal.SIGCHLD})
         if found.si_signo == signal.SIGCHLD:
-            status = _reap(child)
-            if status is not None:
-                os._exit(status)
-        elif found.si_code != _FROM_KERNEL:
+            ended = _reap(child)
+            status = ended if status is None else status
+        elif status is None and found.si_code != _FROM_KERNEL:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(child, found.si_signo)
+    os._exit(status)
+
+
+def _guards() -> bool:
+    """Whether a guard is among this process's children, to which orphans are given."""
+    with contextlib.suppress(OSError):
+        for pid in Path("/proc/self/task", str(os.getpid()), "children").read_text().split():
+            if os.fsencode(PROCESS) in Path("/proc", pid, "cmdline").read_bytes().split(b"\0"):
+                return True
+    return False
 
 
 def _reap(launcher: int) -> int | None:

@@ -158,6 +158,7 @@ class Launcher:
         self._phase = Phase.RUNNING
         self._emit.note(f"Running {redact_command(self._command)}")
         memory = MemoryLimit()
+        session.tickets.expect_command()
         self._child = Child.spawn(
             self._command, {**inherited.environment(), **added}, signals, self._terminal
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -24,7 +25,7 @@ RUN_ID = "DASK_CLAIM_RUN_ID"
 
 
 class Tickets:
-    """What is still to be reclaimed; the guard's process starts with the first one."""
+    """What is still to be reclaimed; the guard's process starts with the first one or a command."""
 
     def __init__(self, run_id: str, grace: float, patience: float) -> None:
         """Times in seconds.
@@ -52,14 +53,19 @@ class Tickets:
         self._open.pop(ticket.id, None)
         self._tell_tickets()
 
+    def expect_command(self) -> None:
+        """Have a guard for a command that is about to start, whosever the cluster is.
+
+        Until its group is told, the guard finds the command by the run's variable.
+        """
+        self._tell(command=None)
+
     def command_started(self, group: int) -> None:
         """There is a command to end, should this process vanish."""
-        if self._guard is not None:
-            self._tell(command=group)
+        self._tell(command=group)
 
     def command_ended(self) -> None:
-        if self._guard is not None:
-            self._tell(command=None)
+        self._tell(command=None)
 
     def close(self) -> None:
         """Let the guard go if all is settled; else it takes over what is left.
@@ -78,6 +84,9 @@ class Tickets:
                 guard.wait(timeout=self._grace + 10)
 
     def _tell_tickets(self) -> None:
+        self._tell(tickets=[ticket.to_dict() for ticket in self.open])
+
+    def _tell(self, **facts: object) -> None:
         if self._guard is None:
             self._guard = subprocess.Popen(
                 # Neither site-packages nor the user's variables: it starts in milliseconds.
@@ -88,16 +97,18 @@ class Tickets:
                 bufsize=1,
                 # No signal to the launcher's group or terminal reaches it.
                 start_new_session=True,
+                # Below another run's command it is no part of that: the other run's guard would
+                # end it in the middle of its work.
+                env={name: value for name, value in os.environ.items() if name != RUN_ID},
             )
-            self._tell(
-                grace=self._grace,
-                patience=self._patience,
-                reclaim=str(RECLAIM),
-                markers=[self._mark],
+            self._send(
+                {
+                    "grace": self._grace,
+                    "patience": self._patience,
+                    "reclaim": str(RECLAIM),
+                    "markers": [self._mark],
+                }
             )
-        self._tell(tickets=[ticket.to_dict() for ticket in self.open])
-
-    def _tell(self, **facts: object) -> None:
         self._send(facts)
 
     def _send(self, fact: object) -> None:

@@ -43,9 +43,7 @@ class OwnGatewayProvider(LocalProvider):
 
     async def _start(self) -> None:
         self._place = str(private_folder("gateway"))
-        pid = await self._spawn({})
-        # Its pipe ends it in whatever way this process ends, so a ticket ahead of it is not needed.
-        self._write(Ticket(self.name, process=pid, folder=self._place))
+        await self._spawn_with(self._place, {})
 
     async def _learn(self) -> None:
         claim, password = self.request.claim, secrets.token_urlsafe(32)

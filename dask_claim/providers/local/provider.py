@@ -29,9 +29,16 @@ class LocalProvider(HeldProvider):
     async def _start(self) -> None:
         tls.require()
         self._folder = str(private_folder("keys"))
-        pid = await self._spawn(self.request.claim.environment)
-        # Its pipe ends it in whatever way this process ends, so a ticket ahead of it is not needed.
-        self._write(Ticket(self.name, process=pid, folder=self._folder, jobs=self._jobs))
+        await self._spawn_with(self._folder, self.request.claim.environment)
+
+    async def _spawn_with(self, folder: str, more: Mapping[str, str]) -> None:
+        """Start the process, with a ticket for `folder` ahead of it.
+
+        The process itself needs none so early: its pipe ends it however this process ends.
+        """
+        ticket = Ticket(self.name, folder=folder, jobs=self._jobs)
+        self._write(ticket)
+        self._write(ticket.with_(process=await self._spawn(more)))
 
     async def _learn(self) -> None:
         self._ask(self._asked())
@@ -81,13 +88,16 @@ class LocalProvider(HeldProvider):
 
     @classmethod
     async def reclaim(cls, ticket: Ticket, timeout: float, warn: Callable[[str], None]) -> Outcome:
-        assert ticket.process is not None
-        if not await _group_is_gone(ticket.process, timeout):
-            # Whoever is left of the session: a host that hangs, or workers that outlived it.
-            kill_group(ticket.process)
-        gone = await _group_is_gone(ticket.process, KILLED_WITHIN)
+        group, gone = ticket.process, True
+        if group is not None:
+            if not await _group_is_gone(group, timeout):
+                # Whoever is left of the session: a host that hangs, or workers that outlived it.
+                kill_group(group)
+            gone = await _group_is_gone(group, KILLED_WITHIN)
         if ticket.folder:
             remove_private_folder(ticket.folder)
+        if group is None:
+            return Outcome.NOTHING
         return Outcome.GONE if gone else Outcome.NOT_CONFIRMED
 
 
