@@ -252,7 +252,7 @@ def test_two_variables_that_contradict_one_another(environ: dict[str, str]) -> N
 
 
 def test_every_fault_of_every_layer(site: Path) -> None:
-    site.write_text("image: 7\nlease_timeout: soon\n", encoding="utf-8")
+    site.write_text("image: [7]\nlease_timeout: soon\n", encoding="utf-8")
     faults = faults_of(
         {"worker_memory": "4 X"},
         DASK_CLAIM_SITE=str(site),
@@ -266,7 +266,7 @@ def test_every_fault_of_every_layer(site: Path) -> None:
         "DASK_CLAIM: worker_core = 1",
         'DASK_CLAIM: min_workers = "few"',
         # Overruled by a stronger layer, and wrong all the same.
-        f"{site}: image = 7",
+        f'{site}: image = ["7"]',
         f'{site}: lease_timeout = "soon"',
         "DASK_CLAIM: min_cores/max_cores: cannot both hold",
     ]
@@ -301,11 +301,10 @@ def test_a_port_of_the_proxy_is_on_the_gateway_that_won(environ: dict[str, str])
         ("- 1\n", "is not an object"),
         ("a: [\n", "is not YAML of a claim: "),
         ("image: a\nimage: b\n", "image is given twice at line 2, column 1"),
-        ("image: !!python/object:os.system x\n", "could not determine a constructor"),
-        ("options: {start: 2024-01-01}\n", 'options.start = "2024-01-01": is a date'),
-        ("options: &a {x: *a}\n", "options.x"),
-        ("worker_cores: .nan\n", "is not a finite number"),
-        ("1: 2\n", "1 = 2: is not a field"),
+        ("image: !!python/object:os.system x\n", "the tag tag:yaml.org,2002:python/object:os."),
+        ("options: &a {x: *a}\n", "nested too deeply at line 1, column 10"),
+        ("worker_cores: .nan\n", 'worker_cores = ".nan": is not a number'),
+        ("1: 2\n", '1 = "2": is not a field'),
         ("image: \0\n", "is not YAML"),
     ],
 )
@@ -428,7 +427,7 @@ class TestDask:
             check=True,
         )
         loaded = set(child.stdout.split())
-        assert not loaded & {"dask", "distributed", "dask_gateway", "yaml", "loguru"}
+        assert not loaded & {"dask", "distributed", "dask_gateway", "yaml", "ruamel.yaml", "loguru"}
 
 
 def test_the_process_environment_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -478,7 +477,7 @@ def test_nothing_but_claim_errors(environ: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["{[a]: 1}", "? [a, b]", "a: !!int ''", "a: !!float ''", "a: !!bool foo", "a: !!timestamp x"],
+    ["{[a]: 1}", "? [a, b]", "a: !!set {b}", "a: !!binary eA==", "a: !b c", "a: !!map c", "<<: c"],
 )
 def test_yaml_that_defeats_its_parser(text: str) -> None:
     value, faults = parse_yaml(text)

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from dask_claim.claim.spellings import read
+from dask_claim.claim.texts import Plain, as_data
 from dask_claim.claim.url_prefix import UrlPrefix
 from dask_claim.errors import Fault
 
@@ -86,7 +87,12 @@ def read_credentials(
     except ValueError:
         hint = "is not the address of a gateway; give it here or as gateway_url of this file"
         faults.append(Fault("credentials.gateway", None, hint))
-    rest = {str(name): value for name, value in raw.items() if name not in ("type", "gateway")}
+    rest = {
+        # The known kinds take texts alone; a class may want numbers.
+        str(name): str(value) if isinstance(value, Plain) and kind in KINDS else as_data(value, 1)
+        for name, value in raw.items()
+        if name not in ("type", "gateway")
+    }
     # Also no value that stands in the wrong place is shown.
     faults += [
         Fault(f"credentials.{name}", None, "is no text, number or true or false")

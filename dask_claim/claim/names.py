@@ -137,7 +137,7 @@ def dask_conflicts(
     who = dict.fromkeys(SET_BY_LAUNCHER, "dask-claim") if set_by is None else set_by
     faults = []
     for plain, part in nested_names(environ):
-        if not _has_room(_as_dask_reads(environ[plain]), _levels(part)[len(_levels(plain)) :]):
+        if not _has_room(as_dask_reads(environ[plain]), _levels(part)[len(_levels(plain)) :]):
             first, second = (who.get(name, "the environment") for name in (plain, part))
             hint = f"cannot be read by Dask beside {part}, which {second} sets; keep one of them"
             faults.append(Fault(plain, redact(environ[plain], plain), hint, first))
@@ -164,7 +164,8 @@ def _levels(name: str) -> tuple[str, ...]:
     return tuple(path.split("."))
 
 
-def _as_dask_reads(value: str) -> object:
+def as_dask_reads(value: str) -> object:
+    """Return what Dask's configuration makes of a variable's value: Python's literals are that."""
     try:
         found: object = ast.literal_eval(value)
     except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from copy import copy
@@ -16,7 +15,7 @@ from dask_claim.claim.fields import FIELDS, MAPPINGS
 from dask_claim.claim.names import NOT_FIELDS, dask_conflicts
 from dask_claim.claim.site import Site, read_site
 from dask_claim.claim.spellings import Reading, read, resolve
-from dask_claim.claim.texts import parse_json
+from dask_claim.claim.texts import Plain, parse_json
 from dask_claim.claim.units import FrozenDict
 from dask_claim.claim.url_prefix import UrlPrefix
 from dask_claim.claim.validation import check_fields, completed, cross_faults, leaves
@@ -202,7 +201,10 @@ def _merged(layers: list[dict[str, Any]]) -> dict[str, Any]:
     for values in reversed(layers):
         for name, value in values.items():
             if name in MAPPINGS:
-                value = FrozenDict({**merged.get(name, {}), **value})
+                # The stronger source's entries stand behind those of the weaker.
+                weaker = merged.get(name, {})
+                kept = {key: weaker[key] for key in weaker if key not in value}
+                value = FrozenDict({**kept, **value})
             merged[name] = value
     return merged
 
@@ -246,11 +248,11 @@ def _variables(environ: Mapping[str, str], weaker: list[Layer]) -> list[Layer]:
         if field == "options" and tail:
             # Variables are mostly written in capitals, the gateway's options never are.
             lower = tail.lower() if tail.isupper() else tail
-            reading = read({"options": {options.get(tail.lower(), lower): _option(value)}})
+            reading = read({"options": {options.get(tail.lower(), lower): Plain(value)}})
         elif field == "environment" and tail:
             reading = read({field: {tail: value}})
         elif field in MAPPINGS and tail:
-            reading = read({field: {tail.lower(): _option(value) if field == "hpc" else value}})
+            reading = read({field: {tail.lower(): Plain(value)}})
         elif nested:
             having = ", ".join(f"{_PREFIX}{name.upper()}__…" for name in MAPPINGS)
             hint = f"has no parts; only {having} have them"
@@ -294,16 +296,6 @@ def _old_names(environ: Mapping[str, str]) -> Iterator[Fault]:
 
 def _without_old_names(environ: Mapping[str, str]) -> dict[str, str]:
     return {name: environ[name] for name in environ if not name.upper().startswith(_OLD_PREFIX)}
-
-
-def _option(value: str) -> object:
-    """Return JSON's reading of a text, but only where no character of the text would be lost."""
-    try:
-        found: object = json.loads(value)
-        plain = isinstance(found, (int, float)) and json.dumps(found) != value.strip()
-    except (ValueError, RecursionError):
-        return value
-    return value if plain else found
 
 
 def _claim_text(environ: Mapping[str, str]) -> Iterator[Layer]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from dask_claim.claim.fields import FIELDS, MAPPINGS, RESULTS
+from dask_claim.claim.texts import Plain, as_data
 from dask_claim.errors import Fault
 from dask_claim.redact import redact
 
@@ -131,6 +132,9 @@ def _value(reading: Reading, name: str, value: object, path: str) -> None:
         reading.fault(path, value, hint)
     elif name in MAPPINGS and isinstance(value, Mapping):
         for entry, chosen in value.items():
+            # A batch system's words stay texts, whatever they look like; directives are a list.
+            if name == "options" or (isinstance(chosen, Plain) and chosen.startswith("[")):
+                chosen = as_data(chosen)
             if chosen is not None:
                 _put(reading, f"{name}.{safe_text(entry)}", chosen, f"{path}.{_written(entry)}")
     else:

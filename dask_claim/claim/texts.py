@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from dask_claim.errors import Fault
@@ -19,7 +19,7 @@ def parse_json(text: str) -> tuple[object, list[Fault]]:
         hint = f"is longer than {_LARGEST} characters; a claim is a few hundred"
         return None, [Fault("", None, hint)]
     try:
-        raw = json.loads(text, object_pairs_hook=_Object)
+        raw = json.loads(text, object_pairs_hook=_Object, parse_float=_number)
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
         return None, [Fault("", None, f"is not JSON: {error.msg} at {where}; {_EXAMPLE}")]
@@ -52,29 +52,130 @@ def _twice(raw: object) -> Iterator[str]:
 
 
 def parse_yaml(text: str) -> tuple[object, list[Fault]]:
-    """Return what a YAML text holds, and what is wrong with the text."""
-    import yaml  # only a site with such a file pays for it
+    """Return what a text of YAML 1.2 holds, and what is wrong with it. Never raises.
 
-    class Loader(yaml.SafeLoader):
-        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-            seen = set()
-            for key, _ in node.value:
-                if not isinstance(key, yaml.ScalarNode):
-                    problem = "a key is a list or an object; write a name"
-                    raise yaml.MarkedYAMLError(problem=problem, problem_mark=key.start_mark)
-                if key.value in seen and key.value != "<<":
-                    problem = f"{key.value} is given twice"
-                    raise yaml.MarkedYAMLError(problem=problem, problem_mark=key.start_mark)
-                seen.add(key.value)
-            return super().construct_mapping(node, deep)
+    What stands there without quotes is `Plain`, or None; keys are texts as they were written.
+    """
+    if len(text) > _LARGEST:
+        return None, [Fault("", None, f"is longer than {_LARGEST} characters")]
+    from ruamel.yaml import YAML  # only a site with such a file pays for it
+    from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
     try:
-        return yaml.load(text, Loader), []  # a SafeLoader, no other
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        return None, [Fault("", None, f"is not YAML of a claim: {error.problem}{where}")]
-    # Values under a tag such as !!int '' fail in PyYAML itself in various ways.
-    except (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError) as error:
-        problem = " ".join(str(error).split())
-        return None, [Fault("", None, f"is not YAML of a claim: {problem}")]
+        # Nothing is constructed: tags make no objects, and the texts stay as they were written.
+        node = YAML(typ="safe", pure=True).compose(text)
+        return None if node is None else _Tree().value(node), []
+    except _Wrong as error:
+        mark, problem = error.mark, str(error)
+    except MarkedYAMLError as error:
+        mark, problem = error.problem_mark, error.problem or error.context
+    except (YAMLError, ValueError, LookupError, AttributeError) as error:
+        mark, problem = None, " ".join(str(error).split())
+    except RecursionError:
+        mark, problem = None, "it is nested too deeply"
+    where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+    return None, [Fault("", None, f"is not YAML of a claim: {problem}{where}")]
+
+
+class _Wrong(Exception):
+    def __init__(self, problem: str, node: Any) -> None:
+        super().__init__(problem)
+        self.mark = node.start_mark
+
+
+class _Tree:
+    """Nodes of YAML → plain objects. Aliases of aliases multiply: what is made is counted."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def value(self, node: Any, depth: int = 0) -> Any:
+        self._count += 1
+        if self._count > _MOST_NODES or depth > _DEEPEST:
+            raise _Wrong("there is too much in it, or it is nested too deeply", node)
+        kind, _, tag = node.tag.rpartition(":")
+        if kind != "tag:yaml.org,2002" or tag not in _TAGS[type(node).__name__]:
+            raise _Wrong(f"the tag {node.tag} is not allowed here", node)
+        if isinstance(node.value, str):
+            if node.style is not None or tag == "str":
+                return node.value if node.style is not None else Plain(node.value)
+            return None if node.value in _NULLS else Plain(node.value)
+        if tag == "seq":
+            return [self.value(item, depth + 1) for item in node.value]
+        return self._mapping(node, depth + 1)
+
+    def _mapping(self, node: Any, depth: int) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        merged: list[Any] = []
+        for key, item in node.value:
+            if not isinstance(key.value, str):
+                raise _Wrong("a key is a list or an object; write a name", key)
+            if key.value in found:
+                raise _Wrong(f"{key.value} is given twice", key)
+            value = self.value(item, depth)
+            if key.tag.endswith(":merge"):
+                merged += value if isinstance(value, list) else [value]
+            else:
+                found[key.value] = value
+        for other in merged:
+            if not isinstance(other, dict):
+                raise _Wrong("<< is for objects", node)
+            found = {**other, **found}
+        return found
+
+
+_MOST_NODES = 100_000
+_DEEPEST = 50
+_NULLS = ("", "~", "null", "Null", "NULL")
+_TAGS = {
+    "ScalarNode": ("null", "bool", "int", "float", "str", "timestamp", "value"),
+    "SequenceNode": ("seq",),
+    "MappingNode": ("map",),
+}
+
+
+class Plain(str):
+    """A text without quotes, of YAML, a variable or a flag: its type is that of what is wanted."""
+
+
+class Written(float):
+    """A number of JSON that Python would write otherwise: 1.10, 1e3."""
+
+    def __new__(cls, text: str) -> Written:
+        found = super().__new__(cls, text)
+        found.text = text
+        return found
+
+    text: str
+
+
+def _number(text: str) -> float:
+    found = float(text)
+    return found if json.dumps(found) == text else Written(text)
+
+
+def as_data(value: object, depth: int = 0) -> object:
+    """Return a value in whose place anything may stand, as an option of a gateway.
+
+    A text without quotes is a number, true or false, or JSON, but only where no character of it
+    is lost: 4 is a number, 1.10 and 007 are texts. Inside of lists and objects True is true.
+    """
+    if depth > _DEEPEST:
+        return value
+    if isinstance(value, Mapping):
+        return {key: as_data(item, depth + 1) for key, item in value.items()}
+    if isinstance(value, list):
+        return [as_data(item, depth + 1) for item in value]
+    if isinstance(value, Written):
+        return float(value) if depth else value.text
+    if not isinstance(value, Plain):
+        return value
+    if depth and value.lower() in ("true", "false"):
+        return value.lower() == "true"
+    try:
+        found: object = json.loads(value)
+    except (ValueError, RecursionError):
+        return str(value)
+    if isinstance(found, (int, float)) and abs(found) < 2**63:  # NaN is not
+        return found if json.dumps(found) == value.strip() else str(value)
+    return found if isinstance(found, (str, list, dict)) else str(value)

@@ -31,7 +31,7 @@ def number(value: object, *, right: str = "one, for example 0.5") -> int | float
         raise ValueError(f"is not a finite number; write {right}")
     if abs(value) > _LARGEST:
         raise ValueError(f"is too large; write {right}")
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+    return int(value) if float(value).is_integer() else float(value)
 
 
 def positive(value: object, *, example: str = "0.5") -> int | float:
@@ -169,6 +169,8 @@ def json_value(value: object, *, depth: int = 0) -> Any:
         raise ValueError("is not a finite number; write one that is")
     if isinstance(value, int) and abs(value) > _LARGEST_INTEGER:
         raise ValueError("is too large; write a smaller number, or a text in quotes")
-    if value is None or isinstance(value, (str, int, float)):
+    if value is None or isinstance(value, int):
         return value
+    if isinstance(value, (str, float)):  # without what else a number or text may carry
+        return str(value) if isinstance(value, str) else float(value)
     raise ValueError(f"is a {type(value).__name__}, which JSON has not; write it in quotes")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
 
+from dask_claim.claim.fields import MAPPINGS
+from dask_claim.claim.texts import Plain
 from dask_claim.errors import UsageError
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -88,25 +89,17 @@ def seconds_option(
 def claimed(given: dict[str, Any]) -> dict[str, Any]:
     """The claim's flags that were given, as fields."""
     fields = {name: value for name, value in given.items() if value not in (None, ())}
-    for name, parse in (("env", str), ("environment", str), ("hpc", _parsed), ("options", _parsed)):
+    for name in MAPPINGS:
         if pairs := fields.get(name):
-            fields[name] = dict(_pair(name, pair, parse) for pair in pairs)
+            fields[name] = dict(_pair(name, pair) for pair in pairs)
     return fields
 
 
-def _pair(name: str, pair: str, parse: Callable[[str], Any]) -> tuple[str, Any]:
+def _pair(name: str, pair: str) -> tuple[str, Plain]:
     key, equals, value = pair.partition("=")
     if not key or not equals:
         flag = {"env": "--env FIELD=NAME", "options": "--option NAME=VALUE"}.get(
             name, f"--{name} NAME=VALUE"
         )
         raise UsageError(f"{pair!r} is not of the form {flag}")
-    return key, parse(value)
-
-
-def _parsed(value: str) -> Any:
-    """A JSON value where it is one, else the text itself."""
-    try:
-        return json.loads(value)
-    except ValueError:
-        return value
+    return key, Plain(value)

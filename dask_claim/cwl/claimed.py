@@ -10,7 +10,7 @@ from dask_claim.claim.fields import FIELDS
 from dask_claim.claim.spellings import Reading, read
 from dask_claim.claim.validation import check_fields, cross_faults, leaves
 from dask_claim.cwl import expressions
-from dask_claim.cwl.document import Place, plain
+from dask_claim.cwl.document import Place, as_written, plain
 from dask_claim.cwl.requirements import DOCKER, Entry, Scope
 from dask_claim.errors import Fault
 from dask_claim.redact import redact
@@ -43,7 +43,7 @@ class Claimed:
 
 def read_claim(entry: Entry, tool: Mapping[str, Any], scope: Scope) -> Claimed:
     """Read the claim that `entry` makes for `tool`. Collects faults, raises none."""
-    raw = plain(entry.fields())
+    raw = as_written(entry.fields())
     if not isinstance(entry.content, Mapping):
         return Claimed({}, frozenset(), [(entry.place, f"{entry.written} is not an object")])
     reading = read(raw)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dask_claim.claim.texts import Plain
 from dask_claim.errors import ConfigurationError
 
 VERSIONS = ("v1.0", "v1.1", "v1.2")
@@ -127,6 +128,23 @@ def plain(value: Any) -> Any:
     return bool(value) if type(value).__name__ == "ScalarBoolean" else str(value)
 
 
+def as_written(value: Any) -> Any:
+    """Like `plain`, but a scalar that JSON would write otherwise (1.10, 007, a date) is `Plain`."""
+    if isinstance(value, Mapping):
+        return {str(key): as_written(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [as_written(item) for item in value]
+    simple = plain(value)
+    if isinstance(value, str) or simple is None or isinstance(simple, bool):
+        return simple
+    text = getattr(value, "written", None)
+    if text is None:
+        stream = io.StringIO()
+        _yaml().dump(value, stream)
+        text = stream.getvalue().partition("\n")[0]
+    return simple if text == json.dumps(simple) else Plain(text)
+
+
 def line_of(node: Any, key: object = None) -> int:
     """Return the line, from 1, of a node as it was read, or of one of its entries; 0: unknown."""
     position = getattr(node, "lc", None)
@@ -164,13 +182,22 @@ def line_at(node: Any, path: str) -> int:
 
 
 def _yaml() -> Any:
-    try:
-        from ruamel.yaml import YAML
-    except ImportError:
-        raise ConfigurationError(
-            "reading CWL needs ruamel.yaml; install it: pip install 'dask-claim[cwl]'"
-        ) from None
+    from ruamel.yaml import YAML
+    from ruamel.yaml.constructor import RoundTripConstructor
+    from ruamel.yaml.scalarfloat import ScalarFloat
+
+    class Constructor(RoundTripConstructor):
+        """Keeps the text of a number: one such as 12e4567 is infinite otherwise."""
+
+        def construct_yaml_float(self, node: Any) -> Any:
+            found = super().construct_yaml_float(node)
+            if isinstance(found, ScalarFloat):
+                found.written = node.value  # type: ignore[attr-defined]
+            return found
+
+    Constructor.add_constructor("tag:yaml.org,2002:float", Constructor.construct_yaml_float)
     yaml = YAML()
+    yaml.Constructor = Constructor
     yaml.preserve_quotes = True
     yaml.width = 4096
     return yaml

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from io import StringIO
 from typing import Any
 
 from dask_claim.claim.fields import FIELDS, MAPPINGS, RESULTS, ClaimFields
@@ -104,10 +105,13 @@ def json_schema(expressions: bool = True) -> dict[str, Any]:
 
 
 def salad_text() -> str:
-    import yaml
+    from ruamel.yaml import YAML
 
-    text: str = yaml.safe_dump(salad(), sort_keys=False, allow_unicode=True, width=96)
-    return "# Made by `dask-claim cwl schema`; a test holds that it is current.\n" + text
+    yaml, stream = YAML(), StringIO()
+    yaml.width = 4096
+    stream.write("# Made by `dask-claim cwl schema`; a test holds that it is current.\n")
+    yaml.dump(salad(), stream)
+    return stream.getvalue()
 
 
 def salad() -> dict[str, Any]:

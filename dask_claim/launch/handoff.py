@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from dask_claim.claim.dask_config import goes_direct, has_credentials
 from dask_claim.claim.existing import SCHEDULER_ADDRESS
-from dask_claim.claim.names import dask_conflicts
+from dask_claim.claim.names import as_dask_reads, dask_conflicts
 from dask_claim.claim.plan import speaks_gateway
 from dask_claim.claim.site import credentials_for
 from dask_claim.errors import ClaimError
@@ -68,7 +68,7 @@ def variables(
         GATEWAY_ADDRESS: cluster.gateway_url,
         GATEWAY_PROXY: cluster.proxy_url,
         GATEWAY_PUBLIC: cluster.public_url,
-        GATEWAY_USER: cluster.gateway_user,
+        GATEWAY_USER: _quoted(cluster.gateway_user),
         **dask_config(inherited),
     }
     if cluster.tls_folder is not None:
@@ -128,6 +128,13 @@ def _text(value: object) -> str | None:
     return str(value)
 
 
+def _quoted(text: str | None) -> str | None:
+    """A text as Dask reads it back from a variable: 007, 1e3 or None would be something else."""
+    if text is None or (not text[:1].isdigit() and as_dask_reads(text) == text):
+        return text
+    return repr(text)
+
+
 def _authentication(
     cluster: Cluster, url: str, inherited: Mapping[str, str]
 ) -> dict[str, str | None]:
@@ -136,7 +143,7 @@ def _authentication(
         kind = "basic"
         if has_credentials(inherited):
             kind = f"{own_gateway.__module__}.{own_gateway.__qualname__}"
-        return {GATEWAY_AUTH: kind, GATEWAY_PASSWORD: cluster.gateway_password}
+        return {GATEWAY_AUTH: kind, GATEWAY_PASSWORD: _quoted(cluster.gateway_password)}
     if not cluster.gateway_credentials:
         return {GATEWAY_AUTH: f"{name_only.__module__}.{name_only.__qualname__}"}
     if not (of_site := credentials_for(url, inherited)):

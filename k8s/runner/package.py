@@ -11,13 +11,13 @@ import json
 import sys
 from pathlib import Path
 
-import yaml
+from ruamel.yaml import YAML
 
 
 def package(path: Path, image: str = "dask-claim:0.1.0") -> str:
     """The document at `path` as JSON text."""
     text = path.read_text().replace("dask-claim:0.1.0", image)
-    return json.dumps(yaml.safe_load(text), indent=2, ensure_ascii=False) + "\n"
+    return json.dumps(YAML(typ="safe").load(text), indent=2, ensure_ascii=False) + "\n"
 
 
 if __name__ == "__main__":

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Mapping
 from typing import Any
 
+from dask_claim.claim import units
 from dask_claim.claim.memory import Memory
 from dask_claim.providers.gateway import readings
 from dask_claim.providers.gateway.kinds import Option, is_memory
@@ -69,6 +71,19 @@ def converted(
         f"a {kind} cannot hold it; give {option.name} in `options`, in the form that this gateway "
         "wants"
     )
+
+
+def as_written(kind: str, value: Any) -> Any:
+    """Return a value that is in the gateway's own terms, in the type of the option.
+
+    Texts without quotes (YAML, variables, flags) may have become numbers, true or false, where no
+    character was lost, and have stayed texts where one would have been: 1.10 can be both.
+    """
+    if isinstance(value, (int, float)) and kind in ("string", "select"):
+        return json.dumps(value)
+    if isinstance(value, str) and kind in ("integer", "float"):
+        return units.number(value)
+    return units.boolean(value) if isinstance(value, str) and kind == "bool" else value
 
 
 def _chosen(option: Option, field: str, value: Any) -> tuple[str, list[str]]:

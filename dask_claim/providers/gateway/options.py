@@ -12,7 +12,7 @@ from dask_claim.claim.memory import Memory
 from dask_claim.claim.site_sections import GatewayOptions
 from dask_claim.errors import OptionError
 from dask_claim.providers.gateway.choices import choose, sized, too_small
-from dask_claim.providers.gateway.conversion import Unsuitable, converted
+from dask_claim.providers.gateway.conversion import Unsuitable, as_written, converted
 from dask_claim.providers.gateway.kinds import Option, kind_of, spec_of
 
 if TYPE_CHECKING:
@@ -63,11 +63,12 @@ def fill(
     """
     site = site or GatewayOptions()
     filled = Filled()
-    wrong, unknown = _take_verbatim(options, claim)
+    own = _own(options, claim)
+    wrong, unknown = _take_verbatim(options, own)
     free = {
         name: Option(name, spec_of(options, name), site.unit_for(name))
         for name in options
-        if name not in claim.options
+        if name not in own
     }
     sizes = sized(free.values(), site)
     # What a choice of a whole size stands for is not chosen once more by a part of it.
@@ -100,21 +101,33 @@ def fill(
     return filled
 
 
-def _take_verbatim(options: MutableMapping[str, Any], claim: Claim) -> tuple[list[str], list[str]]:
-    """Set the claim's `options`, which are in the gateway's own terms.
+def _own(options: MutableMapping[str, Any], claim: Claim | None) -> dict[str, Any]:
+    """Return the claim's `options` by the names that the gateway has for them, in any case.
+
+    Where two of them are one for the gateway the last holds: it is of the stronger source.
+    """
+    offered = {name.lower(): name for name in options}
+    return {
+        name if name in options else offered.get(name.lower(), name): value
+        for name, value in (claim.options.items() if claim is not None else ())
+    }
+
+
+def _take_verbatim(
+    options: MutableMapping[str, Any], own: Mapping[str, Any]
+) -> tuple[list[str], list[str]]:
+    """Set the claim's own options, which are in the gateway's own terms.
 
     Returns what is wrong, and the names that the gateway does not offer.
     """
     faults, unknown = [], []
-    for name, value in claim.options.items():
+    for name, value in own.items():
         if name not in options:
             unknown.append(name)
             continue
         option = Option(name, spec_of(options, name))
-        # Only digits for a text lose their quotes on the way (YAML, variables).
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
         try:
-            options[name] = str(value) if number and option.kind == "string" else value
+            options[name] = as_written(option.kind, value)
         except (TypeError, ValueError) as error:
             faults.append(f"{name} = {value}: {error}; this gateway offers {option.limits(name)}")
     return faults, unknown
@@ -166,7 +179,8 @@ def variables_option(
 
     Nor is there where the claim sets it by its own name.
     """
-    offered = [name for name in options if claim is None or name not in claim.options]
+    own = _own(options, claim)
+    offered = [name for name in options if name not in own]
     name = (site or GatewayOptions()).option_for("environment", offered)
     return name if name is not None and kind_of(spec_of(options, name)) == "mapping" else None
 
@@ -187,9 +201,10 @@ def end_when_idle(
     if name := variables_option(options, site, claim):
         options[name] = {IDLE_TIMEOUT: f"{seconds:g}s", **(options[name] or {})}
         found = True
+    own = _own(options, claim)
     for name in options:
         # Never, by default; a time that the site has chosen stays.
-        if name.lower() in _IDLE and name not in claim.options and not options[name]:
+        if name.lower() in _IDLE and name not in own and not options[name]:
             amount = math.ceil(seconds / _IDLE[name.lower()])
             with contextlib.suppress(TypeError, ValueError):
                 options[name] = amount
