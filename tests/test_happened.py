@@ -182,3 +182,33 @@ def test_waiting_is_told_now_and_then() -> None:
         clock[0] = moment
         listener(usage)
     assert said == [(60, 3, True), (121, 3, False), (100, 3, True), (300, 3, False)]
+
+
+# Gives up as soon as the worker is lost, while its nanny starts another one.
+FILLS_ITS_WORKER = """
+import os, time
+from distributed import Client
+
+def fill():
+    held = []
+    while True:
+        held.append(bytearray(b"x") * 10 * 2**20)
+        time.sleep(0.01)
+
+client = Client()
+(worker,) = client.scheduler_info()["workers"]
+filling = client.submit(fill)
+while worker in client.scheduler_info()["workers"]:
+    time.sleep(0.05)
+os._exit(3)
+"""
+
+
+def test_worker_that_is_killed_for_its_memory(launcher: Launcher) -> None:
+    claim = {"max_workers": 1, "worker_memory": "300M"}
+    run = launcher(PYTHON, "-c", FILLS_ITS_WORKER, claim=claim, flags=("--start", "workers"))
+    assert run.status == 3, run.err
+    (warning,) = run.receipt["warnings"]
+    assert "was killed for its memory" in warning and "worker_memory" in warning
+    # The worker on its way up still finds the keys of the run.
+    assert "Traceback" not in run.err, run.err
