@@ -16,7 +16,7 @@ import pytest
 from dask_claim.claim.model import Claim
 from dask_claim.errors import ClaimError
 from dask_claim.providers.base import import_quietly
-from dask_claim.providers.hpc.systems import SYSTEMS, job_name, job_numbers
+from dask_claim.providers.hpc.systems import SYSTEMS, job_name, job_numbers, passes
 from tests.support.launcher import PYTHON, Launcher, Running, processes_with, wait_for
 from tests.support.scenes import NOBODY_ELSE, WAITING, command_line, end_all, kill, until_ready
 from tests.support.slurm import Slurm
@@ -176,8 +176,54 @@ def test_no_slurm_here(launcher: Launcher) -> None:
 def test_jobs_that_slurm_refuses(launcher: Launcher, slurm: Slurm, at: dict[str, str]) -> None:
     claim = {**CLAIM, "hpc": {**CLAIM["hpc"], "queue": "nosuch"}}
     run = launcher("true", claim=claim, env=at)
-    assert run.status == 75, run.err
+    assert run.status == 78, run.err
     assert "invalid partition specified: nosuch" in run.err
+
+
+@pytest.mark.parametrize(
+    ("words", "later"),
+    [
+        ("sbatch: error: Batch job submission failed: Unable to contact slurm controller", True),
+        ("sbatch: error: Batch job submission failed: Socket timed out on send/recv", True),
+        ("sbatch: error: QOSMaxSubmitJobPerUserLimit", True),
+        ("sbatch: error: Required partition not available (inactive or drain)", True),
+        ("qsub: Connection refused", True),
+        ("qsub: would exceed queue generic's per-user limit", True),
+        ("qsub: Maximum number of jobs already in queue", True),
+        ("Unable to run job: got no response from JSV, Please try again", True),
+        ("error: commlib error: got select error (Connection refused)", True),
+        ("LSF is down. Please wait ...", True),
+        ("User <a>: Job limit 10 reached. Retrying", True),
+        ("sbatch: fatal: --mem, --mem-per-cpu, and --mem-per-gpu are mutually exclusive.", False),
+        ("sbatch: error: invalid partition specified: nosuch", False),
+        ("sbatch: error: Invalid account or account/partition combination specified", False),
+        ("sbatch: error: Requested node configuration is not available", False),
+        ("sbatch: error: Requested time limit is invalid (missing or exceeds some limit)", False),
+        ("sbatch: unrecognized option '--nosuch'", False),
+        ("qsub: Unknown queue", False),
+        ("qsub: Illegal attribute or resource value Resource_List.ncpus", False),
+        ("nosuch: No such queue. Job not submitted.", False),
+        ("", False),
+    ],
+)
+def test_refusal_is_temporary_only_where_it_passes(words: str, later: bool) -> None:
+    assert passes(words) is later
+
+
+@pytest.mark.slow
+def test_directives_that_exclude_each_other(launcher: Launcher, tmp_path: Path) -> None:
+    """What a submission is refused for is the batch system's own words."""
+    words = "sbatch: fatal: --mem and --mem-per-gpu are mutually exclusive."
+    for name in ("sbatch", "squeue", "scancel"):
+        command = tmp_path / name
+        command.write_text(
+            f"#!/bin/sh\n[ {name} != sbatch ] || {{ echo '{words}' >&2; exit 1; }}\n"
+        )
+        command.chmod(0o755)
+    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+    run = launcher("true", claim=CLAIM, env={"PATH": path})
+    assert run.status == 78, run.err
+    assert words in run.err.splitlines()[-1]
 
 
 @pytest.mark.filterwarnings("ignore:OAR Job memory")

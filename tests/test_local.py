@@ -264,7 +264,7 @@ def test_workers_that_fail_fail_the_start(tmp_path: Path) -> None:
         local = Local({}, clean_environment(DASK_DISTRIBUTED__WORKER__PRELOAD=f'["{preload}"]'))
         try:
             await local.provider.submit()
-            with pytest.raises(ClusterFailed, match="did not start"):
+            with pytest.raises(ClusterFailed, match="no worker today"):
                 await local.provider.wait_until_running()
         finally:
             assert await local.end() == [Outcome.GONE]

@@ -16,6 +16,7 @@ import pytest
 
 from dask_claim.claim.model import Claim
 from dask_claim.errors import (
+    ConfigurationError,
     DaskClaimError,
     GatewayAway,
     GatewayUnreachable,
@@ -23,10 +24,12 @@ from dask_claim.errors import (
     NoGatewayThere,
     NotAGateway,
 )
-from dask_claim.providers.base import Provider
+from dask_claim.providers.base import Provider, import_quietly
 from dask_claim.providers.gateway import patience
 from dask_claim.providers.gateway.patience import Patience
+from dask_claim.providers.holding import failure
 from dask_claim.providers.values import Request
+from tests.support.launcher import Launcher
 from tests.test_gateway_api import ask
 from tests.test_site_network import certificates
 
@@ -285,3 +288,47 @@ def test_gateway_that_hangs_is_left_where_there_is_a_fallback(
 
     with pytest.raises(GatewayUnreachable, match="does not answer within"):
         asyncio.run(Patience(provider).ask(hang))
+
+
+# -- processes that hold a cluster
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (ModuleNotFoundError("No module named 'nosuch'"), 78),
+        (ImportError("libnosuch.so.1: cannot open shared object file"), 78),
+        (SyntaxError("invalid syntax"), 78),
+        (ValueError("no such setting"), 78),
+        (FileNotFoundError(2, "No such file or directory"), 78),
+        (OSError(98, "Address already in use"), 75),
+        (OSError(28, "No space left on device"), 75),
+        (MemoryError(), 75),
+        (TimeoutError("Nanny failed to start in 60 seconds"), 75),
+        (RuntimeError("whatever"), 75),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_a_held_cluster_fails_of(error: Exception, status: int) -> None:
+    """Dask raises errors of its own from the first cause."""
+    raised = RuntimeError("Cluster failed to start")
+    raised.__cause__ = RuntimeError("Nanny failed to start")
+    raised.__cause__.__cause__ = error
+    event = failure(raised)
+    assert event["lasting"] is (status == 78)
+    assert str(error) in str(event["error"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("role", ["SCHEDULER", "WORKER"])
+def test_preload_module_that_is_missing(launcher: Launcher, role: str) -> None:
+    run = launcher("true", env={f"DASK_DISTRIBUTED__{role}__PRELOAD": "['no_such_module']"})
+    assert (run.status, run.receipt["gone"]) == (78, True), run.err
+    assert "no_such_module" in run.err.splitlines()[-1]
+
+
+def test_library_that_cannot_be_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "broken_library.py").write_text("raise ImportError('libnosuch.so.1: no such file')")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ConfigurationError, match=r"broken_library .* libnosuch\.so\.1"):
+        import_quietly("broken_library")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import threading
 import traceback
 from abc import ABC, abstractmethod
@@ -123,13 +124,18 @@ def import_quietly(module: str) -> Any:
     Raises
     ------
     ConfigurationError
-        What was imported ended Python: it may be a program that has a library's name.
+        It is missing, cannot be loaded, or ended Python: it may be a program that has a library's
+        name.
     """
     with _importing:
         added = dask_config(os.environ)
         os.environ.update(added)
         try:
             return import_module(module)
+        except ImportError as error:
+            raise ConfigurationError(
+                f"{module} cannot be imported by {sys.executable}: {error}"
+            ) from error
         except SystemExit as error:
             file = traceback.extract_tb(error.__traceback__)[-1].filename
             raise ConfigurationError(

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
+from dask_claim.errors import ClusterFailed, ConfigurationError
 from dask_claim.providers import tls
 from dask_claim.providers.base import Provider, dask_config, in_time
 from dask_claim.providers.values import Ended, Request, Ticket
@@ -93,6 +94,24 @@ class HeldProvider(Provider):
                 return event
             self._warn(event["warning"])
         return None
+
+    async def _event(self) -> dict[str, Any]:
+        """The next event of a cluster that starts.
+
+        Raises
+        ------
+        ConfigurationError
+            There is no cluster, and trying again does not help.
+        ClusterFailed
+            There is none, for a reason that may pass or is not known.
+        """
+        event = await self._next_event() or {"error": "its own messages are above"}
+        if "ended" in event:
+            event = {"error": f"it {event['ended']}"}
+        if "error" in event:
+            kind = ConfigurationError if event.get("lasting") else ClusterFailed
+            raise kind(f"{self.description} gives no cluster: {event['error']}")
+        return event
 
     def _listen(self) -> None:
         """From now on no event is waited for, only warnings."""

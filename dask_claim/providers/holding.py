@@ -33,7 +33,11 @@ def serve(hold: Callable[[dict[str, Any], Any], Coroutine[Any, Any, None]]) -> N
     os.dup2(2, 1)
     request = sys.stdin.readline()
     if request:
-        run_loop(hold(json.loads(request), events))
+        try:
+            run_loop(hold(json.loads(request), events))
+        except Exception as error:
+            tell(events, **failure(error))
+            raise
 
 
 def launcher_left() -> asyncio.Event:
@@ -71,6 +75,30 @@ async def until_over(cluster: Any, left: asyncio.Event, events: Any) -> None:
         # Or Dask would try for 30 s to reach it.
         cluster.shutdown_scheduler = False
         tell(events, ended="has ended by itself: its scheduler closed")
+
+
+# What fails again however often it is tried: a module, a setting or a file that is not there.
+LASTING = (
+    ImportError,
+    SyntaxError,
+    AttributeError,
+    TypeError,
+    ValueError,
+    FileNotFoundError,
+    NotADirectoryError,
+    PermissionError,
+)
+
+
+def failure(error: BaseException) -> dict[str, object]:
+    """Return the event for an error in whose place there is no cluster: its first cause."""
+    causes = [error]
+    # Dask raises errors of its own from those of a preload module or a worker.
+    while (cause := causes[-1].__cause__) is not None and cause not in causes:
+        causes.append(cause)
+    first = next((each for each in causes if isinstance(each, LASTING)), causes[-1])
+    text = f"{type(first).__name__}: {first}" if str(first) else repr(first)
+    return {"error": text, "lasting": isinstance(first, LASTING)}
 
 
 def tell(events: Any, **event: object) -> None:

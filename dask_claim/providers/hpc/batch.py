@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from dask_claim.errors import ClusterFailed, ConfigurationError
+from dask_claim.errors import ConfigurationError
 from dask_claim.files import private_folder, remove_private_folder
 from dask_claim.lifetime.guard_process import lives
 from dask_claim.providers import tls
@@ -82,12 +82,6 @@ class BatchProvider(HeldProvider):
             scheduler_address=event["scheduler_address"], tls_folder=self._folder
         )
         self.notice = f"Jobs of this run are named {job_name(self.request.run_id)}"
-
-    async def _event(self) -> dict[str, Any]:
-        event = await self._next_event() or {"error": "its messages are above"}
-        if "error" in event:
-            raise ClusterFailed(f"{self.description} gives no cluster: {event['error']}")
-        return event
 
     def _asked(self) -> dict[str, Any]:
         claim, plan, system = self.request.claim, self.request.plan, self._system

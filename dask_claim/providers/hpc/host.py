@@ -23,11 +23,13 @@ sys.path.append(str(Path(__file__).resolve().parents[3]))
 
 from dask_claim.providers.holding import (  # noqa: E402
     NO_ROUTES,
+    failure,
     launcher_left,
     serve,
     tell,
     until_over,
 )
+from dask_claim.providers.hpc.systems import passes  # noqa: E402
 
 
 async def hold(request: dict[str, Any], events: Any) -> None:
@@ -38,7 +40,7 @@ async def hold(request: dict[str, Any], events: Any) -> None:
     try:
         cluster = await make(request)
     except Exception as error:
-        tell(events, error=reason(error))
+        tell(events, **refusal(error))
         return
     async with cluster, watched(cluster, request, events):
         minimum, maximum = request["min_workers"], request["max_workers"]
@@ -50,7 +52,7 @@ async def hold(request: dict[str, Any], events: Any) -> None:
             if minimum < maximum:
                 cluster.adapt(minimum=minimum, maximum=maximum)
         except Exception as error:
-            tell(events, error=reason(error))
+            tell(events, **refusal(error))
         else:
             tell(events, submitted=minimum)
         await over
@@ -105,9 +107,12 @@ async def make(request: dict[str, Any]) -> Any:
     )
 
 
-def reason(error: Exception) -> str:
-    """What the batch system says, where dask-jobqueue has it among other lines."""
-    return str(error).rpartition("stderr:")[2].strip() or repr(error)
+def refusal(error: Exception) -> dict[str, object]:
+    """Return the event for an error, with the batch system's own words where it has refused."""
+    _, refused, words = str(error).rpartition("stderr:")
+    if not refused:
+        return failure(error)
+    return {"error": words.strip() or repr(error), "lasting": not passes(words)}
 
 
 if __name__ == "__main__":

@@ -103,3 +103,19 @@ async def ask(*command: str) -> tuple[int | None, str, str]:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process.pid, 9)
     return process.returncode, out.decode(errors="replace"), err.decode(errors="replace").strip()
+
+
+# What a batch system says where it is away or busy, or where jobs must end before there is room.
+_PASSING = re.compile(
+    r"(timed? ?out|time-?out|unable to contact|cannot connect|connection (refused|reset|timed)"
+    r"|communication (error|connection)|commlib error|not responding|is down|inactive or drain"
+    r"|no route to host|temporarily|try (again|later)|retry|busy|maintenance"
+    r"|submit limit|job limit|MaxSubmit|maximum number of jobs|too many jobs|jobs are allowed"
+    r"|per-user limit|threshold reached|database)",
+    re.I,
+)
+
+
+def passes(refusal: str) -> bool:
+    """Whether a batch system that refuses a job with these words may take the same one later."""
+    return bool(_PASSING.search(refusal))

@@ -8,7 +8,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from dask_claim.errors import ClusterFailed
 from dask_claim.files import private_folder, remove_private_folder
 from dask_claim.lifetime.guard_process import lives
 from dask_claim.providers import tls
@@ -55,15 +54,6 @@ class LocalProvider(HeldProvider):
 
     def _asked(self) -> dict[str, Any]:
         return {**asdict(self._size()), "folder": self._folder}
-
-    async def _event(self) -> dict[str, Any]:
-        if event := await self._next_event():
-            return event
-        assert self._host is not None
-        raise ClusterFailed(
-            f"the local cluster did not start (exit status {await self._host.wait()}); its own "
-            "messages are above"
-        )
 
     def _size(self) -> LocalRequest:
         claim, plan = self.request.claim, self.request.plan
