@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pytest
 from dask_claim.claim.model import Claim
 from dask_claim.errors import ClaimError
 from dask_claim.providers.base import import_quietly
+from dask_claim.providers.hpc.configured import with_configured
 from dask_claim.providers.hpc.systems import SYSTEMS, job_name, job_numbers, passes
 from tests.support.launcher import PYTHON, Launcher, Running, processes_with, wait_for
 from tests.support.scenes import NOBODY_ELSE, WAITING, command_line, end_all, kill, until_ready
@@ -228,19 +230,43 @@ def test_directives_that_exclude_each_other(launcher: Launcher, tmp_path: Path) 
 
 @pytest.mark.filterwarnings("ignore:OAR Job memory")
 @pytest.mark.parametrize("name", sorted(SYSTEMS))
-def test_script_of_each_system(name: str) -> None:
-    """What dask-jobqueue makes of a request, with our directives, name and variables in it."""
+@pytest.mark.parametrize("older", [False, True])
+def test_script_of_each_system(name: str, older: bool) -> None:
+    """What dask-jobqueue makes of a request, and of what it is configured with at a site."""
+    import dask.config
+
     dask_jobqueue = import_quietly("dask_jobqueue")
     system = SYSTEMS[name]
-    made = getattr(dask_jobqueue, system.cluster).job_cls(
-        "tls://host:1", name="w", cores=2, memory=2**30, processes=1, queue="fast",
-        walltime="00:10:00", job_name=job_name("0123456789abcdef"),
-        job_extra_directives=[*system.quiet, "--more"], job_script_prologue=["export A=b"],
-        **{system.account: "paying"},
-    )  # fmt: skip
-    script = made.job_script()
-    for part in ("dask-0123456789", "fast", "paying", "/dev/null", "--more", "export A=b"):
+    cluster = getattr(dask_jobqueue, system.cluster)
+    run = {
+        "quiet": system.quiet, "job_extra_directives": ["--more"],
+        "job_script_prologue": ["export A=b"], "worker_extra_args": ["--no-dashboard"],
+        "scheduler_options": {"dashboard": False},
+    }  # fmt: skip
+    configured = {
+        f"jobqueue.{name}.{'job-extra' if older else 'job-extra-directives'}": ["--of-the-site"],
+        f"jobqueue.{name}.{'env-extra' if older else 'job-script-prologue'}": ["module load eo"],
+        f"jobqueue.{name}.{'extra' if older else 'worker-extra-args'}": ["--lifetime", "55m"],
+        f"jobqueue.{name}.scheduler-options": {"interface": "lo", "dashboard": True},
+    }
+    with dask.config.set(configured), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        made = with_configured(cluster, run)
+        options = made.pop("scheduler_options")
+        script = cluster.job_cls(
+            "tls://host:1", name="w", cores=2, memory=2**30, processes=1, queue="fast",
+            walltime="00:10:00", job_name=job_name("0123456789abcdef"),
+            **made, **{system.account: "paying"},
+        ).job_script()  # fmt: skip
+    assert options == {"interface": "lo", "dashboard": False}
+    for part in ("dask-0123456789", "fast", "paying", "--lifetime 55m --no-dashboard"):
         assert part in script, script
+    # The site's before the run's, which may say otherwise.
+    order = ["/dev/null", "--of-the-site", "--more", "module load eo", "export A=b"]
+    places = [script.index(part) for part in order]
+    assert places == sorted(places), script
+    with dask.config.set({f"jobqueue.{name}.log-directory": "/somewhere"}):
+        assert "/dev/null" not in " ".join(with_configured(cluster, run)["job_extra_directives"])
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,7 @@ class BatchProvider(HeldProvider):
 
     def _asked(self) -> dict[str, Any]:
         claim, plan, system = self.request.claim, self.request.plan, self._system
-        directives = [*system.quiet, *claim.hpc.get("directives", ())]
+        directives = list(claim.hpc.get("directives", ()))
         hpc = {name: str(said) for name, said in claim.hpc.items() if name != "directives"}
         if account := hpc.pop("account", None):
             hpc[system.account] = account
@@ -96,7 +96,6 @@ class BatchProvider(HeldProvider):
             "job_name": job_name(self.request.run_id),
             "cores": math.ceil(claim.worker_cores_limit or claim.worker_cores or 1),
             "memory": claim.worker_memory.bytes if claim.worker_memory else MEMORY,
-            "job_extra_directives": directives,
         }
         return {
             "cluster": system.cluster,
@@ -105,6 +104,8 @@ class BatchProvider(HeldProvider):
             "death_timeout": DEATH_TIMEOUT,
             "min_workers": plan.min_workers,
             "max_workers": plan.max_workers,
+            "quiet": system.quiet,
+            "directives": directives,
             "job": job,
         }
 

@@ -82,6 +82,7 @@ async def make(request: dict[str, Any]) -> Any:
     import dask_jobqueue
 
     from dask_claim.providers import tls
+    from dask_claim.providers.hpc.configured import with_configured
 
     folder = Path(request["folder"])
     tls.make_keys(folder)
@@ -92,17 +93,23 @@ async def make(request: dict[str, Any]) -> Any:
         "DASK_DISTRIBUTED__WORKER__HTTP__ROUTES": "[]",
     }
     dask.config.set(NO_ROUTES)
-    return getattr(dask_jobqueue, request["cluster"])(
+    cluster = getattr(dask_jobqueue, request["cluster"])
+    run = {
+        "quiet": request["quiet"],
+        "job_extra_directives": request["directives"],
+        "worker_extra_args": ["--no-dashboard"],
+        "job_script_prologue": [
+            f"export {name}={shlex.quote(value)}" for name, value in exported.items()
+        ],
+        "scheduler_options": {"dashboard": False, "dashboard_address": "127.0.0.1:0"},
+    }
+    return cluster(
         protocol="tls://",
         processes=1,
         death_timeout=request["death_timeout"],
-        worker_extra_args=["--no-dashboard"],
-        job_script_prologue=[
-            f"export {name}={shlex.quote(value)}" for name, value in exported.items()
-        ],
-        scheduler_options={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
         silence_logs="warning",
         asynchronous=True,
+        **with_configured(cluster, run),
         **request["job"],
     )
 
