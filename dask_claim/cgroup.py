@@ -29,12 +29,18 @@ class Bound:
 
 def memory_limits(root: Path = ROOT) -> Iterator[Bound]:
     """Yield each limit of memory, in bytes, that holds for this process. `root` is for tests."""
-    for folder, owner in _groups("memory", root):
+    groups = [*_groups("memory", root)]
+    for folder, owner in groups:
         # Beyond memory.high nothing is killed, but everything is slowed down until it fits again.
         for name in ("memory.max", "memory.high", "memory.limit_in_bytes"):
             for limit in _numbers(folder / name):
                 if 0 < limit < UNLIMITED:
                     yield Bound(limit, owner)
+    # Version 1 tells the limits of groups above those that are mounted here, too.
+    for folder, _ in groups:
+        above = _count(folder / "memory.stat", "hierarchical_memory_limit")
+        if above and above < UNLIMITED:
+            yield Bound(above, CONTAINER)
 
 
 def cpu_limits(root: Path = ROOT) -> Iterator[Bound]:
@@ -54,10 +60,8 @@ def memory_kills(root: Path = ROOT) -> int | None:
     """
     for folder, _ in _groups("memory", root):
         for name in ("memory.events", "memory.oom_control"):
-            for line in _lines(folder / name):
-                key, _, count = line.partition(" ")
-                if key == "oom_kill" and count.strip().isdecimal():
-                    return int(count)
+            if (count := _count(folder / name, "oom_kill")) is not None:
+                return count
     return None
 
 
@@ -100,6 +104,15 @@ def _upwards(own: str, mounted: str, place: Path) -> Iterator[tuple[Path, str]]:
 def _numbers(path: Path) -> list[int]:
     words = " ".join(_lines(path)).split()
     return [int(word) for word in words if word.lstrip("-").isdecimal()]
+
+
+def _count(path: Path, key: str) -> int | None:
+    """Return the number behind `key` in a file of such pairs; None where there is none."""
+    for line in _lines(path):
+        name, _, number = line.partition(" ")
+        if name == key and number.strip().isdecimal():
+            return int(number)
+    return None
 
 
 def _lines(path: Path) -> list[str]:

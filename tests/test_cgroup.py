@@ -141,6 +141,15 @@ LAYOUTS = {
         },
         (256 * MIB, "cgroup pod1f"),
     ),
+    "Kubernetes, version 1: the pod's limit, above what is mounted": Layout(
+        f"5:memory:{POD}\n",
+        v1(POD, "memory"),
+        {
+            "memory/memory.limit_in_bytes": NO_LIMIT,
+            "memory/memory.stat": f"cache 1\nhierarchical_memory_limit {256 * MIB}\n",
+        },
+        (256 * MIB, "this container"),
+    ),
     "version 1, cpu mounted alone": Layout(
         "4:memory:/\n1:cpu:/\n",
         v1("/", "cpu", "memory"),
