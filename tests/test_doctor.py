@@ -48,7 +48,21 @@ def doctor(
     )  # fmt: skip
     assert SECRET not in run.stdout + run.stderr
     assert run.stdout, run.stderr
-    return run.returncode, json.loads(run.stdout)
+    findings = json.loads(run.stdout)
+    told_once(findings)
+    return run.returncode, findings
+
+
+def told_once(findings: Sequence[Mapping[str, str]]) -> None:
+    """Nothing is printed twice: no message, and no part of a hint that its message has, too."""
+    for number, each in enumerate(findings):
+        message, hint = each["message"], each["hint"]
+        others = [other["message"] for other in findings[:number] + findings[number + 1 :]]
+        assert not [other for other in others if message in other], findings
+        assert (message and hint) or each["state"] == "ok", each
+        parts = re.split(r"[.:;?] |\n", f"{hint}\n")
+        twice = [part for part in parts if len(part) > 15 and part in message]
+        assert not twice, each
 
 
 @contextmanager
@@ -140,15 +154,20 @@ def tls_ingress(case: Case, folder: Path) -> Iterator[None]:
         yield
 
 
-def without_jobqueue(case: Case, folder: Path) -> None:
-    (folder / "sitecustomize.py").write_text(
-        "from importlib.machinery import PathFinder\n"
-        "find = PathFinder.find_spec\n"
-        "def without(name, *more):\n"
-        "    return None if name == 'dask_jobqueue' else find(name, *more)\n"
-        "PathFinder.find_spec = without\n"
-    )
-    case.env["PYTHONPATH"] = str(folder)
+def without(package: str) -> Callable[[Case, Path], None]:
+    """As where it is not installed."""
+
+    def plant(case: Case, folder: Path) -> None:
+        (folder / "sitecustomize.py").write_text(
+            "from importlib.machinery import PathFinder\n"
+            "find = PathFinder.find_spec\n"
+            "def without(name, *more):\n"
+            f"    return None if name == {package!r} else find(name, *more)\n"
+            "PathFinder.find_spec = without\n"
+        )
+        case.env["PYTHONPATH"] = str(folder)
+
+    return plant
 
 
 def other_cloudpickle(case: Case, folder: Path) -> None:
@@ -211,7 +230,14 @@ CASES = [
     Case("tiny /dev/shm", "/dev/shm", "warn", "--shm-size",
          before=("unshare", "--mount", "sh", "-c", TINY_SHM, "sh")),
     Case("extra missing", "provider", "fail", "dask-claim[hpc]", 78, claim={"provider": "slurm"},
-         plant=without_jobqueue),
+         plant=without("dask_jobqueue")),
+    Case("no keys", "provider", "fail", "pip install cryptography", 78,
+         plant=without("cryptography")),
+    Case("no gateway of the run", "provider", "warn", "dask-claim[local-gateway]",
+         claim={"env": {"gateway_url": "DASK_GATEWAY_URL"}},
+         plant=without("dask_gateway_server")),
+    Case("login node", "provider", "warn", "docs/sites.md", env={"SLURM_JOB_ID": "7"},
+         flags=("--start",)),
     Case("no batch system", "provider", "fail", "node from which jobs are submitted", 78,
          claim={"provider": "oar"}),
     Case("dead scheduler", "scheduler", "fail", "correct the variable", 75, plant=dead_scheduler),
@@ -264,19 +290,6 @@ def test_planted_fault(
     # One fault is told as one: whatever follows from it is not told beside it.
     failing = {each["name"] for each in bad if each["state"] == "fail"}
     assert failing <= {case.check}
-    told_once(findings)
-
-
-def told_once(findings: Sequence[Mapping[str, str]]) -> None:
-    """Nothing is printed twice: no finding, and no part of a hint that its message has, too."""
-    lines = [(each["name"], each["message"]) for each in findings]
-    assert len(set(lines)) == len(lines), lines
-    for each in findings:
-        message, hint = each["message"], each["hint"]
-        assert (message and hint) or each["state"] == "ok", each
-        parts = re.split(r"[.:;?] |\n", f"{hint}\n")
-        twice = [part for part in parts if len(part) > 15 and part in message]
-        assert not twice, each
 
 
 def test_clock_of_the_gateway(gateway: GatewayServer) -> None:

@@ -52,16 +52,20 @@ async def examine(
         yield warn("claim", cut, "ask the site's operator, or claim less")
     request = Request.of(resolved, start_timeout, stop_timeout)
     provider: Provider | None = None
+    warnings: list[str] = []
     name = plan.provider if resolved.claim.create else "none"
     try:
-        provider = provider_class(name)(request, _keep, lambda warning: None)
+        provider = provider_class(name)(request, _keep, warnings.append)
     except DaskClaimError as error:
         yield failed("provider", error, "choose another --provider")
+    for warning in warnings:
+        yield warn("provider", warning, "see docs/sites.md")
     seen = Examined(os.environ, resolved, plan, request, provider)
     bad = provider is None
     for check in CHECKS:
         if found := check(seen):
             bad = bad or found.state == "fail"
+            warnings.append(found.message)
             yield found
     if bad:
         return
@@ -81,7 +85,9 @@ async def examine(
         from dask_claim.doctor.start import check_start
 
         async for found in check_start(seen):
-            yield found
+            # What a run warns of as it starts may be told above.
+            if not found.message.startswith(tuple(warnings)):
+                yield found
 
 
 def _keep(ticket: Ticket) -> None:

@@ -44,7 +44,11 @@ class HeldProvider(Provider):
         self._folder: str | None = None
         """Where the keys of this run are; None where there are none."""
 
+    def check(self) -> None:
+        tls.require()
+
     async def submit(self) -> None:
+        self.check()
         # The child's start is not to be interrupted half-way: `close` needs to know the process.
         start = asyncio.ensure_future(self._start())
         try:

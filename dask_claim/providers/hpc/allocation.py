@@ -39,21 +39,18 @@ class AllocationProvider(LocalProvider):
                 self.description = f"the {nodes} nodes of the Slurm allocation"
         elif not environ.get("SLURMD_NODENAME"):
             warn(
-                "this is no node of the allocation (SLURMD_NODENAME is not set), but perhaps where "
-                "salloc was called: the cluster runs here all the same; to have it in the "
+                "not running on a node of the allocation (SLURMD_NODENAME is not set: salloc may "
+                "have been called here); starting the cluster here anyway. To have it in the "
                 "allocation, write srun --ntasks=1 before dask-claim"
             )
 
-    async def submit(self) -> None:
-        if self._jobs:
-            self._check_interface()
-        await super().submit()
-
-    def _check_interface(self) -> None:
-        hpc, known = self.request.claim.hpc, [name for _, name in socket.if_nameindex()]
-        if (interface := hpc.get("interface")) and interface not in known:
+    def check(self) -> None:
+        super().check()
+        known = [name for _, name in socket.if_nameindex()]
+        interface = self.request.claim.hpc.get("interface")
+        if self._jobs and interface and interface not in known:
             raise ConfigurationError(
-                f"hpc.interface: this node has no network {interface}; it has {', '.join(known)}"
+                f"this node has no network {interface} (hpc.interface): it has {', '.join(known)}"
             )
 
     def _why_not(self) -> str | None:

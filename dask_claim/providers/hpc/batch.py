@@ -14,7 +14,6 @@ from typing import Any
 from dask_claim.errors import ConfigurationError
 from dask_claim.files import private_folder, remove_private_folder
 from dask_claim.lifetime.guard_process import lives
-from dask_claim.providers import tls
 from dask_claim.providers.base import in_time
 from dask_claim.providers.held import KILLED_WITHIN, HeldProvider, kill_group
 from dask_claim.providers.hpc.systems import SYSTEMS, ask, job_name, job_numbers
@@ -48,11 +47,8 @@ class BatchProvider(HeldProvider):
         )
         self._ticket = Ticket(self.name)
 
-    async def submit(self) -> None:
-        self.check()
-        await super().submit()
-
     def check(self) -> None:
+        super().check()
         if importlib.util.find_spec("dask_jobqueue") is None:
             raise ConfigurationError(
                 f"provider {self.name} needs dask_jobqueue: pip install 'dask-claim[hpc]'"
@@ -66,7 +62,6 @@ class BatchProvider(HeldProvider):
                 )
 
     async def _start(self) -> None:
-        tls.require()
         self._folder = str(private_folder("keys"))
         jobs = {"name": job_name(self.request.run_id)}
         # Before there is a job: they are found by their name.

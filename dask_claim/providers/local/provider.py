@@ -10,7 +10,6 @@ from typing import Any
 
 from dask_claim.files import private_folder, remove_private_folder
 from dask_claim.lifetime.guard_process import lives
-from dask_claim.providers import tls
 from dask_claim.providers.held import KILLED_WITHIN, HeldProvider, kill_group
 from dask_claim.providers.local.size import LocalRequest
 from dask_claim.providers.values import Cluster, Outcome, Ticket
@@ -26,7 +25,6 @@ class LocalProvider(HeldProvider):
     """What else its ticket names, see `hpc.allocation`."""
 
     async def _start(self) -> None:
-        tls.require()
         self._folder = str(private_folder("keys"))
         await self._spawn_with(self._folder, self.request.claim.environment)
 
