@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import re
-import secrets
 import select
 import shutil
 import stat
@@ -13,6 +12,8 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Literal
+
+from dask_claim.letters import letters
 
 _PATIENCE = 5.0
 """Seconds to wait for the reader of a FIFO or pipe: to open it, and each time that it is full."""
@@ -25,7 +26,9 @@ _PRIVATE = re.compile("dask-claim-(files|keys|gateway)-")
 
 def private_folder(content: Literal["files", "keys", "gateway"]) -> Path:
     """Return a new folder, named by its content, that only this user can look into."""
-    return Path(tempfile.mkdtemp(prefix=f"dask-claim-{content}-"))
+    folder = Path(tempfile.gettempdir(), f"dask-claim-{content}-{letters(12)}")
+    folder.mkdir(mode=0o700)
+    return folder
 
 
 def remove_private_folder(folder: str) -> None:
@@ -74,7 +77,7 @@ def write_whole(path: Path, text: str) -> None:
 def _replace(path: Path, content: bytes, mode: int | None) -> None:
     # The system applies the umask to a new file. Python can only ask for it by changing it, for
     # every thread.
-    temporary = path.with_name(f".{path.name[:40]}.{secrets.token_hex(6)}")
+    temporary = path.with_name(f".{path.name[:40]}.{letters(12)}")
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
         with os.fdopen(handle, "wb") as file:

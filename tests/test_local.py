@@ -50,7 +50,7 @@ with Client() as client:
 *_, token, page = link.split("/")
 assert page == "status" and len(token) == 32
 for path, code in (("status", 200), ("health", 200), ("nowhere", 404)):
-    for wrong in (None, token[:-1], token + "x", token.lower(), "..", "%s/.." % token):
+    for wrong in (None, token[:-1], token + "x", token.upper(), "..", "%s/.." % token):
         url = link.replace(f"{token}/status", path if wrong is None else f"{wrong}/{path}")
         try:
             urllib.request.urlopen(url)

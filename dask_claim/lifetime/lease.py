@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import uuid
 from collections.abc import Awaitable, Callable
 from time import monotonic
 from typing import Any
@@ -14,6 +13,7 @@ import cloudpickle
 from distributed.comm import connect
 from distributed.core import send_recv
 
+from dask_claim.letters import letters
 from dask_claim.lifetime import lease_plugin
 from dask_claim.lifetime.trouble import Trouble
 from dask_claim.lifetime.usage import Usage
@@ -58,7 +58,7 @@ class Lease:
         self._address = address
         self._connection = security.get_connection_args("client") if security else {}
         self._terms: dict[str, Any] = {
-            "holder": holder or uuid.uuid4().hex,
+            "holder": holder or letters(),
             "timeout": timeout,
             # Nobody comes back in no time.
             "reconnect_timeout": max(reconnect_timeout, 1.0),

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
+
+from dask_claim.letters import letters
 
 if TYPE_CHECKING:
     from dask_claim.claim.model import Claim, Resolved
@@ -40,7 +41,7 @@ class Request:
     """Whether a command finds its names (`env`) in its environment; a program's own block does
     not."""
 
-    run_id: str = field(default_factory=lambda: uuid4().hex)
+    run_id: str = field(default_factory=letters)
     """Random: it marks the processes of this run and of no other."""
 
     @classmethod
@@ -133,7 +134,7 @@ class Ticket:
     """
 
     provider: str
-    id: str = field(default_factory=lambda: uuid4().hex)
+    id: str = field(default_factory=letters)
 
     gateway_url: str | None = None
     proxy_url: str | None = None

@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import hmac
 import os
-import secrets
 import signal
 import sys
 from pathlib import Path
@@ -56,10 +55,11 @@ async def hold(request: dict[str, Any], events: Any) -> None:
     from distributed import LocalCluster
 
     from dask_claim.files import remove_private_folder
+    from dask_claim.letters import letters
     from dask_claim.providers import tls
     from dask_claim.providers.local.size import LocalRequest, fit_here
 
-    folder, token = request.pop("folder"), secrets.token_urlsafe(24)
+    folder, token = request.pop("folder"), letters()
     # Dask finds the keys by its variables.
     tls.make_keys(Path(folder))
     dask.config.set(NO_ROUTES_OF_WORKERS)

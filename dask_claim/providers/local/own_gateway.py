@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import os
-import secrets
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from dask_claim.claim.plan import GATEWAY_NAMES, speaks_gateway
 from dask_claim.errors import ClusterFailed, ConfigurationError
 from dask_claim.files import private_folder
+from dask_claim.letters import letters
 from dask_claim.providers.base import import_quietly
 from dask_claim.providers.gateway.login import user_name
 from dask_claim.providers.local.provider import LocalProvider
@@ -46,7 +46,7 @@ class OwnGatewayProvider(LocalProvider):
         await self._spawn_with(self._place, {})
 
     async def _learn(self) -> None:
-        claim, password = self.request.claim, secrets.token_urlsafe(32)
+        claim, password = self.request.claim, letters()
         self._ask(
             {
                 "folder": self._place,
