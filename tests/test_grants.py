@@ -35,6 +35,14 @@ JOBS = {
         {"SLURM_JOB_ID": "1", "SLURM_CPUS_ON_NODE": "-4", "SLURM_MEM_PER_NODE": "many"}, None, None,
     ),
     "PBS Professional": ({"PBS_JOBID": "1.server", "NCPUS": "6"}, (6, "NCPUS"), None),
+    "PBS Professional, a process for each core": (
+        {"PBS_JOBID": "1.server", "NCPUS": "1", "PBS_NODEFILE": f"{FILE}{HOST}\n{HOST}\nother\n"},
+        (2, "PBS_NODEFILE"), None,
+    ),
+    "PBS Professional, one process": (
+        {"PBS_JOBID": "1.server", "NCPUS": "6", "PBS_NODEFILE": f"{FILE}{HOST}\n"},
+        (6, "NCPUS"), None,
+    ),
     "Torque, two nodes": (
         {"PBS_JOBID": "1.server", "PBS_NUM_PPN": "4", "PBS_NP": "8"}, (4, "PBS_NUM_PPN"), None,
     ),

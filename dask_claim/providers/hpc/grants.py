@@ -29,11 +29,15 @@ class Variables:
     hosts: str | None = None
     """The one with the cores of each host, or with the path of a file that has them."""
 
+    threads: str | None = None
+    """The one with the cores of one process on a host: all of them, or a part."""
+
 
 SYSTEMS = (
     Variables("SLURM_JOB_ID", ("SLURM_CPUS_ON_NODE",)),
-    # OpenPBS and PBS Professional, then Torque.
-    Variables("PBS_JOBID", ("NCPUS", "PBS_NUM_PPN", "PBS_NP")),
+    # The file has a line for each process. PBS Professional starts one, or as many as `mpiprocs`
+    # says, and NCPUS is what `ompthreads` says, else all; Torque starts one for each core.
+    Variables("PBS_JOBID", ("PBS_NUM_PPN", "PBS_NP"), "PBS_NODEFILE", "NCPUS"),
     Variables("LSB_JOBID", ("LSB_DJOB_NUMPROC",), "LSB_MCPU_HOSTS"),
     Variables("JOB_ID", ("NSLOTS",), "PE_HOSTFILE"),  # Grid Engine
     Variables("OAR_JOB_ID", (), "OAR_NODEFILE"),
@@ -50,9 +54,13 @@ def granted_cores(environ: Mapping[str, str]) -> Iterator[Bound]:
     """Yield the cores that each batch system around this process granted on this node."""
     for system in SYSTEMS:
         if environ.get(system.job):
-            told = [(system.hosts or "", _on_this_host(system, environ))]
-            told += [(name, slurm_number(environ, name) or 0) for name in system.cores]
-            yield from [_job(cores, name) for name, cores in told if cores][:1]
+            told = [(_on_this_host(system, environ), system.hosts or "")]
+            told += [(slurm_number(environ, name) or 0, name) for name in system.cores]
+            first = next((pair for pair in told if pair[0]), (0, ""))
+            threads = system.threads or ""
+            cores, name = max(first, (slurm_number(environ, threads) or 0, threads))
+            if cores:
+                yield _job(cores, name)
     yield from _condor(environ, 0)
 
 
