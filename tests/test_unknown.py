@@ -13,10 +13,10 @@ from click.testing import CliRunner
 from dask_claim.cli.clusters import clusters_command
 from dask_claim.lifetime import clusters
 from dask_claim.lifetime.reclaim import reclaim
-from dask_claim.providers.gateway import look, lost
+from dask_claim.providers.gateway import connection, look, lost
 from dask_claim.providers.gateway.mark import MARK, Mark
 from dask_claim.providers.values import Outcome, Ticket
-from tests.support.faulty import CLUSTER, SCHEDULER_FAULTS, Faulty, faulty
+from tests.support.faulty import CLUSTER, HTTP_FAULTS, SCHEDULER_FAULTS, Faulty, faulty
 
 ASKED = {MARK: str(Mark("feed", leased=True))}
 BY_HAND = {"OF_A_PERSON": "1"}
@@ -92,17 +92,41 @@ def test_scheduler_that_answers(
         assert stop_orphaned(gateway) == [CLUSTER] * orphaned
 
 
+@pytest.mark.parametrize("fault", HTTP_FAULTS)
+def test_gateway_that_cannot_be_asked(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For its list, for one cluster, or for both."""
+    monkeypatch.setattr(connection, "REQUEST_TIMEOUT", 0.5)
+    with faulty("silent", environment=ASKED) as gateway:
+        gateway.faults = {"report": fault}
+        assert lease(gateway) == "unreachable"
+        assert stop_orphaned(gateway) == []
+        gateway.faults = {"list": fault}
+        assert command(gateway).exception is not None
+        assert stop_orphaned(gateway) == []
+        for requested in ({"mark": ASKED[MARK]}, guess(gateway)):
+            outcome, told = end(gateway, 1.0, requested=requested)
+            assert outcome is Outcome.NOT_CONFIRMED and "could not be looked for" in told[0]
+            assert gateway.ended == []
+        # What has a name is ended whatever the list says, and not confirmed without a report.
+        gateway.faults = {"list": fault, "report": fault}
+        outcome, _ = end(gateway, 1.0, cluster_name=CLUSTER)
+        assert (outcome, set(gateway.ended)) == (Outcome.NOT_CONFIRMED, {CLUSTER})
+
+
 def end_guessed(gateway: Faulty) -> tuple[Outcome, list[str]]:
     """What becomes of a request with these options an hour ago, whose answer was lost."""
-    requested = {"before": [], "sent": time.time() - gateway.age, "options": gateway.options}
-    return end(gateway, requested=requested)
+    return end(gateway, requested=guess(gateway))
 
 
-def end(gateway: Faulty, **known: Any) -> tuple[Outcome, list[str]]:
+def guess(gateway: Faulty) -> dict[str, Any]:
+    return {"before": [], "sent": time.time() - gateway.age, "options": gateway.options}
+
+
+def end(gateway: Faulty, timeout: float = 5.0, **known: Any) -> tuple[Outcome, list[str]]:
     """Reclaim a ticket in this process; the outcome and what a person is told."""
     told: list[str] = []
     ticket = Ticket("gateway", **gateway.claim(), **known)
-    return asyncio.run(reclaim(ticket, 5.0, told.append)), told
+    return asyncio.run(reclaim(ticket, timeout, told.append)), told
 
 
 @pytest.mark.parametrize("scheduler", ["none", "live", "silent"])

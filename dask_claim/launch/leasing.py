@@ -163,6 +163,7 @@ class Leasing:
         try:
             await self._lease.place(self.minimum, self._on_usage, self._emit.warn, self._lost)
         except Exception as error:
+            await self._lease.renounce()
             idle = provider.idle_timeout
             ends = ", and would not end by itself if this launcher vanished"
             if idle:

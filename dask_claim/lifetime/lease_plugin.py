@@ -32,8 +32,8 @@ LOOK = "dask_claim_lease"
 """The call that only looks at the lease."""
 
 RENOUNCED = "dask-claim-lease"
-"""Where a launcher writes, in the scheduler's metadata, what `look` would say, if the scheduler
-takes no plugin."""
+"""The topic of the scheduler's events under which a launcher writes what `look` would say, if the
+scheduler takes no plugin."""
 
 # A holder that ends nothing is forgotten after so many silent seconds.
 FORGOTTEN_AFTER = 60.0

@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 if __name__ == "__main__":
     # Modules lying beside this file must not shadow anybody's.
@@ -47,24 +48,34 @@ async def reclaim(ticket: Ticket, timeout: float, warn: Callable[[str], None]) -
         return Outcome.NOT_CONFIRMED
 
 
-async def reclaim_all(tickets: list[Ticket], patience: float) -> None:
-    """What the guard does for a launcher that was killed: all at once, `patience` seconds each."""
+async def reclaim_all(known: Sequence[Mapping[str, Any]], patience: float) -> None:
+    """What the guard does for a launcher that was killed: all at once, `patience` seconds each.
+
+    `known` are tickets as they cross.
+    """
     from loguru import logger
 
-    outcomes = await asyncio.gather(
-        *(reclaim(ticket, patience, logger.warning) for ticket in tickets)
-    )
-    for ticket, outcome in zip(tickets, outcomes, strict=True):
-        what = f"Cluster {ticket.cluster_name}" if ticket.cluster_name else "A requested cluster"
+    async def end(written: Mapping[str, Any]) -> None:
+        what = "A requested cluster"
+        if isinstance(name := written.get("cluster_name"), str):
+            what = f"Cluster {name}"
+        try:
+            ticket = Ticket.from_dict(written)
+        except (TypeError, ValueError) as error:
+            logger.error(f"{what} is left as it is: {error}")
+            return
+        outcome = await reclaim(ticket, patience, logger.warning)
         if outcome is Outcome.GONE:
             logger.info(f"{what} is gone")
         elif outcome is Outcome.NOT_CONFIRMED:
             logger.error(f"{what} is NOT confirmed gone")
+
+    await asyncio.gather(*map(end, known))
 
 
 if __name__ == "__main__":
     from dask_claim.log import configure
 
     configure("INFO")
-    known = json.load(sys.stdin)
-    run_loop(reclaim_all([Ticket(**ticket) for ticket in known["tickets"]], known["patience"]))
+    told = json.load(sys.stdin)
+    run_loop(reclaim_all(told["tickets"], told["patience"]))

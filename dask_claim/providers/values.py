@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
@@ -126,6 +126,9 @@ class Cluster:
     """Where the keys of this run lie; None where the scheduler wants none, or a gateway's."""
 
 
+TICKET_VERSION = 1
+
+
 @dataclass(frozen=True)
 class Ticket:
     """What must be reclaimed. Written before it is asked for, and again when more is known.
@@ -135,6 +138,9 @@ class Ticket:
 
     provider: str
     id: str = field(default_factory=letters)
+
+    version: int = TICKET_VERSION
+    """Of the form in which it crosses; raised when something in it changes its meaning."""
 
     gateway_url: str | None = None
     proxy_url: str | None = None
@@ -179,6 +185,23 @@ class Ticket:
     def with_(self, **known: Any) -> Ticket:
         """Return the same ticket with more known."""
         return replace(self, **known)
+
+    @classmethod
+    def from_dict(cls, known: Mapping[str, Any]) -> Ticket:
+        """Read the form in which it crosses, also that of another dask-claim.
+
+        One is replaced by another while a run lasts, and its guard starts what is there then.
+        What a ticket has besides is left out.
+
+        Raises
+        ------
+        ValueError
+            It may not mean what it seems to, so nothing may be ended for it.
+        """
+        if known.get("version", 1) != TICKET_VERSION or not isinstance(known.get("provider"), str):
+            raise ValueError("a ticket of another version of dask-claim")
+        own = {each.name for each in fields(cls)} - {"auth"}
+        return cls(**{name: value for name, value in known.items() if name in own})
 
     def to_dict(self) -> dict[str, Any]:
         """Return the form in which it crosses to the guard, with no secret in it."""

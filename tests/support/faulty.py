@@ -17,16 +17,17 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 from aiohttp import web
-from distributed import Scheduler, Security
+from distributed import Client, Scheduler, Security
 from distributed.comm.registry import backends  # noqa: F401  # before dask_gateway adds its own
 
+from dask_claim.lifetime.lease import Lease
 from dask_claim.lifetime.lease_plugin import NAME, LeasePlugin
 
 SECURITY = Security.temporary()
 STRANGER = Security.temporary()
 
 CLUSTER = "c0ffee"
-HTTP_FAULTS = ("refused", "reset", "hang", "404", "401", "502", "garbage", "list", "tls")
+HTTP_FAULTS = ("reset", "hang", "404", "401", "403", "429", "500", "502", "garbage", "list")
 SCHEDULER_FAULTS = (
     "refused", "reset", "hang", "garbage", "closed", "tls", "busy", "blocked", "odd", "no holders",
 )  # fmt: skip
@@ -52,6 +53,9 @@ class Faulty:
         """Of `list` and `report`: which fault their answers have."""
 
         self.ended: list[str] = []
+        self.ended_at = 0.0
+        """By the monotonic clock."""
+
         self.scheduler_port = 0
 
     def claim(self) -> dict[str, Any]:
@@ -72,6 +76,7 @@ class Faulty:
     async def handle(self, request: web.Request) -> web.StreamResponse:
         if request.method == "DELETE":
             self.ended.append(request.path.rsplit("/", 1)[1])
+            self.ended_at = time.monotonic()
             self.status = "STOPPED"
             return web.Response(status=204)
         one = request.path.endswith(CLUSTER)
@@ -126,6 +131,7 @@ async def _scheduler(kind: str) -> AsyncIterator[int]:
     security = STRANGER if kind == "tls" else SECURITY
     async with Scheduler(
         protocol="tls://", host="127.0.0.1", port=0, security=security, dashboard=False,
+        dashboard_address="127.0.0.1:0",
         blocked_handlers=["dask_claim_lease"] if kind == "blocked" else None,
     ) as scheduler:  # fmt: skip
         if kind in ("live", "silent", "counting", "busy", "blocked", "odd", "no holders"):
@@ -140,7 +146,10 @@ async def _scheduler(kind: str) -> AsyncIterator[int]:
         if kind in answers:
             scheduler.handlers["dask_claim_lease"] = lambda: answers[kind]
         if kind == "renounced":
-            scheduler.set_metadata([NAME], {"version": 2, "ends_cluster": False})
+            address = f"tls://127.0.0.1:{scheduler.port}"
+            await Lease(address, SECURITY, 60.0, None).renounce()
+            async with Client(address, security=SECURITY, asynchronous=True) as client:
+                await client.restart(wait_for_workers=False)
         if kind == "busy":
 
             async def stand_still() -> None:

@@ -70,7 +70,8 @@ async def _ask(report: ClusterReport) -> Any:
         answer = await send_recv(comm, op=LOOK)
         if answer is None:
             # Dask's answer to a call that its scheduler does not know, in every version.
-            return await send_recv(comm, op="get_metadata", keys=[RENOUNCED], default={})
+            events = await send_recv(comm, op="events", topic=RENOUNCED)
+            return events[-1][1] if events else {}
         return answer
     finally:
         comm.abort()
