@@ -254,6 +254,8 @@ CASES = [
     ),
     Case("cluster does not start", "start", "fail", "operator", 75, "stuck_gateway",
          flags=("--start", "--start-timeout", "12")),
+    Case("cluster fails at once", "start", "fail", "scheduler_cmd", 75, "failing_gateway",
+         flags=("--start",)),
     Case("no lease", "lease", "warn", "plugins", 0, "strict_gateway", flags=("--start",)),
     Case("other versions", "versions", "warn", "same ones on both sides", 0, "gateway",
          flags=("--start",), plant=other_cloudpickle),

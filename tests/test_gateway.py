@@ -142,6 +142,7 @@ def test_cluster_that_fails(launcher: Launcher, failing_gateway: GatewayServer) 
     run = launcher("true", claim={"gateway_url": failing_gateway.url})
     assert run.status == 75
     assert run.cluster in run.err.splitlines()[-1]
+    assert 'c.ClusterConfig.scheduler_cmd = ["dask", "scheduler"]' in run.err.splitlines()[-1]
 
 
 def test_user_limit_reached(launcher: Launcher, limited_gateway: GatewayServer) -> None:

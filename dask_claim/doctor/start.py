@@ -10,7 +10,7 @@ from time import monotonic
 from typing import Any
 
 from dask_claim.doctor.finding import TEMPORARY, Examined, Finding, fail, failed, ok, warn
-from dask_claim.errors import DaskClaimError
+from dask_claim.errors import ClusterFailed, DaskClaimError
 from dask_claim.launch.events import Event, Events, Warned
 from dask_claim.launch.session import Session
 from dask_claim.launch.versions import told, versions_there
@@ -24,6 +24,10 @@ PATIENCE = 60.0
 """Seconds for one task on a worker that is up."""
 
 LOGS = "ask the gateway's operator for the logs of that cluster's scheduler and worker"
+COMMANDS = (
+    "ask its operator whether c.ClusterConfig has scheduler_cmd and worker_cmd for this Dask "
+    "(2026.6 or newer has `dask scheduler` only), and for the logs of that cluster"
+)
 
 
 async def check_start(seen: Examined) -> AsyncIterator[Finding]:
@@ -43,7 +47,7 @@ async def check_start(seen: Examined) -> AsyncIterator[Finding]:
         try:
             await session.open("submit", "wait_until_running", "wait_for_workers")
         except DaskClaimError as error:
-            yield failed("start", error, LOGS)
+            yield failed("start", error, COMMANDS if isinstance(error, ClusterFailed) else LOGS)
         else:
             yield ok("start", f"scheduler and one worker after {monotonic() - started:.1f} s")
             async for found in _use(seen, session):

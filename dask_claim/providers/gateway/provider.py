@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 # While a cluster is being stopped one hanging request must leave time for others.
 STOP_REQUEST_TIMEOUT = 8.0
+# Seconds: a gateway gives a scheduler that says nothing up after a minute.
+AT_ONCE = 45.0
 # From the scheduler's start until the lease is placed, which counts as use; usually 3 s.
 SHORTEST_IDLE = 60.0
 
@@ -46,7 +48,7 @@ class GatewayProvider(Provider):
     may_fall_back = True
     no_workers = (
         "The gateway's operator finds the reason in the logs of that cluster: a queue, a quota, an "
-        "image that cannot be pulled"
+        "image that cannot be pulled, or whose Dask (2026.6 or newer) has no dask-worker command"
     )
 
     def __init__(
@@ -127,7 +129,7 @@ class GatewayProvider(Provider):
         if status != "RUNNING":
             raise ClusterFailed(
                 f"cluster {name} did not start: {self.description} says it is {status}. Its "
-                "operator finds the reason in the logs of that cluster"
+                f"operator finds the reason in the logs of that cluster{_likely_cause(report)}"
             )
         self._report, self.obstacle = report, None
         self._learn()
@@ -168,6 +170,19 @@ class GatewayProvider(Provider):
         """Put what is known of the cluster where the command's variables come from."""
         assert self._api is not None and self._name is not None
         self.cluster = self._api.cluster(self._name, self._report)
+
+
+def _likely_cause(report: ClusterReport | None) -> str:
+    """What most schedulers that die at once die of, as of 2026; empty where this one did not."""
+    if report is None or report.status.name != "FAILED" or report.stop_time is None:
+        return ""
+    if (report.stop_time - report.start_time).total_seconds() > AT_ONCE:
+        return ""
+    return (
+        ". A scheduler that dies at once often has no dask-scheduler command, which Dask dropped "
+        "in 2026.6 and Dask Gateway still calls: its configuration then needs "
+        'c.ClusterConfig.scheduler_cmd = ["dask", "scheduler"], worker_cmd = ["dask", "worker"]'
+    )
 
 
 def _is_refusal(request: asyncio.Future[str]) -> bool:
