@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from dask_claim.claim.model import load
+from dask_claim.claim.model import Claim, Resolved, load
 from dask_claim.claim.spellings import read
-from dask_claim.claim.validation import check_fields
+from dask_claim.claim.validation import check_fields, leaves
 from dask_claim.cli.show import as_json, as_text
 from dask_claim.errors import ClaimError, Fault
 
@@ -155,3 +157,161 @@ def test_profile_that_is_none(environ: dict[str, str], where: str, name: object)
     say(where, {"profile": " large "}, flags, environ)
     claim = load(flags, environ).claim
     assert (claim.profile, claim.worker_cores) == ("large", 2)
+
+
+RIGHT: dict[str, tuple[Any, ...]] = {
+    "gateway_url": ("http://a:8000", "http://b"),
+    "proxy_url": ("gateway://a:8786", "gateway://b:8786"),
+    "public_url": ("http://a.example.org", "http://b.example.org"),
+    "image": ("bai:1.10", "2024.10"),
+    "worker_cores": (1, 2),
+    "worker_memory": ("1 G", "2Gi"),
+    "min_workers": (1, 2),
+    "max_workers": (8, 9),
+    "fallback": ("local", "fail"),
+    "lease_timeout": (30, 90),
+    "strict": ("true", "false"),
+    "options.queue": ("long", "0123"),
+    "options.tag": ("1.10", "x"),
+    "env.image": ("IMAGE", "PROGRAM_IMAGE"),
+    "env.worker_cores": ("CORES", "PROGRAM_CORES"),
+    "environment.AWS_REGION": ("eu", "007"),
+    "environment.lower_case": ("yes", "no"),
+    "hpc.queue": ("long", "0123"),
+    "hpc.walltime": ("10:00:00", "1-00:00:00"),
+}
+"""Leaves and values that are sound together, whoever says which of them."""
+
+WRONG: dict[str, Any] = {
+    "image": "two\nlines",
+    "worker_cores": "many",
+    "worker_memory": "4 X",
+    "fallback": "cloud",
+    "lease_timeout": "-1",
+    "strict": "perhaps",
+    "gateway_url": "somewhere",
+    "public_url": "ftp://x",
+    "env.image": "PATH",
+    "environment.AWS_REGION": "two\nlines",
+    "environment.MY-VAR": "x",
+    "hpc.queue": "two words",
+    "hpc.acount": "x",
+}
+
+Said = dict[str, dict[str, Any]]
+"""Source → leaf → value."""
+
+
+@st.composite
+def said(draw: st.DrawFn) -> Said:
+    found: Said = {}
+    for source in SOURCES:
+        known = ADDRESSES if source == "Dask" else RIGHT
+        names = draw(st.lists(st.sampled_from([*known]), unique=True, max_size=6))
+        found[source] = {name: draw(st.sampled_from(RIGHT[name])) for name in names}
+    return found
+
+
+def nested(fields: dict[str, Any]) -> dict[str, Any]:
+    whole: dict[str, Any] = {}
+    for name, value in fields.items():
+        field, entry, key = name.partition(".")
+        if entry:
+            whole.setdefault(field, {})[key] = value
+        else:
+            whole[field] = value
+    return whole
+
+
+def say_all(found: Said, site: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return flags and environment that say all this."""
+    of_dask = {"gateway_url": "ADDRESS", "proxy_url": "PROXY_ADDRESS"}
+    of_dask["public_url"] = "PUBLIC_ADDRESS"
+    whole = nested(found["site"])
+    if found["profile"]:
+        whole |= {"profile": "large", "profiles": {"large": nested(found["profile"])}}
+    write(site, whole)
+    environ = {
+        "DASK_CLAIM_SITE": str(site),
+        "DASK_CLAIM": json.dumps(nested(found["DASK_CLAIM"])),
+        "HOME": "/nonexistent",
+        "DASK_ROOT_CONFIG": "/nonexistent",
+        **{variable(name): str(value) for name, value in found["variables"].items()},
+        **{f"DASK_GATEWAY__{of_dask[name]}": value for name, value in found["Dask"].items()},
+    }
+    return nested(found["flags"]), environ
+
+
+def variable(name: str) -> str:
+    field, entry, key = name.partition(".")
+    return f"DASK_CLAIM_{field.upper()}" + (entry and "__" + key)
+
+
+def place(source: str, name: str, site: Path) -> str:
+    """Return what a source is called."""
+    if source == "flags":
+        return "--" + name.partition(".")[0].replace("_", "-")
+    if source == "variables":
+        return variable(name)
+    if source == "Dask":
+        key = {"gateway_url": "address", "proxy_url": "proxy-address"}.get(name, "public-address")
+        return f"Dask's configuration (gateway.{key})"
+    return {"site": str(site), "profile": f"{site}, profile large"}.get(source, source)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("site") / "claim.yaml"
+
+
+@settings(max_examples=100, deadline=None)
+@given(said())
+def test_all_that_is_said_is_there_or_overruled(site: Path, found: Said) -> None:
+    """By somebody stronger, or with another gateway."""
+    resolved = load(*say_all(found, site))
+    overruled = {(one.field, one.source): one for one in resolved.overruled}
+    effective = dict(leaves(resolved.claim.to_dict()))
+    for strength, source in enumerate(SOURCES):
+        for name, value in found[source].items():
+            at = place(source, name, site)
+            if resolved.sources[name] == at:
+                assert same(resolved, name, value), (name, at)
+                gateway = found[source].get("gateway_url", resolved.claim.gateway_url)
+                assert name not in ADDRESSES or gateway == resolved.claim.gateway_url
+            if resolved.sources[name] == at or same(resolved, name, value):
+                continue
+            one = overruled.pop((name, at))
+            stronger = [found[each] for each in SOURCES[:strength]]
+            if name in ADDRESSES and "which names another gateway" in one.by:
+                assert resolved.claim.gateway_url != found[source].get("gateway_url")
+                assert any("gateway_url" in each for each in stronger)
+            else:
+                assert any(name in each for each in stronger)
+                assert one.by == resolved.sources[name]
+    # Nothing else is there, and nothing else is told.
+    assert {name for name, at in overruled} <= {*ADDRESSES}
+    every = {name for leaves_of in found.values() for name in leaves_of}
+    assert {name for name in effective if resolved.sources[name] != "default"} <= {
+        *every,
+        "profile",
+    }
+
+
+def same(resolved: Resolved, name: str, value: Any) -> bool:
+    said_alone = dict(leaves(Claim.model_validate(nested({name: value})).to_dict()))[name]
+    return bool(dict(leaves(resolved.claim.to_dict())).get(name) == said_alone)
+
+
+@settings(max_examples=100, deadline=None)
+@given(said(), st.data())
+def test_whatever_is_wrong_is_named_and_nothing_else(
+    site: Path, found: Said, data: st.DataObject
+) -> None:
+    pairs = st.tuples(st.sampled_from(SOURCES[:-1]), st.sampled_from([*WRONG]))
+    wrong = data.draw(st.lists(pairs, min_size=1, max_size=3, unique=True))
+    for source, name in wrong:
+        found[source][name] = WRONG[name]
+    with pytest.raises(ClaimError) as caught:
+        load(*say_all(found, site))
+    named = {(fault.source, fault.path) for fault in caught.value.faults}
+    assert named == {(place(source, name, site), name) for source, name in wrong}
