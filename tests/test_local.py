@@ -71,11 +71,19 @@ class Local:
     """A provider with what it has written and warned of."""
 
     def __init__(self, claim: dict[str, Any], environ: dict[str, str]) -> None:
-        self.tickets: list[Ticket] = []
+        self._tickets: dict[str, Ticket] = {}
         self.warnings: list[str] = []
         sound = Claim.model_validate({"provider": "local", **claim})
         request = Request(sound, sound.plan(), environ)
-        self.provider = LocalProvider(request, self.tickets.append, self.warnings.append)
+        self.provider = LocalProvider(request, self._write, self.warnings.append)
+
+    def _write(self, ticket: Ticket) -> None:
+        """Each anew, when more is known."""
+        self._tickets[ticket.id] = ticket
+
+    @property
+    def tickets(self) -> list[Ticket]:
+        return list(self._tickets.values())
 
     async def end(self, timeout: float = 30) -> list[Outcome]:
         await self.provider.close()
@@ -193,7 +201,9 @@ def _workers_start(local: Local) -> bool:
     "reached",
     [
         pytest.param(lambda local: True, id="at once"),
-        pytest.param(lambda local: local.tickets, id="its process is there"),
+        pytest.param(
+            lambda local: local.tickets and local.tickets[0].process, id="its process is there"
+        ),
         pytest.param(lambda local: local.provider.cluster.scheduler_address, id="scheduler is up"),
         pytest.param(_workers_start, id="workers start"),
     ],
