@@ -62,6 +62,11 @@ for path, code in (("status", 200), ("health", 200), ("nowhere", 404)):
     except urllib.error.HTTPError as error:
         assert error.code == code, path
 """
+    program += """
+from distributed import LocalCluster
+with LocalCluster(n_workers=0, dashboard_address="127.0.0.1:0") as own:
+    assert own.dashboard_link == f"http://127.0.0.1:{own.scheduler.http_server.port}/status"
+"""
     run = launcher(PYTHON, "-c", program, claim={"max_workers": 1})
     assert run.status == 0, run.err
     assert f"Dask Dashboard: {run.out.decode().strip()}\n" in run.err

@@ -196,7 +196,7 @@ def test_nothing_else_changes(launcher: Launcher, tmp_path: Path) -> None:
     run = launcher(PYTHON, "-c", program, env=env, cwd=folder)
     where, found = run.out.decode().splitlines()
     assert where == str(folder)
-    added = {"DASK_SCHEDULER_ADDRESS", "DASK_CLAIM_RUN_ID", "DASK_DISTRIBUTED__DASHBOARD__LINK"}
+    added = {"DASK_SCHEDULER_ADDRESS", "DASK_CLAIM_RUN_ID"}
     tls = "DASK_DISTRIBUTED__COMM__TLS__"
     added |= {f"{tls}CA_FILE", f"{tls}CLIENT__CERT", f"{tls}CLIENT__KEY"}
     found = json.loads(found)

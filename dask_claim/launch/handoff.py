@@ -12,6 +12,7 @@ import os
 import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from dask_claim.claim.dask_config import goes_direct, has_credentials
 from dask_claim.claim.existing import SCHEDULER_ADDRESS
@@ -73,8 +74,9 @@ def variables(
     }
     if cluster.tls_folder is not None:
         found |= tls.in_folder(cluster.tls_folder, "client")
-        # What `client.dashboard_link` says.
-        found[DASHBOARD_LINK] = cluster.dashboard_url
+        if _host(cluster.dashboard_url) != _host(cluster.scheduler_address):
+            # Where Dask would look for it. All clusters of the program get this link.
+            found[DASHBOARD_LINK] = cluster.dashboard_url
     if cluster.cluster_name is not None:
         found[SECURITY_LOADER] = f"{load_security.__module__}.{load_security.__qualname__}"
     if cluster.gateway_url is not None:
@@ -115,6 +117,10 @@ def _value(cluster: Cluster, claim: Claim, field: str, files: Mapping[str, str])
     if field == "gateway_url" and cluster.gateway_url is not None:
         return cluster.gateway_url
     return getattr(claim, field)
+
+
+def _host(url: str | None) -> str | None:
+    return urlsplit(url or "").hostname
 
 
 def _text(value: object) -> str | None:

@@ -61,7 +61,8 @@ with Client() as client:
     print(client.submit(sum, [20, 22]).result(), flush=True)
     info = client.scheduler_info()
     for address, port in [
-        (info["address"], info["services"]["dashboard"]),
+        # The dashboard's token goes with its port.
+        (info["address"], str(info["services"]["dashboard"]).partition("/")[0]),
         *((worker, known["services"]["dashboard"]) for worker, known in info["workers"].items()),
     ]:
         assert address.startswith("tls:"), address

@@ -105,7 +105,7 @@ async def hold(request: dict[str, Any], events: Any) -> None:
         tell(
             events,
             scheduler_address=cluster.scheduler_address,
-            dashboard_url=f"http://127.0.0.1:{cluster.scheduler.http_server.port}/{token}/status",
+            dashboard_url=dashboard(cluster.scheduler, token),
             min_workers=min(minimum, total) if step and not asked.unsaid else size.min_workers,
             max_workers=total,
             notice=f"{size.notice}. {step}" if step else size.notice,
@@ -129,6 +129,16 @@ async def hold(request: dict[str, Any], events: Any) -> None:
             await step.end(cluster.scheduler)
         await end(cluster, opening)
         remove_private_folder(folder)
+
+
+def dashboard(scheduler: Any, token: str) -> str:
+    """Return the dashboard's address, which programs find, too.
+
+    Dask makes a link of a scheduler's host and this port: with the token in it that of a program to
+    this cluster works, and those to clusters of its own are their own.
+    """
+    scheduler.http_server.port = port = f"{scheduler.http_server.port}/{token}"
+    return f"http://127.0.0.1:{port}/status"
 
 
 def answer_only_below(token: str) -> None:
