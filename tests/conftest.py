@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -123,6 +125,27 @@ def launcher(tmp_path: Path) -> Iterator[Launcher]:
     yield made
     made.end()
     wait_for(lambda: not processes_with(made.marker), "end of every process of this test")
+
+
+SCHEDULER = """
+import asyncio, sys
+from distributed import Scheduler
+async def main():
+    async with Scheduler(host="127.0.0.1", port=0, dashboard_address=":0", dashboard=False) as it:
+        print(it.address, flush=True)
+        await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+asyncio.run(main())
+"""
+
+
+@pytest.fixture(scope="session")
+def scheduler() -> Iterator[dict[str, str]]:
+    """The variables that name a scheduler which is there already."""
+    with subprocess.Popen(
+        [sys.executable, "-c", SCHEDULER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        yield {"DASK_SCHEDULER_ADDRESS": process.stdout.readline().strip()}
+        process.stdin.close()
 
 
 @pytest.fixture(scope="session")

@@ -8,8 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,30 +17,10 @@ import pytest
 
 from tests.support.launcher import Launcher, processes_with, wait_for
 
-SCHEDULER = """
-import asyncio, sys
-from distributed import Scheduler
-async def main():
-    async with Scheduler(host="127.0.0.1", port=0, dashboard_address=":0", dashboard=False) as it:
-        print(it.address, flush=True)
-        await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
-asyncio.run(main())
-"""
-
 ALL = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
 # What Python sets for itself, which nobody can see afterwards; glibc's own.
 OF_PYTHON = {signal.SIGPIPE, signal.SIGXFSZ}
 OF_GLIBC = {32, 33}
-
-
-@pytest.fixture(scope="module")
-def scheduler() -> Iterator[dict[str, str]]:
-    """The variables that name a scheduler which is there already."""
-    with subprocess.Popen(
-        [sys.executable, "-c", SCHEDULER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
-        yield {"DASK_SCHEDULER_ADDRESS": process.stdout.readline().strip()}
-        process.stdin.close()
 
 
 def ignoring(*signals: int) -> Callable[[], None]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import re
+import signal
 import ssl
 import subprocess
 import threading
@@ -21,8 +23,9 @@ import pytest
 from dask_claim.doctor.gateway import token_expiry
 from dask_claim.doctor.here import has_route
 from tests.support.gateway import REFERENCE, GatewayServer, clean_environment, free_port
-from tests.support.launcher import DASK_CLAIM
+from tests.support.launcher import DASK_CLAIM, wait_for
 from tests.support.proxy import Proxy
+from tests.support.scenes import NAMESPACE, children
 from tests.test_credentials import CHECKING
 from tests.test_versions import other_version
 
@@ -321,6 +324,28 @@ def test_this_machine_as_text() -> None:
     assert run.returncode == 0, run.stdout + run.stderr
     assert "ok    task: one task" in run.stdout and "ok    release: " in run.stdout
     assert "name resolution" not in run.stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "first"), [("SIGTERM", False), ("SIGINT", False), ("SIGHUP", False), ("SIGTERM", True)]
+)
+def test_signal_gives_the_started_cluster_back(
+    gateway: GatewayServer, name: str, first: bool
+) -> None:
+    """Also where doctor is a container's first process."""
+    signum = signal.Signals[name]
+    process = subprocess.Popen(
+        [*(NAMESPACE if first else ()), DASK_CLAIM, "doctor", "--start"],
+        env=clean_environment(DASK_CLAIM_GATEWAY_URL=gateway.url, DASK_CLAIM_LEASE_TIMEOUT="0"),
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    wait_for(lambda: gateway.clusters() or process.poll() is not None, "cluster of doctor", 40)
+    [pid] = children(process.pid) if first else [process.pid]
+    os.kill(pid, signum)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 128 + signum, out
+    assert signum.name in out
+    assert gateway.clusters() == []
 
 
 def token(end: float) -> str:

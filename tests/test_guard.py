@@ -21,6 +21,7 @@ from tests.support.launcher import PYTHON, Launcher, processes_with, wait_for
 from tests.support.proxy import CREATION, GIVING_BACK, Proxy
 from tests.support.proxy import WAITING as WAITING_FOR_IT
 from tests.support.scenes import (
+    NAMESPACE,
     SMALL,
     WAITING,
     children,
@@ -32,8 +33,6 @@ from tests.support.scenes import (
     until_leased,
     until_ready,
 )
-
-NAMESPACE = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -304,3 +305,38 @@ def test_a_defect_is_told_as_one(launcher: Launcher, tmp_path: Path) -> None:
     assert run.status == 70
     assert "ZeroDivisionError" in run.err
     assert "a defect in dask-claim" in run.err.splitlines()[-1]
+
+
+ON_SIGTERM = "trap '{}' TERM; echo ready; while :; do sleep 0.1; done"
+
+
+@pytest.mark.parametrize(("answer", "status"), [("exit 0", 0), ("exit 3", 3), ("-", 143)])
+@pytest.mark.parametrize("cause", ["max_lifetime", "walltime"])
+def test_command_that_the_launcher_ends(
+    launcher: Launcher, scheduler: dict[str, str], cause: str, answer: str, status: int
+) -> None:
+    """It has not done its work: never status 0, and the receipt says why."""
+    if cause == "max_lifetime":
+        env, instead = {"DASK_CLAIM_MAX_LIFETIME": "3"}, 124
+    else:
+        end = str(int(time.time()) + 8)
+        env, instead = {"SLURM_JOB_ID": "7", "SLURM_JOB_END_TIME": end}, 75
+    program = ON_SIGTERM.format(answer)
+    run = launcher("sh", "-c", program, env={**scheduler, **env}, flags=("--grace", "2"))
+    assert run.status == (status or instead), run.err
+    assert run.receipt["exit_status"] == run.status
+    assert cause in run.receipt["error"]
+    assert any(cause in warning for warning in run.receipt["warnings"])
+
+
+@pytest.mark.parametrize(("answer", "status"), [("exit 0", 75), ("exit 3", 3), ("-", 75)])
+def test_eager_command_is_told_why_it_is_ended(
+    launcher: Launcher, stuck_gateway: GatewayServer, answer: str, status: int
+) -> None:
+    claim = {"gateway_url": stuck_gateway.url}
+    flags = ("--start", "eager", "--start-timeout", "4", "--grace", "2")
+    run = launcher("sh", "-c", ON_SIGTERM.format(answer), claim=claim, flags=flags)
+    assert run.status == status, run.err
+    assert run.err.index("was not ready within 4 s") < run.err.index("The command ended"), run.err
+    assert "was not ready within 4 s" in run.receipt["error"]
+    assert run.receipt["timeline"]["command_end"]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
+import signal
+import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -147,3 +150,43 @@ def test_without_a_shell(tmp_path: Path) -> None:
     command.close()
     assert command.exitstatus == 0
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("shell_name", ["bash", "sh"])
+@pytest.mark.parametrize(
+    ("moment", "goes_on"),
+    [("running", False), ("through a pipe", False), ("pending", False), ("handled", True)],
+)
+def test_script_ends_by_ctrl_c(shell_name: str, moment: str, goes_on: bool, tmp_path: Path) -> None:
+    """As without the launcher: where the command has died of it, and not where it handled it."""
+    receipt = tmp_path / "receipt"
+    command = {
+        "running": "sh -c 'echo ready; exec sleep 60'",
+        "through a pipe": "sh -c 'echo ready; exec sleep 60' | cat",
+        "pending": "true",
+        "handled": f"{PYTHON} -c '{HANDLES}'",
+    }[moment]
+    kind = "--provider attach" if moment == "pending" else "-q --no-create"
+    flags = f"--receipt {receipt} {kind}"
+    script = f"{DASK_CLAIM} {flags} -- {command}; echo went on"
+    # Takes connections, and says nothing.
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"tcp://127.0.0.1:{silent.getsockname()[1]}"
+        env = clean_environment(DASK_SCHEDULER_ADDRESS=address)
+        child = pexpect.spawn(shell_name, ["-c", script], env=env, timeout=30, encoding="utf-8")
+        child.logfile_read = sys.stdout
+        child.expect_exact("Using the running" if moment == "pending" else "ready")
+        child.sendintr()
+        assert child.expect_exact([pexpect.EOF, "went on"]) == (1 if goes_on else 0)
+        child.close()
+    written = json.loads(receipt.read_text())["exit_status"]
+    assert written == (3 if goes_on else 130)
+    assert goes_on or child.signalstatus == signal.SIGINT or child.exitstatus == 130
+
+
+HANDLES = """
+import signal, sys
+signal.signal(signal.SIGINT, lambda signum, frame: sys.exit(3))
+print("ready", flush=True)
+signal.pause()
+"""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dask_claim.cli.options import claim_options, claimed, seconds_option
+from dask_claim.launch.signals import until_signal
 from dask_claim.threads import run_loop
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def doctor_command(
                 print(finding, flush=True)
         return found
 
-    findings = run_loop(work())
+    findings = run_loop(until_signal(work()))
     if as_json:
         print(json.dumps([each.to_dict() for each in findings], indent=2, ensure_ascii=False))
     return exit_status(findings)

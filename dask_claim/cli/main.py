@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -25,11 +25,15 @@ from dask_claim.launch import inherited
 from dask_claim.launch.first_process import become_init
 from dask_claim.threads import run_loop
 
+_ends: list[Callable[[], None]] = []
+"""What ends this process in place of an exit status."""
+
 HELP = {"help_option_names": ["-h", "--help"]}
 
 EPILOG = """\b
 Exit status: the command's own; 128+n ended by signal n; 126/127 not executable / not found;
-64 wrong usage; 75 temporary (try again later); 78 wrong claim or configuration; 70 a defect.
+64 wrong usage; 75 temporary (try again later); 78 wrong claim or configuration; 70 a defect;
+124 its max_lifetime ended the command.
 
 Each option of the run may also come from a variable: DASK_CLAIM_RECEIPT, DASK_CLAIM_STOP_TIMEOUT …
 """
@@ -123,7 +127,11 @@ def cli(context: click.Context, /, quiet: bool, **given: Any) -> int | None:
         receipt.error, receipt.exit_status = str(error), error.exit_status
         write_receipt(receipt, options.receipt)
         raise
-    return run_loop(launcher.run())
+    try:
+        return run_loop(launcher.run())
+    finally:
+        if launcher.ctrl_c is not None:
+            _ends.append(launcher.ctrl_c.end_process)
 
 
 def _refuse_options(context: click.Context) -> None:
@@ -221,5 +229,7 @@ def main() -> NoReturn:
         sys.stdout.flush()
     except OSError:
         status = status or 1
+    for end in _ends:
+        end()
     # Everything is released: no thread or exit handler of a library may delay or change the end.
     os._exit(status)

@@ -61,6 +61,9 @@ class Child:
 
     def __init__(self, pid: int, terminal: Terminal) -> None:
         self.pid = pid
+        self.ended_by: int | None = None
+        """The signal that has ended it."""
+
         self._terminal = terminal
         self._loop = asyncio.get_running_loop()
         self._done: asyncio.Future[int] = self._loop.create_future()
@@ -165,7 +168,7 @@ class Child:
             except ChildProcessError:
                 self._loop.call_soon_threadsafe(self._ended, None)
             else:
-                self._loop.call_soon_threadsafe(self._ended, exit_status(status))
+                self._loop.call_soon_threadsafe(self._ended, status)
 
     def _stopped(self, signum: int) -> None:
         if not self.running:
@@ -176,12 +179,14 @@ class Child:
         elif signum != signal.SIGSTOP:  # somebody's deliberate SIGSTOP is theirs to undo
             self._terminal.stop_with(self.pid)
 
-    def _ended(self, status: int | None) -> None:
+    def _ended(self, wait_status: int | None) -> None:
         if self._grace is not None:
             self._grace.cancel()
         self._terminal.take_back()
-        if status is not None:
-            self._done.set_result(status)
+        if wait_status is not None:
+            if os.WIFSIGNALED(wait_status):
+                self.ended_by = os.WTERMSIG(wait_status)
+            self._done.set_result(exit_status(wait_status))
         else:
             self._done.set_exception(
                 DaskClaimError(

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from loguru import logger
 
-from dask_claim.errors import DaskClaimError, StartTimeout, UsageError
+from dask_claim.errors import DaskClaimError, StartTimeout, TemporaryError, UsageError
 from dask_claim.launch import events, inherited
 from dask_claim.launch.child import Child, check_command
 from dask_claim.launch.death import MemoryLimit
@@ -27,8 +27,8 @@ from dask_claim.launch.own_job import OwnJob
 from dask_claim.launch.receipt import Receipt, write_receipt
 from dask_claim.launch.result_files import write_result_files
 from dask_claim.launch.session import Session
-from dask_claim.launch.signals import JOB_CONTROL, caught
-from dask_claim.launch.terminal import Terminal
+from dask_claim.launch.signals import JOB_CONTROL, Interrupted, caught
+from dask_claim.launch.terminal import CtrlC, Terminal
 from dask_claim.providers.values import Request
 from dask_claim.redact import redact_command
 
@@ -42,12 +42,8 @@ class Phase(enum.Enum):
     RELEASING = "releasing"
 
 
-class Interrupted(DaskClaimError):
-    """A signal ended the run before the command had started (status 128 + n)."""
-
-    def __init__(self, signum: signal.Signals) -> None:
-        super().__init__(f"{signum.name} while the cluster was pending: the run ends")
-        self.exit_status = 128 + signum  # type: ignore[misc]
+LIFETIME_OVER = 124
+"""In place of a command's 0 where `max_lifetime` has ended it: what `timeout` gives, too."""
 
 
 class Launcher:
@@ -79,7 +75,16 @@ class Launcher:
         self.signum: signal.Signals | None = None
         """The first signal that would have ended this process."""
 
-        self._expired = False
+        self.ctrl_c: CtrlC | None = None
+        """How to end this process where Ctrl-C at its terminal has ended the run."""
+
+        self._too_late: str | None = None
+        """Why no command is to begin any more."""
+
+        self._cut_short: tuple[int, str] | None = None
+        """What the launcher itself has ended the command for: the status in place of a 0, and the
+        reason."""
+
         self._session: Session | None = None
         self._child: Child | None = None
         self._own_job = OwnJob(os.environ, self._emit)
@@ -140,16 +145,16 @@ class Launcher:
             "ready": ["submit", "wait_until_running"],
             "workers": ["submit", "wait_until_running", "wait_for_workers"],
         }
-        if self.signum is None and not self._expired:
+        if self.signum is None and not self._too_late:
             try:
                 await session.open(*steps[self._options.start])
             except asyncio.CancelledError:
-                if self.signum is None and not self._expired:
+                if self.signum is None and not self._too_late:
                     raise
-        if self._expired:
-            raise StartTimeout(f"the max_lifetime of {lifetime:g} s ended before the command began")
+        if self._too_late:
+            raise StartTimeout(f"{self._too_late} before the command began")
         if self.signum is not None:
-            raise Interrupted(self.signum)
+            raise Interrupted(self.signum, "while the cluster was pending: the run ends")
 
     async def _running(self, session: Session, signals: Sequence[signal.Signals]) -> int:
         claim, cluster = self._resolved.claim, session.cluster
@@ -166,18 +171,32 @@ class Launcher:
         started = asyncio.get_running_loop().time()
         self._emit(events.CommandStarted())
         ended = asyncio.create_task(self._child.wait())
+        failed = None
         if self._options.start == "eager":
-            await self._open_meanwhile(session, ended)
+            failed = await self._open_meanwhile(session, ended)
         status = await ended
         session.tickets.command_ended()
         seconds = asyncio.get_running_loop().time() - started
         self._emit(events.CommandEnded(status, seconds))
         if status == 128 + signal.SIGKILL and (why := memory.exceeded()):
             self._emit.warn(why)
-        return status
+        if failed is not None and status in (0, 128 + signal.SIGTERM, 128 + signal.SIGKILL):
+            raise failed
+        return self._told(status)
 
-    async def _open_meanwhile(self, session: Session, ended: asyncio.Task[int]) -> None:
-        """The cluster's start, beside the command that will wait for it."""
+    def _told(self, status: int) -> int:
+        """The run's status for the command's, with the reason where the launcher has ended it."""
+        if self._cut_short is None:
+            return status
+        instead, self.receipt.error = self._cut_short
+        if status == 0:
+            self._emit.note(f"Status {instead} in place of 0: {self.receipt.error}")
+        return status or instead
+
+    async def _open_meanwhile(
+        self, session: Session, ended: asyncio.Task[int]
+    ) -> BaseException | None:
+        """The cluster's start, beside the command that will wait for it; return what failed."""
         opening = asyncio.ensure_future(session.open("wait_for_the_very_same"))
         await asyncio.wait({opening, ended}, return_when=asyncio.FIRST_COMPLETED)
         if not opening.done():
@@ -188,20 +207,27 @@ class Launcher:
             await asyncio.wait({opening})
         elif error := opening.exception():
             # Nothing the command waits for will come.
-            self._end_command()
-            await ended
-            raise error
+            status = getattr(error, "exit_status", DaskClaimError.exit_status)
+            self._end_command_for(f"the command is ended, for it has no cluster: {error}", status)
+            return error
+        return None
 
     async def _release(self) -> None:
         """Whatever has happened: end the command and the cluster, and note how that went."""
         self._phase = Phase.RELEASING
         async with AsyncExitStack() as end:
             end.callback(self._terminal.close)
+            end.callback(self._look_at_terminal)
             end.push_async_callback(self._own_job.end)
             end.push_async_callback(self._release_cluster)
             if self._child is not None and self._child.running:
                 self._end_command()
                 await self._child.wait()
+
+    def _look_at_terminal(self) -> None:
+        by = self.signum if self._child is None else self._child.ended_by
+        if by == signal.SIGINT:
+            self.ctrl_c = self._terminal.ctrl_c()
 
     async def _release_cluster(self) -> None:
         if self._session is None:
@@ -218,22 +244,36 @@ class Launcher:
 
     def _outlived(self, lifetime: float) -> None:
         """The run has lasted as long as the claim allows."""
-        self._expired = True
         if self._phase is Phase.PENDING:
+            self._too_late = f"the max_lifetime of {lifetime:g} s ended"
             self._end_opening()
         elif self._phase is Phase.RUNNING:
-            self._emit.warn(f"the run has reached its max_lifetime of {lifetime:g} s: it is ended")
-            self._end_command()
+            reason = f"the run has reached its max_lifetime of {lifetime:g} s: it is ended"
+            self._end_command_for(reason, LIFETIME_OVER)
 
     def _walltime_ends(self) -> None:
         """The batch system ends this job in `grace` seconds."""
-        self._emit.warn("this job's walltime ends: so does the run")
-        if self._phase is not Phase.RELEASING:
-            self.on_signal(signal.SIGTERM)
+        reason = "this job's walltime ends: so does the run"
+        if self._phase is Phase.RUNNING:
+            self.signum = self.signum or signal.SIGTERM
+            self._end_command_for(reason, TemporaryError.exit_status)
+            return
+        self._emit.warn(reason)
+        if self._phase is Phase.PENDING:
+            self._too_late = "this job's walltime ended"
+            self._end_opening()
 
     def _end_opening(self) -> None:
         if self._session is not None:
             self._session.interrupt()
+
+    def _end_command_for(self, reason: str, status: int) -> None:
+        """Say why the launcher ends the command, and end it; `status` is the run's if it ends so
+        with 0."""
+        self._emit.warn(reason)
+        if self._child is not None and self._child.running:
+            self._cut_short = self._cut_short or (status, reason)
+            self._end_command()
 
     def _end_command(self) -> None:
         assert self._child is not None

@@ -8,8 +8,13 @@ from __future__ import annotations
 import asyncio
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from dask_claim.errors import DaskClaimError
+
+T = TypeVar("T")
 
 FORWARDED = (
     signal.SIGTERM,
@@ -22,11 +27,44 @@ FORWARDED = (
 JOB_CONTROL = (signal.SIGTSTP, signal.SIGCONT)
 
 
+class Interrupted(DaskClaimError):
+    """A signal ended what was under way, and no command of the user's (status 128 + n)."""
+
+    def __init__(self, signum: signal.Signals, what: str) -> None:
+        """`what`: what it meant, to follow the signal's name."""
+        super().__init__(f"{signum.name} {what}")
+        self.exit_status = 128 + signum  # type: ignore[misc]
+
+
+async def until_signal(work: Coroutine[Any, Any, T]) -> T:
+    """Return the result of `work`, which the first of the forwarded signals cancels.
+
+    Raises
+    ------
+    Interrupted
+        When it has ended so; what it does to end in order is not cancelled again.
+    """
+    task, first = asyncio.ensure_future(work), []
+
+    def on_signal(signum: signal.Signals) -> None:
+        first.append(signum)
+        if len(first) == 1:
+            task.cancel()
+
+    with caught(on_signal, None, FORWARDED):
+        await asyncio.wait({task})
+    if task.cancelled() and first:
+        raise Interrupted(first[0], "ended this; what it had started is stopped")
+    return task.result()
+
+
 @contextmanager
 def caught(
-    on_signal: Callable[[signal.Signals], None], end_process: Callable[[], None] | None
+    on_signal: Callable[[signal.Signals], None],
+    end_process: Callable[[], None] | None,
+    signals: Iterable[signal.Signals] = (*FORWARDED, *JOB_CONTROL),
 ) -> Iterator[list[signal.Signals]]:
-    """Call `on_signal` from the event loop for each forwarded or job-control signal.
+    """Call `on_signal` from the event loop for each of the `signals`.
 
     Yields the signals that are caught. One that was ignored from the start (`nohup`, a shell's
     `&`) stays ignored. Outside the main thread Python cannot catch signals, and none is.
@@ -38,7 +76,7 @@ def caught(
     loop = asyncio.get_running_loop()
     taken: list[signal.Signals] = []
     if threading.current_thread() is threading.main_thread():
-        before = {signum: signal.getsignal(signum) for signum in (*FORWARDED, *JOB_CONTROL)}
+        before = {signum: signal.getsignal(signum) for signum in signals}
         for signum, handler in before.items():
             if handler is not signal.SIG_IGN:
                 loop.add_signal_handler(signum, on_signal, signum)

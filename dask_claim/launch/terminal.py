@@ -11,7 +11,27 @@ import contextlib
 import os
 import signal
 import threading
+from dataclasses import dataclass
 from typing import Any
+
+
+@dataclass(frozen=True)
+class CtrlC:
+    """How this process ends where Ctrl-C has ended its work: by the same signal.
+
+    A shell takes its script for interrupted where it gets SIGINT itself and sees that its command
+    has died of it.
+    """
+
+    group: int | None
+    """The group to be told, with this process in it, where the terminal told the command's alone;
+    None where the terminal has told this process's own."""
+
+    def end_process(self) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        if self.group is not None:
+            os.killpg(self.group, signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
 
 
 class Terminal:
@@ -20,6 +40,7 @@ class Terminal:
     def __init__(self) -> None:
         self._group = os.getpgrp()
         self._lent_to: int | None = None
+        self._lent = False
         self._fd: int | None = None
         # Job control needs signal handlers, which only the main thread may set.
         if threading.current_thread() is threading.main_thread():
@@ -58,9 +79,16 @@ class Terminal:
         with contextlib.suppress(OSError):
             if os.tcgetpgrp(self._fd) == self._group:
                 os.tcsetpgrp(self._fd, group)
-                self._lent_to = group
+                self._lent_to, self._lent = group, True
             return os.tcgetpgrp(self._fd) == group
         return False
+
+    def ctrl_c(self) -> CtrlC | None:
+        """Return how to end by Ctrl-C; None where this group is not the terminal's foreground."""
+        with contextlib.suppress(OSError):
+            if self._fd is not None and os.tcgetpgrp(self._fd) == self._group:
+                return CtrlC(self._group if self._lent else None)
+        return None
 
     @staticmethod
     def is_interactive() -> bool:

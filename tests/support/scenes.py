@@ -14,6 +14,9 @@ from tests.support.launcher import DASK_CLAIM, Launcher, Running, processes_with
 
 SMALL = {"min_workers": 0, "max_workers": 1}
 
+# In which a command is the first process, as in a container.
+NAMESPACE = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
+
 # Tells that it is ready, and ends with status 5 when it is told to.
 WAITING = ("sh", "-c", "echo ready; read line; exit 5")
 
