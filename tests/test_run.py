@@ -121,13 +121,21 @@ def test_attach_uses_and_keeps_the_scheduler(launcher: Launcher) -> None:
     found = json.loads(outer.process.stdout.readline())
     names = (name for name in found if name.startswith("DASK_"))
     there = {name: found[name] for name in names if not name.startswith("DASK_CLAIM_")}
-    inner = launcher(PYTHON, "-c", ONE_TASK, env=there)
+    workers = ("--start", "workers")
+    inner = launcher(PYTHON, "-c", ONE_TASK, env=there, flags=workers)
     assert (inner.status, inner.out) == (0, b"42\n"), inner.err
+    assert "No worker is waited for: the claim says no minimum" in inner.err
     assert inner.receipt["provider"] == "attach"
     assert inner.receipt["gone"] is None
     # Still there, for whoever has its keys.
-    again = launcher(PYTHON, "-c", ONE_TASK, env=there)
+    again = launcher(PYTHON, "-c", ONE_TASK, env=there, claim={"min_workers": 1}, flags=workers)
     assert again.status == 0, again.err
+    # It has one worker for each core.
+    more = {"min_workers": (os.cpu_count() or 1) + 1}
+    too_few = launcher(
+        PYTHON, "-c", ONE_TASK, env=there, claim=more, flags=(*workers, "--start-timeout", "3")
+    )
+    assert too_few.status == 75 and "was not ready within 3 s" in too_few.err
     address = there["DASK_SCHEDULER_ADDRESS"]
     refused = launcher(PYTHON, "-c", ONE_TASK, env={"DASK_SCHEDULER_ADDRESS": address})
     assert refused.status == 78 and "speaks TLS" in refused.err

@@ -121,9 +121,17 @@ class Session:
 
     async def wait_for_workers(self) -> None:
         """Return when the minimum of workers is up."""
-        if self.provider.makes_cluster:
+        provider, claim = self.provider, self.request.claim
+        if provider.makes_cluster:
             await self._in_time(self.leasing.wait_for_workers(), "the workers")
-            await self._in_time(self._versions.require(self.provider))
+            await self._in_time(self._versions.require(provider))
+        elif self.cluster.scheduler_address is None:
+            return
+        elif claim.min_workers is None and claim.min_cores is None:
+            # It may start them for the first task only.
+            self._emit.note("No worker is waited for: the claim says no minimum (min_workers)")
+        else:
+            await self._in_time(self.leasing.wait_for_workers_there(provider), "the workers")
 
     async def _start(self) -> None:
         provider = self.provider

@@ -108,7 +108,7 @@ class AttachProvider(Provider):
             ) from error
 
     def security(self) -> Any:
-        return self._report.security if self._report else None
+        return self._report.security if self._report else import_quietly("distributed").Security()
 
 
 class NoProvider(Provider):
