@@ -129,6 +129,11 @@ class ClaimFields(BaseModel):
     max_lifetime: Lifetime | None = Field(
         None, description="Seconds after which a cluster ends in any case."
     )
+    no_workers_timeout: Lifetime | None = Field(
+        None,
+        description="Seconds that tasks wait for a worker that could run them before they fail; "
+        "absent: they wait for ever.",
+    )
     local_cores: Cores | None = Field(
         None,
         description="Cores that this container or job was granted: the bound of a local cluster "

@@ -32,6 +32,7 @@ FIELDS: dict[str, tuple[str, str]] = {
     "lease_timeout": ("SECONDS", "A vanished launcher's cluster ends after this; 0: never."),
     "reconnect_timeout": ("SECONDS", "The same where its connection was closed."),
     "max_lifetime": ("SECONDS", "The longest that a run may take."),
+    "no_workers_timeout": ("SECONDS", "Tasks without a worker for them fail after this."),
     "local_cores": ("CORES", "Cores granted here: the bound of a local cluster."),
     "local_memory": ("MEMORY", "Memory granted here, the same."),
     "gpus": ("N", "GPUs per worker."),

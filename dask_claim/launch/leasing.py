@@ -47,7 +47,7 @@ class Leasing:
         self._memory = MemoryLimit()
         self._no_workers = NoWorkers(self._tell_no_workers)
         self._workers = 0
-        self._out_of_memory = False
+        self._out_of_memory = self._gave_up = self._timeout_compared = False
         self.ended: Ended | None = None
         """How the cluster has ended without this launcher, once that is known."""
 
@@ -191,6 +191,7 @@ class Leasing:
             self._out_of_memory = True
             self._emit.warn(_out_of_memory(*usage.out_of_memory))
         self._no_workers(usage)
+        self._tell_of_the_timeout(usage)
 
     def _tell_no_workers(self, seconds: float, waiting: int, first: bool) -> None:
         assert self._provider is not None
@@ -200,6 +201,16 @@ class Leasing:
             f"Waiting for the workers of {self._called()} since {seconds:.0f} s: {tasks}, and no "
             f"worker is up. {self._provider.no_workers}"
         )
+
+    def _tell_of_the_timeout(self, usage: Usage) -> None:
+        claimed = self._request.claim.no_workers_timeout
+        if claimed is not None and not self._timeout_compared:
+            self._timeout_compared = True
+            if usage.no_workers_timeout != claimed:
+                self._emit.warn(_other_timeout(claimed, usage.no_workers_timeout))
+        if usage.gave_up and not self._gave_up:
+            self._gave_up = True
+            self._emit.warn(_gave_up(*usage.gave_up, usage.no_workers_timeout or 0.0))
 
     def _workers_changed(self, usage: Usage) -> None:
         self._emit(events.WorkersChanged(usage))
@@ -240,6 +251,23 @@ def _differs(claim: Claim, threads: int, memory: int) -> str | None:
     if asked and memory and abs(memory - asked) > ROUNDING * asked:
         real.append(f"{memory / 2**30:.2f} GiB (worker_memory {claim.worker_memory})")
     return f"A worker here really has {' and '.join(real)}" if real else None
+
+
+def _other_timeout(claimed: float, real: float | None) -> str:
+    there = "they wait for ever" if real is None else f"they fail after {real:g} s"
+    return (
+        f"this scheduler does not keep to no_workers_timeout = {claimed:g} for tasks without a "
+        f"worker: {there}. It takes distributed 2024.8 or newer, and a gateway with variables"
+    )
+
+
+def _gave_up(count: int, wants: str, timeout: float) -> str:
+    tasks = "1 task" if count == 1 else f"{count} tasks"
+    why = f"no worker has the resources that they ask for, {wants}" if wants else "none was there"
+    return (
+        f"{tasks} failed after {timeout:g} s without a worker that could run them: {why}. Claim "
+        "such workers, or give them longer to come (no_workers_timeout)"
+    )
 
 
 def _out_of_memory(worker: str, used: int, limit: int) -> str:

@@ -116,6 +116,7 @@ class LeasePlugin(SchedulerPlugin):  # type: ignore[misc]
         self._worker_seconds = self._core_seconds = 0.0
         self._unread: tuple[str, str] | None = None
         self._out_of_memory: tuple[str, int, int] | None = None
+        self._gave_up: tuple[int, str] | None = None
         self._watching_comms: set[Any] = set()
         self._holders: dict[str, Holder] = {}
         self._ends_cluster = False
@@ -278,6 +279,14 @@ class LeasePlugin(SchedulerPlugin):  # type: ignore[misc]
         self._core_seconds += seconds * cores
 
     def log_event(self, topic: str, event: Any) -> None:
+        exceeded = "no-workers-timeout-exceeded"
+        if topic == "scheduler" and isinstance(event, dict) and event.get("action") == exceeded:
+            tasks = [self._scheduler.tasks.get(key) for key in event["keys"]]
+            resources = [task.resource_restrictions for task in tasks if task is not None]
+            count = self._gave_up[0] if self._gave_up else 0
+            wants = next((f"{dict(one)}" for one in resources if one), "")
+            self._gave_up = count + len(tasks), wants or (self._gave_up or ("", ""))[1]
+            self._failed += len(tasks)
         # From the nanny that watches over a worker's memory.
         if topic == "worker-restart-memory" and self._out_of_memory is None:
             worker = str(event.get("worker", ""))
@@ -316,4 +325,14 @@ class LeasePlugin(SchedulerPlugin):  # type: ignore[misc]
         return {
             "waiting": len(scheduler.unrunnable) + len(getattr(scheduler, "queued", ())),
             "out_of_memory": self._out_of_memory,
+            "gave_up": self._gave_up,
+            "no_workers_timeout": self._no_workers_timeout(),
         }
+
+    def _no_workers_timeout(self) -> float | None:
+        from distributed import scheduler as module
+
+        # Older ones have the setting, too, but end the whole cluster.
+        if not hasattr(module, "NoValidWorkerError"):
+            return None
+        return getattr(self._scheduler, "no_workers_timeout", None)

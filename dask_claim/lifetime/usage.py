@@ -37,6 +37,13 @@ class Usage:
     out_of_memory: tuple[str, int, int] | None = None
     """Address, bytes in use and limit of the first worker that was killed for its memory."""
 
+    gave_up: tuple[int, str] | None = None
+    """Number of tasks that failed since no worker could run them, and the resources that they ask
+    for; None where there are none."""
+
+    no_workers_timeout: float | None = None
+    """Seconds after which the scheduler fails such tasks; None where it lets them wait."""
+
     @classmethod
     def of(cls, reply: Mapping[str, Any]) -> Usage:
         """Read what a lease tells; what a newer one tells besides is left out."""

@@ -10,6 +10,7 @@ import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
 from importlib import import_module
+from importlib.metadata import version
 from typing import Any, ClassVar, TypeVar
 
 from dask_claim.errors import ConfigurationError
@@ -106,6 +107,15 @@ class Provider(ABC):
     async def reclaim(cls, ticket: Ticket, timeout: float, warn: Callable[[str], None]) -> Outcome:
         """End what `ticket` names and confirm that it is gone, within `timeout` seconds."""
         raise NotImplementedError
+
+
+NO_WORKERS_TIMEOUT = "DASK_DISTRIBUTED__SCHEDULER__NO_WORKERS_TIMEOUT"
+"""Dask's own setting for tasks that no worker could run, as a variable of a scheduler."""
+
+
+def tells_of_no_workers() -> bool:
+    """Whether the installed scheduler fails such tasks; an older one would end its cluster."""
+    return [int(part) for part in version("distributed").split(".")[:2]] >= [2024, 8]
 
 
 def dask_config(environ: Mapping[str, str]) -> dict[str, str]:

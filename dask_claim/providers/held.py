@@ -15,7 +15,13 @@ from typing import Any, ClassVar
 
 from dask_claim.errors import ClusterFailed, ConfigurationError
 from dask_claim.providers import tls
-from dask_claim.providers.base import Provider, dask_config, in_time
+from dask_claim.providers.base import (
+    NO_WORKERS_TIMEOUT,
+    Provider,
+    dask_config,
+    in_time,
+    tells_of_no_workers,
+)
 from dask_claim.providers.values import Ended, Request, Ticket
 
 KILLED_WITHIN = 5.0
@@ -68,6 +74,9 @@ class HeldProvider(Provider):
 
     async def _spawn(self, more: Mapping[str, str]) -> int:
         """Start the process, with `more` variables than the launcher's; return its pid."""
+        timeout = self.request.claim.no_workers_timeout
+        if timeout is not None and tells_of_no_workers():
+            more = {NO_WORKERS_TIMEOUT: str(timeout), **more}
         self._host = await asyncio.create_subprocess_exec(
             sys.executable,
             str(self.host),

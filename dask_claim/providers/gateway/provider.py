@@ -19,7 +19,7 @@ from dask_claim.errors import (
     LimitReached,
     NotAGateway,
 )
-from dask_claim.providers.base import Provider, in_time
+from dask_claim.providers.base import NO_WORKERS_TIMEOUT, Provider, in_time
 from dask_claim.providers.gateway.mark import Mark, marked
 from dask_claim.providers.gateway.options import end_when_idle, fill, variables_option
 from dask_claim.providers.gateway.patience import Patience
@@ -75,7 +75,7 @@ class GatewayProvider(Provider):
             seconds = max(claim.lease_timeout, SHORTEST_IDLE)
             ends = end_when_idle(options, claim, seconds, request.gateway_options)
             self.idle_timeout = seconds if ends else None
-        self._mark_request(options)
+        self._add_variables(options)
         if filled.understood:
             logger.info(f"This gateway's options: {'; '.join(filled.understood)}")
         for fault in filled.given_up:
@@ -86,12 +86,17 @@ class GatewayProvider(Provider):
             )
         await self._patience.ask(lambda: self._create(api, options), LimitReached, GatewayAway)
 
-    def _mark_request(self, options: Options) -> None:
-        """Put the run's mark among the variables, also among those of the claim's own options."""
+    def _add_variables(self, options: Options) -> None:
+        """Put the run's mark among the variables, also among those of the claim's own options.
+
+        And beside it, how long tasks wait for a worker that could run them.
+        """
         request = self.request
         if name := variables_option(options, request.gateway_options):
             self._mark = str(Mark(request.run_id, leased=request.claim.lease_timeout > 0))
-            options[name] = marked(options[name], self._mark)
+            timeout = request.claim.no_workers_timeout
+            more = {} if timeout is None else {NO_WORKERS_TIMEOUT: str(timeout)}
+            options[name] = marked({**more, **(options[name] or {})}, self._mark)
 
     async def _create(self, api: GatewayApi, options: Options) -> None:
         """One request: first the ticket, then the request, then the ticket with the name."""
