@@ -1,4 +1,4 @@
-"""`no_workers_timeout`: tasks that no worker could run fail with Dask's own error, which is told."""
+"""`no_workers_timeout`: tasks that no worker could run fail with an error of Dask."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def request(**claim: Any) -> Request:
 @pytest.mark.parametrize("names", [{}, {"gateway_url": "URL"}], ids=["local", "own gateway"])
 def test_a_task_that_no_worker_could_run(launcher: Launcher, names: dict[str, str]) -> None:
     claim = {"max_workers": 1, "worker_memory": "512M", "no_workers_timeout": 1, "env": names}
-    run = launcher(PYTHON, "-c", WANTS_A_GPU, claim=claim)
+    run = launcher(PYTHON, "-c", WANTS_A_GPU, claim=claim, flags=("--start", "workers"))
     assert run.out.split() == [b"NoValidWorkerError", b"42"], run.err
     (told,) = run.receipt["warnings"]
     assert told.startswith("1 task failed after 1 s without a worker that could run them")
