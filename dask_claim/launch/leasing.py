@@ -94,14 +94,6 @@ class Leasing:
         assert self._lease is not None
         await self._lease.wait_for_workers(self.minimum)
 
-    async def wait_for_workers_there(self, provider: Provider) -> None:
-        """Return when a cluster of somebody else has the minimum; it gets no lease."""
-        module = await self.import_dask()
-        address, security = provider.cluster.scheduler_address, provider.security()
-        await module.Lease(address, security, 0.0, None).wait_for_workers(
-            self._request.plan.min_workers
-        )
-
     async def end(self) -> None:
         """Hear once more what was used, and let go; the cluster is the caller's to end."""
         placing, self._placing = self._placing, None

@@ -131,7 +131,9 @@ class Session:
             # It may start them for the first task only.
             self._emit.note("No worker is waited for: the claim says no minimum (min_workers)")
         else:
-            await self._in_time(self.leasing.wait_for_workers_there(provider), "the workers")
+            await self._in_time(
+                provider.wait_for_workers(self.request.plan.min_workers), "the workers"
+            )
 
     async def _start(self) -> None:
         provider = self.provider

@@ -89,6 +89,9 @@ class Provider(ABC):
         """Ask for the plan's workers; the bounds that were asked for, None if not ours."""
         return None
 
+    async def wait_for_workers(self, count: int) -> None:  # noqa: B027  # the lease counts ours
+        """Return when a cluster of somebody else has so many workers."""
+
     def security(self) -> Any:
         """Credentials for a `distributed.Client`, None where none are needed."""
         return None

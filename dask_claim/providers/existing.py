@@ -108,7 +108,17 @@ class AttachProvider(Provider):
             ) from error
 
     def security(self) -> Any:
-        return self._report.security if self._report else import_quietly("distributed").Security()
+        return self._report.security if self._report else None
+
+    async def wait_for_workers(self, count: int) -> None:
+        if not count:
+            return
+        Client = import_quietly("distributed").Client
+        address, security = self.cluster.scheduler_address, self.security()
+        async with Client(
+            address, security=security, asynchronous=True, timeout=self._timeout
+        ) as client:
+            await client.wait_for_workers(count)
 
 
 class NoProvider(Provider):
