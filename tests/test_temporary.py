@@ -27,6 +27,7 @@ from dask_claim.errors import (
 from dask_claim.providers.base import Provider, import_quietly
 from dask_claim.providers.gateway import patience
 from dask_claim.providers.gateway.patience import Patience
+from dask_claim.providers.gateway.provider import GatewayProvider, _is_refusal
 from dask_claim.providers.holding import failure
 from dask_claim.providers.values import Request
 from tests.support.launcher import Launcher
@@ -209,7 +210,6 @@ def test_http_proxy_that_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_creation_that_something_else_answers_may_have_made_one() -> None:
     """The list of clusters is looked at before the run ends."""
-    from dask_claim.providers.gateway.provider import _is_refusal
 
     async def look() -> list[bool]:
         found = []
@@ -332,3 +332,24 @@ def test_library_that_cannot_be_loaded(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ConfigurationError, match=r"broken_library .* libnosuch\.so\.1"):
         import_quietly("broken_library")
+
+
+@pytest.mark.parametrize(
+    ("url", "proxy", "fits"),
+    [
+        ("http://[::1]:8000", None, False),
+        ("https://[2001:db8::1]", "8786", False),
+        ("http://gateway", "gateway://[::1]:8786", False),
+        ("http://[::1]:8000", "gateway://127.0.0.1:8786", True),
+        ("http://localhost:8000", None, True),
+    ],
+)
+def test_schedulers_at_an_ipv6_address(url: str, proxy: str | None, fits: bool) -> None:
+    """The gateway's client connects to none: said before anything is asked."""
+    claim = Claim.model_validate({"gateway_url": url, "proxy_url": proxy})
+    provider = GatewayProvider(Request(claim, claim.plan(), {}), lambda _: None, lambda _: None)
+    if fits:
+        provider.check()
+    else:
+        with pytest.raises(ConfigurationError, match="IPv6"):
+            asyncio.run(provider.submit())

@@ -65,11 +65,17 @@ class AttachProvider(Provider):
 
     async def _find_on_gateway(self) -> None:
         from dask_claim.providers.gateway.api import GatewayApi
+        from dask_claim.providers.gateway.connection import check_proxy_address
+        from dask_claim.providers.gateway.patience import Patience
 
+        check_proxy_address(self._addresses)
+        patience = Patience(self)
         api = GatewayApi(self._addresses, self._timeout, credentials=self.request.credentials)
         try:
             while True:
-                self._report = report = await api.report(self._name, wait=True)
+                self._report = report = await patience.ask(
+                    lambda: api.report(self._name, wait=True)
+                )
                 if report is None or report.status.name not in ("PENDING", "RUNNING"):
                     raise ClusterFailed(
                         f"{self.description}: the gateway says it is "

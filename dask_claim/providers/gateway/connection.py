@@ -11,7 +11,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from dask_claim.claim.dask_config import goes_direct
-from dask_claim.errors import AuthenticationError, GatewayUnreachable, NotAGateway
+from dask_claim.errors import (
+    AuthenticationError,
+    ConfigurationError,
+    GatewayUnreachable,
+    NotAGateway,
+)
 from dask_claim.providers.base import import_quietly, in_time
 from dask_claim.providers.gateway.answers import explain, observed, observed_session, one_line
 from dask_claim.providers.gateway.login import Login, prepared, token_of
@@ -149,6 +154,19 @@ class GatewayConnection:
 
     def _heard(self, clock: float) -> None:
         self.clock_ahead = clock - time.time()
+
+
+def check_proxy_address(claim: Claim | Addresses) -> None:
+    """Raise ConfigurationError where no program could reach the schedulers.
+
+    Dask Gateway's client forgets the brackets of an IPv6 address, and takes its end for the port.
+    """
+    address = _proxy_address(str(claim.gateway_url), claim.proxy_url)
+    if ":" in (urlsplit(address).hostname or ""):
+        raise ConfigurationError(
+            f"Dask Gateway's client cannot connect to schedulers at an IPv6 address ({address}): "
+            "use a host name that has an IPv4 address in gateway_url, or in proxy_url"
+        )
 
 
 def _proxy_address(url: str, proxy: str | None) -> str:

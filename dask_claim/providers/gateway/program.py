@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from dask_claim.errors import AuthenticationError, DaskClaimError
 from dask_claim.providers.base import import_quietly
 from dask_claim.providers.existing import NoProvider
+from dask_claim.providers.gateway.connection import check_proxy_address
 from dask_claim.providers.gateway.ending import end_marked
 from dask_claim.providers.gateway.look import Hold, look_at_lease
 from dask_claim.providers.gateway.mark import Mark, marked
@@ -48,6 +49,7 @@ class MarkingProvider(NoProvider):
         await asyncio.to_thread(import_quietly, "dask_gateway")
         module = import_quietly("dask_claim.providers.gateway.api")
         request, claim = self.request, self.request.claim
+        check_proxy_address(claim)
         patience = Patience(self)
         try:
             api = module.GatewayApi(claim, ASK_TIMEOUT, credentials=request.credentials)

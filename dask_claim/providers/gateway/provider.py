@@ -64,9 +64,15 @@ class GatewayProvider(Provider):
         self._ticket = Ticket.of_gateway(claim, request.credentials)
         self._patience = Patience(self)
 
+    def check(self) -> None:
+        from dask_claim.providers.gateway.connection import check_proxy_address
+
+        check_proxy_address(self.request.claim)
+
     async def submit(self) -> None:
         from dask_claim.providers.gateway.api import GatewayApi
 
+        self.check()
         request, claim = self.request, self.request.claim
         self._api = api = GatewayApi(claim, credentials=request.credentials)
         options = await self._patience.ask(api.options)
