@@ -24,7 +24,6 @@ BY_HAND = {"OF_A_PERSON": "1"}
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(look, "LOOK_TIMEOUT", 0.5)
     monkeypatch.setattr(lost, "LEASE_EXPECTED_WITHIN", 0.3)
     for name in ("LOGNAME", "USER"):
         monkeypatch.setenv(name, "tester")
@@ -56,7 +55,8 @@ def stop_orphaned(gateway: Faulty) -> list[str]:
 # The gateway's client does not close what its TLS could not be set up on.
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 @pytest.mark.parametrize("fault", SCHEDULER_FAULTS)
-def test_scheduler_that_cannot_be_asked(fault: str) -> None:
+def test_scheduler_that_cannot_be_asked(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(look, "LOOK_TIMEOUT", 0.5)
     with faulty(fault, environment=ASKED) as gateway:
         assert lease(gateway) == "unreachable"
         assert stop_orphaned(gateway) == []
@@ -81,7 +81,11 @@ def test_scheduler_that_cannot_be_asked(fault: str) -> None:
         ("none", {MARK: str(Mark("feed", leased=False))}, "none", False),
         ("counting", BY_HAND, "live", False),
         ("silent", {MARK: "2:shared:feed"}, "silent", False),
+        # Those of the second release: a bare mark, and a lease that does not say what it ends.
         ("none", {MARK: "4f1d"}, "none", False),
+        ("old silent", BY_HAND, "silent", False),
+        ("old silent", ASKED, "silent", True),
+        ("old deaf", ASKED, "live", False),
     ],
 )
 def test_scheduler_that_answers(

@@ -27,6 +27,12 @@ SECURITY = Security.temporary()
 STRANGER = Security.temporary()
 
 CLUSTER = "c0ffee"
+USAGE = (
+    "workers", "peak", "cores", "memory", "worker_seconds", "core_seconds", "tasks_done",
+    "tasks_failed", "unread",
+)  # fmt: skip
+"""What a lease of the second release answers to each renewal, and what its launchers understand."""
+
 HTTP_FAULTS = ("reset", "hang", "404", "401", "403", "429", "500", "502", "garbage", "list")
 SCHEDULER_FAULTS = (
     "refused", "reset", "hang", "garbage", "closed", "tls", "busy", "blocked", "odd", "no holders",
@@ -43,14 +49,22 @@ class SilentLease(LeasePlugin):
 
 
 class Faulty:
-    """One gateway with one cluster, which is an hour old."""
+    """One gateway that lists one cluster, which is an hour old; it knows every other name, too."""
 
     def __init__(self, **options: Any) -> None:
         self.options = options
-        self.status = "RUNNING"
         self.age = 3600.0
         self.faults: dict[str, str] = {}
         """Of `list` and `report`: which fault their answers have."""
+
+        self.offered: list[dict[str, Any]] = []
+        """The specification of its options."""
+
+        self.requested: dict[str, Any] = {}
+        """The options of the last request for a cluster."""
+
+        self.together = 1
+        """How many clusters have to be ended before any answer to that comes."""
 
         self.ended: list[str] = []
         self.ended_at = 0.0
@@ -61,12 +75,12 @@ class Faulty:
     def claim(self) -> dict[str, Any]:
         return {"gateway_url": self.url, "proxy_url": f"gateway://127.0.0.1:{self.scheduler_port}"}
 
-    def report(self, *, full: bool) -> dict[str, Any]:
+    def report(self, name: str, *, full: bool) -> dict[str, Any]:
         keys = {"tls_cert": SECURITY.tls_client_cert, "tls_key": SECURITY.tls_client_key}
         return {
-            "name": CLUSTER,
+            "name": name,
             "dashboard_route": None,
-            "status": self.status,
+            "status": "STOPPED" if name in self.ended else "RUNNING",
             "start_time": int((time.time() - self.age) * 1000),
             "stop_time": None,
             "options": self.options,
@@ -77,10 +91,16 @@ class Faulty:
         if request.method == "DELETE":
             self.ended.append(request.path.rsplit("/", 1)[1])
             self.ended_at = time.monotonic()
-            self.status = "STOPPED"
+            while len(self.ended) < self.together:
+                await asyncio.sleep(0.01)
             return web.Response(status=204)
-        one = request.path.endswith(CLUSTER)
-        fault = self.faults.get("report" if one else "list")
+        if request.method == "POST":
+            self.requested = (await request.json())["cluster_options"]
+            return web.json_response({"name": CLUSTER})
+        if request.path.endswith("/options"):
+            return web.json_response({"cluster_options": self.offered})
+        name = request.path.rsplit("/", 1)[1]
+        fault = self.faults.get("report" if name else "list")
         if fault == "reset":
             _reset(request.transport)
         elif fault == "hang":
@@ -91,10 +111,10 @@ class Faulty:
             return web.json_response([])
         elif fault is not None:
             return web.json_response({"error": "not now"}, status=int(fault))
-        if one:
-            return web.json_response(self.report(full=True))
-        gone = self.status in ("STOPPED", "FAILED")
-        return web.json_response({} if gone else {CLUSTER: self.report(full=False)})
+        if name:
+            return web.json_response(self.report(name, full=True))
+        names = [] if CLUSTER in self.ended else [CLUSTER]
+        return web.json_response({name: self.report(name, full=False) for name in names})
 
 
 @contextmanager
@@ -142,7 +162,14 @@ async def _scheduler(kind: str) -> AsyncIterator[int]:
             plugin.start(scheduler)
             if kind == "silent":
                 plugin._holders.clear()
-        answers = {"odd": "yes", "no holders": {"workers": 0}}
+        # As a lease of the second release answers; `deaf`: when its scheduler was busy.
+        usage = {**dict.fromkeys(USAGE, 0), "unread": None}
+        answers = {
+            "odd": "yes",
+            "no holders": {"workers": 0},
+            "old silent": {"held": False, "holders": 0, **usage},
+            "old deaf": {"held": False, "holders": 1, **usage},
+        }
         if kind in answers:
             scheduler.handlers["dask_claim_lease"] = lambda: answers[kind]
         if kind == "renounced":

@@ -41,7 +41,7 @@ class GatewayConnection:
     def __init__(
         self,
         claim: Claim | Ticket | Addresses,
-        timeout: float = REQUEST_TIMEOUT,
+        timeout: float | None = None,
         credentials: bool = True,
         login: tuple[str, str] | None = None,
         auth: Any = None,
@@ -57,7 +57,7 @@ class GatewayConnection:
         self.clock_ahead: float | None = None
         """Seconds that the gateway's clock is ahead of this one; None before it told the time."""
 
-        self._timeout = timeout
+        self._timeout = timeout or REQUEST_TIMEOUT
         self.credentials = credentials
         self._public_url = claim.public_url
         self._login = Login(url, credentials, login)

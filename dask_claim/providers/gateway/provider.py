@@ -224,7 +224,8 @@ async def _reclaim(ticket: Ticket, timeout: float, warn: Callable[[str], None]) 
             return Outcome.GONE
         return await _end_lost(api, ticket, warn)
     finally:
-        await api.close()
+        with contextlib.suppress(Exception):
+            await api.close()
 
 
 async def _end_lost(api: GatewayApi, ticket: Ticket, warn: Callable[[str], None]) -> Outcome:
