@@ -188,7 +188,19 @@ class Resolved:
 
     def warnings(self) -> list[str]:
         """Return what to tell before anything is made."""
-        return [*self.cuts, *filter(None, [self.withheld(self.gateway())])]
+        told = [self.withheld(self.gateway()), self._unused_cluster(os.environ)]
+        return [*self.cuts, *filter(None, told)]
+
+    def _unused_cluster(self, environ: Mapping[str, str]) -> str | None:
+        """Return what to tell of a runner's cluster whose gateway is not known; else None."""
+        if self.claim.provider != "auto" or self.plan(environ).provider == "attach":
+            return None
+        if (existing := existing_cluster(environ)) is None:
+            return None
+        return (
+            f"{existing.variable} names cluster {existing.name}, which is not used: its gateway is "
+            "not known. Set DASK_GATEWAY__ADDRESS to the gateway's address"
+        )
 
     def withheld(self, gateway: str | None) -> str | None:
         """Return what to tell where credentials are not for this gateway; else None."""

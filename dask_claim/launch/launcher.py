@@ -22,6 +22,7 @@ from dask_claim.launch.child import Child, check_command
 from dask_claim.launch.death import MemoryLimit
 from dask_claim.launch.first_process import deaf_parent
 from dask_claim.launch.handoff import check_variables, variables
+from dask_claim.launch.interpreter import cannot_connect
 from dask_claim.launch.options import RunOptions
 from dask_claim.launch.own_job import OwnJob
 from dask_claim.launch.receipt import Receipt, write_receipt
@@ -148,6 +149,10 @@ class Launcher:
         if self.signum is None and not self._too_late:
             try:
                 await session.open(*steps[self._options.start])
+                if session.cluster.cluster_name:
+                    where = self._command, os.environ
+                    if why := await asyncio.to_thread(cannot_connect, *where):
+                        self._emit.warn(why)
             except asyncio.CancelledError:
                 if self.signum is None and not self._too_late:
                     raise

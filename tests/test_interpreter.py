@@ -1,0 +1,77 @@
+"""Whether the command's own Python can connect, which is told before it starts."""
+
+from __future__ import annotations
+
+import os
+import sys
+import venv
+from pathlib import Path
+
+import pytest
+
+from dask_claim.claim.model import load
+from dask_claim.launch.interpreter import cannot_connect, interpreter_of
+from tests.support.launcher import PYTHON
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Python of another environment, without packages."""
+    folder = tmp_path_factory.mktemp("other")
+    venv.create(folder, with_pip=False, symlinks=True)
+    return folder / "bin" / "python"
+
+
+@pytest.mark.parametrize(
+    ("packages", "missing"),
+    [
+        ((), None),
+        (("dask_claim", "dask_gateway"), None),
+        (("distributed",), "no dask_claim and no dask_gateway"),
+        (("distributed", "dask_gateway"), "no dask_claim:"),
+        (("distributed", "dask_gateway", "dask_claim"), None),
+    ],
+)
+def test_packages(
+    other: Path, tmp_path: Path, packages: tuple[str, ...], missing: str | None
+) -> None:
+    for name in packages:
+        (tmp_path / f"{name}.py").touch()
+    environ = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    told = cannot_connect([str(other), "program.py"], environ)
+    assert (told is None) if missing is None else (str(other) in told and missing in told)
+
+
+def test_interpreters(other: Path, tmp_path: Path) -> None:
+    environ = {"PATH": f"{other.parent}:{tmp_path}:/usr/bin:/bin"}
+    lines = {
+        "papermill": f"#!{other}",
+        "by-env": "#!/usr/bin/env python",
+        "with-flags": f"#!{other} -I",
+        "shell": "#!/bin/sh",
+        "empty": "",
+        "gone": "#!/nowhere/python",
+    }
+    for name, line in lines.items():
+        (tmp_path / name).write_text(f"{line}\n")
+        (tmp_path / name).chmod(0o755)
+    found = {name: interpreter_of(name, environ) for name in (*lines, "python", "nosuch")}
+    expected = dict.fromkeys(("papermill", "by-env", "with-flags", "python"), other)
+    assert found == {**dict.fromkeys(found), **expected}
+
+
+def test_own_interpreter_is_not_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("subprocess.run", None)
+    assert cannot_connect([PYTHON], os.environ) is None
+    assert cannot_connect([sys.executable], os.environ) is None
+
+
+def test_cluster_of_a_gateway_that_nobody_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DASK_CLUSTER", "made-by-a-runner")
+    [told] = load().warnings()
+    assert "made-by-a-runner" in told and "DASK_GATEWAY__ADDRESS" in told
+    monkeypatch.setenv("DASK_CLAIM_PROVIDER", "local")
+    assert load().warnings() == []
+    monkeypatch.setenv("DASK_CLAIM_PROVIDER", "auto")
+    monkeypatch.setenv("DASK_GATEWAY__ADDRESS", "http://gateway")
+    assert not [each for each in load().warnings() if "made-by-a-runner" in each]
