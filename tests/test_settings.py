@@ -17,7 +17,7 @@ from dask_claim.claim import memory
 from dask_claim.claim.model import Claim, Resolved, load
 from dask_claim.claim.texts import parse_yaml
 from dask_claim.claim.url_prefix import UrlPrefix
-from dask_claim.errors import ClaimError
+from dask_claim.errors import ClaimError, ConfigurationError
 
 
 @pytest.fixture
@@ -229,6 +229,78 @@ def test_two_underscores_are_a_setting_of_dask(old: str, new: str) -> None:
 )
 def test_variables_that_are_no_fields(environ: dict[str, str], name: str) -> None:
     load(environ={f"DASK_CLAIM_{name}": "/dev/null", **environ})
+
+
+LINKS = {
+    "SERVICE_HOST": "10.0.0.7",
+    "SERVICE_PORT": "80",
+    "SERVICE_PORT_HTTP": "80",
+    "PORT": "tcp://10.0.0.7:80",
+    "PORT_8080_TCP": "tcp://10.0.0.7:8080",
+    "PORT_8080_TCP_PROTO": "tcp",
+    "PORT_8080_TCP_PORT": "8080",
+    "PORT_8080_TCP_ADDR": "10.0.0.7",
+    "PORT_53_UDP": "udp://[fd00::7]:53",
+}
+"""What Kubernetes tells each pod of a Service."""
+
+
+@pytest.mark.parametrize("service", ["", "JOBS_", "GATEWAY_", "GATEWAY_URL_", "MY_OWN_2_", "PORT_"])
+@pytest.mark.parametrize("link", LINKS)
+def test_services_are_no_fields(environ: dict[str, str], service: str, link: str) -> None:
+    assert load(environ={f"DASK_CLAIM_{service}{link}": LINKS[link], **environ}).claim == Claim()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PROXY_PORT", "8786"),
+        ("PROXY_PORT", "http://gw"),
+        ("SERVICE_HOSTS", "x"),
+        ("JOBS_PORT_TCP", "tcp://x:1"),
+        ("JOBS_PORT_80_TCP_ADDRESS", "x"),
+    ],
+)
+def test_a_misspelt_variable_is_no_service(name: str, value: str) -> None:
+    (fault,) = faults_of(**{f"DASK_CLAIM_{name}": value})
+    assert "is no variable of dask-claim" in fault
+
+
+@pytest.mark.parametrize(
+    ("misspelt", "right"),
+    [("polices", "policy"), ("Policy", "policy"), ("profile_s", "profiles"),
+     ("gateway-option", "gateway_options"), ("credential", "credentials"), ("imag", "image")],
+)  # fmt: skip
+def test_a_misspelt_section_of_the_site_file(
+    environ: dict[str, str], site: Path, misspelt: str, right: str
+) -> None:
+    site.write_text(f"{misspelt}: {{max_workers: 1}}\nworker_core: 1\npolicy: {{max_worker: 1}}\n")
+    policy, section, field = faults_of(**environ)
+    assert section.startswith(f"{site}: {misspelt}") and section.endswith(f"did you mean {right}?")
+    # What is wrong in one section hides nothing of the others.
+    assert "policy.max_worker" in policy and field.endswith("did you mean worker_cores?")
+
+
+@pytest.mark.parametrize(
+    ("claim", "reads"),
+    [
+        ({}, False),
+        ({"gateway_url": "http://gw"}, True),
+        ({"provider": "local", "gateway_url": "http://gw"}, False),
+        ({"provider": "gateway", "gateway_url": "http://gw"}, False),
+        ({"provider": "slurm"}, False),
+    ],
+)
+def test_a_cluster_name_file_is_read_where_it_counts(
+    environ: dict[str, str], claim: dict[str, Any], reads: bool
+) -> None:
+    environ |= {"DASK_CLUSTER_NAME_PATH": "/nonexistent", "DASK_CLAIM": json.dumps(claim)}
+    resolved = load(environ=environ)
+    if reads:
+        with pytest.raises(ConfigurationError, match="DASK_CLUSTER_NAME_PATH"):
+            resolved.plan(environ)
+    else:
+        resolved.plan(environ)
 
 
 @pytest.mark.parametrize("text", ['{"create": false}', '{"gateway_url": null}', "{'a'", "x"])

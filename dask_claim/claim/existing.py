@@ -30,8 +30,11 @@ class Existing:
     """Its gateway; None where the runner leaves that to Dask's configuration or the claim."""
 
 
-def existing_cluster(environ: Mapping[str, str]) -> Existing | None:
+def existing_cluster(environ: Mapping[str, str], gateway_url: str | None = None) -> Existing | None:
     """Return the runner's own cluster, None if there is none.
+
+    `gateway_url` is the claim's gateway: without any gateway a name is of no use, and no file that
+    holds one is read.
 
     Raises
     ------
@@ -40,6 +43,8 @@ def existing_cluster(environ: Mapping[str, str]) -> Existing | None:
     """
     said = [environ.get(variable, "").strip() for variable in GATEWAY_ADDRESSES]
     url = next((address.rstrip("/") for address in said if address), None)
+    if not (url or gateway_url):
+        return None
     for variable in CLUSTER_NAMES:
         if name := environ.get(variable, "").strip():
             return Existing(name, variable, url)

@@ -36,10 +36,16 @@ NOT_FIELDS = re.compile(
     r"DASK_CLAIM_(?:SITE|RUN_ID"
     # The options of a run, see `launch.options`.
     r"|START|START_TIMEOUT|STOP_TIMEOUT|GRACE|RECEIPT"
-    # What Kubernetes sets in each pod beside a service that is called dask-claim.
-    r"|SERVICE_(?:HOST|PORT)|SERVICE_PORT_.+|PORT|PORT_.+)"
+    # What Kubernetes sets in each pod beside a Service that is called dask-claim.
+    r"|PORT)"
+    # And beside one that is called dask-claim-jobs: the same after any name.
+    r"|DASK_CLAIM(?:_.+)?"
+    r"_(?:SERVICE_HOST|SERVICE_PORT(?:_.+)?|PORT_\d+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)"
 )
 """Variables called `DASK_CLAIM_…` that are no fields of the claim."""
+
+SERVICE_LINK = re.compile(r"(?:tcp|udp|sctp)://\S+:\d+")
+"""What `NAME_PORT` holds, which Kubernetes sets beside them."""
 
 _OF_DASK = re.compile(
     # dask, and what its schedulers read without a default in dask.yaml

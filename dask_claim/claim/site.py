@@ -20,7 +20,8 @@ Model = TypeVar("Model", bound=BaseModel)
 SITE_FILE = "/etc/dask-claim/claim.yaml"
 """The site's file where `DASK_CLAIM_SITE` names no other one."""
 
-_OTHER = ("profiles", "policy", "gateway_options", "credentials")
+SECTIONS = ("profiles", "policy", "gateway_options", "credentials")
+"""What stands in the site's file beside the fields of a claim."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def read_site(environ: Mapping[str, str]) -> Site:
         return Site(path, faults=tuple(faults))
     if not isinstance(raw, Mapping):
         return Site(path, {} if raw is None else raw)
-    rest = {key: value for key, value in raw.items() if key not in _OTHER}
+    rest = {key: value for key, value in raw.items() if key not in SECTIONS}
     profiles = raw.get("profiles") or {}
     if not isinstance(profiles, Mapping):
         hint = "is not an object; write the name of each profile and its claim"

@@ -12,8 +12,8 @@ from typing import Any
 from dask_claim.claim import units
 from dask_claim.claim.dask_config import said_by_dask
 from dask_claim.claim.fields import FIELDS, MAPPINGS
-from dask_claim.claim.names import NOT_FIELDS, dask_conflicts
-from dask_claim.claim.site import Site, read_site
+from dask_claim.claim.names import NOT_FIELDS, SERVICE_LINK, dask_conflicts
+from dask_claim.claim.site import SECTIONS, Site, read_site
 from dask_claim.claim.spellings import Reading, read, resolve
 from dask_claim.claim.texts import Plain, parse_json
 from dask_claim.claim.units import FrozenDict
@@ -236,7 +236,7 @@ def _variables(environ: Mapping[str, str], weaker: list[Layer]) -> list[Layer]:
     }
     layers: list[Layer] = []
     seen: dict[tuple[str, str], str] = {}
-    for variable in sorted(name for name in environ if _is_ours(name)):
+    for variable in sorted(name for name in environ if _is_ours(name, environ[name])):
         value = environ[variable]
         head, nested, tail = variable[len(_PREFIX) :].partition("__")
         field = resolve(head)
@@ -271,10 +271,12 @@ def _variables(environ: Mapping[str, str], weaker: list[Layer]) -> list[Layer]:
     return sorted(layers, key=lambda layer: "__" not in layer.source)
 
 
-def _is_ours(variable: str) -> bool:
+def _is_ours(variable: str, value: str) -> bool:
     upper = variable.upper()
-    ours = upper.startswith(_PREFIX) and not upper.startswith(_OLD_PREFIX)
-    return ours and not NOT_FIELDS.fullmatch(upper)
+    if not upper.startswith(_PREFIX) or upper.startswith(_OLD_PREFIX):
+        return False
+    link = upper.endswith("_PORT") and SERVICE_LINK.fullmatch(value)
+    return not link and not NOT_FIELDS.fullmatch(upper)
 
 
 def _unknown(variable: str) -> str:
@@ -308,7 +310,9 @@ def _claim_text(environ: Mapping[str, str]) -> Iterator[Layer]:
 
 
 def _site_layer(site: Site) -> Layer:
-    return Layer(site.path, Reading(faults=list(site.faults)) if site.faults else read(site.claim))
+    reading = read(site.claim, SECTIONS)
+    reading.faults[:0] = site.faults
+    return Layer(site.path, reading)
 
 
 def _profile(layers: list[Layer], site: Site) -> Iterator[Layer]:

@@ -14,7 +14,7 @@ from dask_claim.errors import Fault
 from dask_claim.redact import redact
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 _BOUNDED = {"min": ("cores", "workers"), "max": ("cores", "workers", "memory")}
 
@@ -50,6 +50,8 @@ class Reading:
     fields: dict[str, object] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
     paths: dict[str, str] = field(default_factory=dict)
+    known: Mapping[str, str] = field(default_factory=lambda: _KNOWN, repr=False)
+    """Plain name → what is known by it, to name the nearest one."""
 
     def fault(self, path: str, value: object, hint: str) -> None:
         self.faults.append(Fault(path, redact(value, path), hint))
@@ -64,9 +66,12 @@ def canonical(raw: Mapping[str, object]) -> tuple[dict[str, object], list[Fault]
     return reading.fields, reading.faults
 
 
-def read(raw: object) -> Reading:
-    """Like `canonical`, and also tells the path in `raw` of every field that was found."""
-    reading = Reading()
+def read(raw: object, beside: Iterable[str] = ()) -> Reading:
+    """Like `canonical`, and also tells the path in `raw` of every field that was found.
+
+    `beside` names what else may stand there, for whoever has misspelt it.
+    """
+    reading = Reading(known={**_KNOWN, **{plain_name(name): name for name in beside}})
     if isinstance(raw, Mapping):
         _object(reading, raw, "", 0)
     else:
@@ -96,7 +101,7 @@ def _object(reading: Reading, raw: Mapping[object, object], prefix: str, depth: 
         elif plain in ALIASES:
             _field(reading, ALIASES[plain], value, path)
         else:
-            hint = f"is not a field of the claim{nearest(key, _KNOWN)}"
+            hint = f"is not a field of the claim{nearest(key, reading.known)}"
             if not hint.endswith("?"):
                 hint += "; an option of the gateway's own goes into options"
             reading.fault(path, value, hint)
