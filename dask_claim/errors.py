@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -54,6 +55,24 @@ class ClusterFailed(TemporaryError):
 
 class ClusterGone(ClusterFailed):
     """The gateway has given the cluster up while it started: another one may do."""
+
+
+class Exhausted(TemporaryError):
+    """This machine, or a limit of this user or container, gives no more processes or files."""
+
+    @classmethod
+    def of(cls, error: BaseException) -> Exhausted | None:
+        """Return it where `error` says so, else None."""
+        number = error.errno if isinstance(error, OSError) else None
+        if isinstance(error, BlockingIOError) or "start new thread" in str(error):
+            what = "no more processes or threads can be started (ulimit -u, or a limit of pids)"
+        elif number in (errno.EMFILE, errno.ENFILE):
+            what = "no more files can be opened (ulimit -n)"
+        elif number == errno.ENOMEM or isinstance(error, MemoryError):
+            what = "there is no more memory"
+        else:
+            return None
+        return cls(f"{what}: {error}")
 
 
 class ConfigurationError(DaskClaimError):

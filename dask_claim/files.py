@@ -13,10 +13,14 @@ import time
 from pathlib import Path
 from typing import Literal
 
+from dask_claim.errors import ConfigurationError
 from dask_claim.letters import letters
 
 _PATIENCE = 5.0
 """Seconds to wait for the reader of a FIFO or pipe: to open it, and each time that it is full."""
+
+_IRREPLACEABLE = {errno.EBUSY, errno.EROFS, errno.EACCES, errno.EPERM}
+"""A file that is a mount of its own, or lies in a folder that cannot be written to."""
 
 _OWN_DESCRIPTORS = re.compile(r"/dev/fd|/proc/(\d+)(/task/\d+)?/fd")
 
@@ -25,9 +29,21 @@ _PRIVATE = re.compile("dask-claim-(files|keys|gateway)-")
 
 
 def private_folder(content: Literal["files", "keys", "gateway"]) -> Path:
-    """Return a new folder, named by its content, that only this user can look into."""
-    folder = Path(tempfile.gettempdir(), f"dask-claim-{content}-{letters(12)}")
-    folder.mkdir(mode=0o700)
+    """Return a new folder, named by its content, that only this user can look into.
+
+    Raises
+    ------
+    ConfigurationError
+        There is no place for temporary files.
+    """
+    try:
+        folder = Path(tempfile.gettempdir(), f"dask-claim-{content}-{letters(12)}")
+        folder.mkdir(mode=0o700)
+    except OSError as error:
+        raise ConfigurationError(
+            "no folder for temporary files can be written to: set TMPDIR to one that can "
+            f"({error.strerror or error})"
+        ) from error
     return folder
 
 
@@ -39,6 +55,8 @@ def remove_private_folder(folder: str) -> None:
 
 def write_whole(path: Path, text: str) -> None:
     """Write `text` to `path`; a regular file is replaced at once, so that no half one is seen.
+
+    One that cannot be replaced, such as a container's /dev/termination-log, is written in place.
 
     Parameters
     ----------
@@ -65,7 +83,12 @@ def write_whole(path: Path, text: str) -> None:
     except FileNotFoundError:
         mode = None
     if mode is None or stat.S_ISREG(mode):
-        _replace(Path(os.path.realpath(path)), content, mode)
+        try:
+            _replace(Path(os.path.realpath(path)), content, mode)
+        except OSError as error:
+            if mode is None or error.errno not in _IRREPLACEABLE:
+                raise
+            path.write_bytes(content)
         return
     opened = _open_for_reader(path)
     try:

@@ -35,16 +35,21 @@ class DaemonThreads(ThreadPoolExecutor):
             else:
                 future.set_result(result)
 
-        threading.Thread(target=work, name="dask-claim-work", daemon=True).start()
+        try:
+            threading.Thread(target=work, name="dask-claim-work", daemon=True).start()
+        except RuntimeError:
+            work()  # no more threads are allowed: late is better than never
         return future
-
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Return at once."""
 
 
 def use_daemon_threads(loop: asyncio.AbstractEventLoop) -> None:
     """Let `loop` resolve names and call `asyncio.to_thread` in such threads."""
     loop.set_default_executor(DaemonThreads())
+
+    async def shutdown(timeout: float | None = None) -> None:
+        """Nobody waits. asyncio's own would start a thread for it."""
+
+    loop.shutdown_default_executor = shutdown  # type: ignore[method-assign]
 
 
 def run_loop(main: Coroutine[Any, Any, T]) -> T:

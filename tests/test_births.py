@@ -6,6 +6,7 @@ Most rows attach to one scheduler, for what is odd here concerns the launcher an
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.launcher import Launcher, processes_with, wait_for
+from tests.support.launcher import ONE_TASK, PYTHON, Launcher, Running, processes_with, wait_for
 
 ALL = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
 # What Python sets for itself, which nobody can see afterwards; glibc's own.
@@ -51,6 +52,11 @@ class Birth:
     before: tuple[str, ...] = ()
     env: dict[str, str] = field(default_factory=dict)
     unset: tuple[str, ...] = ()
+    module: str = ""
+    """Runs in each Python at its start, from `{folder}`."""
+
+    root: bool = False
+    """Whether only root can start it so."""
 
 
 def born(preexec: Callable[[], None]) -> Birth:
@@ -71,13 +77,57 @@ DESCRIPTORS = {
     f"descriptors closed: {numbers}": born(closing(*map(int, numbers)))
     for numbers in ("0", "1", "2", "01", "02", "12", "012")
 }
-BIRTHS = {**SIGNALS, **DESCRIPTORS}
+
+# Whatever is not below the test's own folder ($0) cannot be written to.
+READ_ONLY = (
+    'mount --bind "$0" "$0" && mount -o remount,ro,bind / && cd "$0" && '
+    '{ mount -o remount,ro,bind /tmp 2>/dev/null; exec "$@"; }'
+)
+GONE = 'folder=$(mktemp -d) && cd "$folder" && rmdir "$folder" && exec "$@"'
+NOBODY = 54321
+CAPABILITIES = "+dac_override,+dac_read_search"
+UNKNOWN_USER = (
+    "setpriv", f"--reuid={NOBODY}", "--clear-groups", f"--inh-caps={CAPABILITIES}",
+    f"--ambient-caps={CAPABILITIES}",
+)  # fmt: skip
+JUMPING_CLOCK = """
+import itertools, time
+jumps, real = itertools.cycle([0, 86400, -86400, 3e7]), time.time
+time.time = lambda: real() + next(jumps)
+"""
 
 
-def start(launcher: Launcher, birth: Birth, *command: str, **more: Any) -> Any:
-    env = {**more.pop("env", {}), **birth.env}
+def limiting(kind: int, number: int) -> Callable[[], None]:
+    return lambda: resource.setrlimit(kind, (number, number))
+
+
+OTHERS = {
+    "64 descriptors": born(limiting(resource.RLIMIT_NOFILE, 64)),
+    "no HOME": Birth(unset=("HOME",)),
+    "HOME is not there": Birth(env={"HOME": "/no/such/home"}),
+    "locale C": Birth(env={"LANG": "C", "LC_ALL": "C"}),
+    "working directory is gone": Birth(before=("sh", "-c", GONE, "-")),
+    "clock jumps": Birth(env={"PYTHONPATH": "{folder}"}, module=JUMPING_CLOCK),
+    "read-only root": Birth(before=("unshare", "-m", "sh", "-c", READ_ONLY, "{folder}"), root=True),
+    "user without an entry": Birth(before=UNKNOWN_USER, root=True),
+}
+BIRTHS = {**SIGNALS, **DESCRIPTORS, **OTHERS}
+
+
+def start(
+    launcher: Launcher, birth: Birth, *command: str, folder: Path = Path(), **more: Any
+) -> Running:
+    if birth.root and os.geteuid() != 0:
+        pytest.skip("needs root")
+    if birth.module:
+        (folder / "sitecustomize.py").write_text(birth.module)
+    own = {name: value.format(folder=folder) for name, value in birth.env.items()}
     return launcher.start(
-        *command, before=birth.before, env=env, unset=birth.unset, **birth.popen, **more
+        *command,
+        before=[word.replace("{folder}", str(folder)) for word in birth.before],
+        env={**more.pop("env", {}), **own},
+        unset=birth.unset,
+        **{**birth.popen, **more},
     )
 
 
@@ -89,7 +139,7 @@ def test_status(launcher: Launcher, scheduler: dict[str, str], name: str, tmp_pa
         folder.mkdir()
     run = start(
         launcher, BIRTHS[name], "sh", "-c", "exit 3",
-        env={**scheduler, "TMPDIR": str(folders[0])}, cwd=folders[1],
+        env={**scheduler, "TMPDIR": str(folders[0])}, cwd=folders[1], folder=tmp_path,
     ).finish(30)  # fmt: skip
     assert (run.status, run.receipt["exit_status"]) == (3, 3), run.err
     assert run.receipt["warnings"] == []
@@ -203,3 +253,47 @@ def test_command_has_a_guard_whosever_the_cluster_is(
     else:
         assert run.finish(30).status == 4, run.err
     wait_for(lambda: not processes_with(launcher.marker), "end of all processes", 30)
+
+
+def test_no_place_for_temporary_files(launcher: Launcher, tmp_path: Path) -> None:
+    """A local cluster needs one."""
+    birth = replace(OTHERS["read-only root"], env={"TMPDIR": "/no/such/folder"})
+    birth.before = (*birth.before, "sh", "-c", 'cd / && exec "$@"', "-")
+    run = start(launcher, birth, "true", folder=tmp_path).finish(30)
+    assert run.status == 78, run.err
+    assert "set TMPDIR" in run.err
+    assert "set TMPDIR" in run.receipt["error"]
+
+
+def test_only_the_working_directory_can_be_written_to(launcher: Launcher, tmp_path: Path) -> None:
+    """Nothing of Dask's or the launcher's stays among a program's files."""
+    work = tmp_path / "work"
+    work.mkdir()
+    birth = replace(OTHERS["read-only root"], unset=("TMPDIR",), env={"HOME": "/"})
+    birth.before = (*birth.before, "sh", "-c", f'cd {work} && exec "$@"', "-")
+    run = start(launcher, birth, PYTHON, "-c", ONE_TASK, folder=tmp_path).finish(60)
+    assert (run.status, run.out) == (0, b"42\n"), run.err
+    assert list(work.iterdir()) == []
+
+
+def test_empty_environment(launcher: Launcher, scheduler: dict[str, str]) -> None:
+    """The command finds the launcher's variables there, and no others."""
+    [address] = [f"{name}={value}" for name, value in scheduler.items()]
+    run = launcher("env", before=("env", "-i", address))
+    assert run.status == 0, run.err
+    names = {line.split("=")[0] for line in run.out.decode().splitlines()}
+    assert "DASK_SCHEDULER_ADDRESS" in names
+    assert [name for name in names if not name.startswith("DASK_")] == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="another user's limits need root")
+def test_no_more_processes(launcher: Launcher, scheduler: dict[str, str]) -> None:
+    """What cannot be started now may be started later."""
+    birth = Birth(
+        before=(*UNKNOWN_USER, "prlimit", "--nproc=1"),
+        # OpenBLAS sends itself SIGINT where it gets no thread.
+        env={"OPENBLAS_NUM_THREADS": "1"},
+    )
+    run = start(launcher, birth, "true", env=scheduler).finish(30)
+    assert run.status == 75, run.err
+    assert "process" in run.err.splitlines()[-1]

@@ -115,3 +115,28 @@ def test_device_and_folder(tmp_path: Path) -> None:
         write_whole(tmp_path, "x")
     with pytest.raises(FileNotFoundError):
         write_whole(tmp_path / "no" / "file", "x")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts need root")
+@pytest.mark.parametrize("how", ["file", "folder"])
+def test_file_that_cannot_be_replaced(tmp_path: Path, how: str) -> None:
+    """A mount of its own, as a container's /dev/termination-log; one in a read-only folder."""
+    path, folder = tmp_path / "folder" / "receipt", tmp_path / "folder"
+    folder.mkdir()
+    for file in (path, tmp_path / "outside"):
+        file.write_text("before, and longer than what comes")
+    mount = f"mount --bind {tmp_path}/outside {path}"
+    if how == "folder":
+        mount += f" && mount --bind {folder} {folder} && mount -o remount,ro,bind {folder}"
+        mount += f" && {mount.split(' && ')[0]}"
+    code = (
+        "import pathlib, sys; from dask_claim.files import write_whole; "
+        "write_whole(pathlib.Path(sys.argv[1]), 'after')"
+    )
+    script = f'{mount} && exec "$@"'
+    subprocess.run(
+        ["unshare", "-m", "sh", "-c", script, "-", sys.executable, "-c", code, str(path)],
+        check=True,
+    )
+    assert (tmp_path / "outside").read_text() == "after"
+    assert os.listdir(folder) == ["receipt"]

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from loguru import logger
 
-from dask_claim.errors import DaskClaimError, StartTimeout, TemporaryError, UsageError
+from dask_claim.errors import DaskClaimError, Exhausted, StartTimeout, TemporaryError, UsageError
 from dask_claim.launch import events, inherited
 from dask_claim.launch.child import Child, check_command
 from dask_claim.launch.death import MemoryLimit
@@ -113,6 +113,9 @@ class Launcher:
                     receipt.error, receipt.exit_status = str(error), error.exit_status
                     raise
                 except BaseException as error:
+                    if exhausted := Exhausted.of(error):
+                        receipt.error, receipt.exit_status = str(exhausted), exhausted.exit_status
+                        raise exhausted from error
                     receipt.error, receipt.exit_status = repr(error), DaskClaimError.exit_status
                     raise
             assert receipt.exit_status is not None

@@ -43,6 +43,7 @@ SCHEDULER_POLL = 0.01
 
 # Bytes of a worker, from which on it does not matter that glibc keeps some freed memory at hand.
 ROOMY = 2 * 2**30
+SCRATCH = "temporary-directory"
 SPAWN_ENVIRON = "distributed.nanny.pre-spawn-environ"
 TRIM = "MALLOC_TRIM_THRESHOLD_"
 
@@ -63,6 +64,9 @@ async def hold(request: dict[str, Any], events: Any) -> None:
     # Dask finds the keys by its variables.
     tls.make_keys(Path(folder))
     dask.config.set(NO_ROUTES_OF_WORKERS)
+    if dask.config.get(SCRATCH, None) is None:
+        # Dask's own choice can be the working directory, and stays.
+        dask.config.set({SCRATCH: folder})
     answer_only_below(token)
     others, step, shortfall = request.pop("others", None), None, None
     asked = LocalRequest(**request)
