@@ -284,9 +284,9 @@ def test_a_misspelt_section_of_the_site_file(
 @pytest.mark.parametrize(
     ("claim", "reads"),
     [
-        ({}, False),
+        ({}, True),
         ({"gateway_url": "http://gw"}, True),
-        ({"provider": "local", "gateway_url": "http://gw"}, False),
+        ({"provider": "local"}, False),
         ({"provider": "gateway", "gateway_url": "http://gw"}, False),
         ({"provider": "slurm"}, False),
     ],

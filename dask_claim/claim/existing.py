@@ -43,8 +43,6 @@ def existing_cluster(environ: Mapping[str, str], gateway_url: str | None = None)
     """
     said = [environ.get(variable, "").strip() for variable in GATEWAY_ADDRESSES]
     url = next((address.rstrip("/") for address in said if address), None)
-    if not (url or gateway_url):
-        return None
     for variable in CLUSTER_NAMES:
         if name := environ.get(variable, "").strip():
             return Existing(name, variable, url)

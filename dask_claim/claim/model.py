@@ -85,7 +85,7 @@ class Claim(ClaimFields):
         return make_plan(
             self,
             scheduler_address,
-            existing_cluster(environ, self.gateway_url) if self.provider == "auto" else None,
+            existing_cluster(environ) if self.provider == "auto" else None,
             environ.get("SLURM_JOB_ID", "").strip() or None,
         )
 
@@ -167,7 +167,7 @@ class Resolved:
         """
         environ = os.environ if environ is None else environ
         adopts = self.plan(environ).provider == "attach"
-        existing = existing_cluster(environ, self.claim.gateway_url) if adopts else None
+        existing = existing_cluster(environ) if adopts else None
         return (existing and existing.gateway_url) or self.claim.gateway_url
 
     def named_by_operator(self, url: str | None) -> bool:

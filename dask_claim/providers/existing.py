@@ -33,7 +33,7 @@ class AttachProvider(Provider):
         self._report: ClusterReport | None = None
         self._timeout = min(request.start_timeout, CONNECT_TIMEOUT)
         address = request.environ.get(SCHEDULER_ADDRESS, "").strip()
-        existing = existing_cluster(request.environ, request.claim.gateway_url)
+        existing = existing_cluster(request.environ)
         # A claim that names another gateway than the runner's knows nothing of this cluster.
         url = existing and (existing.gateway_url or request.claim.gateway_url)
         if existing and url:
