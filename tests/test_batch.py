@@ -75,6 +75,15 @@ def test_one_task_in_a_job(
     until_over(slurm, launcher)
 
 
+def test_program_shuts_its_jobs_down(launcher: Launcher, slurm: Slurm, at: dict[str, str]) -> None:
+    program = "from distributed import Client\nclient = Client()\nclient.shutdown()"
+    run = launcher(PYTHON, "-c", program, claim=CLAIM, env=at)
+    assert run.status == 0, run.err
+    assert "The cluster of Slurm (dask-jobqueue) was shut down by a client" in run.err
+    assert "was already gone" in run.err and "Traceback" not in run.err, run.err
+    until_over(slurm, launcher)
+
+
 def test_jobs_end_with_a_killed_launcher(
     launcher: Launcher, slurm: Slurm, at: dict[str, str], tmp_path: Path
 ) -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
+from typing import Any
 
 import pytest
 
 from dask_claim.launch.no_workers import NoWorkers
+from dask_claim.lifetime.guard_process import state_and_group
 from dask_claim.lifetime.usage import Usage
 from tests.support.gateway import GatewayServer
-from tests.support.launcher import PYTHON, Launcher, Run
+from tests.support.launcher import PYTHON, Launcher, Run, wait_for
 from tests.support.scenes import (
     children,
     clusters_command,
@@ -52,8 +55,9 @@ def nothing_untrue(run: Run) -> None:
 
 def told(run: Run, words: str) -> None:
     """One warning, in the log and in the receipt."""
-    assert run.err.count(words) == 1, run.err
-    assert [words in warning for warning in run.receipt["warnings"]] == [True]
+    assert len(re.findall(words, run.err)) == 1, run.err
+    (warning,) = run.receipt["warnings"]
+    assert re.match(words, warning)
     nothing_untrue(run)
 
 
@@ -82,23 +86,41 @@ def test_block_shuts_its_cluster_down(launcher: Launcher) -> None:
     assert "Traceback" not in run.err, run.err
 
 
-def test_death_of_the_process_that_holds_a_local_cluster(launcher: Launcher) -> None:
+@pytest.mark.parametrize(
+    ("claim", "what"),
+    [
+        ({"max_workers": 1}, "The local cluster"),
+        ({"max_workers": 1, "env": {"gateway_url": "URL"}}, r"Cluster \w+"),
+        ({"create": False, "env": {"gateway_url": "URL"}}, "The Dask Gateway of this run"),
+    ],
+    ids=["local", "a gateway's here", "a gateway here"],
+)
+def test_death_of_the_process_that_holds_a_local_cluster(
+    launcher: Launcher, claim: dict[str, Any], what: str
+) -> None:
     """As the kernel ends it where memory runs out; the command ends at once."""
-    run = launcher.start(PYTHON, "-c", COMPUTES, claim={"max_workers": 1})
+    command = COMPUTES if what == "The local cluster" else "print('ready'); input(); exit(7)"
+    run = launcher.start(PYTHON, "-u", "-c", command, claim=claim, stdin=-1)
     until_ready(run)
-    (host,) = (pid for pid in children(run.process.pid) if "local/host.py" in command_line(pid))
+    (host,) = (pid for pid in children(run.process.pid) if "host.py" in command_line(pid))
     os.kill(host, signal.SIGKILL)
+    wait_for(lambda: state_and_group(str(host))[0] in ("Z", ""), "end of the process")
+    run.process.stdin.write(b"\n")
     ended = run.finish()
     assert ended.status == 7
-    told(ended, "The local cluster has ended by itself: its process was killed by SIGKILL")
+    told(ended, f"{what} has ended by itself: its process was killed by SIGKILL")
 
 
+@pytest.mark.parametrize("where", ["a gateway", "a gateway here"])
 def test_program_shuts_its_gateways_cluster_down(
-    launcher: Launcher, gateway: GatewayServer
+    launcher: Launcher, request: pytest.FixtureRequest, where: str
 ) -> None:
-    run = launcher(PYTHON, "-c", SHUTDOWN, claim={"gateway_url": gateway.url, "max_workers": 1})
+    claim: dict[str, Any] = {"max_workers": 1, "env": {"gateway_url": "URL"}}
+    if where == "a gateway":
+        claim["gateway_url"] = request.getfixturevalue("gateway").url
+    run = launcher(PYTHON, "-c", SHUTDOWN, claim=claim)
     assert (run.status, run.out) == (0, b"42\n"), run.err
-    assert run.err.count(f"Cluster {run.cluster} was shut down by a client") == 1
+    assert len(re.findall(r"Cluster \w+ was shut down by a client", run.err)) == 1, run.err
     nothing_untrue(run)
     assert run.receipt["warnings"] == []
 

@@ -83,9 +83,13 @@ class Leasing:
         self._ends_abandoned = provider.outlives_launcher and self._request.claim.lease_timeout > 0
         # What this machine can give is told before; also where it stands in for a gateway.
         self._compared = provider.name != "gateway"
-        self._provider, self.ended, self._workers = provider, None, 0
+        self.watch(provider)
         self._placing = asyncio.create_task(self._place(provider))
         return self._placing
+
+    def watch(self, provider: Provider) -> None:
+        """Tell at the end how this one's cluster has ended, where it did so by itself."""
+        self._provider, self.ended, self._workers = provider, None, 0
 
     async def wait_for_workers(self) -> None:
         """Return when the minimum of workers is up."""
@@ -101,7 +105,9 @@ class Leasing:
         if self._lease is not None:
             await self._lease.release()
             self._tell_unread()
-        if not (self._lease and self._lease.placed):
+        healthy = self._lease is not None and self._lease.placed
+        # Only a gateway that has nothing to tell is not asked.
+        if self._provider is not None and not (healthy and self._provider.outlives_launcher):
             await self._has_ended()
 
     async def _has_ended(self, patience: float = 0.0) -> bool:

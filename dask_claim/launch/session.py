@@ -139,6 +139,7 @@ class Session:
         provider = self.provider
         await self._in_time(provider.wait_until_running())
         bounds = None
+        self.leasing.watch(provider)
         if provider.makes_cluster:
             placing = self.leasing.begin(provider)
             if provider.outlives_launcher:

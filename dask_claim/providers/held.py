@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from dask_claim.errors import ClusterFailed, ConfigurationError
+from dask_claim.lifetime.guard_process import state_and_group
 from dask_claim.providers import tls
 from dask_claim.providers.base import (
     NO_WORKERS_TIMEOUT,
@@ -138,9 +139,10 @@ class HeldProvider(Provider):
         host = self._host
         if host is None:
             return None
-        if patience:
+        # A process that has just died is known as that a moment later.
+        if patience or state_and_group(str(host.pid))[0] in ("Z", "X"):
             with contextlib.suppress(asyncio.TimeoutError):
-                await in_time(self._last_word(host), patience)
+                await in_time(self._last_word(host), patience or LAST_WORDS)
         if self._ended is None and (status := host.returncode) is not None:
             killed = status < 0
             how = f"was killed by {signal.Signals(-status).name}" if killed else f"ended ({status})"

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from dask_claim.files import private_folder, remove_private_folder
-from dask_claim.lifetime.guard_process import lives
+from dask_claim.lifetime.guard_process import lives, state_and_group
 from dask_claim.providers.held import KILLED_WITHIN, HeldProvider, kill_group
 from dask_claim.providers.local.size import LocalRequest
 from dask_claim.providers.values import Cluster, Outcome, Ticket
+
+ORPHANS_END_WITHIN = 2.0
+"""Seconds in which workers notice that the process that held them is gone."""
 
 
 class LocalProvider(HeldProvider):
@@ -78,7 +82,9 @@ class LocalProvider(HeldProvider):
     async def reclaim(cls, ticket: Ticket, timeout: float, warn: Callable[[str], None]) -> Outcome:
         group, gone = ticket.process, True
         if group is not None:
-            if not await _group_is_gone(group, timeout):
+            # Nobody is left to end in order what has lost its leader.
+            patience = timeout if _runs(group) else min(timeout, ORPHANS_END_WITHIN)
+            if not await _group_is_gone(group, patience):
                 # Whoever is left of the session: a host that hangs, or workers that outlived it.
                 kill_group(group)
             gone = await _group_is_gone(group, KILLED_WITHIN)
@@ -87,6 +93,10 @@ class LocalProvider(HeldProvider):
         if group is None:
             return Outcome.NOTHING
         return Outcome.GONE if gone else Outcome.NOT_CONFIRMED
+
+
+def _runs(pid: int) -> bool:
+    return not os.path.isdir("/proc") or state_and_group(str(pid))[0] not in ("Z", "X", "")
 
 
 async def _group_is_gone(group: int, timeout: float) -> bool:
