@@ -93,6 +93,23 @@ def test_token_replaced(launcher: Launcher, site: GatewayServer, tmp_path: Path,
     assert "secret" not in run.err + str(result.receipt)
 
 
+@pytest.mark.slow
+def test_token_removed(launcher: Launcher, site: GatewayServer, tmp_path: Path) -> None:
+    """While the command runs: the token that the gateway has accepted ends the cluster."""
+    token = tmp_path / "token"
+    replace(site.folder / "token", "first-secret-1")
+    replace(token, "first-secret-1\n")
+    env = {
+        "DASK_CLAIM_GATEWAY_URL": site.url,
+        "DASK_GATEWAY__AUTH__TYPE": "dask_claim.providers.gateway.auth.BearerAuth",
+        "DASK_GATEWAY__AUTH__KWARGS__TOKEN_FILE": str(token),
+    }
+    claim = {"worker_cores": 1, "lease_timeout": 0}
+    run = launcher("sh", "-c", f"rm {token}; exit 3", claim=claim, env=env)
+    assert (run.status, run.receipt["gone"]) == (3, True), run.err
+    assert site.clusters() == []
+
+
 @pytest.mark.parametrize("wrong", [{}, {"token": "a", "token_file": "b"}, {"token": "a\nb"}])
 def test_what_is_no_token(wrong: dict[str, str]) -> None:
     with pytest.raises(ValueError, match="bearer authentication"):
