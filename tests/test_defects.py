@@ -65,3 +65,17 @@ def test_long_wait_is_told(launcher: Launcher, stuck_gateway: GatewayServer) -> 
     )
     assert run.returncode == 75, run.stderr
     assert "Waiting for cluster " in run.stderr
+
+
+@pytest.mark.slow
+def test_task_that_ends_python(launcher: Launcher, gateway: GatewayServer) -> None:
+    """SystemExit in a task ends the loop, whatever waits there: what is left is the guard's."""
+    code = MAIN.replace('ZeroDivisionError("broken on purpose")', "SystemExit(3)")
+    run = launcher.program(
+        code.format(how=BROKEN["lease placed"]).replace(
+            "main()", "sys.argv[1:] = ['--', 'sleep', '60']; main()"
+        ),
+        env={"DASK_CLAIM_GATEWAY_URL": gateway.url},
+    )
+    assert run.finish(60).status == 70, run.err
+    wait_for(lambda: not gateway.clusters(), "end of the cluster", 40)

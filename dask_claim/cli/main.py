@@ -191,7 +191,7 @@ def run_cli(arguments: Sequence[str]) -> int:
         if type(error) is DaskClaimError:
             _show_traceback()
         return _fail(error)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         _show_traceback()
         return _fail(
             DaskClaimError(f"a defect in dask-claim: {type(error).__name__}; please report it")
