@@ -12,6 +12,7 @@ import json
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -35,7 +36,7 @@ def serve(hold: Callable[[dict[str, Any], Any], Coroutine[Any, Any, None]]) -> N
     if request:
         try:
             run_loop(hold(json.loads(request), events))
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             tell(events, **failure(error))
             raise
 
@@ -97,6 +98,10 @@ def failure(error: BaseException) -> dict[str, object]:
     while (cause := causes[-1].__cause__) is not None and cause not in causes:
         causes.append(cause)
     first = next((each for each in causes if isinstance(each, LASTING)), causes[-1])
+    if isinstance(first, SystemExit):
+        # A program in a library's place, which ends when it is imported.
+        file = traceback.extract_tb(first.__traceback__)[-1].filename
+        return {"error": f"{file} ends Python (SystemExit: {first})", "lasting": True}
     text = f"{type(first).__name__}: {first}" if str(first) else repr(first)
     return {"error": text, "lasting": isinstance(first, LASTING)}
 

@@ -75,8 +75,10 @@ def test_a_wrong_claim_is_a_permanent_failure(tmp_path: Path) -> None:
     for n, words in ((-1, "permanentFail"), (1, "temporaryFail")):
         (tmp_path / "job.json").write_text(json.dumps({"n": n}))
         done = subprocess.run(
-            [CWLTOOL, "--no-container", str(path), "job.json"],
-            cwd=tmp_path, env=clean_environment(), capture_output=True, text=True, timeout=120,
+            [CWLTOOL, "--no-container", "--preserve-environment", "DASK_CLAIM_START_TIMEOUT",
+             str(path), "job.json"],
+            cwd=tmp_path, env=clean_environment(DASK_CLAIM_START_TIMEOUT="5"),
+            capture_output=True, text=True, timeout=120,
         )  # fmt: skip
         assert f"completed {words}" in done.stderr
 
