@@ -353,9 +353,10 @@ def test_options_of_a_newer_server() -> None:
         ),
         ({"image": 1, "cpu": "x"}, ["image", "must be a string", "cpu", "must be an integer"]),
         ({"cpu": 0}, ["cpu", "must be >= 1"]),
+        ("large", ["gateway.cluster.options in Dask's configuration: must be a mapping"]),
     ],
 )
-def test_defaults_that_do_not_fit(said: dict[str, Any], told: list[str]) -> None:
+def test_defaults_that_do_not_fit(said: Any, told: list[str]) -> None:
     """They are Dask's configuration's fault, each one is named, and trying again is no use."""
     import dask.config
 
@@ -371,7 +372,14 @@ def test_defaults_that_do_not_fit(said: dict[str, Any], told: list[str]) -> None
             ask({"gateway_url": url}, lambda api: api.options())
     assert caught.value.exit_status == 78
     assert str(caught.value) in finding.message and "Dask is configured" in str(finding.hint)
-    for one in [*told, *(f"gateway.cluster.options.{name} in Dask's con" for name in said)]:
+    for one in [
+        *told,
+        *(
+            f"gateway.cluster.options.{name} in Dask's con"
+            for name in said
+            if isinstance(said, dict)
+        ),
+    ]:
         assert one in str(caught.value)
 
 

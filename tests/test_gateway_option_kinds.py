@@ -192,9 +192,12 @@ def test_a_scheduler_that_cannot_be_counted(
         server.Integer("cluster_max_cores"), server.Integer("cluster_max_memory", 2**40),
     )  # fmt: skip
     options = offered(*fields)
-    fill(options, Claim(worker_cores=2, worker_memory="4G", options={}), 3)
-    assert options["cluster_max_cores"] in (6, 7)
-    assert 12 * 2**30 <= options["cluster_max_memory"] <= 14 * 2**30
+    own = {name: True} if kind == "Bool" else {}
+    fill(options, Claim(worker_cores=2, worker_memory="4G", options=own), 3)
+    counted = kind in ("Integer", "Float")
+    assert options["cluster_max_cores"] == (6 if counted and "core" in name else 7)
+    counted = counted and "memory" in name and not settings_of
+    assert options["cluster_max_memory"] == (12 if counted else 14) * 2**30
     server.Options(*fields).parse_options(dict(options))
 
 

@@ -52,8 +52,10 @@ def take_defaults(options: MutableMapping[str, Any], where: str) -> None:
 
     # Its variables make all names lower case.
     known = {**{option.lower(): option for option in options}, **{name: name for name in options}}
-    faults = []
-    for name, value in (dask.config.get(KEY, None) or {}).items():
+    said, faults = dask.config.get(KEY, None) or {}, []
+    if not isinstance(said, Mapping):
+        raise DefaultsError(f"{KEY} in Dask's configuration: must be a mapping of names and values")
+    for name, value in said.items():
         try:
             options[known[name]] = filled_in(value, os.environ)
         except KeyError:
