@@ -25,7 +25,11 @@ memory = st.one_of(st.none(), st.integers(GIB // 4, 512 * GIB))
 
 
 @given(st.integers(0, 50), st.integers(1, 100), cores, cores, memory, st.booleans(), cores,
-       memory, st.floats(0.1, 128), st.integers(GIB, 1024 * GIB))  # fmt: skip
+       memory, st.floats(0.1, 128), st.integers(GIB, 1024 * GIB),
+       st.fixed_dictionaries({}, optional={
+           "max_workers": st.integers(1, 9), "max_cores": st.floats(1, 64),
+           "max_memory": st.integers(GIB, 64 * GIB), "worker_cores": st.floats(1, 64),
+           "worker_memory": st.integers(GIB, 64 * GIB)}))  # fmt: skip
 def test_never_more_than_requested_granted_or_there(
     minimum: int,
     maximum: int,
@@ -37,9 +41,13 @@ def test_never_more_than_requested_granted_or_there(
     local_memory: int | None,
     has_cores: float,
     has_memory: int,
+    policy: dict[str, float],
 ) -> None:
     if unsaid:
         worker_cores = limit = None
+    else:
+        # A claim's own values are compared with the policy before.
+        policy = {name: policy[name] for name in policy if name in ("max_cores", "max_memory")}
     request = LocalRequest(
         min(minimum, maximum),
         maximum,
@@ -49,8 +57,17 @@ def test_never_more_than_requested_granted_or_there(
         unsaid,
         local_cores,
         local_memory,
+        policy,
     )
     size = fit(request, has_cores, has_memory)
+    if unsaid:
+        assert size.max_workers <= policy.get("max_workers", size.max_workers)
+        assert size.threads <= policy.get("worker_cores", size.threads)
+        if worker_memory is None:
+            assert size.memory <= policy.get("worker_memory", size.memory)
+    if "max_cores" in policy:
+        has_cores = min(has_cores, math.floor(policy["max_cores"]))
+    has_memory = min(has_memory, int(policy.get("max_memory", has_memory)))
     if local_cores is not None:
         has_cores = min(has_cores, max(1, int(local_cores)))
     has_memory = min(has_memory, local_memory or has_memory)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -93,6 +93,24 @@ def bound_faults(claim: ClaimFields) -> list[Fault]:
     except ClaimError as error:
         return list(error.faults)
     return []
+
+
+def resized(plan: Plan, claim: Claim) -> Plan:
+    """Return a plan with the numbers of workers of another claim."""
+    minimum, maximum, lines = _bounds(claim)
+    scaling: Literal["scale", "adapt"] = "scale" if minimum == maximum else "adapt"
+    return replace(
+        plan,
+        min_workers=minimum,
+        max_workers=maximum,
+        scaling=scaling,
+        arithmetic=(plan.arithmetic[0], *lines),
+    )
+
+
+def ceiling(claim: Claim) -> int | None:
+    """Return the most workers that a claim's own bounds allow; None: it has none."""
+    return min((term.workers for term in _ceilings(claim)[0]), default=None)
 
 
 def _provider(

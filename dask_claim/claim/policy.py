@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
+from dask_claim.claim.cut import cut
+from dask_claim.claim.effective import SIZES, Effective, effective, number, room_for
 from dask_claim.claim.memory import Memory
+from dask_claim.claim.plan import resized
 from dask_claim.claim.site import Site
-from dask_claim.claim.site_sections import (
-    GatewayOptions,
-    Policy,
-    WorkerSize,
-    gateway_allowed,
-    matches,
-)
+from dask_claim.claim.site_sections import GatewayOptions, Policy, gateway_allowed, matches
 from dask_claim.errors import ClaimError, Fault
 from dask_claim.redact import redact
 
@@ -32,17 +28,10 @@ _BOUND = {
     **{"cluster_max_memory": "max_memory"},
 }
 
-# Bounds of one worker, and what they bound of a choice that the site tells the size of.
-_OF_WORKER: Mapping[str, Callable[[WorkerSize], Any]] = {
-    "worker_cores": lambda size: size.cores,
-    "worker_memory": lambda size: size.memory,
-    "gpus": lambda size: size.gpus,
-}
-
 
 @dataclass(frozen=True)
 class Excess:
-    """One thing that a claim asks for beyond a bound."""
+    """One thing that is asked for beyond a bound."""
 
     field: str
     value: Any
@@ -50,28 +39,33 @@ class Excess:
     """The policy's field."""
 
     allowed: str
-    cut: Any = None
-    """The value within the bound; None where there is none."""
+
+    def words(self, path: str) -> str:
+        """Return which bound it is, of the file at `path`."""
+        return f"exceeds policy.{self.bound} in {path} (allowed: {self.allowed})"
 
 
 def excesses(
-    claim: Claim, plan: Plan, policy: Policy, gateway: str | None, *, foreign: bool
+    claim: Claim,
+    plan: Plan,
+    asked: Effective,
+    policy: Policy,
+    gateway: str | None,
+    *,
+    foreign: bool,
 ) -> Iterator[Excess]:
-    """Return every field in which a claim exceeds a policy.
+    """Yield every bound that the effective request exceeds.
 
     `gateway` is the one to be used; `foreign`: no source of the operator's names it.
     """
-    for field, bound in (
-        ("worker_cores", "worker_cores"),
-        ("worker_cores_limit", "worker_cores"),
-        ("worker_memory", "worker_memory"),
-        ("gpus", "gpus"),
-        ("max_lifetime", "max_lifetime"),
-    ):
-        value, limit = getattr(claim, field), getattr(policy, bound)
-        if value is not None and limit is not None and _size(value) > _size(limit):
-            yield Excess(field, value, bound, f"at most {limit}", limit)
-    yield from _whole(claim, plan, policy)
+    yield from _of_workers(asked, policy)
+    if policy.max_lifetime is not None and (claim.max_lifetime or 0) > policy.max_lifetime:
+        allowed = f"at most {policy.max_lifetime}"
+        yield Excess("max_lifetime", claim.max_lifetime, "max_lifetime", allowed)
+    lease = policy.lease_timeout
+    if lease is not None and not 0 < claim.lease_timeout <= lease:
+        allowed = f"at most {lease}, and not 0, which is no lease"
+        yield Excess("lease_timeout", claim.lease_timeout, "lease_timeout", allowed)
     if policy.images is not None and claim.image and not matches(policy.images, claim.image):
         yield Excess("image", claim.image, "images", ", ".join(policy.images))
     url = redact(gateway)
@@ -80,19 +74,47 @@ def excesses(
     if gateway and foreign and not policy.foreign_gateways:
         allowed = "none that only a claim names; its operator sets DASK_CLAIM_GATEWAY_URL"
         yield Excess("gateway_url", url, "foreign_gateways", allowed)
-    if policy.providers is not None and not matches(policy.providers, plan.provider):
-        yield Excess("provider", plan.provider, "providers", ", ".join(policy.providers))
+    if policy.providers is not None:
+        asked_for = {"provider": plan.provider}
+        if plan.provider == "gateway" and claim.fallback == "local":
+            asked_for["fallback"] = "local"
+        for field, name in asked_for.items():
+            if not matches(policy.providers, name):
+                yield Excess(field, name, "providers", ", ".join(policy.providers))
+
+
+def _of_workers(asked: Effective, policy: Policy) -> Iterator[Excess]:
+    """Yield what each worker has too much of, then all together, of the size that is allowed."""
+    for field, bound in (*((name, name) for name in SIZES), ("worker_cores_limit", "worker_cores")):
+        value, limit = asked.size.get(field), getattr(policy, bound)
+        if value is None or limit is None or number(value) <= number(limit):
+            continue
+        by = asked.told_by.get(field, "")
+        if by.startswith("options."):
+            yield Excess(by, _plain(value), bound, f"at most {limit}")
+        else:
+            of = f"; {value} by {by}" if by else ""
+            yield Excess(field, _plain(value), bound, f"at most {limit}{of}")
+    workers = asked.maximum
+    if policy.max_workers is not None and workers > policy.max_workers:
+        yield Excess("max_workers", workers, "max_workers", f"at most {policy.max_workers}")
+    for bound, each in asked.parts(policy):
+        limit = getattr(policy, bound)
+        if limit is None or each is None:
+            continue
+        if workers > (room := room_for(limit, each)):
+            of = f"at most {limit}{' cores' if bound == 'max_cores' else ''}"
+            yield Excess("max_workers", workers, bound, f"{of}, {room} workers of {each}")
 
 
 def excesses_passed_on(
     claim: Claim, policy: Policy, offered: GatewayOptions, sites: frozenset[str]
 ) -> Iterator[Excess]:
-    """Return what a claim says in a gateway's or batch system's own words beyond a policy.
+    """Yield what a claim says in a gateway's or batch system's own words beyond a policy.
 
     `offered` is what the site says of its gateway's options. What the site's own file asks for,
     `sites`, is not compared: `options.X`, `hpc.directives`.
     """
-    choices = {name.lower(): sizes for name, sizes in offered.choices.items()}
     for name, value in claim.options.items():
         path = f"options.{name}"
         if path in sites:
@@ -103,46 +125,21 @@ def excesses_passed_on(
         if named and getattr(policy, named) is not None:
             allowed = f"the claim's own field for {name}, which can be compared"
             yield Excess(path, value, named, allowed)
-        for bound in _OF_WORKER if name.lower() in choices else ():
-            size, limit = choices[name.lower()].get(str(value)), getattr(policy, bound)
-            if limit is None:
-                continue
-            if size is None:
+        if (sizes := offered.choices_for(name)) and str(value) not in sizes:
+            for bound in _bounded(policy):
                 yield Excess(path, value, bound, "what gateway_options tells the size of")
-            elif _size(_OF_WORKER[bound](size)) > _size(limit):
-                yield Excess(path, value, bound, f"at most {limit}")
     if claim.hpc.get("directives") and "hpc.directives" not in sites:
-        bounds = (*_OF_WORKER, "max_cores", "max_memory")
-        if bounded := [one for one in bounds if getattr(policy, one) is not None]:
-            allowed = "no directives but the site's own, since any could ask for more"
-            yield Excess("hpc.directives", claim.hpc["directives"], bounded[0], allowed)
+        allowed = "no directives but the site's own, since any could ask for more"
+        for bound in _bounded(policy)[:1]:
+            yield Excess("hpc.directives", claim.hpc["directives"], bound, allowed)
 
 
-def _whole(claim: Claim, plan: Plan, policy: Policy) -> Iterator[Excess]:
-    """All workers together, counted in workers of the size that they would be cut to."""
-    workers = plan.max_workers
-    cores = claim.worker_cores_limit or claim.worker_cores or 1
-    if policy.worker_cores is not None:
-        cores = min(cores, policy.worker_cores)
-    memory = min(
-        (_size(one) for one in (claim.worker_memory, policy.worker_memory) if one is not None),
-        default=None,
-    )
-    if claim.worker_memory is None:
-        memory = None
-    if policy.max_workers is not None and workers > policy.max_workers:
-        allowed = f"at most {policy.max_workers}"
-        yield Excess("max_workers", workers, "max_workers", allowed, policy.max_workers)
-    if policy.max_cores is not None:
-        room = int(Fraction(str(policy.max_cores)) // Fraction(str(cores)))
-        if workers > room:
-            allowed = f"at most {policy.max_cores} cores, {room} workers of {cores}"
-            yield Excess("max_workers", workers, "max_cores", allowed, room or None)
-    if policy.max_memory is not None and memory is not None:
-        room = policy.max_memory.bytes // int(memory)
-        if workers > room:
-            allowed = f"at most {policy.max_memory}, {room} workers"
-            yield Excess("max_workers", workers, "max_memory", allowed, room or None)
+def _bounded(policy: Policy) -> list[str]:
+    """Return the bounds of a worker's size; where there are none, those of all together."""
+    for bounds in (SIZES, ("max_cores", "max_memory")):
+        if found := [one for one in bounds if getattr(policy, one) is not None]:
+            return found
+    return []
 
 
 def within(
@@ -164,42 +161,45 @@ def within(
     ClaimError
         It asks for more than the site allows; every bound that was passed is named.
     """
-    policy, path = site.policy, site.path
+    policy, offered, path = site.policy, site.gateway_options, site.path
     assert policy is not None
     sites = frozenset(
         name for name, source in sources.items() if source == path or source.startswith(f"{path}, ")
     )
-    found = [
-        *excesses(claim, plan, policy, gateway, foreign=foreign),
-        *excesses_passed_on(claim, policy, site.gateway_options, sites),
-    ]
-    refused = [one for one in found if policy.excess == "refuse" or one.cut is None]
-    if refused:
-        raise ClaimError(
-            [
-                Fault(
-                    one.field,
-                    _plain(one.value),
-                    f"is beyond {path}, policy.{one.bound}: {one.allowed}",
-                )
-                for one in refused
-            ]
-        )
-    cut: dict[str, Any] = {}
-    for one in found:
-        cut[one.field] = min(one.cut, cut.get(one.field, one.cut), key=_size)
+
+    def exceeded(claim: Claim, plan: Plan) -> list[Excess]:
+        asked = effective(claim, plan, offered, sites)
+        return [
+            *excesses(claim, plan, asked, policy, gateway, foreign=foreign),
+            *excesses_passed_on(claim, policy, offered, sites),
+        ]
+
+    # Nobody has said these: they are as the policy has them, without a word.
+    quiet: dict[str, Any] = {}
+    if claim.max_lifetime is None and policy.max_lifetime is not None:
+        quiet["max_lifetime"] = policy.max_lifetime
+    if policy.lease_timeout is not None and sources.get("lease_timeout") == "default":
+        quiet["lease_timeout"] = min(claim.lease_timeout, policy.lease_timeout)
+    changed = claim.model_copy(update=quiet)
+    found = left = exceeded(changed, plan)
+    cuts: dict[str, Any] = {}
+    if found and policy.excess == "cut":
+        cuts = cut(changed, plan, policy, offered, sites)
+        changed = changed.model_copy(update=cuts)
+        left = exceeded(changed, resized(plan, changed))
+    if left:
+        raise ClaimError(Fault(one.field, _plain(one.value), one.words(path)) for one in left)
     warnings = [
-        f"{one.field} {_plain(one.value)} is cut to {_plain(cut[one.field])}: "
-        f"{path}, policy.{one.bound}, allows {one.allowed}"
+        f"{one.field} {_plain(one.value)} is cut to {_plain(cuts.get(one.field))}: it "
+        f"{one.words(path)}"
         for one in found
     ]
-    if policy.max_lifetime is not None and claim.max_lifetime is None:
-        cut["max_lifetime"] = policy.max_lifetime
-    return claim.model_copy(update=cut) if cut else claim, warnings, list(cut)
-
-
-def _size(value: Any) -> float:
-    return value.bytes if isinstance(value, Memory) else value
+    warnings += [
+        f"{name} {_plain(getattr(claim, name))} is cut to {_plain(value)}, by the policy in {path}"
+        for name, value in cuts.items()
+        if name not in {one.field for one in found} and getattr(claim, name) is not None
+    ]
+    return changed, warnings, [*quiet, *cuts]
 
 
 def _plain(value: Any) -> Any:

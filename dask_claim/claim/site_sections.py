@@ -61,6 +61,11 @@ class Policy(BaseModel):
         title="Lifetime",
         description="Seconds; a claim that names none has this one.",
     )
+    lease_timeout: Lifetime | None = Field(
+        None,
+        title="Lease",
+        description="Seconds. A claim for no lease at all (0) exceeds it, too.",
+    )
     images: Patterns | None = Field(
         None, title="Images", description="Patterns of the whole name, with * and ?."
     )
@@ -93,6 +98,16 @@ class Policy(BaseModel):
     def bounds(self) -> dict[str, Any]:
         """Return the bounds that exist, fit for JSON."""
         return self.model_dump(mode="json", exclude_unset=True)
+
+    def amounts(self) -> dict[str, float]:
+        """Return the bounds of workers that exist, by their names; memory in bytes."""
+        names = ("max_workers", "max_cores", "max_memory", "worker_cores", "worker_memory")
+        found = {name: getattr(self, name) for name in names}
+        return {
+            name: bound.bytes if isinstance(bound, Memory) else bound
+            for name, bound in found.items()
+            if bound is not None
+        }
 
 
 class WorkerSize(BaseModel):

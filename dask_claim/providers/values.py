@@ -13,7 +13,7 @@ from dask_claim.letters import letters
 if TYPE_CHECKING:
     from dask_claim.claim.model import Claim, Resolved
     from dask_claim.claim.plan import Plan
-    from dask_claim.claim.site_sections import GatewayOptions
+    from dask_claim.claim.site_sections import GatewayOptions, Policy
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,11 @@ class Request:
     """Whether a command finds its names (`env`) in its environment; a program's own block does
     not."""
 
+    policy: Policy | None = None
+    """What the site allows, for what only a provider gets to know."""
+
+    site_file: str = ""
+
     run_id: str = field(default_factory=letters)
     """Random: it marks the processes of this run and of no other."""
 
@@ -63,6 +68,8 @@ class Request:
             resolved.may_see_credentials(resolved.gateway()),
             resolved.site.gateway_options if resolved.site else None,
             for_command,
+            resolved.site.policy if resolved.site else None,
+            resolved.site.path if resolved.site else "",
         )
 
     def size(self) -> str:

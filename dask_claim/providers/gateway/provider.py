@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from loguru import logger
 
+from dask_claim.claim.site_sections import GatewayOptions
 from dask_claim.errors import (
     ClusterFailed,
     ConfigurationError,
@@ -20,6 +21,7 @@ from dask_claim.errors import (
     NotAGateway,
 )
 from dask_claim.providers.base import NO_WORKERS_TIMEOUT, Provider, in_time
+from dask_claim.providers.gateway.bounded import keep_within
 from dask_claim.providers.gateway.mark import Mark, marked
 from dask_claim.providers.gateway.options import end_when_idle, fill, variables_option
 from dask_claim.providers.gateway.patience import Patience
@@ -77,6 +79,12 @@ class GatewayProvider(Provider):
         self._api = api = GatewayApi(claim, credentials=request.credentials)
         options = await self._patience.ask(api.options)
         filled = fill(options, claim, request.plan.max_workers, request.gateway_options)
+        if request.policy is not None:
+            site = request.gateway_options or GatewayOptions()
+            workers = request.plan.max_workers
+            filled.understood += keep_within(
+                options, claim, workers, site, request.policy, request.site_file
+            )
         if claim.lease_timeout:
             seconds = max(claim.lease_timeout, SHORTEST_IDLE)
             ends = end_when_idle(options, claim, seconds, request.gateway_options)

@@ -68,6 +68,7 @@ class LocalProvider(HeldProvider):
             unsaid=claim.says_nothing_of_workers(),
             local_cores=claim.local_cores,
             local_memory=claim.local_memory.bytes if claim.local_memory else None,
+            policy=self.request.policy.amounts() if self.request.policy else {},
         )
 
     async def wait_until_running(self) -> None:

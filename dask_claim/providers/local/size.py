@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from dask_claim.cgroup import ROOT, Bound, cpu_limits, memory_limits
@@ -39,6 +39,9 @@ class LocalRequest:
 
     local_memory: int | None = None
     """Bytes that this container was granted; None: not known."""
+
+    policy: Mapping[str, float] = field(default_factory=dict)
+    """The site's bounds by their names, memory in bytes; of workers and of all together."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,12 @@ def fit(request: LocalRequest, has_cores: Bound, has_memory: Bound) -> LocalSize
         has_cores = _least([has_cores, granted])
     if request.local_memory is not None:
         has_memory = _least([has_memory, Bound(request.local_memory, "local_memory")])
+    policy = request.policy
+    if "max_cores" in policy:
+        allowed = Bound(max(1, math.floor(policy["max_cores"])), "policy.max_cores")
+        has_cores = _least([has_cores, allowed])
+    if "max_memory" in policy:
+        has_memory = _least([has_memory, Bound(policy["max_memory"], "policy.max_memory")])
     # A part of a core lets one thread run, more slowly.
     cores, memory = math.ceil(has_cores.amount), math.floor(has_memory.amount)
     bounds = (
@@ -105,7 +114,8 @@ def fit(request: LocalRequest, has_cores: Bound, has_memory: Bound) -> LocalSize
     wanted = request.min_workers, request.max_workers
     said = request.worker_cores_limit or request.worker_cores
     if request.unsaid:
-        wanted, said = (_split(cores, memory, request.worker_memory),) * 2, None
+        split = _split(cores, memory, request.worker_memory)
+        wanted, said = (min(split, int(policy.get("max_workers", split))),) * 2, None
     room = [
         math.floor(has_cores.amount / (request.worker_cores or request.worker_cores_limit or 1))
     ]
@@ -114,7 +124,9 @@ def fit(request: LocalRequest, has_cores: Bound, has_memory: Bound) -> LocalSize
     max_workers = max(1, min(wanted[1], *room))
     min_workers = min(wanted[0], max_workers)
     threads = max(1, min(cores, math.floor(said) if said else cores // max_workers))
-    wanted_memory = request.worker_memory or memory // max_workers
+    threads = min(threads, max(1, math.floor(policy.get("worker_cores", threads))))
+    share = memory // max_workers
+    wanted_memory = request.worker_memory or min(share, int(policy.get("worker_memory", share)))
     worker_memory = min(wanted_memory, memory)
 
     short = []
