@@ -252,10 +252,11 @@ def _differs(claim: Claim, threads: int, memory: int) -> str | None:
 
 
 def _other_timeout(claimed: float, real: float | None) -> str:
-    there = "they wait for ever" if real is None else f"they fail after {real:g} s"
+    there = "wait for ever" if real is None else f"fail after {real:g} s"
     return (
-        f"this scheduler does not keep to no_workers_timeout = {claimed:g} for tasks without a "
-        f"worker: {there}. It takes distributed 2024.8 or newer, and a gateway with variables"
+        f"no_workers_timeout = {claimed:g} has no effect on this scheduler: tasks that no worker can "
+        f"run {there}. It needs distributed 2024.8 or newer and, on a gateway, an option for "
+        "variables of the scheduler"
     )
 
 
