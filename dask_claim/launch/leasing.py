@@ -254,8 +254,8 @@ def _differs(claim: Claim, threads: int, memory: int) -> str | None:
 def _other_timeout(claimed: float, real: float | None) -> str:
     there = "wait for ever" if real is None else f"fail after {real:g} s"
     return (
-        f"no_workers_timeout = {claimed:g} has no effect on this scheduler: tasks that no worker can "
-        f"run {there}. It needs distributed 2024.8 or newer and, on a gateway, an option for "
+        f"no_workers_timeout = {claimed:g} has no effect on this scheduler: tasks that no worker "
+        f"can run {there}. It needs distributed 2024.8 or newer and, on a gateway, an option for "
         "variables of the scheduler"
     )
 
