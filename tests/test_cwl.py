@@ -146,7 +146,8 @@ def test_unreachable_gateway_is_a_temporary_failure(cwltool: Runner) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # and never listens
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"
-        run = cwltool("unreachable", DASK_CLAIM_GATEWAY_URL=url)
+        # It is asked until then.
+        run = cwltool("unreachable", DASK_CLAIM_GATEWAY_URL=url, DASK_CLAIM_START_TIMEOUT="3")
     assert "exited with status: 75" in run.err
     assert "Final process status is temporaryFail" in run.err
     assert (run.status, run.written) == (1, set())
