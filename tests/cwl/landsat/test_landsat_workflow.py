@@ -212,11 +212,14 @@ def test_a_cell_that_raises(content: str, band: Path, tmp_path: Path) -> None:
 
 
 def test_no_cluster_now(band: Path, tmp_path: Path) -> None:
-    """A gateway that cannot be reached: the step may be tried again."""
-    runner = [CWLTOOL, "--no-container", "--preserve-environment", "DASK_CLAIM_GATEWAY_URL"]
-    url = f"http://127.0.0.1:{free_port()}"
-    inputs = {"image": located(band)}
-    done = run("process", inputs, tmp_path, runner, DASK_CLAIM_GATEWAY_URL=url)
+    """A gateway that cannot be reached within the start timeout: the step may be tried again."""
+    variables = {
+        "DASK_CLAIM_GATEWAY_URL": f"http://127.0.0.1:{free_port()}",
+        "DASK_CLAIM_START_TIMEOUT": "3",
+    }
+    kept = [word for name in variables for word in ("--preserve-environment", name)]
+    runner = [CWLTOOL, "--no-container", *kept]
+    done = run("process", {"image": located(band)}, tmp_path, runner, **variables)
     assert "completed temporaryFail" in done.log and done.status != 0
     assert set(done.outputs) == {"stdout", "stderr"}
 
