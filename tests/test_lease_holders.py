@@ -10,6 +10,7 @@ import re
 import select
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -328,3 +329,31 @@ def test_older_launcher_reads_only_what_it_knows(
     first = dict.fromkeys(FIRST_FORM, 0)
     assert Usage.of(first).waiting == 0
     assert Usage.of({**first, "waiting": 2, "of_tomorrow": 3}).waiting == 2
+
+
+@pytest.mark.parametrize("address", ["gateway://127.0.0.1:1/name", "tcp://127.0.0.1:1"])
+def test_scheduler_that_is_not_reached_is_told_with_its_address(
+    monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    """Once, while it is tried again: through a proxy that is not the gateway's, for example."""
+    import dask_gateway  # noqa: F401  registers gateway://
+
+    from dask_claim.lifetime.lease import Lease
+
+    monkeypatch.setattr("dask_claim.lifetime.lease.PLACE_TIMEOUT", 0.1)
+    tries, told = [], []
+
+    async def is_over() -> bool:
+        tries.append(1)
+        return len(tries) == 3
+
+    class Keys:
+        def get_connection_args(self, role: str) -> dict[str, Any]:
+            return {"ssl_context": ssl.create_default_context()}
+
+    keys = Keys() if address.startswith("gateway") else None
+    lease = Lease(address, keys, timeout=0.3, lifetime=None, reconnect_timeout=1.0)
+    asyncio.run(lease.place(0, lambda usage: None, told.append, is_over))
+    [line] = told
+    assert f"does not answer at {address}" in line
+    assert ("proxy_url" in line) is address.startswith("gateway")

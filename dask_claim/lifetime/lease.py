@@ -110,13 +110,13 @@ class Lease:
         The scheduler is asked often until the `expected` workers are up. Tries again as long as the
         scheduler is too busy to answer, or cannot be reached. Raises whatever it objects to.
 
-        `on_trouble` is told once when the scheduler is not heard, once when it must be taken for
-        gone, and once when it is heard again. `is_over` is asked, where the connection is closed,
-        whether the cluster has ended; then nothing of it is waited for.
+        `on_trouble` is told once when the scheduler is not reached, once when it is not heard, once
+        when it must be taken for gone, and once when it is heard again. `is_over` is asked, where
+        the connection is closed, whether the cluster has ended; then nothing of it is waited for.
         """
         self._on_usage = on_usage
         self._is_over = is_over or self._is_over
-        plugin = _pickled(**self._terms)
+        plugin, tell = _pickled(**self._terms), on_trouble
         while not self._released:
             try:
                 await in_time(self._register(plugin), PLACE_TIMEOUT)
@@ -126,6 +126,9 @@ class Lease:
                 await self._hang_up()
                 if await self._is_over():
                     return
+                if tell is not None:
+                    tell(_unreached(self._address))
+                    tell = None
                 await asyncio.sleep(min(1.0, self._pause))
             except BaseException:
                 await self._hang_up()
@@ -300,3 +303,12 @@ def _pickled(
         return bytes(cloudpickle.dumps(plugin))
     finally:
         cloudpickle.unregister_pickle_by_value(lease_plugin)
+
+
+def _unreached(address: str) -> str:
+    through = address.startswith("gateway://")
+    hint = ". proxy_url names where the gateway's proxy listens for schedulers" if through else ""
+    return (
+        f"the scheduler does not answer at {address}, so it has no lease; trying again every few "
+        f"seconds{hint}"
+    )
