@@ -8,10 +8,12 @@ import signal
 import subprocess
 from pathlib import Path
 
+import pexpect
 import pytest
 
 from tests.support.gateway import clean_environment
 from tests.support.launcher import DASK_CLAIM, PYTHON, wait_for
+from tests.support.scenes import NAMESPACE
 
 # Leaves ten orphans, waits until they have ended, and counts those that nobody has reaped.
 ORPHANS = """
@@ -38,7 +40,7 @@ raise SystemExit(7)
 def in_container(*command: str, **popen: object) -> subprocess.Popen[str]:
     """Start a command as the first process of a PID namespace of its own."""
     return subprocess.Popen(
-        ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child", *command],
+        [*NAMESPACE, *command],
         env=clean_environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -52,6 +54,19 @@ def test_orphans_are_reaped() -> None:
     process = in_container(DASK_CLAIM, "--", PYTHON, "-c", ORPHANS)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (7, "[]\n"), err
+
+
+@pytest.mark.slow
+def test_ctrl_c() -> None:
+    """A first process cannot end by a signal: its status says so."""
+    command = [DASK_CLAIM, "-q", "--no-create", "--", "sh", "-c", "echo ready; exec sleep 60"]
+    env = clean_environment(DASK_SCHEDULER_ADDRESS="tcp://127.0.0.1:1")
+    child = pexpect.spawn(NAMESPACE[0], [*NAMESPACE[1:], *command], env=env, timeout=30)
+    child.expect_exact("ready")
+    child.sendintr()
+    child.expect(pexpect.EOF)
+    child.close()
+    assert child.exitstatus == 130
 
 
 @pytest.mark.slow
