@@ -61,6 +61,11 @@ def redact(value: object, key: str = "") -> object:
     return _redact(value, key, 0)
 
 
+def is_secret(key: str) -> bool:
+    """Whether what stands under a key of this name is masked."""
+    return bool(_SECRET_KEY.search(key))
+
+
 def redact_command(argv: Sequence[str]) -> str:
     """Return a command as a person would type it, without its secrets."""
     arguments = redact([str(argument) for argument in argv])

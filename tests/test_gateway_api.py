@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from dask_gateway.auth import GatewayAuth
 
 from dask_claim.claim.model import Claim
 from dask_claim.errors import (
@@ -143,6 +145,42 @@ def test_redirection(monkeypatch: pytest.MonkeyPatch, to: str, shown: bool) -> N
         ask({"gateway_url": f"{url}/hub/gw"}, lambda api: api.clusters())
         assert len(server.seen) == 3 and server.seen[-1][0].endswith("other")
         assert (server.seen[-1][1] is not None) is shown
+
+
+@pytest.mark.parametrize(("written", "read"), [("1e5", 100000.0), ("1234", 1234), (None, 1234)])
+def test_password_of_digits(
+    monkeypatch: pytest.MonkeyPatch, written: str | None, read: object
+) -> None:
+    """Dask reads a number there, which its client cannot send."""
+    dask_config = pytest.importorskip("dask.config")
+    if written is not None:
+        monkeypatch.setenv("DASK_GATEWAY__AUTH__KWARGS__PASSWORD", written)
+    with answering({"clusters/": [(401, {}), (200, {})]}) as (url, server):
+        with dask_config.set({"gateway.auth.kwargs": {"username": 7, "password": read}}):
+            ask({"gateway_url": url}, lambda api: api.clusters())
+        shown = base64.b64decode(str(server.seen[-1][1]).partition(" ")[2]).decode()
+        assert shown == f"7:{written or read}"
+
+
+class Failing(GatewayAuth):
+    """What an authentication has wrong itself is no refusal of the gateway's."""
+
+    def __init__(self, **_: object) -> None: ...
+
+    def pre_request(self, resp: object) -> tuple[dict[str, str], None]:
+        raise AttributeError("'int' object has no attribute 'encode'")
+
+
+def test_a_class_that_fails() -> None:
+    dask_config = pytest.importorskip("dask.config")
+    kind = f"{__name__}.Failing"
+    told = r"gateway\.auth .*cannot be used: AttributeError: 'int'"
+    with (
+        answering({"": [(401, {"error": "no"})]}) as (url, _),
+        dask_config.set({"gateway.auth.type": kind}),
+        pytest.raises(AuthenticationError, match=told),
+    ):
+        ask({"gateway_url": url}, lambda api: api.clusters())
 
 
 def test_delete_that_somebody_else_answers() -> None:

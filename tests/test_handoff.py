@@ -34,6 +34,13 @@ def test_gateway_variables() -> None:
     assert "DASK_CONFIG" not in variables(cluster, Claim(), {"DASK_CONFIG": "/x"}, "id")
 
 
+def test_a_password_of_digits_is_a_text_to_the_program_too() -> None:
+    cluster = Cluster(cluster_name="abc", gateway_url="http://host")
+    name = "DASK_GATEWAY__AUTH__KWARGS__PASSWORD"
+    for written, handed_on in (("1e5", "'1e5'"), ("1234", "'1234'"), ("plain", None)):
+        assert variables(cluster, Claim(), {name: written}, "id").get(name) == handed_on
+
+
 def test_values_as_programs_read_them() -> None:
     env = {
         name: name.upper()

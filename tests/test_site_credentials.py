@@ -89,6 +89,8 @@ class Own(GatewayAuth):
         ("type: bearer, token_file: secret", "Bearer one-two"),
         ("type: jupyterhub, api_token_file: secret", "jupyterhub one-two"),
         ("type: jupyterhub, api_token_env: HUB", "jupyterhub of-the-hub"),
+        ("type: bearer, token: 0123", "Bearer 0123"),
+        ("type: basic, username: 7, password: 1e5", "Basic NzoxZTU="),
         (
             f"type: {__name__}.Own, secret_file: secret, key_file: key",
             "one-two {folder}/key",

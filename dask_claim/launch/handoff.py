@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from dask_claim.claim.dask_config import goes_direct, has_credentials
+from dask_claim.claim.dask_config import goes_direct, has_credentials, is_text_of_login
 from dask_claim.claim.existing import SCHEDULER_ADDRESS
 from dask_claim.claim.names import as_dask_reads, dask_conflicts
 from dask_claim.claim.plan import speaks_gateway
@@ -134,6 +134,9 @@ def _text(value: object) -> str | None:
     return str(value)
 
 
+_AUTH_ARGUMENT = "DASK_GATEWAY__AUTH__KWARGS__"
+
+
 def _quoted(text: str | None) -> str | None:
     """A text as Dask reads it back from a variable: 007, 1e3 or None would be something else."""
     if text is None or (not text[:1].isdigit() and as_dask_reads(text) == text):
@@ -153,7 +156,14 @@ def _authentication(
     if not cluster.gateway_credentials:
         return {GATEWAY_AUTH: f"{name_only.__module__}.{name_only.__qualname__}"}
     if not (of_site := credentials_for(url, inherited)):
-        return {}
+        # Dask would make a number of a password of digits, which its client cannot send.
+        return {
+            name: _quoted(value)
+            for name, value in inherited.items()
+            if name.startswith(_AUTH_ARGUMENT)
+            and is_text_of_login(name[len(_AUTH_ARGUMENT) :])
+            and isinstance(as_dask_reads(value), (int, float))
+        }
     # By its path: it must not be imported here, for it takes Dask's client with it.
     return {GATEWAY_AUTH: SITE_AUTH, GATEWAY_SITE: os.path.abspath(of_site.path)}
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 import asyncio
 import getpass
 import os
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
+from dask_claim.claim.dask_config import is_text_of_login
 from dask_claim.claim.site import credentials_for
+from dask_claim.errors import AuthenticationError, DaskClaimError
+from dask_claim.redact import redact_text
 
 if TYPE_CHECKING:
     from dask_gateway.auth import GatewayAuth
@@ -29,7 +33,34 @@ class Login:
         """The name used where the system has none for this user."""
 
     def auth(self) -> GatewayAuth:
-        """Return the authentication, with the credentials as they are now."""
+        """Return the authentication, with the credentials as they are now.
+
+        Its requests raise AuthenticationError where its class itself fails.
+        """
+        found = self._chosen()
+        for name in ("prepare", "pre_request", "post_response"):
+            if (method := getattr(found, name, None)) is not None:
+                setattr(found, name, self._told(method))
+        return found
+
+    def _told(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        """Not as the gateway's refusal: the last answer before it is its 401."""
+
+        def call(*arguments: Any, **more: Any) -> Any:
+            try:
+                return method(*arguments, **more)
+            except DaskClaimError:
+                raise
+            except Exception as error:
+                text = " ".join(redact_text(f"{type(error).__name__}: {error}").split())
+                raise AuthenticationError(
+                    f"the credentials for the Dask Gateway at {redact_text(self._url)}, from "
+                    f"{self.source}, cannot be used: {text[:300]}"
+                ) from error
+
+        return call
+
+    def _chosen(self) -> GatewayAuth:
         import dask.config
         from dask_gateway.auth import BasicAuth, get_auth
         from dask_gateway.utils import format_template
@@ -44,12 +75,24 @@ class Login:
         if of_site := credentials_for(self._url, os.environ):
             self.source = f"the credentials of {of_site.path}"
             return SiteAuth()
-        said = dask.config.get("gateway.auth.kwargs", None) or {}
+        said = _texts(dask.config.get("gateway.auth.kwargs", None) or {})
         if dask.config.get("gateway.auth.type", None) == "basic" and not said.get("username"):
             self.user = nameless_user()
         if self.user is None:
-            return get_auth()
+            with dask.config.set({"gateway.auth.kwargs": said}):
+                return get_auth()
         return BasicAuth(self.user, format_template(said.get("password")))
+
+
+def _texts(said: Mapping[str, Any]) -> dict[str, Any]:
+    """Return arguments with names and secrets as written: Dask makes numbers of digits."""
+
+    def text(name: str, value: Any) -> Any:
+        if isinstance(value, (str, bool, type(None))) or not is_text_of_login(name):
+            return value
+        return os.environ.get(f"DASK_GATEWAY__AUTH__KWARGS__{name.upper()}", str(value))
+
+    return {name: text(name, value) for name, value in said.items()}
 
 
 def nameless_user() -> str | None:
