@@ -14,7 +14,8 @@ from dask_claim.cwl.translate import translate
 from dask_claim.errors import ClaimError
 from dask_claim.launch.handoff import variables
 from dask_claim.providers.gateway.options import fill
-from dask_claim.providers.values import Cluster
+from dask_claim.providers.hpc.batch import SlurmProvider
+from dask_claim.providers.values import Cluster, Request
 from tests.cwl.support import claim_of
 from tests.cwl.support import load as document
 
@@ -131,13 +132,24 @@ def test_text_arrives(way: Way, tmp_path: Path) -> None:
             options = Options._from_spec(server.Options(offered).get_specification())
             fill(options, claim.model_copy(update={"environment": None, "image": None}))
             assert options["tag"] == text
-        # What becomes of these in a script: test_batch.
-        assert str(claim.hpc["queue"]) == text
+        assert claim.hpc["queue"] == text
         assert claim.environment == {"TAG": text}
         env = {"image": "IMAGE", "environment": "ENVIRONMENT", "hpc": "HPC"}
         found = variables(Cluster(), claim.model_copy(update={"env": env}), {}, "id")
         assert found["IMAGE"] == text
         assert json.loads(found["ENVIRONMENT"]) == {"TAG": text}
+
+
+@pytest.mark.parametrize("text", [text for text in TEXTS if text[0] in "0123456789tTn"])
+def test_text_arrives_in_the_script_of_a_job(text: str, tmp_path: Path) -> None:
+    dask_jobqueue = pytest.importorskip("dask_jobqueue")
+    claim = Claim(provider="slurm", hpc={"queue": text, "walltime": text, "account": text})
+    request = Request(claim, claim.plan({}), {})
+    asked = SlurmProvider(request, print, print)._asked()["job"]
+    asked = {name: asked[name] for name in ("queue", "walltime", "account", "cores", "memory")}
+    script = dask_jobqueue.slurm.SLURMJob("tcp://host:1", name="w", processes=1, **asked)
+    for line in (f"-p {text}", f"-t {text}", f"-A {text}"):
+        assert f"#SBATCH {line}\n" in script.job_script()
 
 
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from dask_claim.claim.memory import Memory
-from dask_claim.claim.model import Claim
+from dask_claim.claim.model import Claim, load
 from dask_claim.claim.site_sections import OPTION_NAMES, GatewayOptions
+from dask_claim.cli.options import claimed
 from dask_claim.errors import OptionError
 from dask_claim.providers.gateway.conversion import gateway_memory
 from dask_claim.providers.gateway.options import (
@@ -249,3 +252,36 @@ def test_one_table_tells_which_option_is_which_field() -> None:
             assert GatewayOptions().field_of(name.upper()) == field
             assert GatewayOptions().option_for(field, ["x", name.upper()]) == name.upper()
     assert RENAMED.field_of("ENV_VARS") == "environment" and RENAMED.field_of("x") is None
+
+
+@pytest.mark.parametrize("source", ["claim", "flag", "variable"])
+@pytest.mark.parametrize("offers", [("CPU",), ("Cpu",), ("cpu",), ("CPU", "cpu"), ("Cpu", "CPU")])
+@pytest.mark.parametrize("said", ["CPU", "cpu", "Cpu"])
+def test_options_are_matched_whatever_their_case(
+    offers: tuple[str, ...], said: str, source: str
+) -> None:
+    """Exactly first, where two differ in nothing else."""
+    nowhere = {"DASK_CLAIM_SITE": "/dev/null", "HOME": "/nonexistent"}
+    if source == "claim":
+        claim = Claim(options={said: 2})
+    elif source == "flag":
+        claim = load(claimed({"options": (f"{said}=2",)}), nowhere).claim
+    else:
+        claim = load({}, {**nowhere, f"DASK_CLAIM_OPTIONS__{said}": "2"}).claim
+        # Variables are mostly written in capitals.
+        said = said.lower() if said.isupper() else said
+    options = offered(*(server.Integer(name, default=1) for name in offers))
+    assert fill(options, claim).missing == []
+    chosen = said if said in offers else next(o for o in reversed(offers))
+    assert dict(options) == {name: 2 if name == chosen else 1 for name in offers}
+
+
+def test_stronger_source_holds_where_names_differ_in_case_only(tmp_path: Path) -> None:
+    (tmp_path / "claim.yaml").write_text("options: {CPU: 1, queue: long}\n")
+    environ = {"DASK_CLAIM_SITE": str(tmp_path / "claim.yaml"), "HOME": "/nonexistent"}
+    environ["DASK_CLAIM"] = '{"options": {"cpu": 2}}'
+    options = offered(server.Integer("CPU", default=9), server.String("Queue"))
+    fill(options, load({}, environ).claim)
+    assert dict(options) == {"CPU": 2, "Queue": "long"}
+    fill(options, load({"options": {"CPU": 3}}, environ).claim)
+    assert options["CPU"] == 3
