@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -52,8 +51,10 @@ def somebody(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, "tester")
 
 
-def session(gateway: Faulty, stop_timeout: float, *tickets: dict[str, Any]) -> tuple[Session, Any]:
-    """A session of a run that holds these tickets, and its receipt."""
+def session(
+    gateway: Faulty, stop_timeout: float, *tickets: dict[str, Any]
+) -> tuple[Session, Receipt, list[str | None]]:
+    """A session of a run that holds these tickets, its receipt, and names for its guard."""
     claim = Claim.model_validate(gateway.claim())
     request = Request(claim, claim.plan(), {}, stop_timeout=stop_timeout)
     receipt = Receipt(["true"])
@@ -62,23 +63,26 @@ def session(gateway: Faulty, stop_timeout: float, *tickets: dict[str, Any]) -> t
         made.tickets.write(Ticket(**{"provider": "gateway", **gateway.claim(), **known}))
     close = made.tickets.close
 
+    left: list[str | None] = []
+
     def close_at_once() -> None:
-        # What is left would be its guard's for longer than this test.
+        # It would be busy with them for longer than this test.
         for ticket in made.tickets.open:
+            left.append(ticket.cluster_name)
             made.tickets.settle(ticket)
         close()
 
     made.tickets.close = close_at_once  # type: ignore[method-assign]
-    return made, receipt
+    return made, receipt, left
 
 
 def release(gateway: Faulty, *tickets: dict[str, Any], timeout: float = 1.0) -> Any:
-    """Release them; what the receipt says of the end, whatever is raised beside it."""
+    """Release them; what the receipt says of the end. What could not be ended is left alone."""
 
     async def run() -> Any:
-        made, receipt = session(gateway, timeout, *tickets)
-        with suppress(Exception):
-            await made.release()
+        made, receipt, left = session(gateway, timeout, *tickets)
+        await made.release()
+        assert CLUSTER not in left or CLUSTER not in gateway.ended
         return receipt.to_dict()["gone"]
 
     return asyncio.run(run())
@@ -89,6 +93,14 @@ def failing(error: BaseException, original: Any, of: Callable[..., bool]) -> Any
         if of(*arguments):
             raise error
         return original(*arguments, **more)
+
+    return fail
+
+
+def always(error: BaseException, original: Any) -> Any:
+    async def fail(*arguments: Any) -> Any:
+        await original(*arguments)
+        raise error
 
     return fail
 
@@ -123,7 +135,7 @@ def test_step_that_always_fails(step: str, monkeypatch: pytest.MonkeyPatch) -> N
         if isinstance(error, SystemExit) and step != "prepared":
             continue
         with faulty("refused") as gateway, monkeypatch.context() as patch:
-            patch.setattr(where, step, failing(error, fail, lambda *_: True))
+            patch.setattr(where, step, always(error, fail))
             needed: dict[str, Any] = {"cluster_name": CLUSTER}
             if step == "clusters":
                 needed = {"requested": {"mark": "1:lease:feed"}}
@@ -138,7 +150,7 @@ def test_ticket_of_a_provider_that_is_not_there() -> None:
 
 def test_release_that_is_cancelled() -> None:
     async def run(gateway: Faulty) -> Any:
-        made, receipt = session(gateway, 30.0, {"cluster_name": CLUSTER})
+        made, receipt, _ = session(gateway, 30.0, {"cluster_name": CLUSTER})
         releasing = asyncio.ensure_future(made.release())
         while not gateway.ended:
             await asyncio.sleep(0.01)
