@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dask_claim.claim.model import Claim
-from dask_claim.claim.site_sections import GatewayOptions
+from dask_claim.claim.site_sections import GatewayOptions, Policy
 from dask_claim.errors import OptionError
+from dask_claim.providers.gateway.bounded import keep_within
 from dask_claim.providers.gateway.options import Filled, fill
 
 server = pytest.importorskip("dask_gateway_server.options")
@@ -312,3 +313,31 @@ def test_variables_for_an_option_of_another_form(kind: str) -> None:
     assert value is None and "environment = A" in said and "give environment in `options`" in said
     value, said = given_by(server.String("environment"), {"options": {"environment": "A=b"}})
     assert value == "A=b"
+
+
+PLAIN, SIZES = ["2G", "8G"], ["1 CPU, 2G", "2 CPU, 8G"]
+
+
+@pytest.mark.parametrize("choices", [PLAIN, SIZES, PLAIN[::-1], SIZES[::-1]], ids=str)
+@pytest.mark.parametrize("lenient", [{}, {"strict": False}, {"excess": "cut"}], ids=str)
+@pytest.mark.parametrize("claimed", [None, "1G", "4G"])
+def test_the_policy_never_makes_a_worker_smaller_than_claimed(
+    choices: list[str], lenient: dict[str, Any], claimed: str | None
+) -> None:
+    """Without a fault or a warning; and no choice is beyond it."""
+    name = "worker_memory" if choices[0] in PLAIN else "size"
+    options = offered(server.Select(name, choices))
+    claim = Claim(worker_memory=claimed, strict=lenient.get("strict", True))
+    excess = {"excess": lenient.get("excess", "refuse")}
+    policy = Policy.model_validate({"worker_memory": "6G", **excess})
+    fill(options, claim, 1)
+    try:
+        _, less = keep_within(options, claim, 1, GatewayOptions(), policy, "claim.yaml")
+    except OptionError as error:
+        assert (
+            claimed == "4G" and not lenient and "policy.worker_memory in claim.yaml" in str(error)
+        )
+        return
+    assert "2G" in options[name]
+    assert bool(less) == (claimed == "4G")
+    assert lenient or claimed != "4G"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
@@ -60,10 +60,11 @@ def keep_within(
     site: GatewayOptions,
     policy: Policy,
     path: str,
-) -> list[str]:
+) -> tuple[list[str], list[str]]:
     """Lower the defaults of a gateway that exceed the policy in the file at `path`.
 
-    `options` are filled with the claim, and changed in place. Returns what was lowered, in words.
+    `options` are filled with the claim, and changed in place. Returns what was lowered, in words:
+    what nobody has claimed, and what is less than claimed (a policy that cuts, `strict: false`).
 
     Raises
     ------
@@ -77,27 +78,42 @@ def keep_within(
     ]
     allowed = limits(policy, workers)
     choices = sized(free, site)
-    notes, faults, told = [], [], set[str]()
+    by_name = {option.name: option for option in free if option.name not in choices}
+    # What a choice of a whole size has to be enough for.
+    needed = {
+        part: value
+        for field, part in SIZES.items()
+        if (value := getattr(claim, field)) is not None and site.option_for(field, by_name) is None
+    }
+    lenient = policy.excess == "cut" or not claim.strict
+    notes: list[str] = []
+    less: list[str] = []
+    faults, told = [], set[str]()
     for name, sizes in choices.items():
         told |= set(SIZES)
-        fitting = [one for one in sizes if not list(_over(sizes[one], allowed))]
+        within = [one for one in sizes if not list(_over(sizes[one], allowed))]
+        enough = [one for one in within if _has(sizes[one], needed)]
+        fitting = enough or (within if lenient else [])
         over = list(_over(sizes[options[name]], allowed)) if options[name] in sizes else []
         if over and fitting:
             options[name] = max(fitting, key=lambda one: order(sizes[one]))
-            notes.append(f"{name} is {options[name]!r}, for policy.{over[0].bound} in {path}")
+            (notes if enough else less).append(
+                f"{name} is {options[name]!r}, for policy.{over[0].bound} in {path}"
+            )
         faults += [
             f"{name} {options[name]!r} exceeds policy.{limit.bound} in {path} (allowed: at most "
             f"{limit.value(field)} for each of {workers} workers)"
             for field, limit in allowed.items()
             if limit in over and not fitting
         ]
-    by_name = {option.name: option for option in free if option.name not in choices}
     for field, limit in allowed.items():
         if field in told or any(site.field_of(name) == field for name in claim.options):
             continue
         option = by_name.get(site.option_for(field, by_name) or "")
         try:
-            notes += _lower(options, option, field, limit, site)
+            claimed = getattr(claim, field) is not None
+            lowered = _lower(options, option, field, limit, site, claimed and not lenient)
+            (less if claimed else notes).extend(lowered)
         except ValueError as error:
             faults.append(
                 f"{field}: {error}; it may exceed policy.{limit.bound} in {path} (allowed: at most "
@@ -105,7 +121,11 @@ def keep_within(
             )
     if faults:
         raise OptionError("the site's policy bounds what is claimed:\n  " + "\n  ".join(faults))
-    return notes
+    return notes, less
+
+
+def _has(size: Any, needed: Mapping[str, Any]) -> bool:
+    return all(number(getattr(size, part)) >= number(value) for part, value in needed.items())
 
 
 def _over(size: Any, allowed: dict[str, Limit]) -> Iterator[Limit]:
@@ -120,8 +140,12 @@ def _lower(
     field: str,
     limit: Limit,
     site: GatewayOptions,
+    kept: bool,
 ) -> list[str]:
-    """Lower one option to its limit. Raises ValueError where that cannot be, or be known."""
+    """Lower one option to its limit. Raises ValueError where that cannot be, or be known.
+
+    `kept`: no choice that is less than claimed will do.
+    """
     if option is None:
         default = getattr(site.default, SIZES[field]) if site.default and field in SIZES else None
         if default is not None and number(default) > limit.amount:
@@ -136,5 +160,15 @@ def _lower(
     if has is not None and Fraction(str(has)) <= limit.amount * _ROUNDED_UP:
         return []
     value = limit.value(field)
+    if option.choices:
+        counted = {one: option.counted(one, field) for one in option.choices}
+        within = {
+            one: size for one, size in counted.items() if size is not None and size <= limit.amount
+        }
+        if not within or kept:
+            enough = "both enough and " if kept else ""
+            raise ValueError(f"no choice of {option.name} is {enough}small enough")
+        options[option.name] = chosen = max(within, key=lambda one: within[one])
+        return [f"{option.name} is {chosen!r}, for policy.{limit.bound}"]
     options[option.name], _ = converted(option, field, value)
     return [f"{option.name} is {value}, its limit by policy.{limit.bound}"]

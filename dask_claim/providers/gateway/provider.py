@@ -82,9 +82,12 @@ class GatewayProvider(Provider):
         if request.policy is not None:
             site = request.gateway_options or GatewayOptions()
             workers = request.plan.max_workers
-            filled.understood += keep_within(
+            lowered, less = keep_within(
                 options, claim, workers, site, request.policy, request.site_file
             )
+            filled.understood += lowered
+            for said in less:
+                self._warn(f"less than claimed: {said}")
         if claim.lease_timeout:
             seconds = max(claim.lease_timeout, SHORTEST_IDLE)
             ends = end_when_idle(options, claim, seconds, request.gateway_options)
