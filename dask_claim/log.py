@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from loguru import logger
 
-from dask_claim.redact import redact_text
+from dask_claim.redact import know_variables, redact_text
 
 if TYPE_CHECKING:
     from loguru import Message
@@ -21,6 +21,7 @@ FORMAT = (
 
 def configure(level: str) -> None:
     """Log to stderr from `level` (a name such as `INFO`) upwards."""
+    know_variables(os.environ)
     logger.remove()
     colours = bool(sys.stderr and sys.stderr.isatty() and not os.environ.get("NO_COLOR"))
     # diagnose would print the values of variables, and with them secrets.

@@ -1,7 +1,8 @@
 """Secrets out of everything that a person, a log or a file gets to see.
 
 What is known to be secret is masked for certain: the value under a key, the argument after an
-option. Texts, such as another library's messages and tracebacks, are searched for the same names.
+option, and wherever it stands what `know` was told. Texts, such as another library's messages and
+tracebacks, are searched for the same names.
 """
 
 from __future__ import annotations
@@ -14,15 +15,22 @@ MASK = "***"
 
 _DEEPEST = 40
 
-_SECRET = re.compile(
-    r"passw(?:or)?d|passphrase|passcode|secret|token|api[_-]?key|access[_-]?key|credential"
-    r"|authori[sz]ation|bearer|cookie|private|signature",
-    re.IGNORECASE,
+_WORDS = (
+    r"(?i:passwords?|passwds?|passphrases?|passcodes?|secrets?|token|(?:api|access|private)[_-]?keys?"
+    r"|credentials?|authori[sz]ation|bearer|cookies?|signatures?)"
 )
+# Where such a word ends, also in camel case: no tokenizer, TOKENIZER or max_tokens.
+_SECRET = re.compile(rf"{_WORDS}(?:(?<=[a-z])(?![a-z])|(?<=[A-Z])(?![A-Za-z]))")
 _SECRET_KEY = re.compile(
-    rf"{_SECRET.pattern}|(?:^|[._-])(?:auth|pass|pat|sig)$|(?:^|[_-])pwd$", re.IGNORECASE
+    rf"{_SECRET.pattern}|(?i:(?:^|[._-])(?:auth|pass|pat|sig)$|(?:^|[_-])pwd$)"
 )
-_SECRET_QUERY = re.compile(rf"{_SECRET.pattern}|sig|key|auth|code", re.IGNORECASE)
+_SECRET_QUERY = re.compile(rf"{_SECRET.pattern}|(?i:sig|key|auth|code)")
+
+_known: set[str] = set()
+"""Secrets that this process has seen, masked wherever they stand."""
+
+_SHORTEST = 8
+"""Characters below which a known secret is likely to be a word of its own."""
 
 # Every pattern starts where a word starts, and what follows a repetition is no part of it: the
 # texts may be long and hostile, and the time must stay linear in them.
@@ -61,6 +69,20 @@ def redact(value: object, key: str = "") -> object:
     return _redact(value, key, 0)
 
 
+def know(secret: object) -> None:
+    """Mask this value from now on, wherever it stands; not one that is too short to be told."""
+    if isinstance(secret, str) and len(secret) >= _SHORTEST:
+        _known.add(secret)
+
+
+def know_variables(environ: Mapping[str, str]) -> None:
+    """Mask the values of variables whose names end with a secret's: no paths or settings of one."""
+    for name, value in environ.items():
+        ends = [found.end() for found in _SECRET_KEY.finditer(name)]
+        if ends and ends[-1] == len(name):
+            know(value)
+
+
 def is_secret(key: str) -> bool:
     """Whether what stands under a key of this name is masked."""
     return bool(_SECRET_KEY.search(key))
@@ -80,6 +102,8 @@ def redact_text(text: str) -> str:
     `--name secret`, headers such as Authorization and Cookie, in prose, JSON, Python and shell.
     Takes time in proportion to the text.
     """
+    for secret in sorted(_known, key=len, reverse=True):
+        text = text.replace(secret, MASK)
     text = _URLS.sub(_url, text)
     text = _QUERY.sub(_query, text)
     text = _COOKIES.sub(rf"\g<1>{MASK}", text)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from dask_claim.claim.fields import MAPPABLE
 from dask_claim.claim.names import refusal, suggestion
-from dask_claim.redact import redact, redact_command, redact_text
+from dask_claim.redact import know, know_variables, redact, redact_command, redact_text
 
 
 @pytest.mark.parametrize("field", sorted(MAPPABLE))
@@ -182,6 +182,27 @@ def test_every_key_that_dask_reads_is_refused() -> None:
         (("a", 1, None, True), ("a", 1, None, True)),
         ("registry.example.org/bai:1.0", "registry.example.org/bai:1.0"),
         ({"worker_memory": "4 G", "author": "x"}, {"worker_memory": "4 G", "author": "x"}),
+        # A word within another one, or in the plural that counts.
+        (
+            ["--tokenizer", "bert", "--max-tokens", "512"],
+            ["--tokenizer", "bert", "--max-tokens", "512"],
+        ),
+        ("tool --private-network x --tokenizer bert", "tool --private-network x --tokenizer bert"),
+        (
+            "max_tokens=512 TOKENIZER=bert maxTokens: 512",
+            "max_tokens=512 TOKENIZER=bert maxTokens: 512",
+        ),
+        (
+            {"tokenizer": "bert", "privateNetwork": "x"},
+            {"tokenizer": "bert", "privateNetwork": "x"},
+        ),
+        ({"accessToken": "x", "privateKey": "y"}, {"accessToken": "***", "privateKey": "***"}),
+        (
+            ["--access-token", "x", "--private-key", "y"],
+            ["--access-token", "***", "--private-key", "***"],
+        ),
+        ("AWS_SECRET_ACCESS_KEY=x tokenValue=y", "AWS_SECRET_ACCESS_KEY=*** tokenValue=***"),
+        ({"secrets": ["x"], "credentials": {"a": "b"}}, {"secrets": "***", "credentials": "***"}),
     ],
 )
 def test_secrets_are_masked(value: object, expected: object) -> None:
@@ -191,6 +212,18 @@ def test_secrets_are_masked(value: object, expected: object) -> None:
         assert not any(secret in masked for secret in ("Zm9v", "hunter2", ":p@", "c@", '"a b'))
     else:
         assert redact(value) == expected
+
+
+def test_a_known_secret_is_masked_wherever_it_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dask_claim.redact._known", set())
+    know_variables(
+        {"SITE_PASSWORD": "open-sesame", "TOKEN_FILE": "/run/token-of-mine", "PIN": "12"}
+    )
+    know("short")
+    assert redact({"a": ["to open-sesame, short", "/run/token-of-mine"]}) == {
+        "a": ["to ***, short", "/run/token-of-mine"]
+    }
+    assert redact_command(["tool", "--phrase", "open-sesame"]) == "tool --phrase ***"
 
 
 def test_masking_copes_with_anything() -> None:

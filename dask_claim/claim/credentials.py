@@ -13,6 +13,7 @@ from dask_claim.claim.spellings import read
 from dask_claim.claim.texts import Plain, as_data
 from dask_claim.claim.url_prefix import UrlPrefix
 from dask_claim.errors import Fault
+from dask_claim.redact import is_secret, know
 
 KINDS = ("basic", "kerberos", "jupyterhub", "bearer", "oidc")
 
@@ -93,6 +94,9 @@ def read_credentials(
         for name, value in raw.items()
         if name not in ("type", "gateway")
     }
+    for name, value in rest.items():
+        if is_secret(name):
+            know(value)
     # Also no value that stands in the wrong place is shown.
     faults += [
         Fault(f"credentials.{name}", None, "is no text, number or true or false")
