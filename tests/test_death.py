@@ -59,6 +59,31 @@ def test_memory_limit_that_ends_the_local_cluster_is_named(
     assert "memory limit of 1.00 GiB was reached" in told
 
 
+# With Dask's own limit, the nanny would end it before the kernel does.
+FILLS_WORKER = """
+from distributed import Client
+with Client() as client:
+    client.submit(lambda: len(bytearray(b"x") * 2**31)).result()
+"""
+ONLY_THE_KERNEL = {
+    "DASK_DISTRIBUTED__WORKER__MEMORY__TERMINATE": "False",
+    "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "0",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("small_cgroup", [2**30], indirect=True)
+def test_memory_limit_that_ends_a_worker_is_named(launcher: Launcher, small_cgroup: Path) -> None:
+    run = launcher(
+        PYTHON, "-c", FILLS_WORKER, claim={"max_workers": 1}, before=inside(small_cgroup),
+        env=ONLY_THE_KERNEL,
+    )  # fmt: skip
+    assert run.status == 1, run.err
+    (told,) = run.receipt["warnings"]
+    assert told.startswith("a worker or another process here was killed by the kernel")
+    assert "memory limit of 1.00 GiB was reached" in told
+
+
 @pytest.mark.slow
 def test_memory_limit_is_named(launcher: Launcher, small_cgroup: Path) -> None:
     program = "x = bytearray(2**30); x[::4096] = b'x' * len(x[::4096])"

@@ -186,7 +186,11 @@ class Launcher:
         session.tickets.command_ended()
         seconds = asyncio.get_running_loop().time() - started
         self._emit(events.CommandEnded(status, seconds))
-        if status == 128 + signal.SIGKILL and (why := memory.exceeded()):
+        killed = status == 128 + signal.SIGKILL
+        whom = "the command" if killed else "a worker or another process here"
+        # With status 0 it did no harm; of the local cluster's own end the lease tells.
+        harmed = killed or (status and session.leasing.ended is None)
+        if harmed and (why := memory.exceeded(whom)):
             self._emit.warn(why)
         if failed is not None and status in (0, 128 + signal.SIGTERM, 128 + signal.SIGKILL):
             raise failed
