@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 import shutil
@@ -13,6 +14,9 @@ from contextlib import contextmanager
 
 import pytest
 
+from dask_claim.claim.model import Claim
+from dask_claim.providers.gateway.api import GatewayApi
+from dask_claim.providers.gateway.look import Hold, Look, look_at_lease
 from tests.support.gateway import GatewayServer
 from tests.support.launcher import ONE_TASK, PYTHON, Launcher, wait_for
 from tests.support.scenes import (
@@ -256,11 +260,26 @@ def test_lifetime_ends_a_wait(launcher: Launcher, stuck_gateway: GatewayServer) 
     assert run.receipt["gone"] is True
 
 
+def looked_at(gateway: GatewayServer) -> Look:
+    async def look() -> Look:
+        api = GatewayApi(Claim(gateway_url=gateway.url))
+        [listed] = await api.clusters()
+        report = await api.report(listed.name)
+        await api.close()
+        assert report is not None
+        return await look_at_lease(report)
+
+    os.environ.setdefault("USER", "tester")
+    return asyncio.run(look())
+
+
 def test_scheduler_that_refuses_plugins(launcher: Launcher, strict_gateway: GatewayServer) -> None:
     run = launcher.start(*WAITING, claim={"gateway_url": strict_gateway.url, **SMALL},
                          stdin=subprocess.PIPE)  # fmt: skip
     until_ready(run)
     run.until("takes no lease")
+    # Whoever looks for the lease is told that there will be none, and takes it for no orphan.
+    assert looked_at(strict_gateway) == Look(Hold.NONE, None, False)
     run.process.stdin.write(b"\n")
     ended = run.finish()
     assert (ended.status, ended.receipt["gone"]) == (5, True), ended.err

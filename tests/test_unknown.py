@@ -133,7 +133,7 @@ def end(gateway: Faulty, timeout: float = 5.0, **known: Any) -> tuple[Outcome, l
     return asyncio.run(reclaim(ticket, timeout, told.append)), told
 
 
-@pytest.mark.parametrize("scheduler", ["none", "live", "silent"])
+@pytest.mark.parametrize("scheduler", ["none", "live", "silent", "renounced"])
 def test_lost_cluster_is_guessed_by_its_lack_of_a_lease(scheduler: str) -> None:
     with faulty(scheduler, environment=BY_HAND) as gateway:
         outcome, _ = end_guessed(gateway)

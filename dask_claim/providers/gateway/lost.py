@@ -106,9 +106,9 @@ async def _is_unheld(api: GatewayApi, name: str) -> bool | None:
             return False
         if report.status.name == "RUNNING":
             up_since = up_since or monotonic()
-            hold = (await look_at_lease(report)).hold
-            if hold in (Hold.LIVE, Hold.SILENT):
-                return False
+            look = await look_at_lease(report)
+            if look.hold in (Hold.LIVE, Hold.SILENT) or look.ends_cluster is not None:
+                return False  # a launcher has been there
             if monotonic() - up_since > LEASE_EXPECTED_WITHIN:
-                return True if hold is Hold.NONE else None
+                return True if look.hold is Hold.NONE else None
         await asyncio.sleep(0.5)
