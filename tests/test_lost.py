@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+import subprocess
 import time
 
 import pytest
@@ -13,7 +16,9 @@ from dask_claim.providers.gateway.api import GatewayApi
 from dask_claim.providers.gateway.lost import end_lost
 from dask_claim.providers.values import Outcome
 from tests.support.gateway import GatewayServer
-from tests.support.proxy import Proxy
+from tests.support.launcher import Launcher
+from tests.support.proxy import CREATION, Proxy
+from tests.support.scenes import WAITING, processes_of, until_ready
 
 
 @pytest.mark.parametrize("ahead", [3600.0, -3600.0])
@@ -47,3 +52,20 @@ def test_lost_cluster_is_found_whatever_the_clocks_say(
     assert told == [f"Cluster {name} was made although the gateway's answer was lost"]
     assert outcomes == [Outcome.NOTHING, Outcome.NOTHING, Outcome.GONE]
     assert gateway.clusters() == []
+
+
+def test_two_of_the_same_options(launcher: Launcher, variables_gateway: GatewayServer) -> None:
+    """One's answer is lost while the other's scheduler says nothing: the marks tell them apart."""
+    with Proxy(variables_gateway) as proxy:
+        other = launcher.start(*WAITING, claim=proxy.claim(), stdin=subprocess.PIPE)
+        until_ready(other)
+        [busy] = processes_of(variables_gateway, "scheduler")
+        os.kill(busy, signal.SIGSTOP)
+        proxy.fault("swallow", CREATION, times=1)
+        run = launcher("true", claim=proxy.claim())
+        assert variables_gateway.clusters() == [other.until(r"Cluster (\w+) is requested").group(1)]
+        os.kill(busy, signal.SIGCONT)
+        assert (run.status, run.receipt["gone"]) == (75, True), run.err
+        assert "was made although the gateway's answer was lost" in run.err
+        other.process.communicate(b"\n")
+        assert other.finish().status == 5
