@@ -26,6 +26,7 @@ from dask_claim.errors import (
 )
 from dask_claim.providers.base import Provider, import_quietly
 from dask_claim.providers.gateway import patience
+from dask_claim.providers.gateway.answers import _without_answer
 from dask_claim.providers.gateway.patience import Patience
 from dask_claim.providers.gateway.provider import GatewayProvider, _is_refusal
 from dask_claim.providers.holding import failure
@@ -165,6 +166,9 @@ def test_tls(tmp_path: Path) -> None:
     with standing(None) as port:
         restarting = fault_of(f"https://127.0.0.1:{port}")
     assert isinstance(restarting, GatewayAway), restarting
+    # As OpenSSL tells of the same, where it is the first to see it.
+    ended = _without_answer(ssl.SSLEOFError(8, "EOF occurred in violation of protocol"), "it")
+    assert isinstance(ended, GatewayUnreachable)
 
 
 @pytest.mark.parametrize(
