@@ -15,8 +15,8 @@ import dask_claim
 from dask_claim.claim.model import Resolved, load
 from dask_claim.claim.site_sections import Policy, gateway_allowed
 from dask_claim.errors import ClaimError
-from tests.support.gateway import clean_environment
-from tests.support.launcher import DASK_CLAIM
+from tests.support.gateway import GatewayServer, clean_environment
+from tests.support.launcher import DASK_CLAIM, PYTHON, Launcher
 
 POLICY = """
 worker_cores: 1
@@ -271,3 +271,31 @@ def test_show_and_schema(tmp_path: Path) -> None:
     checker = jsonschema.Draft202012Validator(schema)
     assert checker.is_valid({"policy": {"max_workers": 4, "images": ["x/*"]}, "profiles": {}})
     assert not checker.is_valid({"policy": {"max_worker": 4}})
+
+
+BOUNDED = "policy: {max_workers: 1, max_cores: 1, max_memory: 512M, providers: [gateway, local]}\n"
+
+
+@pytest.mark.parametrize("where", ["gateway", "fallback", "local"])
+def test_a_run_is_within_the_policy(
+    launcher: Launcher, gateway: GatewayServer, tmp_path: Path, where: str
+) -> None:
+    """What a claim leaves open, the gateway's default and this machine's size, is bounded, too."""
+    claim: dict[str, Any] = {}
+    if where == "gateway":
+        claim = {"gateway_url": gateway.url}
+    elif where == "fallback":
+        claim = {"gateway_url": "http://127.0.0.1:9", "fallback": "local"}
+    program = (
+        "from distributed import Client\n"
+        "client = Client()\n"
+        "client.wait_for_workers(1)\n"
+        "workers = client.scheduler_info(n_workers=-1)['workers'].values()\n"
+        "print(*(sum(one[name] for one in workers) for name in ('nthreads', 'memory_limit')))"
+    )
+    env = environ(tmp_path, BOUNDED)
+    del env["DASK_CLAIM"]
+    run = launcher(PYTHON, "-c", program, claim=claim, env=env)
+    assert run.status == 0, run.err
+    threads, memory = map(int, run.out.split())
+    assert threads == 1 and 0 < memory <= 2**29
