@@ -71,7 +71,8 @@ class Patience:
             self._limit, self._since = limit, now
         if provider.obstacle is None:
             seconds = min(limit, provider.request.start_timeout)
-            logger.warning(f"{error}. Trying again for up to {seconds:g} s")
+            end = "" if str(error).endswith(("?", ".")) else "."
+            logger.warning(f"{error}{end} Trying again for up to {seconds:g} s")
         provider.obstacle = str(error)
         if now - self._since >= limit:
             raise error
