@@ -20,6 +20,7 @@ from tests.support.scenes import (
     clusters_command,
     command_line,
     processes_of,
+    until_leased,
     until_ready,
 )
 
@@ -159,6 +160,23 @@ def test_scheduler_of_a_gateways_cluster_dies(launcher: Launcher, gateway: Gatew
     assert ended.receipt["gone"] is True
 
 
+# As with an image that cannot be pulled: no worker gets as far as the scheduler.
+NO_WORKER = {"DASK_DISTRIBUTED__WORKER__PRELOAD": "['/nowhere.py']"}
+
+
+def test_somebody_else_ends_a_cluster_whose_workers_are_waited_for(
+    launcher: Launcher, variables_gateway: GatewayServer
+) -> None:
+    claim = {"gateway_url": variables_gateway.url, "max_workers": 1, "environment": NO_WORKER}
+    run = launcher.start("true", claim=claim, flags=("--start", "workers"))
+    run.until("Scaling cluster")
+    until_leased(variables_gateway)
+    clusters_command(variables_gateway, "stop", *variables_gateway.clusters(), "--yes")
+    ended = run.finish()
+    assert ended.status == 75 and "was ended by somebody else" in ended.receipt["error"]
+    told(ended, r"Cluster \w+ was ended by somebody else")
+
+
 def test_tasks_that_wait_for_a_worker_are_told(
     launcher: Launcher, variables_gateway: GatewayServer
 ) -> None:
@@ -168,9 +186,7 @@ def test_tasks_that_wait_for_a_worker_are_told(
         "sys.argv[:1] = []; runpy.run_path(sys.argv[0], run_name='__main__')"
     )
     claim = {
-        "gateway_url": variables_gateway.url, "max_workers": 1,
-        # As with an image that cannot be pulled: no worker gets as far as the scheduler.
-        "environment": {"DASK_DISTRIBUTED__WORKER__PRELOAD": "['/nowhere.py']"},
+        "gateway_url": variables_gateway.url, "max_workers": 1, "environment": NO_WORKER,
     }  # fmt: skip
     program = (
         "from distributed import Client\n"

@@ -8,6 +8,7 @@ import os
 import re
 from typing import TYPE_CHECKING, Any
 
+from dask_claim.errors import ClusterFailed
 from dask_claim.launch import events
 from dask_claim.launch.death import MemoryLimit
 from dask_claim.launch.events import Events
@@ -27,7 +28,7 @@ ROUNDING = 0.01
 # At the end of a run nobody waits long for a scheduler that may be gone.
 LAST_PLACING = 8.0
 # How long somebody is asked how a cluster has ended.
-LOOK_TIMEOUT = 5.0
+LOOK_TIMEOUT = 3.0
 # How much later than a closed connection the news of its cause may come.
 NEWS_WITHIN = 1.0
 
@@ -96,7 +97,10 @@ class Leasing:
         assert self._placing is not None
         await asyncio.shield(self._placing)
         assert self._lease is not None
-        await self._lease.wait_for_workers(self.minimum)
+        if self.ended is None:
+            await self._lease.wait_for_workers(self.minimum)
+        if self.ended is not None:
+            raise ClusterFailed(f"{self._called()} {self.ended.how}")
 
     async def end(self) -> None:
         """Hear once more what was used, and let go; the cluster is the caller's to end."""
@@ -179,7 +183,8 @@ class Leasing:
                 + (ends if outlives else "")
             )
         else:
-            self._emit(events.Leased(self._ends_abandoned))
+            if self._lease.placed:  # not where the cluster has ended meanwhile
+                self._emit(events.Leased(self._ends_abandoned))
 
     def _on_usage(self, usage: Usage) -> None:
         if usage.workers != self._workers:

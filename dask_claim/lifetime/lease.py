@@ -240,9 +240,14 @@ class Lease:
         return reply
 
     async def wait_for_workers(self, count: int) -> None:
-        """Return when at least `count` workers are up, also where no lease could be placed."""
+        """Return when at least `count` workers are up, also where no lease could be placed.
+
+        And where the cluster has ended.
+        """
         while self._workers < count:
             await asyncio.sleep(SOON)
+            if self.placed and await self._over():
+                return
             with contextlib.suppress(Exception):
                 if self.placed:
                     await self._renew()
