@@ -293,7 +293,29 @@ def can_be_cut(
     sizes = offered.choices.get("size", {})
     if "options" in claim:
         return fits(sizes[option])
-    return not sizes or any(map(fits, sizes.values()))
+    # By claiming less of what is claimed: nothing else leads to another choice.
+    names = {"worker_cores": "cores", "worker_memory": "memory", "gpus": "gpus"}
+    made = Claim.model_validate(
+        {name: value for name, value in claim.items() if name in names or name in URL}
+    )
+    for one in sizes.values():
+        less = {
+            name: min(getattr(made, name), getattr(one, part), key=amount)
+            for name, part in names.items()
+            if name in claim
+        }
+        asked = worst(made.model_copy(update=less), offered)
+        if (
+            fits(one)
+            and asked["worker_cores"] == amount(one.cores)
+            and all(
+                asked[name] <= amount(getattr(policy, name))
+                for name in names
+                if getattr(policy, name) is not None
+            )
+        ):
+            return True
+    return not sizes
 
 
 # What no file tells is seen when the gateway tells what it offers.

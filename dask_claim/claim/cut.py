@@ -39,6 +39,9 @@ def cut(
     limits = {name: most["max_cores"] for name in ("worker_cores", "worker_cores_limit")}
     limits |= {"worker_memory": most["max_memory"], "gpus": policy.gpus}
     limits = {name: limit for name, limit in limits.items() if limit is not None}
+    if asked(claim).whole_cores:
+        for name in limits.keys() & {"worker_cores", "worker_cores_limit"}:
+            limits[name] = math.floor(limits[name]) or limits[name]
     # Without minimums, so that it is sound whatever the size.
     one = free = claim.model_copy(update={"min_workers": None, "min_cores": None})
     cuts: dict[str, Any] = {}
@@ -84,8 +87,6 @@ def _size(claim: Claim, asked: Effective, limits: Mapping[str, Any]) -> dict[str
         elif own is None and name == "worker_memory":
             bounds.append(claim.max_memory)
         cuts[name] = min((one for one in bounds if one is not None), key=number)
-        if asked.whole_cores and name != "worker_memory":
-            cuts[name] = math.floor(cuts[name]) or cuts[name]
     return cuts
 
 

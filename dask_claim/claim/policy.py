@@ -188,7 +188,10 @@ def within(
         changed = changed.model_copy(update=cuts)
         left = exceeded(changed, resized(plan, changed))
     if left:
-        raise ClaimError(Fault(one.field, _plain(one.value), one.words(path)) for one in left)
+        # What only a cut would exceed, such as a choice that it leads to, nobody has asked for.
+        asked_for = {one.bound for one in found}
+        told = [one for one in left if one.bound in asked_for] or found
+        raise ClaimError(Fault(one.field, _plain(one.value), one.words(path)) for one in told)
     warnings = [
         f"{one.field} {_plain(one.value)} is cut to {_plain(cuts.get(one.field))}: it "
         f"{one.words(path)}"
