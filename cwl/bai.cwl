@@ -97,9 +97,9 @@ $graph:
     hints:
       DockerRequirement:
         dockerPull: dask-claim:0.1.0
-    # 75: no cluster now, try again later. 64, 70, 78, 126, 127: trying again will not help.
+    # 75: no cluster now, try again later. 64, 70, 78, 124, 126, 127: trying again will not help.
     temporaryFailCodes: [75]
-    permanentFailCodes: [64, 70, 78, 126, 127]
+    permanentFailCodes: [64, 70, 78, 124, 126, 127]
     baseCommand: [dask-claim, --, python, -m, bai_example]
     arguments: [--output-dir, burned-area]
     inputs:

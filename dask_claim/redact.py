@@ -78,6 +78,8 @@ def know(secret: object) -> None:
 def know_variables(environ: Mapping[str, str]) -> None:
     """Mask the values of variables whose names end with a secret's: no paths or settings of one."""
     for name, value in environ.items():
+        if name in ("PWD", "OLDPWD"):  # a shell's working directories
+            continue
         ends = [found.end() for found in _SECRET_KEY.finditer(name)]
         if ends and ends[-1] == len(name):
             know(value)

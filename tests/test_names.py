@@ -218,11 +218,14 @@ def test_a_known_secret_is_masked_wherever_it_stands(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("dask_claim.redact._known", set())
     know_variables(
         {"SITE_PASSWORD": "open-sesame", "TOKEN_FILE": "/run/token-of-mine", "PIN": "12"}
+        # Where the shell stands, not a password.
+        | {"PWD": "/home/somebody", "OLDPWD": "/home/elsewhere", "DB_PWD": "another-one"}
     )
     know("short")
-    assert redact({"a": ["to open-sesame, short", "/run/token-of-mine"]}) == {
-        "a": ["to ***, short", "/run/token-of-mine"]
+    assert redact({"a": ["to open-sesame, another-one, short", "/run/token-of-mine"]}) == {
+        "a": ["to ***, ***, short", "/run/token-of-mine"]
     }
+    assert redact("/home/somebody/a /home/elsewhere/b") == "/home/somebody/a /home/elsewhere/b"
     assert redact_command(["tool", "--phrase", "open-sesame"]) == "tool --phrase ***"
 
 

@@ -109,7 +109,7 @@ $graph:
       DockerRequirement: {dockerPull: "dask-claim:0.1.0-landsat"}
     # 1: a cell has failed, the executed notebook tells which.
     temporaryFailCodes: [75]
-    permanentFailCodes: [1, 64, 70, 78, 126, 127]
+    permanentFailCodes: [1, 64, 70, 78, 124, 126, 127]
     baseCommand: [dask-claim, --, papermill, process.ipynb, executed.ipynb]
     arguments:
       [--kernel, python3, --no-progress-bar,

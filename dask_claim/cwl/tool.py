@@ -14,7 +14,7 @@ from dask_claim.cwl.requirements import ENV, NETWORK, SCRIPT, SHELL, Entry, Scop
 
 VARIABLE, GATEWAY_VARIABLE = "DASK_CLAIM", "DASK_CLAIM_GATEWAY_URL"
 
-TEMPORARY, PERMANENT = (75,), (64, 70, 78, 126, 127)
+TEMPORARY, PERMANENT = (75,), (64, 70, 78, 124, 126, 127)
 """What the exit status of dask-claim means to a runner."""
 
 _FIRST, _LAST = -1_000_000, 1_000_000

@@ -123,4 +123,4 @@ def test_calrissian(spelling: str, calrissian: Path, pair: Path, tmp_path: Path)
     claim = json.loads(made["environment"]["DASK_CLAIM"])
     assert claim["worker_cores"] == 1 and claim["worker_memory"] == "1 G"
     assert claim["max_cores"] == 2 and claim["image"] == made["image"] == "dask-claim:0.1.0"
-    assert made["temporary"] == [75] and made["permanent"] == [64, 70, 78, 126, 127]
+    assert made["temporary"] == [75] and made["permanent"] == [64, 70, 78, 124, 126, 127]

@@ -123,7 +123,7 @@ def test_what_is_tried_again() -> None:
     job = one("tool", "Job", "map")
     assert job["spec"]["backoffLimit"] > 0
     assert outcome(job, 75) == "Count"
-    for status in (1, 64, 70, 78, 126, 127, 137, 143):
+    for status in (1, 64, 70, 78, 124, 126, 127, 137, 143):
         assert outcome(job, status) == "FailJob"
     for each in (job, one("runner", "Job", "bai")):
         # A node that is drained is no failure of the run.

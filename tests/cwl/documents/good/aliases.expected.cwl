@@ -7,7 +7,7 @@ $graph:
       EnvVarRequirement: {envDef: {MODE: fast, DASK_CLAIM: "{\n  \"max_workers\": 1,\n  \"local_cores\": $(runtime.cores),\n  \"local_memory\": \"$(runtime.ram) Mi\"\n}"}}
       NetworkAccess: {networkAccess: true}
     temporaryFailCodes: [75]
-    permanentFailCodes: [64, 70, 78, 126, 127]
+    permanentFailCodes: [64, 70, 78, 124, 126, 127]
     baseCommand: [dask-claim, --, echo, one]
     inputs: []
     outputs: []
@@ -25,7 +25,7 @@ $graph:
       EnvVarRequirement: {envDef: {MODE: fast, DASK_CLAIM: "{\n  \"max_workers\": 1,\n  \"local_cores\": $(runtime.cores),\n  \"local_memory\": \"$(runtime.ram) Mi\"\n}"}}
       NetworkAccess: {networkAccess: true}
     temporaryFailCodes: [75]
-    permanentFailCodes: [64, 70, 78, 126, 127]
+    permanentFailCodes: [64, 70, 78, 124, 126, 127]
     baseCommand: [dask-claim, --, echo, one]
     inputs: []
     outputs: []

@@ -28,7 +28,7 @@ requirements:
     ramMin: 1024
   NetworkAccess:
     networkAccess: true
-permanentFailCodes: [64, 70, 78, 126, 127]
+permanentFailCodes: [64, 70, 78, 124, 126, 127]
 # The program.
 baseCommand: [dask-claim, --, echo, hi]
 arguments: []

@@ -26,7 +26,7 @@ hints:
   EnvVarRequirement:
     envDef: {MODE: fast}
 temporaryFailCodes: [75]
-permanentFailCodes: [64, 70, 78, 126, 127]
+permanentFailCodes: [64, 70, 78, 124, 126, 127]
 baseCommand: [dask-claim, --]
 arguments: [echo, $(inputs.scene)]
 inputs:

@@ -30,7 +30,7 @@ requirements:
 temporaryFailCodes: [75]
 baseCommand: [dask-claim, --, tool]
 successCodes: [0, 70]
-permanentFailCodes: [64, 78, 126, 127]
+permanentFailCodes: [64, 78, 124, 126, 127]
 inputs:
 - id: scene
   type: string

@@ -36,7 +36,7 @@ hints:
     expressionLib:
       - "var unused = 1;"
 temporaryFailCodes: [75]
-permanentFailCodes: [64, 70, 78, 126, 127]
+permanentFailCodes: [64, 70, 78, 124, 126, 127]
 baseCommand: [dask-claim, --, tool]
 inputs:
   cores: float

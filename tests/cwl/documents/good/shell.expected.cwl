@@ -16,7 +16,7 @@ requirements:
   NetworkAccess:
     networkAccess: true
 temporaryFailCodes: [75]
-permanentFailCodes: [64, 70, 78, 126, 127]
+permanentFailCodes: [64, 70, 78, 124, 126, 127]
 arguments:
   - position: -1000000
     valueFrom: |

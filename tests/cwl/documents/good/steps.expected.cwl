@@ -29,7 +29,7 @@ $graph:
         NetworkAccess:
           networkAccess: true
       temporaryFailCodes: [75]
-      permanentFailCodes: [64, 70, 78, 126, 127]
+      permanentFailCodes: [64, 70, 78, 124, 126, 127]
       baseCommand: [dask-claim, --, echo]
       inputs: {n: int}
       outputs: []
@@ -52,7 +52,7 @@ $graph:
         NetworkAccess:
           networkAccess: true
       temporaryFailCodes: [75]
-      permanentFailCodes: [64, 70, 78, 126, 127]
+      permanentFailCodes: [64, 70, 78, 124, 126, 127]
       baseCommand: [dask-claim, --, echo]
       inputs: {n: int}
       outputs: []
@@ -89,7 +89,7 @@ $graph:
             - class: DockerRequirement
               dockerPull: example.org/inner:1
             temporaryFailCodes: [75]
-            permanentFailCodes: [64, 70, 78, 126, 127]
+            permanentFailCodes: [64, 70, 78, 124, 126, 127]
             baseCommand: [dask-claim, --]
             arguments: [echo, $(inputs.n)]
             inputs: {n: int}
@@ -116,7 +116,7 @@ $graph:
               NetworkAccess:
                 networkAccess: true
             temporaryFailCodes: [75]
-            permanentFailCodes: [64, 70, 78, 126, 127]
+            permanentFailCodes: [64, 70, 78, 124, 126, 127]
             baseCommand: [dask-claim, --, cat, words.txt] # from its own folder
             inputs:
               n: int
@@ -162,7 +162,7 @@ $graph:
     NetworkAccess:
       networkAccess: true
   temporaryFailCodes: [75]
-  permanentFailCodes: [64, 70, 78, 126, 127]
+  permanentFailCodes: [64, 70, 78, 124, 126, 127]
   baseCommand: [dask-claim, --, echo]
   inputs: {n: int}
   outputs: []

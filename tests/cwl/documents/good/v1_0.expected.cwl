@@ -3,7 +3,7 @@ cwlVersion: v1.0
 class: CommandLineTool
 $namespaces: {calrissian: "https://calrissian-cwl.github.io/schema#"}
 temporaryFailCodes: [75]
-permanentFailCodes: [64, 70, 78, 126, 127]
+permanentFailCodes: [64, 70, 78, 124, 126, 127]
 baseCommand: [dask-claim, --, tool]
 inputs: {cores: int}
 outputs: []
