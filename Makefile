@@ -16,7 +16,7 @@ export CLAIM_TEST_ENVIRONMENTS ?= $(abspath $(VENV))/runners
 # archive, carries them, so that the tests need no network but the package index.
 SCHEMAS := $(VENV)/schemas/eopf-2.8.1-py3-none-any.whl
 
-.PHONY: demo test test-fast lint clean
+.PHONY: demo test test-fast test-lowest lint clean
 
 demo: $(VENV)/.installed-bai
 	$(BIN)/python -m bai_example.sample $(OUT)/sample
@@ -35,6 +35,14 @@ test: lint $(SCHEMAS)
 test-fast: EXTRAS := bai,s3,cwl,test,dev
 test-fast: $(VENV)/.installed-test $(SCHEMAS)
 	STAC_SCHEMAS=$(SCHEMAS) $(PYTEST) -m "not slow" $(TESTS)
+
+# With the lowest versions that pyproject.toml allows: what needs nothing but the base install.
+LOWEST := $(addprefix tests/test_,claim.py names.py nothing_lost.py settings.py units.py)
+test-lowest: | $(VENV)/.created
+	sed -n '/^dependencies = \[/,/^\]/s/.*"\(.*\)>=\(.*\)".*/\1==\2/p' pyproject.toml >$(VENV)/lowest.txt
+	$(BIN)/python -m pip install --quiet --constraint $(VENV)/lowest.txt --editable . \
+	    'pytest>=8,<9.2' 'hypothesis>=6.100'
+	$(BIN)/python -m pytest -m "not slow" $(or $(TESTS),$(LOWEST))
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
