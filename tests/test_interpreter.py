@@ -60,6 +60,25 @@ def test_interpreters(other: Path, tmp_path: Path) -> None:
     assert found == {**dict.fromkeys(found), **expected}
 
 
+@pytest.mark.parametrize(
+    "name", ["python_job.sh", "python-pipeline", "pythonista", "python3-config", "python.sh"]
+)
+def test_program_of_the_user_is_not_started(tmp_path: Path, name: str) -> None:
+    """Neither where its own name begins like an interpreter's, nor its first line's."""
+    started = tmp_path / "started"
+    for file, line in ((name, "#!/bin/sh"), ("job", f"#!{tmp_path / name}")):
+        (tmp_path / file).write_text(f"{line}\ntouch {started}\n")
+        (tmp_path / file).chmod(0o755)
+        assert cannot_connect([str(tmp_path / file), "run"], os.environ) is None
+        assert not started.exists()
+
+
+@pytest.mark.parametrize("name", ["python", "python3", "python3.13", "python3.13t"])
+def test_names_of_interpreters(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).touch(0o755)
+    assert interpreter_of(name, {"PATH": str(tmp_path)}) == tmp_path / name
+
+
 def test_own_interpreter_is_not_started(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("subprocess.run", None)
     assert cannot_connect([PYTHON], os.environ) is None

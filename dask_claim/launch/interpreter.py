@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,9 @@ from pathlib import Path
 
 PATIENCE = 3.0
 """Seconds for an interpreter to start."""
+
+# No program of the user's whose name merely begins so: it would be started a second time.
+_PYTHON = re.compile(r"python(\d+(\.\d+)*t?)?")
 
 # Whoever has no Dask needs nothing else, either.
 _LOOK = (
@@ -55,7 +59,7 @@ def interpreter_of(name: str, environ: Mapping[str, str]) -> Path | None:
     path = environ.get("PATH", os.defpath)
     if (found := shutil.which(name, path=path)) is None:
         return None
-    if Path(found).name.startswith("python"):
+    if _PYTHON.fullmatch(Path(found).name):
         return Path(os.path.abspath(found))
     try:
         with Path(found).open("rb") as file:
@@ -65,7 +69,7 @@ def interpreter_of(name: str, environ: Mapping[str, str]) -> Path | None:
     words = first[2:].split() if first.startswith("#!") else []
     if words and Path(words[0]).name == "env":
         words = [word for word in words[1:] if not word.startswith("-")]
-    if not words or not Path(words[0]).name.startswith("python"):
+    if not words or not _PYTHON.fullmatch(Path(words[0]).name):
         return None
     found = shutil.which(words[0], path=path)
     return Path(os.path.abspath(found)) if found else None
