@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
+from dask_claim.cgroup import Bound
 from dask_claim.launch.own_job import seconds_left
 from dask_claim.providers.hpc.step import cores_of_nodes, divide
-from dask_claim.providers.local.size import LocalRequest
+from dask_claim.providers.local.size import LocalRequest, fit, fit_here
 from tests.support.launcher import DASK_CLAIM, PYTHON, Launcher, Running, processes_with, wait_for
 from tests.support.scenes import NOBODY_ELSE, command_line
 from tests.support.slurm import Slurm
@@ -30,6 +31,8 @@ with Client() as client:
     print(*{client.run(os.getenv, "SAID").popitem()[1]}, flush=True)
     sys.stdin.readline()
 """
+
+GIB = 2**30
 
 CLAIM = {"worker_cores": 1, "max_workers": 1, "worker_memory": "500 MiB"}
 
@@ -267,6 +270,47 @@ def test_nodes_are_filled_one_after_the_other() -> None:
     few = replace(request, max_workers=3)
     left, others, shortfall = divide(few, "a", names, environ)
     assert (left.max_workers, list(others), shortfall) == (1, ["b"], None)
+
+
+@pytest.mark.parametrize("nodes", [1, 2, 5])
+@pytest.mark.parametrize("workers", [None, 2, 6])
+@pytest.mark.parametrize(
+    "policy",
+    [
+        {"max_cores": 1}, {"max_cores": 6}, {"max_cores": 9.5}, {"max_workers": 6},
+        {"max_memory": GIB}, {"max_memory": 5 * GIB}, {"max_memory": 12 * GIB, "max_cores": 12},
+        {"max_cores": 7, "worker_cores": 1}, {"max_memory": 7 * GIB, "worker_memory": GIB},
+    ],
+)  # fmt: skip
+def test_a_policy_bounds_all_nodes_together(
+    policy: dict[str, float], workers: int | None, nodes: int
+) -> None:
+    if workers and workers > policy.get("max_cores", workers):
+        return  # refused or cut before
+    environ = {
+        "SLURM_JOB_ID": "1", "SLURM_CPUS_ON_NODE": "2", "SLURM_MEM_PER_NODE": "4096",
+        "SLURM_JOB_CPUS_PER_NODE": f"2(x{nodes})",
+    }  # fmt: skip
+    request = LocalRequest(1, workers or 1, None, None, None, unsaid=not workers, policy=policy)
+    names = [f"n{number}" for number in range(nodes)]
+    here, others, _ = divide(request, "n0", names, environ)
+    sizes = [fit_here(here, environ)]
+    # There is more on a node than was granted.
+    sizes += [fit(asked, Bound(64), Bound(512 * GIB)) for asked in others.values()]
+    given = {
+        "max_workers": sum(size.max_workers for size in sizes),
+        "max_cores": sum(size.max_workers * size.threads for size in sizes),
+        "max_memory": sum(size.max_workers * size.memory for size in sizes),
+    }
+    bounds = {name: policy[name] for name in given if name in policy}
+    assert all(given[name] <= bound for name, bound in bounds.items()), given
+    if workers:
+        assert given["max_workers"] == min(workers, 2 * nodes)
+    else:
+        # Nothing is left unused but what is too little for a worker.
+        least = {"max_workers": 1, "max_cores": 2, "max_memory": 4 * GIB}
+        used = any(bound - given[name] < least[name] for name, bound in bounds.items())
+        assert used or len(others) == nodes - 1
 
 
 def test_walltime_is_slurms_word() -> None:

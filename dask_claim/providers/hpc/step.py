@@ -19,7 +19,7 @@ from dask_claim.providers import tls
 from dask_claim.providers.base import in_time
 from dask_claim.providers.hpc.grants import slurm_memory
 from dask_claim.providers.hpc.systems import ask
-from dask_claim.providers.local.size import LocalRequest, fit, fit_here
+from dask_claim.providers.local.size import SMALLEST_WORKER, LocalRequest, fit, fit_here
 
 PROGRAM = Path(__file__).with_name("node.py")
 # It ends with its workers.
@@ -145,30 +145,63 @@ def divide(
     """Return what is asked of this node and of each other one, and what there is no room for.
 
     Nodes are filled one after the other, this one first: workers that share a node have the
-    shortest way to each other. Each of them counts its own limits once more before it starts.
+    shortest way to each other. Each of them counts its own limits once more before it starts. The
+    site's policy bounds all nodes together.
     """
     cores = dict(
         zip(names, cores_of_nodes(environ.get("SLURM_JOB_CPUS_PER_NODE", "")), strict=False)
     )
-    left, asked = request.max_workers, {}
+    left, rest, asked = request.max_workers, dict(request.policy), dict[str, LocalRequest]()
     for name in sorted(names, key=lambda name: name != here):
+        share = replace(request, policy=dict(rest))
         if name == here:
-            share = request
-            room = fit_here(request, environ).max_workers
+            size = fit_here(share, environ)
+        elif request.unsaid and _used_up(share):
+            break
         else:
-            share = within(request, environ, cores.get(name))
+            share = within(share, environ, cores.get(name, 1))
             has = Bound(share.local_cores or 1), Bound(share.local_memory or sys.maxsize)
-            room = fit(share, *has).max_workers
-        count = room if request.unsaid else min(room, left)
+            size = fit(share, *has)
+        count = size.max_workers if request.unsaid else min(size.max_workers, left)
         left -= count
+        if request.unsaid:
+            _take(rest, max_workers=count, max_cores=count * size.threads)
+            _take(rest, max_memory=count * size.memory)
         if count:
             # No minimum: a node's workers are there from the start to the end.
             asked[name] = replace(share, min_workers=count, max_workers=count)
+    if request.unsaid:
+        return asked.pop(here), asked, None
     shortfall = None
-    if left > 0 and not request.unsaid:
-        total = request.max_workers
+    total = request.max_workers
+    if left > 0:
         shortfall = f"The allocation's {len(names)} nodes give {total - left} of {total} workers"
+    policy = _of_each(request.policy, total - left)
+    asked = {name: replace(share, policy=policy) for name, share in asked.items()}
     return asked.pop(here, request), asked, shortfall
+
+
+def _used_up(request: LocalRequest) -> bool:
+    """Whether the policy, less what other nodes give, has no room for one worker."""
+    least = {"max_workers": 1, "max_cores": 1}
+    least["max_memory"] = request.worker_memory or SMALLEST_WORKER
+    return any(request.policy.get(bound, needed) < needed for bound, needed in least.items())
+
+
+def _take(policy: dict[str, float], **given: int) -> None:
+    for bound, amount in given.items():
+        if bound in policy:
+            policy[bound] -= amount
+
+
+def _of_each(policy: Mapping[str, float], workers: int) -> dict[str, float]:
+    """Return a policy that gives so many workers, wherever they are, equal parts of its bounds."""
+    each = dict(policy)
+    for whole, one in (("max_cores", "worker_cores"), ("max_memory", "worker_memory")):
+        if whole in policy and workers:
+            part = policy[whole] / workers
+            each[one] = min(part, policy.get(one, part))
+    return each
 
 
 def within(request: LocalRequest, environ: Mapping[str, str], cores: int | None) -> LocalRequest:
