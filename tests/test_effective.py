@@ -62,6 +62,11 @@ def kept(policy: dict[str, Any], claim: dict[str, Any], **offered: Any) -> tuple
          {"max_workers": "max_memory"}),
         ({"max_cores": 4}, {"provider": "slurm", "worker_cores": 1.5, "max_workers": 3}, {},
          {"max_workers": "max_cores"}),
+        # A directive can ask for more of whatever is bounded.
+        *(({bound: "4G" if "memory" in bound else 2},
+           {"provider": "slurm", "worker_memory": "1G", "hpc": {"directives": ["--array=1-50"]}},
+           {}, {"hpc.directives": bound})
+          for bound in ("max_workers", "max_cores", "max_memory", "worker_cores", "gpus")),
         ({"providers": ["gateway"]}, {**URL, "fallback": "local"}, {}, {"fallback": "providers"}),
         ({"lease_timeout": 300}, {**URL, "lease_timeout": 0}, {},
          {"lease_timeout": "lease_timeout"}),
@@ -98,6 +103,9 @@ def test_beyond(
          {"choices": {"size": SMALL_LARGE}}, {"max_workers": 2}),
         ({"worker_cores": 4}, URL, DEFAULT_16, {"worker_cores": 4}),
         ({"providers": ["gateway"]}, {**URL, "fallback": "local"}, {}, {"fallback": "fail"}),
+        ({"providers": ["gate*", "loc*"], "max_workers": 1},
+         {**URL, "fallback": "local", "max_workers": 2}, {},
+         {"fallback": "local", "max_workers": 1}),
         ({"lease_timeout": 300}, {**URL, "lease_timeout": 0}, {}, {"lease_timeout": 300}),
     ],
 )  # fmt: skip

@@ -16,6 +16,7 @@ from dask_claim.claim.effective import (
     room_for,
 )
 from dask_claim.claim.plan import ceiling, resized
+from dask_claim.claim.site_sections import matches
 
 if TYPE_CHECKING:
     from dask_claim.claim.model import Claim
@@ -68,8 +69,7 @@ def cut(
     if policy.lease_timeout is not None and not 0 < claim.lease_timeout <= policy.lease_timeout:
         cuts["lease_timeout"] = policy.lease_timeout
     if policy.providers is not None and claim.fallback == "local":
-        allowed = "local" in policy.providers
-        cuts |= {} if allowed else {"fallback": "fail"}
+        cuts |= {} if matches(policy.providers, "local") else {"fallback": "fail"}
     return cuts
 
 

@@ -130,13 +130,13 @@ def excesses_passed_on(
                 yield Excess(path, value, bound, "what gateway_options tells the size of")
     if claim.hpc.get("directives") and "hpc.directives" not in sites:
         allowed = "no directives but the site's own, since any could ask for more"
-        for bound in _bounded(policy)[:1]:
+        for bound in _bounded(policy, "max_workers")[:1]:
             yield Excess("hpc.directives", claim.hpc["directives"], bound, allowed)
 
 
-def _bounded(policy: Policy) -> list[str]:
-    """Return the bounds of a worker's size; where there are none, those of all together."""
-    for bounds in (SIZES, ("max_cores", "max_memory")):
+def _bounded(policy: Policy, *more: str) -> list[str]:
+    """Return the bounds of a worker's size; else those of all workers' together; else `more`."""
+    for bounds in (SIZES, ("max_cores", "max_memory"), more):
         if found := [one for one in bounds if getattr(policy, one) is not None]:
             return found
     return []
