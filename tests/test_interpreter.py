@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+import dask_claim
 from dask_claim.claim.model import load
 from dask_claim.launch.interpreter import cannot_connect, interpreter_of
+from tests.support.gateway import GatewayServer, clean_environment
 from tests.support.launcher import PYTHON
 
 
@@ -77,6 +79,34 @@ def test_program_of_the_user_is_not_started(tmp_path: Path, name: str) -> None:
 def test_names_of_interpreters(tmp_path: Path, name: str) -> None:
     (tmp_path / name).touch(0o755)
     assert interpreter_of(name, {"PATH": str(tmp_path)}) == tmp_path / name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("hangs", [False, True])
+def test_command_does_not_wait_for_the_look(
+    gateway: GatewayServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hangs: bool
+) -> None:
+    """Its interpreter is looked at beside the cluster's start; one that hangs tells nothing."""
+    look, release, python = (tmp_path / name for name in ("look", "release", "python"))
+    os.mkfifo(release)
+    wait = f"read line < {release}" if hangs else "true"
+    python.write_text(
+        f"#!/bin/sh\nif [ $1 = -c ]; then echo $$ > {look}; {wait}; echo dask_gateway\n"
+        f"else kill -0 $(cat {look}) && exit 3; exit 4; fi\n"
+    )
+    python.chmod(0o755)
+    environ = clean_environment(DASK_CLAIM_GATEWAY_URL=gateway.url)
+    for name in set(os.environ) - set(environ):
+        monkeypatch.delenv(name)
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("dask_claim.launch.interpreter.PATIENCE", 15.0)
+    result = dask_claim.run([str(python), "program"])
+    assert result.exit_status == (3 if hangs else 4)
+    told = [each for each in result.receipt["warnings"] if "has no dask_gateway" in each]
+    assert len(told) == (0 if hangs else 1)
+    if hangs:
+        release.write_text("\n")  # its reader waits
 
 
 def test_own_interpreter_is_not_started(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -150,12 +150,16 @@ class Launcher:
             "workers": ["submit", "wait_until_running", "wait_for_workers"],
         }
         if self.signum is None and not self._too_late:
+            looking = None
+            if session.provider.of_gateway:
+                # Beside the cluster's start: nobody waits for an interpreter that hangs.
+                look = asyncio.to_thread(cannot_connect, self._command, dict(os.environ))
+                looking = asyncio.create_task(look)
             try:
                 await session.open(*steps[self._options.start])
-                if session.cluster.cluster_name:
-                    where = self._command, os.environ
-                    if why := await asyncio.to_thread(cannot_connect, *where):
-                        self._emit.warn(why)
+                why = looking.result() if looking and looking.done() else None
+                if why and session.cluster.cluster_name:
+                    self._emit.warn(why)
             except asyncio.CancelledError:
                 if self.signum is None and not self._too_late:
                     raise

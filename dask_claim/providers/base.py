@@ -50,6 +50,9 @@ class Provider(ABC):
     may_fall_back: ClassVar[bool] = False
     """Whether a local cluster can take its place (`fallback`)."""
 
+    of_gateway: bool = False
+    """Whether the cluster may be a gateway's, to which only dask-claim's own client connects."""
+
     description: str
     """Where the cluster is claimed from, for the log."""
 

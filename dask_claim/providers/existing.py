@@ -37,7 +37,7 @@ class AttachProvider(Provider):
         # A claim that names another gateway than the runner's knows nothing of this cluster.
         url = existing and (existing.gateway_url or request.claim.gateway_url)
         if existing and url:
-            self._name = existing.name
+            self._name, self.of_gateway = existing.name, True
             same = url == request.claim.gateway_url
             self._addresses = Addresses(
                 url,

@@ -76,6 +76,7 @@ class OwnGatewayClusterProvider(OwnGatewayProvider):
     """The gateway, and the claimed cluster on it."""
 
     makes_cluster = True
+    of_gateway = True
     description = "this machine, through a Dask Gateway of this run"
 
     def __init__(
