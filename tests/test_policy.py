@@ -172,6 +172,46 @@ def test_a_claim_of_a_program_keeps_to_it(tmp_path: Path) -> None:
         Resolved.of(dask_claim.Claim(options={"queue": "long"}), environ(tmp_path, text))
 
 
+SITES_OWN = """
+gateway_url: https://gw.example.org
+proxy_url: 8786
+options: {queue: long, profile: big}
+hpc: {directives: ["--exclusive"]}
+profiles: {large: {options: {account: eo}}}
+gateway_options:
+  choices: {profile: {big: {cores: 64, memory: 512G}}}
+policy: {options: [], worker_cores: 4, max_workers: 3, max_lifetime: 60, excess: cut}
+"""
+
+
+def test_a_claim_of_the_environment_keeps_its_sources(tmp_path: Path) -> None:
+    said = environ(tmp_path, SITES_OWN, profile="large", max_workers=9, image="x")
+    said["DASK_CLAIM_WORKER_CORES"] = "2"
+    expected, claim = load(environ=said), dask_claim.Claim.from_env(said)
+    found = Resolved.of(claim, said)
+    assert found.claim == expected.claim == claim
+    # What the policy has cut is within it now: the claim's own.
+    cut = {name for name, source in expected.sources.items() if source.endswith(", policy")}
+    assert {name: found.sources[name] for name in found.sources if name not in cut} == {
+        name: expected.sources[name] for name in expected.sources if name not in cut
+    }
+    assert {found.sources[name] for name in cut} == {"claim"}
+    # What a program changes is its own, nothing else.
+    fewer = claim.model_copy(update={"max_workers": 1, "options": {**claim.options}})
+    found = Resolved.of(fewer, said)
+    assert found.claim == expected.claim.model_copy(update={"max_workers": 1})
+    assert (found.sources["max_workers"], found.sources["image"]) == ("claim", "DASK_CLAIM")
+    with pytest.raises(ClaimError, match=r"options\.queue"):
+        Resolved.of(claim.model_copy(update={"options": {"queue": "other"}}), said)
+    # Where the site says so no more, the program does.
+    (tmp_path / "claim.yaml").write_text("profiles: {large: {}}\npolicy: {options: []}\n")
+    with pytest.raises(ClaimError, match=r"options\.queue"):
+        Resolved.of(claim, said)
+    (tmp_path / "claim.yaml").write_text("profiles: {large: {}}\n")
+    found = Resolved.of(claim, said)
+    assert (found.claim, found.sources["options.queue"]) == (claim, "claim")
+
+
 def test_foreign_gateways(tmp_path: Path) -> None:
     text = "policy: {foreign_gateways: false}\n"
     claim = {"gateway_url": "https://gw.example.org"}

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from pydantic import PrivateAttr
 from typing_extensions import Self
 
 from dask_claim.claim import units
@@ -18,11 +19,12 @@ from dask_claim.claim.existing import (
 )
 from dask_claim.claim.fields import FIELDS, ClaimFields
 from dask_claim.claim.memory import Memory
+from dask_claim.claim.origin import Origin
 from dask_claim.claim.plan import Plan, make_plan
 from dask_claim.claim.policy import within
 from dask_claim.claim.site import Site
 from dask_claim.claim.sources import Gathered, Overruled, gather
-from dask_claim.claim.spellings import Reading, read, resolve
+from dask_claim.claim.spellings import read, resolve
 from dask_claim.claim.texts import parse_json
 from dask_claim.claim.url_prefix import UrlPrefix
 from dask_claim.claim.validation import sound_values
@@ -35,6 +37,8 @@ class Claim(ClaimFields):
     `Claim(...)`, `Claim.model_validate(...)` and `Claim.model_validate_json(...)` take any
     spelling of a claim and raise `ClaimError`, with every fault, if it is not sound.
     """
+
+    _origin: Origin = PrivateAttr(default_factory=Origin)
 
     def __init__(self, **data: Any) -> None:
         # Pydantic's own __init__ would validate what has just been.
@@ -65,15 +69,24 @@ class Claim(ClaimFields):
             return super().model_copy(deep=deep)
         changed = {resolve(name) for name in update}
         kept = {name for name in self.model_fields_set if name not in changed}
-        return self.model_validate({**{name: getattr(self, name) for name in kept}, **update})
+        copied = self.model_validate({**{name: getattr(self, name) for name in kept}, **update})
+        copied._origin = self._origin.unchanged(self._said(), copied._said())
+        return copied
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Claim:
         """Return the claim of this environment: all that `load` considers.
 
-        `environ` stands in for `os.environ`. Raises ClaimError.
+        It keeps the source of each value. `environ` stands in for `os.environ`. Raises ClaimError.
         """
-        return load(environ=environ).claim
+        resolved = load(environ=environ)
+        claim = resolved.claim.model_copy()
+        claim._origin = Origin(resolved.sources)
+        return claim
+
+    def _said(self) -> dict[str, Any]:
+        said = {name: getattr(self, name) for name in self.model_fields_set}
+        return {name: value for name, value in said.items() if value is not None}
 
     def plan(self, environ: Mapping[str, str] | None = None) -> Plan:
         """Return what will be asked for.
@@ -129,14 +142,13 @@ class Resolved:
 
     @classmethod
     def of(cls, claim: Claim, environ: Mapping[str, str] | None = None) -> Resolved:
-        """Return a claim that a program made, merged as `DASK_CLAIM`, which it replaces, would be.
+        """Return a claim that a program has, merged as `DASK_CLAIM`, which it replaces, would be.
 
+        What it was read from another source, which still says so, stays that source's.
         `environ` stands in for `os.environ`. Raises ClaimError with every fault of every source.
         """
         environ = os.environ if environ is None else environ
-        said = {name: getattr(claim, name) for name in claim.model_fields_set}
-        reading = Reading({name: value for name, value in said.items() if value is not None})
-        return cls._found(gather({}, environ, reading), environ)
+        return cls._found(gather({}, environ, claim._said(), claim._origin), environ)
 
     @classmethod
     def _found(cls, found: Gathered, environ: Mapping[str, str]) -> Self:

@@ -13,6 +13,7 @@ from dask_claim.claim import units
 from dask_claim.claim.dask_config import said_by_dask
 from dask_claim.claim.fields import FIELDS, MAPPINGS
 from dask_claim.claim.names import NOT_FIELDS, SERVICE_LINK, dask_conflicts
+from dask_claim.claim.origin import CLAIM, Origin
 from dask_claim.claim.site import SECTIONS, Site, read_site
 from dask_claim.claim.spellings import Reading, read, resolve
 from dask_claim.claim.texts import Plain, parse_json
@@ -92,21 +93,29 @@ class Gathered:
 
 
 def gather(
-    flags: Mapping[str, object], environ: Mapping[str, str], claim: Reading | None = None
+    flags: Mapping[str, object],
+    environ: Mapping[str, str],
+    claim: Mapping[str, Any] | None = None,
+    origin: Origin | None = None,
 ) -> Gathered:
     """Return what this environment and the command line say, each layer parsed once.
 
-    `flags` maps canonical fields to what the command line says (None: nothing). `claim` is a
-    program's own, in the place of `DASK_CLAIM`. Raises ClaimError with every fault of every layer.
+    `flags` maps canonical fields to what the command line says (None: nothing). `claim` has the
+    fields of a program's own, in the place of `DASK_CLAIM`, and `origin` tells where from. Raises
+    ClaimError with every fault of every layer.
     """
     site = read_site(environ)
-    own = _claim_text(environ) if claim is None else [Layer("claim", claim, trusted=False)]
+    own = list(_claim_text(environ) if claim is None else _of_program({CLAIM: claim}))
     weak = [*own, _site_layer(site)]
     layers = [*_flags(flags), *_variables(environ, weak), *weak]
     layers[-1:-1] = _profile(layers, site)
     # Nothing of Dask can be imported before the environment is one that it can read.
     faults = [*_old_names(environ), *dask_conflicts(_without_old_names(environ), {})]
     of_dask = [] if faults else [Layer(*said, "Dask") for said in said_by_dask(environ)]
+    if claim is not None:
+        at, others = layers.index(own[0]), [each for each in (*layers, *of_dask) if each.trusted]
+        said = ((layer.source, completed(layer.values)) for layer in others)
+        layers[at : at + 1] = _of_program((origin or Origin()).divided(claim, said))
     trusted = [layer.values for layer in (*layers, *of_dask) if layer.trusted]
     layers, set_aside = _of_one_gateway(layers, of_dask)
     faults += [fault for layer in layers for fault in layer.faults]
@@ -307,6 +316,11 @@ def _claim_text(environ: Mapping[str, str]) -> Iterator[Layer]:
         reading = Reading() if faults and raw is None else read(raw)
         reading.faults[:0] = faults
         yield Layer("DASK_CLAIM", reading, trusted=False)
+
+
+def _of_program(said: Mapping[str, Mapping[str, Any]]) -> Iterator[Layer]:
+    for source, fields in said.items():
+        yield Layer(source, Reading(dict(fields)), CLAIM, trusted=False)
 
 
 def _site_layer(site: Site) -> Layer:
