@@ -9,22 +9,25 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 MASK = "***"
 
 _DEEPEST = 40
 
 _WORDS = (
-    r"(?i:passwords?|passwds?|passphrases?|passcodes?|secrets?|token|(?:api|access|private)[_-]?keys?"
+    r"(?i:passwords?|passwds?|passphrases?|passcodes?|secrets?|token(?:value)?"
+    r"|(?:(?:api|auth|access|refresh|session)[_-]?)?tokens|(?:api|access|private|secret)[_-]?keys?"
     r"|credentials?|authori[sz]ation|bearer|cookies?|signatures?)"
 )
-# Where such a word ends, also in camel case: no tokenizer, TOKENIZER or max_tokens.
+# Where such a word ends, also in camel case: no tokenizer or TOKENIZER.
 _SECRET = re.compile(rf"{_WORDS}(?:(?<=[a-z])(?![a-z])|(?<=[A-Z])(?![A-Za-z]))")
 _SECRET_KEY = re.compile(
     rf"{_SECRET.pattern}|(?i:(?:^|[._-])(?:auth|pass|pat|sig)$|(?:^|[_-])pwd$)"
 )
 _SECRET_QUERY = re.compile(rf"{_SECRET.pattern}|(?i:sig|key|auth|code)")
+# With the signs around it, as it may stand in a text.
+_NUMBER = re.compile(r"\W{0,8}\d+(?:[._]\d+){0,4}\W{0,8}")
 
 _known: set[str] = set()
 """Secrets that this process has seen, masked wherever they stand."""
@@ -80,14 +83,22 @@ def know_variables(environ: Mapping[str, str]) -> None:
     for name, value in environ.items():
         if name in ("PWD", "OLDPWD"):  # a shell's working directories
             continue
-        ends = [found.end() for found in _SECRET_KEY.finditer(name)]
-        if ends and ends[-1] == len(name):
+        if any(found.end() == len(name) for found in _secrets_in(name, value)):
             know(value)
 
 
 def is_secret(key: str) -> bool:
     """Whether what stands under a key of this name is masked."""
-    return bool(_SECRET_KEY.search(key))
+    return any(_secrets_in(key, None))
+
+
+def _secrets_in(
+    name: str, value: object, words: re.Pattern[str] = _SECRET_KEY
+) -> Iterator[re.Match[str]]:
+    """The words in a name that make its value a secret; a number of tokens is none."""
+    for found in words.finditer(name):
+        if found[0].lower() != "tokens" or not _NUMBER.fullmatch(str(value)):
+            yield found
 
 
 def redact_command(argv: Sequence[str]) -> str:
@@ -117,7 +128,7 @@ def redact_text(text: str) -> str:
 def _redact(value: object, key: str, depth: int) -> object:
     if value is None or isinstance(value, bool):
         return value
-    if key and value != "" and _SECRET_KEY.search(key):
+    if key and value != "" and any(_secrets_in(key, value)):
         return MASK
     if depth > _DEEPEST:
         return "…"
@@ -127,20 +138,21 @@ def _redact(value: object, key: str, depth: int) -> object:
         return {name: _redact(item, str(name), depth + 1) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
         items = [
-            MASK if _is_option(before) and item is not None else _redact(item, "", depth + 1)
+            MASK if _is_secret_of(before, item) else _redact(item, "", depth + 1)
             for before, item in zip((None, *value), value, strict=False)
         ]
         return items if isinstance(value, list) else tuple(items)
     return value
 
 
-def _is_option(argument: object) -> bool:
-    """Whether the argument after this one is a secret."""
+def _is_secret_of(option: object, argument: object) -> bool:
+    """Whether an argument is a secret by the option before it."""
     return (
-        isinstance(argument, str)
-        and argument.startswith("-")
-        and not re.search(r"[=\s]", argument)
-        and bool(_SECRET_KEY.search(argument))
+        argument is not None
+        and isinstance(option, str)
+        and option.startswith("-")
+        and not re.search(r"[=\s]", option)
+        and any(_secrets_in(option, argument))
     )
 
 
@@ -165,7 +177,8 @@ def _url(found: re.Match[str]) -> str:
 
 
 def _query(found: re.Match[str]) -> str:
-    return f"{found[1]}={MASK}" if _SECRET_QUERY.search(found[1]) else found[0]
+    name, value = found.groups()
+    return f"{name}={MASK}" if any(_secrets_in(name, value, _SECRET_QUERY)) else found[0]
 
 
 def _masked_after(names: re.Pattern[str], values: re.Pattern[str], text: str) -> str:
@@ -174,10 +187,13 @@ def _masked_after(names: re.Pattern[str], values: re.Pattern[str], text: str) ->
     for name in names.finditer(text):
         sign = name[2]
         prose = sign.strip() == ":"
-        if name.start() < done or not (_SECRET if prose else _SECRET_KEY).search(name[1]):
+        words = _SECRET if prose else _SECRET_KEY
+        if name.start() < done or not words.search(name[1]):
             continue
         value = values.match(text, name.end())
         if value is None or (prose and _PROSE.fullmatch(value[0].rstrip(".,;"))):
+            continue
+        if not any(_secrets_in(name[1], value[0], words)):
             continue
         quote = value[0][0] if value[0][0] == value[0][-1] and value[0][0] in "\"'" else ""
         parts += text[done : name.end()], value[1] or "", quote, MASK, quote

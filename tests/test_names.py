@@ -202,6 +202,18 @@ def test_every_key_that_dask_reads_is_refused() -> None:
             ["--access-token", "***", "--private-key", "***"],
         ),
         ("AWS_SECRET_ACCESS_KEY=x tokenValue=y", "AWS_SECRET_ACCESS_KEY=*** tokenValue=***"),
+        ("SECRETKEY=x AWS_SECRETKEY=y", "SECRETKEY=*** AWS_SECRETKEY=***"),
+        ("tool --secretkey hunter2 --n 1", "tool --secretkey *** --n 1"),
+        (["--secretkey", "x", "--secret-key=y"], ["--secretkey", "***", "--secret-key=***"]),
+        ({"tokenvalue": "x", "secretKeys": ["y"]}, {"tokenvalue": "***", "secretKeys": "***"}),
+        # Several of them are secrets, a number of them is none.
+        ({"tokens": ["x"], "authtokens": 7}, {"tokens": "***", "authtokens": "***"}),
+        ("tokens=x API_TOKENS=12 authtokens: y", "tokens=*** API_TOKENS=*** authtokens: ***"),
+        (["--tokens", "x", "--tokens", "4_096"], ["--tokens", "***", "--tokens", "4_096"]),
+        ("tool --tokens x --max-tokens 512", "tool --tokens *** --max-tokens 512"),
+        ("https://h/a?tokens=x&n=1&max_tokens=512", "https://h/a?tokens=***&n=1&max_tokens=512"),
+        ('{"max_tokens": 512, "tokens": "512"}', '{"max_tokens": 512, "tokens": "512"}'),
+        ({"max_tokens": 512, "maxTokens": "1.5"}, {"max_tokens": 512, "maxTokens": "1.5"}),
         ({"secrets": ["x"], "credentials": {"a": "b"}}, {"secrets": "***", "credentials": "***"}),
     ],
 )
@@ -218,6 +230,7 @@ def test_a_known_secret_is_masked_wherever_it_stands(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("dask_claim.redact._known", set())
     know_variables(
         {"SITE_PASSWORD": "open-sesame", "TOKEN_FILE": "/run/token-of-mine", "PIN": "12"}
+        | {"TOKENS": "one-of-several", "MAX_TOKENS": "123456789"}
         # Where the shell stands, not a password.
         | {"PWD": "/home/somebody", "OLDPWD": "/home/elsewhere", "DB_PWD": "another-one"}
     )
@@ -227,6 +240,7 @@ def test_a_known_secret_is_masked_wherever_it_stands(monkeypatch: pytest.MonkeyP
     }
     assert redact("/home/somebody/a /home/elsewhere/b") == "/home/somebody/a /home/elsewhere/b"
     assert redact_command(["tool", "--phrase", "open-sesame"]) == "tool --phrase ***"
+    assert redact("one-of-several 123456789") == "*** 123456789"
 
 
 def test_masking_copes_with_anything() -> None:
@@ -244,7 +258,8 @@ def test_masking_copes_with_anything() -> None:
     "piece",
     ["a", "-", "token", "token=", 'token="', "token='", 'token="\\', "password: ", "--token ",
      "--token '", "a://", "a://x:", "a://x@", "a://x:1/", "?", "?sig", "&key=", "cookie:",
-     "bearer ", "Authorization: Basic ", " ", "\\", "('token', ", '"', "_token-"],
+     "bearer ", "Authorization: Basic ", " ", "\\", "('token', ", '"', "_token-",
+     "tokens=1.", "--tokens 1_"],
 )  # fmt: skip
 def test_masking_takes_time_in_proportion(piece: str) -> None:
     for text in (piece * (2**20 // len(piece)), "a://x:" + piece * (2**20 // len(piece)) + "@"):
