@@ -81,9 +81,7 @@ def know(secret: object) -> None:
 def know_variables(environ: Mapping[str, str]) -> None:
     """Mask the values of variables whose names end with a secret's: no paths or settings of one."""
     for name, value in environ.items():
-        if name in ("PWD", "OLDPWD"):  # a shell's working directories
-            continue
-        if any(found.end() == len(name) for found in _secrets_in(name, value)):
+        if name not in ("PWD", "OLDPWD") and names_secret(name, value):  # working directories
             know(value)
 
 
@@ -99,6 +97,11 @@ def _secrets_in(
     for found in words.finditer(name):
         if found[0].lower() != "tokens" or not _NUMBER.fullmatch(str(value)):
             yield found
+
+
+def names_secret(key: str, value: object = None) -> bool:
+    """Whether a key ends with the name of a secret: no path, time or setting of one."""
+    return any(found.end() == len(key) for found in _secrets_in(key, value))
 
 
 def redact_command(argv: Sequence[str]) -> str:

@@ -14,8 +14,10 @@ import pytest
 from dask_gateway.auth import GatewayAuth
 
 from dask_claim.claim.model import load
+from dask_claim.claim.site import read_site
 from dask_claim.errors import ClaimError
 from dask_claim.providers.gateway.site_auth import SiteAuth
+from dask_claim.redact import redact_text
 from tests.support.gateway import GatewayServer, clean_environment
 from tests.support.launcher import DASK_CLAIM, PYTHON, Launcher
 from tests.support.proxy import Proxy
@@ -152,6 +154,31 @@ def test_a_faulty_entry(tmp_path: Path, text: str, path: str) -> None:
     with pytest.raises(ClaimError) as caught:
         load(environ={"DASK_CLAIM_SITE": str(tmp_path / "claim.yaml")})
     assert path in str(caught.value) and "a-secret" not in str(caught.value)
+
+
+def test_arguments_of_a_class(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Names and secrets stay as they were written; what else it takes may be a number."""
+    monkeypatch.setattr("dask_claim.redact._known", set())
+    text = (
+        "type: my.Auth, username: 007, password: 12345678, pin: 0012, api_key: 1_000_000.10, "
+        "token_lifetime: 60, use_token: true, realm: ~, "
+    )
+    said = written(tmp_path, SITE, text.rstrip(", "))
+    found = read_site(said).credentials
+    assert found and found.arguments == {
+        "username": "007", "password": "12345678", "pin": "0012", "api_key": "1_000_000.10",
+        "token_lifetime": 60, "use_token": True,
+    }  # fmt: skip
+    assert redact_text("of 12345678 and 1_000_000.10") == "of *** and ***"
+
+
+def test_null_is_absent(tmp_path: Path) -> None:
+    said = written(tmp_path, SITE, "type: basic, gateway: ~, password: ~")
+    with Path(said["DASK_CLAIM_SITE"]).open("a") as file:
+        file.write("\nprofiles: {standard: ~, other: {image: ~}}\npolicy: ~\ngateway_options: ~\n")
+    for name in ("standard", "other"):
+        found = load(environ={**said, "DASK_CLAIM_PROFILE": name})
+        assert found.site and found.site.credentials and found.site.credentials.arguments == {}
 
 
 def test_show_and_schema(tmp_path: Path) -> None:

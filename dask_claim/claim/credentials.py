@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from dask_claim.claim.dask_config import is_text_of_login
 from dask_claim.claim.spellings import read
 from dask_claim.claim.texts import Plain, as_data
 from dask_claim.claim.url_prefix import UrlPrefix
@@ -89,10 +90,9 @@ def read_credentials(
         hint = "is not the address of a gateway; give it here or as gateway_url of this file"
         faults.append(Fault("credentials.gateway", None, hint))
     rest = {
-        # The known kinds take texts alone; a class may want numbers.
-        str(name): str(value) if isinstance(value, Plain) and kind in KINDS else as_data(value, 1)
+        str(name): _argument(str(name), value, kind)
         for name, value in raw.items()
-        if name not in ("type", "gateway")
+        if value is not None and name not in ("type", "gateway")
     }
     for name, value in rest.items():
         if is_secret(name):
@@ -104,3 +104,10 @@ def read_credentials(
         if not isinstance(value, (str, int, float))
     ]
     return (None if faults else Credentials(kind, prefix, path, rest)), tuple(faults)
+
+
+def _argument(name: str, value: object, kind: str) -> object:
+    """Return what a class gets: names and secrets as texts; others may be numbers."""
+    found = as_data(value, 1)
+    is_text = kind in KINDS or (is_text_of_login(name) and not isinstance(found, bool))
+    return str(value) if isinstance(value, Plain) and is_text else found

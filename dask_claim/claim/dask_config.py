@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from dask_claim.claim.spellings import Reading, read
 from dask_claim.errors import Fault
-from dask_claim.redact import is_secret, redact
+from dask_claim.redact import names_secret, redact
 
 _OF_DASK = {
     "gateway_url": "gateway.address",
@@ -72,7 +72,7 @@ def has_credentials(environ: Mapping[str, str]) -> bool:
 
 def is_text_of_login(argument: str) -> bool:
     """Whether an argument of an authentication is a text, whatever it looks like."""
-    return argument.lower() == "username" or is_secret(argument)
+    return argument.lower() == "username" or names_secret(argument)
 
 
 def goes_direct(url: str, environ: Mapping[str, str]) -> bool:

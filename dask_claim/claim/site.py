@@ -68,7 +68,7 @@ def read_site(environ: Mapping[str, str]) -> Site:
     if not isinstance(profiles, Mapping):
         hint = "is not an object; write the name of each profile and its claim"
         return Site(path, rest, faults=(Fault("profiles", None, hint),))
-    named = {str(name): item for name, item in profiles.items()}
+    named = {str(name): {} if item is None else item for name, item in profiles.items()}
     wrong: list[Fault] = []
     policy = _section(Policy, raw, "policy", '{"max_workers": 10}', wrong)
     example = '{"names": {"image": "tag"}}'
