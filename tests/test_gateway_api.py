@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import errno
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -21,6 +22,7 @@ from dask_claim.errors import (
     ClusterGone,
     ConfigurationError,
     DaskClaimError,
+    Exhausted,
     GatewayUnreachable,
     NoGatewayThere,
     NotAGateway,
@@ -165,22 +167,56 @@ def test_password_of_digits(
 class Failing(GatewayAuth):
     """What an authentication has wrong itself is no refusal of the gateway's."""
 
-    def __init__(self, **_: object) -> None: ...
+    step, error = "", BaseException()
+
+    def __init__(self, **_: object) -> None:
+        self.fail("__init__")
+
+    def prepare(self) -> None:
+        self.fail("prepare")
 
     def pre_request(self, resp: object) -> tuple[dict[str, str], None]:
-        raise AttributeError("'int' object has no attribute 'encode'")
+        self.fail("pre_request")
+        return {}, None
+
+    def fail(self, step: str) -> None:
+        if step == self.step:
+            raise self.error
 
 
-def test_a_class_that_fails() -> None:
+@pytest.mark.parametrize("step", ["__init__", "prepare", "pre_request"])
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (AttributeError("'int' object"), "AttributeError: 'int' object"),
+        (RuntimeError("no session"), "RuntimeError: no session"),
+        (SystemExit("log in first"), "SystemExit: log in first"),
+        (SystemExit(3), "SystemExit: 3"),
+    ],
+)
+def test_a_class_that_fails(
+    monkeypatch: pytest.MonkeyPatch, step: str, error: BaseException, told: str
+) -> None:
     dask_config = pytest.importorskip("dask.config")
-    kind = f"{__name__}.Failing"
-    told = r"gateway\.auth .*cannot be used: AttributeError: 'int'"
+    monkeypatch.setattr(Failing, "step", step)
+    monkeypatch.setattr(Failing, "error", error)
     with (
         answering({"": [(401, {"error": "no"})]}) as (url, _),
-        dask_config.set({"gateway.auth.type": kind}),
-        pytest.raises(AuthenticationError, match=told),
+        dask_config.set({"gateway.auth.type": f"{__name__}.Failing"}),
+        pytest.raises(AuthenticationError, match=rf"gateway\.auth .*cannot be used: {told}"),
     ):
         ask({"gateway_url": url}, lambda api: api.clusters())
+
+
+def test_no_more_files_is_no_fault_of_the_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    dask_config = pytest.importorskip("dask.config")
+    monkeypatch.setattr(Failing, "step", "__init__")
+    monkeypatch.setattr(Failing, "error", OSError(errno.EMFILE, "Too many open files"))
+    with (
+        dask_config.set({"gateway.auth.type": f"{__name__}.Failing"}),
+        pytest.raises(Exhausted, match="no more files"),
+    ):
+        ask({"gateway_url": "http://127.0.0.1:1"}, lambda api: api.clusters())
 
 
 def test_delete_that_somebody_else_answers() -> None:

@@ -11,12 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from dask_claim.claim.dask_config import goes_direct
-from dask_claim.errors import (
-    AuthenticationError,
-    ConfigurationError,
-    GatewayUnreachable,
-    NotAGateway,
-)
+from dask_claim.errors import ConfigurationError, GatewayUnreachable, NotAGateway
 from dask_claim.providers.base import import_quietly, in_time
 from dask_claim.providers.gateway.answers import explain, observed, observed_session, one_line
 from dask_claim.providers.gateway.login import Login, prepared, token_of
@@ -61,6 +56,7 @@ class GatewayConnection:
         self.credentials = credentials
         self._public_url = claim.public_url
         self._login = Login(url, credentials, login)
+        auth = auth or self._login.auth()
         try:
             # All that is left out here the client takes from Dask's configuration, which may have
             # been written for another gateway.
@@ -68,12 +64,12 @@ class GatewayConnection:
                 url,
                 proxy_address=_proxy_address(url, claim.proxy_url),
                 public_address=claim.public_url or url,
-                auth=auth or self._login.auth(),
+                auth=auth,
                 asynchronous=True,
             )
-        except (ImportError, TypeError, ValueError, OSError, KeyError) as error:
-            raise AuthenticationError(
-                f"the credentials for {self.where}, from {self._login.source}, cannot be used: "
+        except (TypeError, ValueError, KeyError) as error:
+            raise ConfigurationError(
+                f"Dask's configuration of the client of {self.where} cannot be used: "
                 f"{one_line(error)}"
             ) from error
         if goes_direct(url, os.environ):
@@ -145,12 +141,8 @@ class GatewayConnection:
         raise AssertionError("the second attempt is the last one")
 
     async def _with_token(self, request: Callable[[], Awaitable[T]]) -> T:
-        try:
-            await prepared(self.client.auth)
-            return await request()
-        except SystemExit as error:
-            # A site's own authentication may be written for a command line.
-            raise RuntimeError(f"the authentication called sys.exit({error})") from error
+        await prepared(self.client.auth)
+        return await request()
 
     def _heard(self, clock: float) -> None:
         self.clock_ahead = clock - time.time()

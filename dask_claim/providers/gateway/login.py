@@ -6,15 +6,17 @@ import asyncio
 import getpass
 import os
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from dask_claim.claim.dask_config import is_text_of_login
 from dask_claim.claim.site import credentials_for
-from dask_claim.errors import AuthenticationError, DaskClaimError
+from dask_claim.errors import AuthenticationError, DaskClaimError, Exhausted
 from dask_claim.redact import redact_text
 
 if TYPE_CHECKING:
     from dask_gateway.auth import GatewayAuth
+
+T = TypeVar("T")
 
 
 class Login:
@@ -35,23 +37,31 @@ class Login:
     def auth(self) -> GatewayAuth:
         """Return the authentication, with the credentials as they are now.
 
-        Its requests raise AuthenticationError where its class itself fails.
+        Raises
+        ------
+        AuthenticationError
+            Its class itself fails, now or at a request.
         """
-        found = self._chosen()
+        found = self._told(self._chosen)()
         for name in ("prepare", "pre_request", "post_response"):
             if (method := getattr(found, name, None)) is not None:
                 setattr(found, name, self._told(method))
         return found
 
-    def _told(self, method: Callable[..., Any]) -> Callable[..., Any]:
-        """Not as the gateway's refusal: the last answer before it is its 401."""
+    def _told(self, method: Callable[..., T]) -> Callable[..., T]:
+        """Whatever a class of the site's raises, as what it is: no refusal of the gateway's.
 
-        def call(*arguments: Any, **more: Any) -> Any:
+        It may be written for a command line, and end Python.
+        """
+
+        def call(*arguments: Any, **more: Any) -> T:
             try:
                 return method(*arguments, **more)
             except DaskClaimError:
                 raise
-            except Exception as error:
+            except (Exception, SystemExit) as error:
+                if exhausted := Exhausted.of(error):
+                    raise exhausted from error
                 text = " ".join(redact_text(f"{type(error).__name__}: {error}").split())
                 raise AuthenticationError(
                     f"the credentials for the Dask Gateway at {redact_text(self._url)}, from "
