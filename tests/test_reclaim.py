@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import dask.config
 import pytest
 from dask_gateway_server.options import Mapping, Options
 from distributed import Scheduler
@@ -19,8 +21,9 @@ from dask_claim.launch.events import Events
 from dask_claim.launch.receipt import Receipt
 from dask_claim.launch.session import Session
 from dask_claim.lifetime.lease_plugin import NAME, LeasePlugin
-from dask_claim.lifetime.reclaim import reclaim_all
+from dask_claim.lifetime.reclaim import reclaim, reclaim_all
 from dask_claim.lifetime.usage import Usage
+from dask_claim.providers.base import import_quietly
 from dask_claim.providers.gateway import connection
 from dask_claim.providers.gateway.api import GatewayApi
 from dask_claim.providers.gateway.mark import MARK
@@ -135,6 +138,27 @@ def test_step_that_always_fails(step: str, monkeypatch: pytest.MonkeyPatch) -> N
             if step == "clusters":
                 needed = {"requested": {"mark": "1:lease:feed"}}
             assert release(gateway, needed) is (step == "close"), error
+
+
+def test_credentials_that_cannot_be_read_for_a_moment(tmp_path: Path) -> None:
+    """As by the guard, which has nothing that the gateway has accepted before."""
+    token, told = tmp_path / "token", list[str]()
+    configured = {
+        "gateway.auth.type": "dask_claim.providers.gateway.auth.BearerAuth",
+        "gateway.auth.kwargs": {"token_file": str(token)},
+    }
+
+    def warn(text: str) -> None:
+        told.append(text)
+        token.write_text("back-again-1")
+
+    import_quietly("dask_gateway")
+    with faulty("refused") as gateway, dask.config.set(configured):
+        ticket = Ticket("gateway", cluster_name=CLUSTER, **gateway.claim())
+        assert asyncio.run(reclaim(ticket, 20.0, warn)) is Outcome.GONE
+        assert gateway.ended == [CLUSTER]
+    [text] = told
+    assert str(token) in text and "read again" in text
 
 
 def test_ticket_of_a_provider_that_is_not_there() -> None:

@@ -10,12 +10,12 @@ from collections.abc import Awaitable, Callable
 from time import monotonic
 from typing import TYPE_CHECKING, TypeVar
 
-from dask_claim.errors import AuthenticationError, DaskClaimError
-from dask_claim.providers.gateway.api import pauses
+from dask_claim.errors import AuthenticationError, DaskClaimError, TemporaryError
+from dask_claim.providers.gateway.api import GatewayApi, pauses
 from dask_claim.providers.gateway.mark import mark_on
 
 if TYPE_CHECKING:
-    from dask_claim.providers.gateway.api import GatewayApi
+    from dask_claim.providers.values import Ticket
 
 T = TypeVar("T")
 
@@ -25,6 +25,23 @@ forgets the pod of a scheduler whose cluster is deleted while it is being made."
 
 # A request that was on its way when the command ended is known to the gateway at once.
 LOOK_AGAIN_AFTER = 0.5
+
+
+async def client_of(ticket: Ticket, timeout: float, warn: Callable[[str], None]) -> GatewayApi:
+    """The client of a ticket's gateway, as soon as its credentials can be read.
+
+    The file of a token may be away while it is being replaced. `timeout`: seconds for a request.
+    """
+    told = False
+    for pause in pauses():
+        try:
+            return GatewayApi(ticket, timeout, credentials=ticket.credentials, auth=ticket.auth)
+        except (AuthenticationError, TemporaryError) as error:
+            if not told:
+                warn(f"{error}. They are read again until the cluster can be ended")
+                told = True
+        await asyncio.sleep(pause)
+    raise AssertionError("pauses never end")
 
 
 async def persistently(api: GatewayApi, request: Callable[[], Awaitable[T]]) -> T:

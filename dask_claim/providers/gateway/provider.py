@@ -219,15 +219,14 @@ def _is_refusal(request: asyncio.Future[str]) -> bool:
 
 
 async def _reclaim(ticket: Ticket, timeout: float, warn: Callable[[str], None]) -> Outcome:
-    from dask_claim.providers.gateway.api import GatewayApi
-    from dask_claim.providers.gateway.ending import end_cluster
+    from dask_claim.providers.gateway.ending import client_of, end_cluster
     from dask_claim.providers.gateway.program import end_made
 
     if (ticket.cluster_name, ticket.requested, ticket.made) == (None, None, None):
         return Outcome.NOTHING
     # A client of its own: that of the run may hold a connection that hangs.
     patience = min(STOP_REQUEST_TIMEOUT, timeout / 2)
-    api = GatewayApi(ticket, patience, credentials=ticket.credentials, auth=ticket.auth)
+    api = await client_of(ticket, patience, warn)
     try:
         if ticket.made is not None:
             return Outcome.GONE if await end_made(api, ticket.made, warn) else Outcome.NOTHING
