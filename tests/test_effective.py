@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 from fractions import Fraction
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,13 +15,14 @@ from hypothesis import strategies as st
 
 from dask_claim.claim.fields import FIELDS
 from dask_claim.claim.memory import Memory
-from dask_claim.claim.model import Claim
+from dask_claim.claim.model import Claim, load
 from dask_claim.claim.policy import within
 from dask_claim.claim.site import Site
 from dask_claim.claim.site_sections import GatewayOptions, Policy
 from dask_claim.errors import ClaimError, OptionError
 from dask_claim.providers.gateway.bounded import keep_within
 from dask_claim.providers.gateway.options import fill
+from dask_claim.providers.values import Request
 
 FILE = "/site/claim.yaml"
 URL = {"gateway_url": "https://gw.example.org"}
@@ -62,6 +66,12 @@ def kept(policy: dict[str, Any], claim: dict[str, Any], **offered: Any) -> tuple
          {"max_workers": "max_memory"}),
         ({"max_cores": 4}, {"provider": "slurm", "worker_cores": 1.5, "max_workers": 3}, {},
          {"max_workers": "max_cores"}),
+        # An option that stands for a field, where all workers together are bounded.
+        *(({bound: "4G" if "memory" in bound else 2}, {**URL, "options": {name: 1}}, {},
+           {f"options.{name}": bound})
+          for name, bound in (("cpu", "max_cores"), ("Worker_Threads", "max_cores"),
+                              ("worker_cores_limit", "max_cores"), ("ram", "max_memory"),
+                              ("worker_memory_limit", "max_memory"))),
         # A directive can ask for more of whatever is bounded.
         *(({bound: "4G" if "memory" in bound else 2},
            {"provider": "slurm", "worker_memory": "1G", "hpc": {"directives": ["--array=1-50"]}},
@@ -343,10 +353,26 @@ def can_be_cut(
         ({"worker_cores": 2},
          [("Float", "worker_cores", 1), ("Float", "worker_cores_limit", 4)], {},
          {"worker_cores": 1, "worker_cores_limit": 2}),
+        ({"worker_memory": "2G"},
+         [("String", "worker_memory", "1 G"), ("String", "worker_memory_limit", "64 G")], {},
+         {"worker_memory": "1 G", "worker_memory_limit": "2048 M"}),
         ({"gpus": 0}, [("Integer", "gpus", 1)], {}, {"gpus": 0}),
+        ({"gpus": 0}, [("Bool", "gpu", True)], {}, {"gpu": False}),
+        *(({"gpus": most}, [("Bool", "gpu", default)], {}, {"gpu": default})
+          for most in (1, 2) for default in (False, True)),
+        # Whole units, never more than the bound.
+        ({"max_memory": "10G"}, [("Integer", "worker_memory", 4)], {"max_workers": 4},
+         {"worker_memory": 2}),
+        ({"worker_memory": "1500M"}, [("Integer", "worker_memory", 4096)], {},
+         {"worker_memory": 1500}),
+        ({"worker_cores": 2.5}, [("Integer", "cpu", 4)], {}, {"cpu": 2}),
         ({"worker_cores": 4},
          [("Select", "size", ["2 CPU, 4 GB", "8 CPU, 9 GB"], "8 CPU, 9 GB")], {},
          {"size": "2 CPU, 4 GB"}),
+        # Beside a choice of a whole size, too.
+        ({"gpus": 0},
+         [("Select", "size", ["2 CPU, 4 GB"], "2 CPU, 4 GB"), ("Integer", "gpus", 1)], {},
+         {"size": "2 CPU, 4 GB", "gpus": 0}),
     ],
 )  # fmt: skip
 def test_defaults_of_a_gateway(
@@ -364,6 +390,16 @@ def test_defaults_of_a_gateway(
         ({"max_cores": 4}, [("Select", "size", ["8 CPU, 4 GB"], "8 CPU, 4 GB")], {},
          "exceeds policy.max_cores in"),
         ({"max_cores": 4}, [("Float", "worker_cores", 8, 8)], {}, "policy.max_cores in"),
+        ({"worker_memory": "512M"}, [("Integer", "worker_memory", 4)], {},
+         "no integer of worker_memory is small enough"),
+        # Its limit would be more than it has, perhaps.
+        ({"worker_memory": "8G"}, [("String", "worker_memory", "")], {},
+         "nobody can tell how much worker_memory '' is; claim worker_memory, or its operator"),
+        ({"worker_cores": 8}, [("Select", "cpu", ["few", "8 CPU"], "few")], {},
+         "nobody can tell how much cpu 'few' is"),
+        # A choice that the site's file does not tell the size of.
+        ({"worker_cores": 4}, [("Select", "size", ["small", "huge"], "huge")],
+         {"choices": {"size": SMALL_LARGE}}, "no file tells its default"),
     ],
 )  # fmt: skip
 def test_what_no_gateway_can_lower(
@@ -373,11 +409,77 @@ def test_what_no_gateway_can_lower(
         lowered(policy, fields, {}, site)
 
 
+@pytest.mark.parametrize(
+    ("fields", "claim", "set_to"),
+    [
+        # As much as the site's file says, or as is claimed of the worker itself.
+        ([("String", "worker_memory", "")], {}, {"worker_memory": "2G"}),
+        ([("String", "worker_cores", "")], {"worker_memory": "1G"}, {"worker_cores": "2"}),
+        ([("String", "worker_cores_limit", ""), ("Float", "worker_cores", 1)],
+         {"worker_cores": 3.5}, {"worker_cores_limit": "3.5"}),
+    ],
+)  # fmt: skip
+def test_an_unknown_default_is_not_raised(
+    fields: list[Any], claim: dict[str, Any], set_to: dict[str, Any]
+) -> None:
+    policy = {"worker_cores": 4, "worker_memory": "16G"}
+    options = lowered(policy, fields, claim, {"default": {"cores": 2, "memory": "2G"}})
+    assert {name: options[name] for name in set_to} == set_to
+
+
+LARGE = "16CPU, 64Gi"
+
+
+@pytest.mark.parametrize("name", ["profile", "PROFILE"])
+@pytest.mark.parametrize("chosen", ["2CPU, 8Gi", LARGE])
+@pytest.mark.parametrize("by_site", [False, True])
+@pytest.mark.parametrize("more", [{}, {"strict": False}, {"excess": "cut"}], ids=str)
+@pytest.mark.parametrize("site", [{}, {"default": {"cores": 2, "memory": "8G"}}], ids=str)
+def test_a_choice_that_a_claim_names(
+    name: str, chosen: str, by_site: bool, more: dict[str, Any], site: dict[str, Any]
+) -> None:
+    """It is never another one, and too large only where the site's own file has chosen it."""
+    policy = {"worker_cores": 4, "worker_memory": "16G", "excess": more.get("excess", "refuse")}
+    fields = [("Select", "profile", ["2CPU, 8Gi", LARGE], "2CPU, 8Gi")]
+    claim = {"options": {name: chosen}, "strict": more.get("strict", True)}
+    sites = frozenset({f"options.{name}"} if by_site else ())
+    attempt = partial(lowered, policy, fields, claim, site, sites)
+    if chosen != LARGE or by_site:
+        assert attempt()["profile"] == chosen
+        return
+    with pytest.raises(OptionError, match=r"profile '16CPU, 64Gi' exceeds policy\.worker_cores in"):
+        attempt()
+
+
+def test_the_stronger_of_two_spellings_is_compared() -> None:
+    """A claim cannot hide behind what the site's file says of the same option."""
+    claim = {"options": {"profile": LARGE, "PROFILE": LARGE}}
+    fields = [("Select", "profile", ["2CPU, 8Gi", LARGE], "2CPU, 8Gi")]
+    with pytest.raises(OptionError, match=r"exceeds policy\.worker_cores in"):
+        lowered({"worker_cores": 4}, fields, claim, {}, frozenset({"options.profile"}))
+
+
+def test_a_request_knows_what_the_sites_file_asks_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "claim.yaml"
+    file.write_text("options: {size: large}\nprofiles: {big: {options: {queue: long}}}\n")
+    environ = {
+        "DASK_CLAIM_SITE": str(file),
+        "DASK_CONFIG": "/dev/null",
+        "DASK_CLAIM": json.dumps({**URL, "profile": "big", "options": {"account": "x"}}),
+    }
+    resolved = load(environ=environ)
+    monkeypatch.setattr("os.environ", environ)
+    assert Request.of(resolved, 1, 1).sites == {"options.size", "options.queue"}
+
+
 def lowered(
     policy: dict[str, Any],
     fields: list[Any],
     claim: dict[str, Any],
     site: dict[str, Any] | None = None,
+    sites: frozenset[str] = frozenset(),
 ) -> Any:
     server = pytest.importorskip("dask_gateway_server.options")
     from dask_gateway.options import Options
@@ -393,5 +495,5 @@ def lowered(
     bounds, offered = Policy.model_validate(policy), GatewayOptions.model_validate(site or {})
     asked = Claim.model_validate({**URL, **claim})
     fill(options, asked, None, offered)
-    keep_within(options, asked, asked.plan({}).max_workers, offered, bounds, FILE)
+    keep_within(options, asked, asked.plan({}).max_workers, offered, bounds, FILE, sites)
     return options

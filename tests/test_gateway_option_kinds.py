@@ -332,7 +332,9 @@ def test_the_policy_never_makes_a_worker_smaller_than_claimed(
     policy = Policy.model_validate({"worker_memory": "6G", **excess})
     fill(options, claim, 1)
     try:
-        _, less = keep_within(options, claim, 1, GatewayOptions(), policy, "claim.yaml")
+        _, less = keep_within(
+            options, claim, 1, GatewayOptions(), policy, "claim.yaml", frozenset()
+        )
     except OptionError as error:
         assert (
             claimed == "4G" and not lenient and "policy.worker_memory in claim.yaml" in str(error)

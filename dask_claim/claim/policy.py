@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from dask_claim.claim.model import Claim
     from dask_claim.claim.plan import Plan
 
-# Field that an option of a gateway can stand for → the policy's bound.
-_BOUND = {
-    **{"worker_cores": "worker_cores", "worker_cores_limit": "worker_cores"},
-    **{"worker_threads": "worker_cores", "gpus": "gpus", "image": "images"},
-    **{"worker_memory": "worker_memory", "worker_memory_limit": "worker_memory"},
-    **{"cluster_max_workers": "max_workers", "cluster_max_cores": "max_cores"},
-    **{"cluster_max_memory": "max_memory"},
+# Field that an option of a gateway can stand for → the policy's bounds.
+_CORES, _MEMORY = ("worker_cores", "max_cores"), ("worker_memory", "max_memory")
+_BOUNDS: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("worker_cores", "worker_cores_limit", "worker_threads"), _CORES),
+    **dict.fromkeys(("worker_memory", "worker_memory_limit"), _MEMORY),
+    **{"gpus": ("gpus",), "image": ("images",), "cluster_max_workers": ("max_workers",)},
+    **{"cluster_max_cores": ("max_cores",), "cluster_max_memory": ("max_memory",)},
 }
 
 
@@ -121,8 +121,8 @@ def excesses_passed_on(
             continue
         if policy.options is not None and not matches(policy.options, name):
             yield Excess(path, value, "options", ", ".join(policy.options) or "none")
-        named = _BOUND.get(offered.field_of(name) or "")
-        if named and getattr(policy, named) is not None:
+        bounds = _BOUNDS.get(offered.field_of(name) or "", ())
+        if named := next((one for one in bounds if getattr(policy, one) is not None), None):
             allowed = f"the claim's own field for {name}, which can be compared"
             yield Excess(path, value, named, allowed)
         if (sizes := offered.choices_for(name)) and str(value) not in sizes:
@@ -163,9 +163,7 @@ def within(
     """
     policy, offered, path = site.policy, site.gateway_options, site.path
     assert policy is not None
-    sites = frozenset(
-        name for name, source in sources.items() if source == path or source.startswith(f"{path}, ")
-    )
+    sites = site.asks_for(sources)
 
     def exceeded(claim: Claim, plan: Plan) -> list[Excess]:
         asked = effective(claim, plan, offered, sites)

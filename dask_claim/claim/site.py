@@ -40,6 +40,15 @@ class Site:
     credentials: Credentials | None = None
     faults: tuple[Fault, ...] = ()
 
+    def asks_for(self, sources: Mapping[str, str]) -> frozenset[str]:
+        """Return what comes from its own claim or a profile: fields, entries like `options.X`."""
+        own = f"{self.path}, "
+        return frozenset(
+            name
+            for name, source in sources.items()
+            if source == self.path or source.startswith(own)
+        )
+
     def unknown_profile(self, name: object) -> str:
         """Return what is wrong with a profile that this site does not have."""
         known = ", ".join(self.profiles) or "none"

@@ -45,6 +45,8 @@ class Request:
     """What the site allows, for what only a provider gets to know."""
 
     site_file: str = ""
+    sites: frozenset[str] = frozenset()
+    """What that file itself asks for: fields, and entries such as `options.X`."""
 
     run_id: str = field(default_factory=letters)
     """Random: it marks the processes of this run and of no other."""
@@ -70,6 +72,7 @@ class Request:
             for_command,
             resolved.site.policy if resolved.site else None,
             resolved.site.path if resolved.site else "",
+            resolved.site.asks_for(resolved.sources) if resolved.site else frozenset(),
         )
 
     def size(self) -> str:

@@ -121,7 +121,9 @@ class Option:
             if plain is None:
                 return bytes_of(readings.amount(value) or "")
             value = plain
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
+        if isinstance(value, bool):
+            return int(value) if field == "gpus" else None
+        if not isinstance(value, (int, float)):
             return None
         if not is_memory(field):
             return value

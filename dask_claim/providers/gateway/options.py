@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -101,16 +101,19 @@ def fill(
     return filled
 
 
-def _own(options: MutableMapping[str, Any], claim: Claim | None) -> dict[str, Any]:
-    """Return the claim's `options` by the names that the gateway has for them, in any case.
+def own_names(options: Iterable[str], claim: Claim | None) -> dict[str, str]:
+    """Return the gateway's names, in its own case, of the claim's `options` → the claim's.
 
     Where two of them are one for the gateway the last holds: it is of the stronger source.
     """
-    offered = {name.lower(): name for name in options}
-    return {
-        name if name in options else offered.get(name.lower(), name): value
-        for name, value in (claim.options.items() if claim is not None else ())
-    }
+    offered = {name.lower(): name for name in options} | {name: name for name in options}
+    said = claim.options if claim is not None else {}
+    return {offered.get(name, offered.get(name.lower(), name)): name for name in said}
+
+
+def _own(options: MutableMapping[str, Any], claim: Claim) -> dict[str, Any]:
+    """Return the claim's `options` by the names that the gateway has for them."""
+    return {name: claim.options[said] for name, said in own_names(options, claim).items()}
 
 
 def _take_verbatim(
@@ -179,7 +182,7 @@ def variables_option(
 
     Nor is there where the claim sets it by its own name.
     """
-    own = _own(options, claim)
+    own = own_names(options, claim)
     offered = [name for name in options if name not in own]
     name = (site or GatewayOptions()).option_for("environment", offered)
     return name if name is not None and kind_of(spec_of(options, name)) == "mapping" else None
@@ -198,10 +201,10 @@ def end_when_idle(
     there is such an option.
     """
     found = False
+    own = own_names(options, claim)
     if name := variables_option(options, site, claim):
         options[name] = {IDLE_TIMEOUT: f"{seconds:g}s", **(options[name] or {})}
         found = True
-    own = _own(options, claim)
     for name in options:
         # Never, by default; a time that the site has chosen stays.
         if name.lower() in _IDLE and name not in own and not options[name]:

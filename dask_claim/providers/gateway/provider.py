@@ -84,7 +84,7 @@ class GatewayProvider(Provider):
             site = request.gateway_options or GatewayOptions()
             workers = request.plan.max_workers
             lowered, less = keep_within(
-                options, claim, workers, site, request.policy, request.site_file
+                options, claim, workers, site, request.policy, request.site_file, request.sites
             )
             filled.understood += lowered
             for said in less:
