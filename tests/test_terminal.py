@@ -14,7 +14,7 @@ import pexpect
 import pytest
 
 from tests.support.gateway import clean_environment
-from tests.support.launcher import DASK_CLAIM, PYTHON
+from tests.support.launcher import DASK_CLAIM, PYTHON, wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -182,6 +182,25 @@ def test_script_ends_by_ctrl_c(shell_name: str, moment: str, goes_on: bool, tmp_
     written = json.loads(receipt.read_text())["exit_status"]
     assert written == (3 if goes_on else 130)
     assert goes_on or child.signalstatus == signal.SIGINT or child.exitstatus == 130
+
+
+@pytest.mark.parametrize("shell_name", ["bash", "sh"])
+def test_script_goes_on_after_sigint_to_the_launcher_alone(shell_name: str, tmp_path: Path) -> None:
+    """`kill -INT` ends the run it was meant for, not the script or the pipeline around it."""
+    receipt = tmp_path / "receipt"
+    command = "sh -c 'echo ready $PPID; exec sleep 60'"
+    script = f"{DASK_CLAIM} --receipt {receipt} -q --no-create -- {command}; echo went on $?"
+    child = pexpect.spawn(
+        shell_name, ["-c", script], env=clean_environment(), timeout=30, encoding="utf-8"
+    )
+    child.logfile_read = sys.stdout
+    child.expect(r"ready (\d+)")
+    wait_for(lambda: os.tcgetpgrp(child.child_fd) != child.pid, "foreground of the command")
+    os.kill(int(child.match[1]), signal.SIGINT)
+    child.expect_exact("went on 130")
+    child.expect(pexpect.EOF)
+    child.close()
+    assert (child.exitstatus, json.loads(receipt.read_text())["exit_status"]) == (0, 130)
 
 
 HANDLES = """

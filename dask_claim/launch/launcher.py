@@ -320,6 +320,8 @@ class Launcher:
         self.signum = self.signum or signum
         if signum == signal.SIGTERM:
             self._own_job.tell_why()
+        if signum == signal.SIGINT:
+            self._terminal.interrupted()
         if self._phase is Phase.PENDING:
             self._end_opening()
         elif self._phase is Phase.RUNNING and self._child is not None:

@@ -41,6 +41,7 @@ class Terminal:
         self._group = os.getpgrp()
         self._lent_to: int | None = None
         self._lent = False
+        self._interrupted_alone = False
         self._fd: int | None = None
         # Job control needs signal handlers, which only the main thread may set.
         if threading.current_thread() is threading.main_thread():
@@ -83,10 +84,19 @@ class Terminal:
             return os.tcgetpgrp(self._fd) == group
         return False
 
+    def interrupted(self) -> None:
+        """Note that SIGINT has come to this process.
+
+        While the terminal is lent, Ctrl-C goes to the command's group alone: this was `kill`.
+        """
+        self._interrupted_alone = self._interrupted_alone or self._lent_to is not None
+
     def ctrl_c(self) -> CtrlC | None:
-        """Return how to end by Ctrl-C; None where this group is not the terminal's foreground."""
+        """Return how to end by Ctrl-C; None where the terminal has not sent it to this job."""
+        if self._fd is None or self._interrupted_alone:
+            return None
         with contextlib.suppress(OSError):
-            if self._fd is not None and os.tcgetpgrp(self._fd) == self._group:
+            if os.tcgetpgrp(self._fd) == self._group:
                 return CtrlC(self._group if self._lent else None)
         return None
 
