@@ -400,6 +400,10 @@ def test_defaults_of_a_gateway(
         # A choice that the site's file does not tell the size of.
         ({"worker_cores": 4}, [("Select", "size", ["small", "huge"], "huge")],
          {"choices": {"size": SMALL_LARGE}}, "no file tells its default"),
+        ({"worker_cores": 4},
+         [("Select", "size", ["small", "huge"], "huge"),
+          ("Select", "kind", ["2CPU, 4Gi"], "2CPU, 4Gi")],
+         {"choices": {"size": SMALL_LARGE}}, "no file tells its default"),
     ],
 )  # fmt: skip
 def test_what_no_gateway_can_lower(

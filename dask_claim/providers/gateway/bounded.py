@@ -82,8 +82,9 @@ def keep_within(
     bounds = _Bounds(options, claim, site, limits(policy, workers), path, workers, lenient)
     for name in choices.keys() - exempt:
         bounds.keep_choice(name, choices[name], free, kept=name in own)
-    # What a choice tells of the whole worker.
-    told = any(name in exempt or options[name] in sizes for name, sizes in choices.items())
+    # Whether choices tell the size of the whole worker.
+    known = [name in exempt or options[name] in sizes for name, sizes in choices.items()]
+    told = bool(known) and all(known)
     named = {site.field_of(name) for name in own}
     for field, limit in bounds.allowed.items():
         if field in named:
