@@ -80,8 +80,9 @@ def keep_within(
     free = {one.name: one for one in offered if one.name not in own and one.name not in choices}
     lenient = policy.excess == "cut" or not claim.strict
     bounds = _Bounds(options, claim, site, limits(policy, workers), path, workers, lenient)
-    for name in choices.keys() - exempt:
-        bounds.keep_choice(name, choices[name], free, kept=name in own)
+    for name, sizes in choices.items():
+        if name not in exempt:
+            bounds.keep_choice(name, sizes, free, kept=name in own)
     # Whether choices tell the size of the whole worker.
     known = [name in exempt or options[name] in sizes for name, sizes in choices.items()]
     told = bool(known) and all(known)
