@@ -24,7 +24,7 @@ from dask_claim.doctor.gateway import token_expiry
 from dask_claim.doctor.here import has_route
 from tests.support.gateway import REFERENCE, GatewayServer, clean_environment, free_port
 from tests.support.launcher import DASK_CLAIM, wait_for
-from tests.support.proxy import Proxy
+from tests.support.proxy import GIVING_BACK, Proxy
 from tests.support.scenes import NAMESPACE, children
 from tests.test_credentials import CHECKING
 from tests.test_versions import other_version
@@ -358,8 +358,26 @@ def test_signal_gives_the_started_cluster_back(
     os.kill(pid, signum)
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 128 + signum, out
-    assert signum.name in out
+    assert signum.name in out and "is gone after" in out
     assert gateway.clusters() == []
+
+
+def test_signal_and_a_gateway_that_gives_nothing_back(gateway: GatewayServer) -> None:
+    """What was not confirmed is not told as stopped; its guard goes on."""
+    with Proxy(gateway) as proxy:
+        proxy.fault("502", GIVING_BACK)
+        process = subprocess.Popen(
+            [DASK_CLAIM, "doctor", "--start", "--stop-timeout", "4", "--json"],
+            env=clean_environment(DASK_CLAIM=json.dumps(proxy.claim(lease_timeout=0))),
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+        wait_for(lambda: gateway.clusters() or process.poll() is not None, "cluster of doctor", 40)
+        process.terminate()
+        out, _ = process.communicate(timeout=60)
+        proxy.heal()
+        assert process.returncode == 128 + signal.SIGTERM, out
+        assert "is not confirmed gone" in out and "stopped" not in out
+        wait_for(lambda: not gateway.clusters(), "end of the cluster, by the guard", 40)
 
 
 def token(end: float) -> str:

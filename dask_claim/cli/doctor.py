@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dask_claim.cli.options import claim_options, claimed, seconds_option
-from dask_claim.launch.signals import until_signal
+from dask_claim.launch.signals import Interrupted, until_signal
 from dask_claim.threads import run_loop
 
 if TYPE_CHECKING:
@@ -35,17 +35,23 @@ def doctor_command(
 
     configure("ERROR")
 
-    async def work() -> list[Finding]:
-        found = []
+    findings: list[Finding] = []
+
+    async def work() -> None:
         async for finding in examine(
             claimed(given), start=start, start_timeout=start_timeout, stop_timeout=stop_timeout
         ):
-            found.append(finding)
+            findings.append(finding)
             if not as_json:
                 print(finding, flush=True)
-        return found
 
-    findings = run_loop(until_signal(work()))
+    interrupted = None
+    try:
+        run_loop(until_signal(work()))
+    except Interrupted as error:
+        interrupted = error
     if as_json:
         print(json.dumps([each.to_dict() for each in findings], indent=2, ensure_ascii=False))
+    if interrupted is not None:
+        raise interrupted
     return exit_status(findings)

@@ -31,7 +31,7 @@ COMMANDS = (
 
 
 async def check_start(seen: Examined) -> AsyncIterator[Finding]:
-    """Start one worker, use it, release it."""
+    """Start one worker, use it, release it; how that went is told also when this is cancelled."""
     plan = replace(seen.plan, min_workers=1, max_workers=1, scaling="scale")
     warnings: list[str] = []
 
@@ -43,6 +43,7 @@ async def check_start(seen: Examined) -> AsyncIterator[Finding]:
     claim = seen.resolved.claim.model_copy(update={"versions": "ignore"})
     session = Session(replace(seen.request, plan=plan, claim=claim), Events([listen]))
     started = monotonic()
+    cancelled: asyncio.CancelledError | None = None
     try:
         try:
             await session.open("submit", "wait_until_running", "wait_for_workers")
@@ -52,13 +53,23 @@ async def check_start(seen: Examined) -> AsyncIterator[Finding]:
             yield ok("start", f"scheduler and one worker after {monotonic() - started:.1f} s")
             async for found in _use(seen, session):
                 yield found
+    except asyncio.CancelledError as error:
+        cancelled = error
     finally:
         stopping = monotonic()
-        outcome = await session.release()
+        releasing = asyncio.ensure_future(session.release())
+        try:
+            await asyncio.wait({releasing})
+        except asyncio.CancelledError as error:
+            cancelled = error
+            await asyncio.wait({releasing})
+        outcome = releasing.result()
     for warning in warnings:
         yield warn("start", warning, "see docs/guarantees.md")
     if session.provider.makes_cluster:
         yield _released(outcome, session, monotonic() - stopping)
+    if cancelled is not None:
+        raise cancelled
 
 
 async def _use(seen: Examined, session: Session) -> AsyncIterator[Finding]:

@@ -54,7 +54,7 @@ async def until_signal(work: Coroutine[Any, Any, T]) -> T:
     with caught(on_signal, None, FORWARDED):
         await asyncio.wait({task})
     if task.cancelled() and first:
-        raise Interrupted(first[0], "ended this; what it had started is stopped")
+        raise Interrupted(first[0], "ended this before it was done")
     return task.result()
 
 
