@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,13 @@ import pytest
 from distributed.comm import connect
 from distributed.core import send_recv
 
+from dask_claim.claim.model import Claim
+from dask_claim.launch.events import Event, Events
+from dask_claim.launch.leasing import Leasing
 from dask_claim.lifetime import lease_plugin
 from dask_claim.lifetime.usage import Usage
+from dask_claim.providers.base import Provider
+from dask_claim.providers.values import Cluster, Ended, Request
 from tests.support.gateway import clean_environment, free_port
 from tests.support.launcher import wait_for
 
@@ -142,6 +147,9 @@ class Relay:
         self._target = int(scheduler.address.rpartition(":")[2])
         self._ends: list[socket.socket] = []
         self.cut_with_answer = False
+        self.away = False
+        """Whether it takes no connection."""
+
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.address = f"tcp://127.0.0.1:{self._listener.getsockname()[1]}"
         self.accepted = 0
@@ -151,6 +159,9 @@ class Relay:
         with contextlib.suppress(OSError):
             while True:
                 here, _ = self._listener.accept()
+                if self.away:
+                    here.close()
+                    continue
                 there = socket.create_connection(("127.0.0.1", self._target))
                 self._ends += [here, there]
                 self.accepted += 1
@@ -216,6 +227,66 @@ def test_connection_that_is_back_in_time_changes_nothing(
     usage = holder.release()
     assert "scheduler" not in holder.said
     assert usage["workers"] == 0
+
+
+class Forgetful(Provider):
+    """A cluster of a gateway that has restarted, and knows none of its clusters."""
+
+    name = "gateway"
+    outlives_launcher = True
+    description = "a gateway"
+
+    def __init__(self, address: str) -> None:
+        claim = Claim.model_validate({"lease_timeout": LONG, "reconnect_timeout": 30})
+        super().__init__(Request(claim, claim.plan({}), {}), lambda ticket: None, print)
+        self.cluster = Cluster(scheduler_address=address, cluster_name="forgotten")
+        self.asked = 0
+
+    async def submit(self) -> None: ...
+
+    async def wait_until_running(self) -> None: ...
+
+    async def ended(self, patience: float = 0.0) -> Ended:
+        self.asked += 1
+        return Ended("was ended by somebody else: it is forgotten")
+
+
+@pytest.mark.parametrize("away", [False, True], ids=["takes another one", "is away meanwhile"])
+@pytest.mark.parametrize("waits", [False, True], ids=["", "workers are waited for"])
+def test_scheduler_is_believed_before_a_gateway_that_has_forgotten_it(
+    relay: Relay, away: bool, waits: bool
+) -> None:
+    """Its connection is closed: the lease of a cluster that runs is renewed whatever is said."""
+    provider, seen = Forgetful(relay.address), list[Event]()
+    leasing = Leasing(provider.request, Events([seen.append]))
+
+    async def until(condition: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + 20
+        while not condition():
+            assert time.monotonic() < deadline, seen
+            await asyncio.sleep(0.02)
+
+    async def run() -> None:
+        await leasing.begin(provider)
+        leasing.minimum = 1
+        waiting = asyncio.ensure_future(leasing.wait_for_workers()) if waits else None
+        await until(lambda: leasing.leased)
+        before, relay.away = relay.accepted, away
+        relay.cut()
+        if away:
+            await until(lambda: leasing.ended is not None)
+            relay.away = False
+        await until(lambda: relay.accepted > before)
+        await until(lambda: leasing.ended is None)
+        if waiting is not None:
+            assert away or not waiting.done()
+            waiting.cancel()
+            await asyncio.wait({waiting})
+        await leasing.end()
+
+    asyncio.run(run())
+    assert (provider.asked, leasing.ended) == (int(away), None)
+    assert ("has not ended" in str(seen)) is away
 
 
 def test_close_that_comes_with_an_answer_is_seen(
@@ -307,6 +378,7 @@ FIRST_FORM = {
     "workers", "peak", "cores", "memory", "worker_seconds", "core_seconds", "tasks_done",
     "tasks_failed", "unread",
 }  # fmt: skip
+MORE = {"waiting", "out_of_memory", "gave_up", "no_workers_timeout"}
 
 
 def test_older_launcher_reads_only_what_it_knows(
@@ -324,7 +396,7 @@ def test_older_launcher_reads_only_what_it_knows(
         return set(reply)
 
     assert asyncio.run(renewed("renew")) == FIRST_FORM
-    assert asyncio.run(renewed(lease_plugin.MORE)) == FIRST_FORM | {"waiting", "out_of_memory"}
+    assert asyncio.run(renewed(lease_plugin.MORE)) == FIRST_FORM | MORE
     # And the other way round: from an older scheduler, and from a newer one.
     first = dict.fromkeys(FIRST_FORM, 0)
     assert Usage.of(first).waiting == 0

@@ -187,6 +187,10 @@ class Leasing:
                 self._emit(events.Leased(self._ends_abandoned))
 
     def _on_usage(self, usage: Usage) -> None:
+        if self.ended is not None:
+            # A gateway that has just restarted did not know it.
+            self.ended = None
+            self._emit.note(f"{self._called()} has not ended: its scheduler answers again")
         if usage.workers != self._workers:
             self._workers = usage.workers
             self._workers_changed(usage)

@@ -76,6 +76,9 @@ class Lease:
         self._cut = False
         """Whether the scheduler's side has closed the connection, and not taken another one."""
 
+        self._over = False
+        """Whether the cluster is said to have ended, and its scheduler was not heard since."""
+
         self.shut_down = False
         """Whether a client has shut the scheduler down."""
 
@@ -111,8 +114,8 @@ class Lease:
         scheduler is too busy to answer, or cannot be reached. Raises whatever it objects to.
 
         `on_trouble` is told once when the scheduler is not reached, once when it is not heard, once
-        when it must be taken for gone, and once when it is heard again. `is_over` is asked, where
-        the connection is closed, whether the cluster has ended; then nothing of it is waited for.
+        when it must be taken for gone, and once when it is heard again. `is_over` is asked whether
+        the cluster has ended, where no scheduler answers; then nothing of it is waited for.
         """
         self._on_usage = on_usage
         self._is_over = is_over or self._is_over
@@ -176,14 +179,10 @@ class Lease:
         started = monotonic()
         # Before Python 3.12 a call that is answered at the very moment swallows its cancellation.
         while not self._released:
-            if await self._over():
+            await self._renew_or_ask()
+            if self._over and (self.shut_down or not self._terms["timeout"]):
                 return
-            try:
-                await self._renew()
-                self._trouble.over()
-            except Exception as error:
-                self._trouble.missed(error)
-            if self._trouble:
+            if self._trouble or self._over:
                 pause = min(self._pause, self._reconnect_timeout / 4, 1.0)
             elif self._workers < max(1, expected) and monotonic() - started < SOON_FOR:
                 pause = min(SOON, self._pause)
@@ -196,17 +195,22 @@ class Lease:
                 # close came together with the answer this returns at once.
                 await asyncio.wait({self._reading}, timeout=pause)
 
-    async def _over(self) -> bool:
-        """Whether the connection is closed since the cluster has ended."""
-        reading = self._reading
-        if reading is not None and not reading.done():
-            return False
-        if reading is not None and not reading.cancelled():
-            if reading.exception() is None:
-                self._heard(reading.result())
-            else:
-                self._cut = True
-        return await self._is_over()
+    async def _renew_or_ask(self) -> None:
+        """Renew the lease; only where no scheduler answers, ask whether the cluster has ended.
+
+        A gateway that has just restarted may not know a cluster that runs, so the scheduler is
+        tried again whatever it says. A call that was under way as the connection closed is no
+        answer either: the next one has a new connection.
+        """
+        connected = self._reading is not None and not self._reading.done()
+        try:
+            await self._renew()
+            self._trouble.over()
+        except Exception as error:
+            if not connected:
+                self._over = self._over or await self._is_over()
+            if not self._over:
+                self._trouble.missed(error)
 
     def _heard(self, message: Any) -> None:
         self.shut_down = self.shut_down or lease_plugin.SHUT_DOWN in message
@@ -223,36 +227,41 @@ class Lease:
                 # After a failed call the next one has a new connection.
                 await self._hang_up()
                 raise
-        self._cut, self.usage = False, Usage.of(reply)
+        self._cut = self._over = False
+        self.usage = Usage.of(reply)
         self._on_usage(self.usage)
 
     async def _exchange(self, message: str) -> Any:
         if self._reading is None or self._reading.done():
             await self._hang_up()
+            self._check_shut_down()
             await self._hold(await self._connect(CONNECT_TIMEOUT))
         assert self._reading is not None
         await self._comm.write(message)
         reply = await self._reading
         self._heard(reply)
-        if self.shut_down:
-            raise ConnectionError("a client has shut the scheduler down")
+        self._check_shut_down()
         self._reading = asyncio.ensure_future(self._comm.read())
         return reply
+
+    def _check_shut_down(self) -> None:
+        if self.shut_down:
+            raise ConnectionError("a client has shut the scheduler down")
 
     async def wait_for_workers(self, count: int) -> None:
         """Return when at least `count` workers are up, also where no lease could be placed.
 
         And where the cluster has ended.
         """
-        while self._workers < count:
+        while self._workers < count and not self._over:
             await asyncio.sleep(SOON)
-            if self.placed and await self._over():
-                return
             with contextlib.suppress(Exception):
-                if self.placed:
+                if not self.placed:
+                    if await in_time(self._count(), CALL_TIMEOUT) >= count:
+                        return
+                elif self._reading is not None and not self._reading.done():
+                    # What is closed `_keep` opens again.
                     await self._renew()
-                elif await in_time(self._count(), CALL_TIMEOUT) >= count:
-                    return
 
     async def _count(self) -> int:
         """How many workers the scheduler has, as every scheduler tells."""
@@ -272,7 +281,7 @@ class Lease:
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait({self._task})
-            if not self.scheduler_gone and not await self._over():
+            if not self.scheduler_gone and not self._over:
                 try:
                     await self._renew(lease_plugin.RELEASE)
                 except Exception:
@@ -286,10 +295,15 @@ class Lease:
         if comm is not None:
             comm.abort()
         if reading is not None:
+            closed = reading.done()
             reading.cancel()
             await asyncio.wait({reading})
-            if not reading.cancelled():
-                reading.exception()  # it is known
+            if reading.cancelled():
+                return
+            if reading.exception() is None:
+                self._heard(reading.result())
+            else:
+                self._cut = self._cut or closed
 
 
 async def _unknown() -> bool:
