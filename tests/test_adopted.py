@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from dask_claim.claim.model import Claim
+from dask_claim.errors import TemporaryError
+from dask_claim.providers import provider_class
+from dask_claim.providers.base import Provider
+from dask_claim.providers.values import Request
+from tests.support.faulty import CLUSTER, Faulty, faulty
 from tests.support.gateway import GatewayServer
 from tests.support.launcher import DASK_CLAIM, ONE_TASK, PYTHON, Launcher
 from tests.support.scenes import until_ready
@@ -75,3 +82,33 @@ def test_name_that_cannot_be_read(launcher: Launcher) -> None:
     run = launcher("true", env={"DASK_CLUSTER_NAME_PATH": "/nowhere/name"})
     assert run.status == 78, run.err
     assert "/nowhere/name" in run.err
+
+
+def attached(server: Faulty) -> Provider:
+    claim = Claim.model_validate({**server.claim(), "fallback": "local"})
+    request = Request(claim, claim.plan({}), {"DASK_CLUSTER": CLUSTER}, start_timeout=1.0)
+    return provider_class("attach")(request, lambda ticket: None, print)
+
+
+@pytest.mark.parametrize("scheduler", ["refused", "reset", "hang", "closed"])
+def test_scheduler_that_is_not_reached_for_its_workers(scheduler: str) -> None:
+    with faulty(scheduler) as server:
+        provider = attached(server)
+
+        async def wait() -> None:
+            await provider.submit()
+            await provider.wait_until_running()
+            await provider.wait_for_workers(1)
+
+        with pytest.raises(TemporaryError, match=r"no scheduler answers at gateway://.*proxy_url"):
+            asyncio.run(wait())
+
+
+def test_cluster_that_still_starts_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A gateway answers later then; nothing can take the place of somebody's cluster."""
+    monkeypatch.setattr("dask_claim.providers.gateway.patience.SOON", 0.2)
+    with faulty("none") as server:
+        server.late = 1.5
+        provider = attached(server)
+        asyncio.run(provider.submit())
+    assert provider.cluster.cluster_name == CLUSTER

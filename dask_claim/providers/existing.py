@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from dask_claim.claim.existing import CLUSTER_NAMES, SCHEDULER_ADDRESS, existing_cluster
@@ -70,7 +71,7 @@ class AttachProvider(Provider):
 
         check_proxy_address(self._addresses)
         patience = Patience(self)
-        api = GatewayApi(self._addresses, self._timeout, credentials=self.request.credentials)
+        api = GatewayApi(self._addresses, credentials=self.request.credentials)
         try:
             while True:
                 self._report = report = await patience.ask(
@@ -91,27 +92,8 @@ class AttachProvider(Provider):
     async def wait_until_running(self) -> None:
         if self._name:
             return
-        Client = import_quietly("distributed").Client
-        address = self.cluster.scheduler_address
-        try:
-            async with Client(address, asynchronous=True, timeout=self._timeout):
-                return
-        except ValueError as error:
-            raise ConfigurationError(f"{SCHEDULER_ADDRESS} = {address}: {error}") from error
-        except TypeError as error:
-            # Dask's own way to say it.
-            if "TLS" not in str(error):
-                raise
-            raise ConfigurationError(
-                f"{SCHEDULER_ADDRESS} = {address}: this scheduler speaks TLS, and there are no "
-                "keys for it here: set DASK_DISTRIBUTED__COMM__TLS__CA_FILE, …__CLIENT__CERT and "
-                "…__CLIENT__KEY, as the command of a run has them"
-            ) from error
-        except (OSError, asyncio.TimeoutError) as error:
-            raise TemporaryError(
-                f"no scheduler answers at {address} ({SCHEDULER_ADDRESS}): {error}. Is it "
-                "running, and reachable from here?"
-            ) from error
+        async with self._client():
+            return
 
     def security(self) -> Any:
         return self._report.security if self._report else None
@@ -119,12 +101,37 @@ class AttachProvider(Provider):
     async def wait_for_workers(self, count: int) -> None:
         if not count:
             return
-        Client = import_quietly("distributed").Client
-        address, security = self.cluster.scheduler_address, self.security()
-        async with Client(
-            address, security=security, asynchronous=True, timeout=self._timeout
-        ) as client:
+        async with self._client() as client:
             await client.wait_for_workers(count)
+
+    @asynccontextmanager
+    async def _client(self) -> AsyncIterator[Any]:
+        """A client of the scheduler; a `DaskClaimError` where that is not reached, or lost."""
+        Client = import_quietly("distributed").Client
+        address = self.cluster.scheduler_address
+        where = address if self._name else f"{SCHEDULER_ADDRESS} = {address}"
+        try:
+            async with Client(
+                address, security=self.security(), asynchronous=True, timeout=self._timeout
+            ) as client:
+                yield client
+        except ValueError as error:
+            raise ConfigurationError(f"{where}: {error}") from error
+        except TypeError as error:
+            # Dask's own way to say it.
+            if "TLS" not in str(error):
+                raise
+            raise ConfigurationError(
+                f"{where}: this scheduler speaks TLS, and there are no keys for it here: set "
+                "DASK_DISTRIBUTED__COMM__TLS__CA_FILE, …__CLIENT__CERT and …__CLIENT__KEY, "
+                "as the command of a run has them"
+            ) from error
+        except (OSError, asyncio.TimeoutError) as error:
+            named = "through the gateway's proxy, proxy_url" if self._name else SCHEDULER_ADDRESS
+            raise TemporaryError(
+                f"no scheduler answers at {address} ({named}): {error}. Is it running, and "
+                "reachable from here?"
+            ) from error
 
 
 class NoProvider(Provider):

@@ -57,6 +57,9 @@ class Faulty:
         self.faults: dict[str, str] = {}
         """Of `list` and `report`: which fault their answers have."""
 
+        self.late = 0.0
+        """Seconds that a report takes, as where a gateway waits for a cluster to start."""
+
         self.offered: list[dict[str, Any]] = []
         """The specification of its options."""
 
@@ -112,6 +115,7 @@ class Faulty:
         elif fault is not None:
             return web.json_response({"error": "not now"}, status=int(fault))
         if name:
+            await asyncio.sleep(self.late)
             return web.json_response(self.report(name, full=True))
         names = [] if CLUSTER in self.ended else [CLUSTER]
         return web.json_response({name: self.report(name, full=False) for name in names})

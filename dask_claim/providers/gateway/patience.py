@@ -30,7 +30,7 @@ class Patience:
 
     def __init__(self, provider: Provider) -> None:
         self._provider = provider
-        self._hurried = provider.request.claim.fallback == "local"
+        self._hurried = provider.may_fall_back and provider.request.claim.fallback == "local"
         self._limit, self._since = math.inf, 0.0
         """For how many seconds the present trouble is borne, and the loop's time at its begin."""
 
