@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import os
@@ -11,7 +12,7 @@ import ssl
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -20,6 +21,8 @@ from typing import Any
 
 import pytest
 
+from dask_claim.doctor.examine import examine, exit_status
+from dask_claim.doctor.finding import Examined, Finding, fail, warn
 from dask_claim.doctor.gateway import token_expiry
 from dask_claim.doctor.here import has_route
 from tests.support.gateway import REFERENCE, GatewayServer, clean_environment, free_port
@@ -328,6 +331,23 @@ def test_all_is_well_with_a_started_cluster(gateway: GatewayServer) -> None:
     order += ["scheduler path", "start", "task", "bandwidth", "versions", "lease", "release"]
     assert [name for name in names if name in order] == order
     assert gateway.clusters() == []
+
+
+def test_failure_of_a_start_is_told_although_a_check_says_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def findings(start: bool) -> list[Finding]:
+        return [found async for found in examine({"provider": "local"}, start=start)]
+
+    before = asyncio.run(findings(start=False))
+
+    async def check_start(seen: Examined) -> AsyncIterator[Finding]:
+        for make in (warn, fail):
+            yield make("start", f"{before[-1].message}: that is so", "mend it")
+
+    monkeypatch.setattr("dask_claim.doctor.start.check_start", check_start)
+    (told,) = asyncio.run(findings(start=True))[len(before) :]
+    assert (told.state, exit_status([told])) == ("fail", 78)
 
 
 def test_this_machine_as_text() -> None:

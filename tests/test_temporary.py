@@ -27,10 +27,12 @@ from dask_claim.errors import (
 from dask_claim.providers.base import Provider, import_quietly
 from dask_claim.providers.gateway import patience
 from dask_claim.providers.gateway.answers import _without_answer
+from dask_claim.providers.gateway.api import GatewayApi
 from dask_claim.providers.gateway.patience import Patience
 from dask_claim.providers.gateway.provider import GatewayProvider, _is_refusal
 from dask_claim.providers.holding import failure
-from dask_claim.providers.values import Request
+from dask_claim.providers.values import Addresses, Request
+from tests.support.faulty import CLUSTER, faulty
 from tests.support.launcher import Launcher
 from tests.test_gateway_api import ask
 from tests.test_site_network import certificates
@@ -210,6 +212,22 @@ def test_http_proxy_that_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
     error = fault_of("https://gateway.example")
     assert isinstance(error, GatewayAway) and "HTTP proxy" in str(error)
+
+
+def test_gateway_of_the_run_itself_is_asked_without_the_http_proxy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+
+    async def ask(url: str) -> list[str]:
+        api = GatewayApi(Addresses(url, None, None), login=("me", "its-own-password"))
+        try:
+            return [report.name for report in await api.clusters()]
+        finally:
+            await api.close()
+
+    with faulty("none") as server:
+        assert asyncio.run(ask(server.url)) == [CLUSTER]
 
 
 def test_creation_that_something_else_answers_may_have_made_one() -> None:

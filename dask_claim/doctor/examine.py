@@ -86,7 +86,7 @@ async def examine(
 
         async for found in check_start(seen):
             # What a run warns of as it starts may be told above.
-            if not found.message.startswith(tuple(warnings)):
+            if found.state != "warn" or not found.message.startswith(tuple(warnings)):
                 yield found
 
 

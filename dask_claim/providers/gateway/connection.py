@@ -43,8 +43,8 @@ class GatewayConnection:
     ) -> None:
         """Make a client; nothing is asked yet.
 
-        `login`: user and password, instead of what Dask's configuration says; `auth`: what this
-        gateway has accepted before, instead of reading the configuration again.
+        `login`: user and password of a run's own gateway, instead of what Dask's configuration
+        says; `auth`: what this gateway has accepted before, instead of reading that again.
         """
         gateway = import_quietly("dask_gateway")
         url = str(claim.gateway_url).rstrip("/")
@@ -72,7 +72,8 @@ class GatewayConnection:
                 f"Dask's configuration of the client of {self.where} cannot be used: "
                 f"{one_line(error)}"
             ) from error
-        if goes_direct(url, os.environ):
+        # No proxy of the network leads to this machine's loopback, where a run's own gateway is.
+        if login is not None or goes_direct(url, os.environ):
             self.client._request_kwargs = {}
         self.address: str = self.client.address
         self.proxy_address: str = self.client.proxy_address
