@@ -198,6 +198,19 @@ def test_option_without_quotes_in_cwl(text: str, tmp_path: Path) -> None:
     assert (tag if isinstance(tag, str) else json.dumps(tag)) == text
 
 
+def test_numbers_of_yaml_in_cwl(tmp_path: Path) -> None:
+    """Where a number is wanted it is one, however YAML lets it be written."""
+    numbers = {
+        "worker_cores": ("1_0.5", 10.5), "worker_cores_limit": ("1_000", 1000),
+        "max_cores": ("0x1000", 4096), "min_workers": ("0o2", 2), "lease_timeout": ("1e2", 100),
+        "worker_memory": ("4_000_000_000", 4 * 10**9), "max_lifetime": ("0.50", 0.5),
+        "gpus": ("+1", 1),
+    }  # fmt: skip
+    for name, (text, value) in numbers.items():
+        found = getattr(by_document(text, tmp_path, name), name)
+        assert getattr(found, "bytes", found) == value, (name, text)
+
+
 @pytest.mark.parametrize(
     ("text", "value"),
     [

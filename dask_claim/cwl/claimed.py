@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from dask_claim.claim.fields import FIELDS
+from dask_claim.claim.fields import FIELDS, MAPPINGS
 from dask_claim.claim.spellings import Reading, read
 from dask_claim.claim.validation import check_fields, cross_faults, leaves
 from dask_claim.cwl import expressions
@@ -20,6 +20,9 @@ GRANTED = {"local_cores": "$(runtime.cores)", "local_memory": "$(runtime.ram) Mi
 most runners set no limit. CWL counts memory in MiB."""
 
 _NUMERIC = {"int", "long", "float", "double", "boolean"}
+
+_TEXTS = (*MAPPINGS, "image", "profile")
+"""What is, or may have, texts without quotes that look like numbers."""
 
 
 @dataclass
@@ -43,11 +46,12 @@ class Claimed:
 
 def read_claim(entry: Entry, tool: Mapping[str, Any], scope: Scope) -> Claimed:
     """Read the claim that `entry` makes for `tool`. Collects faults, raises none."""
-    raw = as_written(entry.fields())
     if not isinstance(entry.content, Mapping):
         return Claimed({}, frozenset(), [(entry.place, f"{entry.written} is not an object")])
-    reading = read(raw)
-    fields = dict(reading.fields)
+    reading = read(as_written(entry.fields()))
+    # YAML has more ways to write a number (1_000, 0x100) than a claim.
+    values = read(plain(entry.fields())).fields
+    fields = {**values, **{name: reading.fields[name] for name in _TEXTS if name in values}}
     image = docker_image(scope)
     if image:
         fields.setdefault("image", image)

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -183,6 +184,16 @@ def line_at(node: Any, path: str) -> int:
 
 def _yaml() -> Any:
     from ruamel.yaml import YAML
+
+    yaml = YAML()
+    yaml.Constructor = _constructor()
+    yaml.preserve_quotes = True
+    yaml.width = 4096
+    return yaml
+
+
+@cache
+def _constructor() -> Any:
     from ruamel.yaml.constructor import RoundTripConstructor
     from ruamel.yaml.scalarfloat import ScalarFloat
 
@@ -196,11 +207,7 @@ def _yaml() -> Any:
             return found
 
     Constructor.add_constructor("tag:yaml.org,2002:float", Constructor.construct_yaml_float)
-    yaml = YAML()
-    yaml.Constructor = Constructor
-    yaml.preserve_quotes = True
-    yaml.width = 4096
-    return yaml
+    return Constructor
 
 
 def _unshared(node: Any, seen: set[int], count: list[int]) -> Any:
