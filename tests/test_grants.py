@@ -72,6 +72,11 @@ JOBS = {
     ),
     "HTCondor": ({"_CONDOR_MACHINE_AD": MACHINE_AD},
                  (3, "_CONDOR_MACHINE_AD"), (2048, "_CONDOR_MACHINE_AD")),
+    "HTCondor, more than was asked for": (
+        {"_CONDOR_MACHINE_AD": f"{FILE}Cpus = 8\nMemory = 16000\n",
+         "_CONDOR_JOB_AD": f"{FILE}RequestCpus = 1\nRequestMemory = 1\n"},
+        (8, "_CONDOR_MACHINE_AD"), (16000, "_CONDOR_MACHINE_AD"),
+    ),
     "HTCondor, the job's own ad": (
         {"_CONDOR_JOB_AD": f"{FILE}RequestCpus = 2\nrequestmemory = ifThenElse(true, 1, 2)\n"},
         (2, "_CONDOR_JOB_AD"), None,

@@ -681,3 +681,12 @@ class TestTrust:
         assert (own.claim.gateway_url, own.claim.image) == ("http://gw", "y")
         assert own.trusted_gateway and own.sources["gateway_url"] == "DASK_CLAIM_GATEWAY_URL"
         assert Resolved.of(Claim(), environ).credentials_allowed
+
+
+def test_names_of_the_environment_keep_their_case() -> None:
+    said = {
+        "DASK_CLAIM_ENVIRONMENT__http_proxy": "http://a", "DASK_CLAIM_SITE": "/dev/null",
+        "DASK_CLAIM_ENVIRONMENT__HTTP_PROXY": "http://b", "DASK_CONFIG": "/dev/null",
+    }  # fmt: skip
+    environment = load(environ=said).claim.environment
+    assert environment == {"http_proxy": "http://a", "HTTP_PROXY": "http://b"}

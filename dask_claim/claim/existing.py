@@ -30,11 +30,8 @@ class Existing:
     """Its gateway; None where the runner leaves that to Dask's configuration or the claim."""
 
 
-def existing_cluster(environ: Mapping[str, str], gateway_url: str | None = None) -> Existing | None:
+def existing_cluster(environ: Mapping[str, str]) -> Existing | None:
     """Return the runner's own cluster, None if there is none.
-
-    `gateway_url` is the claim's gateway: without any gateway a name is of no use, and no file that
-    holds one is read.
 
     Raises
     ------

@@ -271,7 +271,7 @@ def _variables(environ: Mapping[str, str], weaker: list[Layer]) -> list[Layer]:
             reading = Reading(faults=faults) if faults else read({field: raw})
         else:
             reading = read({head.lower(): value})
-        first = seen.setdefault((field, tail.lower()), variable)
+        first = seen.setdefault((field, tail if field == "environment" else tail.lower()), variable)
         if environ[first] != value:
             hint = f"contradicts {first}, the same field; keep one of them"
             reading.faults.append(Fault("", None, hint))

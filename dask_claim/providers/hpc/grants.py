@@ -104,6 +104,7 @@ def _condor(environ: Mapping[str, str], which: int) -> Iterator[Bound]:
         for found in filter(None, map(line.fullmatch, _lines(environ.get(variable, "")))):
             if int(found[1]):
                 yield _job(int(found[1]), variable)
+                return  # what the slot has, where it says so, not what was asked for
 
 
 def _job(amount: int, variable: str) -> Bound:
