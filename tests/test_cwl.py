@@ -168,13 +168,16 @@ def test_document_is_valid(job: list[str]) -> None:
 def test_exit_statuses_are_those_of_the_launcher() -> None:
     from dask_claim.errors import ConfigurationError, DaskClaimError, TemporaryError, UsageError
     from dask_claim.launch.child import CommandNotExecutable, CommandNotFound
+    from dask_claim.launch.launcher import LIFETIME_OVER
 
     tool = next(part for part in document()["$graph"] if part["class"] == "CommandLineTool")
     lasting = (
         UsageError, DaskClaimError, ConfigurationError, CommandNotExecutable, CommandNotFound
     )  # fmt: skip
     assert tool["temporaryFailCodes"] == [TemporaryError.exit_status]
-    assert set(tool["permanentFailCodes"]) == {error.exit_status for error in lasting}
+    assert set(tool["permanentFailCodes"]) == {
+        LIFETIME_OVER, *(error.exit_status for error in lasting)
+    }  # fmt: skip
 
 
 def test_versions_agree() -> None:
