@@ -21,10 +21,15 @@ from typing import Any
 
 import pytest
 
+from dask_claim.claim.model import Claim
+from dask_claim.claim.site_sections import Policy
 from dask_claim.doctor.examine import examine, exit_status
 from dask_claim.doctor.finding import Examined, Finding, fail, warn
-from dask_claim.doctor.gateway import token_expiry
+from dask_claim.doctor.gateway import check_options, token_expiry
 from dask_claim.doctor.here import has_route
+from dask_claim.providers.gateway.api import GatewayApi
+from dask_claim.providers.values import Request
+from tests.support.faulty import faulty
 from tests.support.gateway import REFERENCE, GatewayServer, clean_environment, free_port
 from tests.support.launcher import DASK_CLAIM, wait_for
 from tests.support.proxy import GIVING_BACK, Proxy
@@ -348,6 +353,26 @@ def test_failure_of_a_start_is_told_although_a_check_says_the_same(
     monkeypatch.setattr("dask_claim.doctor.start.check_start", check_start)
     (told,) = asyncio.run(findings(start=True))[len(before) :]
     assert (told.state, exit_status([told])) == ("fail", 78)
+
+
+def test_gateway_whose_workers_may_exceed_the_policy() -> None:
+    """A run is refused: it offers no cores to set, and no file tells how many it gives."""
+    with faulty("none") as server:
+        claim = Claim.model_validate({"gateway_url": server.url})
+        policy = Policy.model_validate({"worker_cores": 2})
+        request = Request(claim, claim.plan({}), {}, policy=policy, site_file="site.yaml")
+        resolved: Any = None
+
+        async def look() -> Finding:
+            api = GatewayApi(claim)
+            try:
+                return await check_options(api, Examined({}, resolved, request.plan, request))
+            finally:
+                await api.close()
+
+        found = asyncio.run(look())
+    assert (found.state, found.status) == ("fail", 78)
+    assert "policy.worker_cores" in found.message
 
 
 def test_this_machine_as_text() -> None:

@@ -22,8 +22,8 @@ from dask_claim.errors import (
 )
 from dask_claim.providers.base import in_time
 from dask_claim.providers.gateway.api import GatewayApi
+from dask_claim.providers.gateway.bounded import fill_within
 from dask_claim.providers.gateway.offered import DefaultsError
-from dask_claim.providers.gateway.options import fill
 
 PATIENCE = 10.0
 """Seconds for one answer."""
@@ -180,15 +180,13 @@ def token_expiry(token: str | None) -> float | None:
 async def check_options(api: GatewayApi, seen: Examined) -> Finding:
     """Whether the gateway offers what the claim asks for."""
     try:
-        request = seen.request
-        filled = fill(
-            await api.options(), request.claim, request.plan.max_workers, request.gateway_options
-        )
+        filled, less = fill_within(await api.options(), seen.request)
     except OptionError as error:
         return failed(
             "options",
             error,
-            "keep the claim within what is offered, or set strict: false where less will do",
+            "keep the claim within what is offered and allowed, or set strict: false where less "
+            "will do",
         )
     except DefaultsError as error:
         return failed("options", error, "mend or remove it where Dask is configured")
@@ -202,6 +200,9 @@ async def check_options(api: GatewayApi, seen: Examined) -> Finding:
             "see the gateway's own options (dask_gateway.Gateway().cluster_options()) and give "
             "those by their names in `options`",
         )
+    if less:
+        hint = "claim less, or ask the site's operator"
+        return warn("options", f"less than claimed: {'; '.join(less)}", hint)
     understood = f" ({'; '.join(filled.understood)})" if filled.understood else ""
     return ok("options", f"the gateway offers what is claimed{understood}")
 

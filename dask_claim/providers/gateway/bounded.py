@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 from dask_claim.claim.effective import SIZES, number, order
 from dask_claim.claim.memory import Memory
+from dask_claim.claim.site_sections import GatewayOptions
 from dask_claim.errors import OptionError
 from dask_claim.providers.gateway.choices import sized
 from dask_claim.providers.gateway.conversion import converted
 from dask_claim.providers.gateway.kinds import Option, is_memory, spec_of
-from dask_claim.providers.gateway.options import own_names
+from dask_claim.providers.gateway.options import Filled, fill, own_names
 
 if TYPE_CHECKING:
     from dask_claim.claim.model import Claim
-    from dask_claim.claim.site_sections import GatewayOptions, Policy, WorkerSize
+    from dask_claim.claim.site_sections import Policy, WorkerSize
+    from dask_claim.providers.values import Request
 
 # An option that counts in whole units may be so many times what is claimed.
 _ROUNDED_UP = Fraction("1.01")
@@ -50,6 +52,22 @@ def limits(policy: Policy, workers: int) -> dict[str, Limit]:
         if bounds:
             found[field] = min(bounds, key=lambda limit: limit.amount)
     return found | {f"{name}_limit": limit for name, limit in found.items() if name != "gpus"}
+
+
+def fill_within(options: MutableMapping[str, Any], request: Request) -> tuple[Filled, list[str]]:
+    """Fill in the claim, and keep the rest within the policy, as both functions describe it.
+
+    Returns what was filled in, and what is less than claimed.
+    """
+    claim, workers = request.claim, request.plan.max_workers
+    filled, less = fill(options, claim, workers, request.gateway_options), list[str]()
+    if request.policy is not None:
+        site = request.gateway_options or GatewayOptions()
+        lowered, less = keep_within(
+            options, claim, workers, site, request.policy, request.site_file, request.sites
+        )
+        filled.understood += lowered
+    return filled, less
 
 
 def keep_within(

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from loguru import logger
 
-from dask_claim.claim.site_sections import GatewayOptions
 from dask_claim.errors import (
     ClusterFailed,
     ConfigurationError,
@@ -21,9 +20,9 @@ from dask_claim.errors import (
     NotAGateway,
 )
 from dask_claim.providers.base import NO_WORKERS_TIMEOUT, Provider, in_time
-from dask_claim.providers.gateway.bounded import keep_within
+from dask_claim.providers.gateway.bounded import fill_within
 from dask_claim.providers.gateway.mark import Mark, marked
-from dask_claim.providers.gateway.options import end_when_idle, fill, variables_option
+from dask_claim.providers.gateway.options import end_when_idle, variables_option
 from dask_claim.providers.gateway.patience import Patience
 from dask_claim.providers.values import Ended, Outcome, Request, Ticket
 from dask_claim.redact import redact
@@ -79,16 +78,9 @@ class GatewayProvider(Provider):
         request, claim = self.request, self.request.claim
         self._api = api = GatewayApi(claim, credentials=request.credentials)
         options = await self._patience.ask(api.options)
-        filled = fill(options, claim, request.plan.max_workers, request.gateway_options)
-        if request.policy is not None:
-            site = request.gateway_options or GatewayOptions()
-            workers = request.plan.max_workers
-            lowered, less = keep_within(
-                options, claim, workers, site, request.policy, request.site_file, request.sites
-            )
-            filled.understood += lowered
-            for said in less:
-                self._warn(f"less than claimed: {said}")
+        filled, less = fill_within(options, request)
+        for said in less:
+            self._warn(f"less than claimed: {said}")
         if claim.lease_timeout:
             seconds = max(claim.lease_timeout, SHORTEST_IDLE)
             ends = end_when_idle(options, claim, seconds, request.gateway_options)
