@@ -192,6 +192,8 @@ def run_cli(arguments: Sequence[str]) -> int:
             _show_traceback()
         return _fail(error)
     except (Exception, SystemExit) as error:
+        if isinstance(error, SystemExit) and "_DASK_CLAIM_COMPLETE" in os.environ:
+            return int(error.code or 0)  # click has printed what completes a word
         _show_traceback()
         return _fail(
             DaskClaimError(f"a defect in dask-claim: {type(error).__name__}; please report it")
