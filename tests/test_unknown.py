@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import time
+import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -23,10 +26,16 @@ BY_HAND = {"OF_A_PERSON": "1"}
 
 
 @pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+def impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(lost, "LEASE_EXPECTED_WITHIN", 0.3)
     for name in ("LOGNAME", "USER"):
         monkeypatch.setenv(name, "tester")
+    yield
+    # Dask leaves the socket of a connection that is given up half-way to the collector, which
+    # would find it in the middle of another test.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 def command(gateway: Faulty, *arguments: str) -> Any:
