@@ -252,7 +252,7 @@ def test_creation_that_something_else_answers_may_have_made_one() -> None:
 class Asking(Provider):
     """A provider as far as its patience goes."""
 
-    name, description = "gateway", "the gateway"
+    name, description, may_fall_back = "gateway", "the gateway", True
 
     async def submit(self) -> None: ...
 
