@@ -7,6 +7,7 @@ it back at the end, and stops and continues together with the command, as a shel
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -34,6 +35,11 @@ class CtrlC:
         os.kill(os.getpid(), signal.SIGINT)
 
 
+TURNS = 3
+"""Turns of the event loop after which it has called the handlers of all signals that came before:
+it reads that there is one, hands it on, and calls the handler."""
+
+
 class Terminal:
     """The controlling terminal of this process, or nothing where there is none."""
 
@@ -41,6 +47,9 @@ class Terminal:
         self._group = os.getpgrp()
         self._lent_to: int | None = None
         self._lent = False
+        self._signals_are_later = False
+        """Whether a signal that is handled now has come since the terminal was lent."""
+
         self._interrupted_alone = False
         self._fd: int | None = None
         # Job control needs signal handlers, which only the main thread may set.
@@ -68,7 +77,7 @@ class Terminal:
         with contextlib.suppress(OSError):
             if os.tcgetpgrp(self._fd) == self._lent_to:
                 os.tcsetpgrp(self._fd, self._group)
-        self._lent_to = None
+        self._lent_to, self._signals_are_later = None, False
 
     def hand_over(self, group: int) -> bool:
         """Make the command's `group` the foreground, where the launcher's own group is it now.
@@ -81,15 +90,22 @@ class Terminal:
             if os.tcgetpgrp(self._fd) == self._group:
                 os.tcsetpgrp(self._fd, group)
                 self._lent_to, self._lent = group, True
+                self._handle_earlier_signals(TURNS)
             return os.tcgetpgrp(self._fd) == group
         return False
+
+    def _handle_earlier_signals(self, turns: int) -> None:
+        if turns:
+            asyncio.get_running_loop().call_soon(self._handle_earlier_signals, turns - 1)
+        else:
+            self._signals_are_later = self._lent_to is not None
 
     def interrupted(self) -> None:
         """Note that SIGINT has come to this process.
 
         While the terminal is lent, Ctrl-C goes to the command's group alone: this was `kill`.
         """
-        self._interrupted_alone = self._interrupted_alone or self._lent_to is not None
+        self._interrupted_alone = self._interrupted_alone or self._signals_are_later
 
     def ctrl_c(self) -> CtrlC | None:
         """Return how to end by Ctrl-C; None where the terminal has not sent it to this job."""

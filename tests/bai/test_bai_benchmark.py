@@ -44,6 +44,7 @@ def benchmark(part: str, folder: Path) -> str:
     )
     assert run.returncode in (0, 1), run.stderr
     assert "Traceback" not in run.stderr
+    assert "| " in run.stdout, run.stderr
     assert all(path.name.startswith("sample-") for path in folder.iterdir())
     return run.stdout
 
