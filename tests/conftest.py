@@ -25,6 +25,9 @@ from tests.support.gateway import (
 )
 from tests.support.launcher import Launcher, processes_with, wait_for
 from tests.support.slurm import Slurm, obstacle
+from tests.support.start import as_after_a_login
+
+as_after_a_login()
 
 # A loaded machine draws examples slowly; that is no fault of the code.
 settings.register_profile("here", deadline=None, suppress_health_check=[HealthCheck.too_slow])
