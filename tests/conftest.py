@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -24,8 +23,11 @@ from tests.support.gateway import (
     GatewayServer,
 )
 from tests.support.launcher import Launcher, processes_with, wait_for
-from tests.support.slurm import Slurm, obstacle
+from tests.support.missing import need
+from tests.support.slurm import Slurm
 from tests.support.start import as_after_a_login
+
+pytest_plugins = ["tests.support.missing"]
 
 as_after_a_login()
 
@@ -153,10 +155,7 @@ def scheduler() -> Iterator[dict[str, str]]:
 
 @pytest.fixture(scope="session")
 def _slurm() -> Iterator[Slurm]:
-    if reason := obstacle():
-        if os.environ.get("CI"):
-            pytest.fail(f"{reason}, and this is CI")
-        pytest.skip(reason)
+    need("root", "Slurm")
     made = Slurm()
     yield made
     made.stop()

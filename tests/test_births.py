@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from tests.support.launcher import ONE_TASK, PYTHON, Launcher, Running, processes_with, wait_for
+from tests.support.missing import need
 
 ALL = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
 # What Python sets for itself, which nobody can see afterwards; glibc's own.
@@ -117,8 +118,8 @@ BIRTHS = {**SIGNALS, **DESCRIPTORS, **OTHERS}
 def start(
     launcher: Launcher, birth: Birth, *command: str, folder: Path = Path(), **more: Any
 ) -> Running:
-    if birth.root and os.geteuid() != 0:
-        pytest.skip("needs root")
+    if birth.root:
+        need("root")
     if birth.module:
         (folder / "sitecustomize.py").write_text(birth.module)
     own = {name: value.format(folder=folder) for name, value in birth.env.items()}
@@ -283,7 +284,7 @@ def test_empty_environment(launcher: Launcher, scheduler: dict[str, str]) -> Non
     assert [name for name in names if not name.startswith("DASK_")] == []
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="another user's limits need root")
+@pytest.mark.needs("root")
 def test_no_more_processes(launcher: Launcher, scheduler: dict[str, str]) -> None:
     """What cannot be started now may be started later."""
     birth = Birth(

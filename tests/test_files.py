@@ -117,7 +117,7 @@ def test_device_and_folder(tmp_path: Path) -> None:
         write_whole(tmp_path / "no" / "file", "x")
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="mounts need root")
+@pytest.mark.needs("root")
 @pytest.mark.parametrize("how", ["file", "folder"])
 def test_file_that_cannot_be_replaced(tmp_path: Path, how: str) -> None:
     """A mount of its own, as a container's /dev/termination-log; one in a read-only folder."""

@@ -99,7 +99,7 @@ def test_container_is_killed(launcher: Launcher, gateway: GatewayServer) -> None
     until_gone(gateway, 3 + 10)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="a PID namespace needs root")
+@pytest.mark.needs("root")
 @pytest.mark.parametrize("shell", ["sh", "bash"])
 @pytest.mark.parametrize("redirection", [False, True])
 def test_shell_is_the_first_process(
@@ -134,7 +134,7 @@ def test_local_cluster_ends_with_a_killed_launcher(launcher: Launcher) -> None:
     wait_for(lambda: not processes_with(launcher.marker), "end of all processes", 30)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="a PID namespace needs root")
+@pytest.mark.needs("root")
 def test_first_process_waits_for_its_guard(launcher: Launcher, gateway: GatewayServer) -> None:
     """The container's end would be the guard's, in the middle of its work."""
     with Proxy(gateway) as proxy:

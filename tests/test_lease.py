@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-import shutil
 import signal
 import subprocess
 import time
@@ -98,9 +97,7 @@ def distant_gateway() -> Iterator[tuple[GatewayServer, str]]:
     assert left == []
 
 
-needs_iptables = pytest.mark.skipif(
-    os.geteuid() != 0 or not shutil.which("iptables"), reason="needs root and iptables"
-)
+needs_iptables = pytest.mark.needs("root", "iptables")
 
 
 @needs_iptables

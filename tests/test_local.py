@@ -30,7 +30,7 @@ from tests.support.scenes import NOBODY_ELSE
 pytestmark = pytest.mark.slow
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
+@pytest.mark.needs("root")
 @pytest.mark.parametrize("names", [{}, {"gateway_url": "URL"}], ids=["local", "own gateway"])
 def test_other_users_are_refused(launcher: Launcher, names: dict[str, str]) -> None:
     claim = {"worker_cores": 1, "worker_memory": "512M", "max_workers": 1, "env": names}

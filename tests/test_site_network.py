@@ -24,6 +24,7 @@ from cryptography.x509.oid import NameOID
 
 from tests.support.gateway import REFERENCE, GatewayServer, free_port
 from tests.support.launcher import PYTHON, Launcher, wait_for
+from tests.support.missing import need
 from tests.support.oidc_provider import CLIENT, CLIENT_SECRET, provider
 
 NGINX = """
@@ -100,10 +101,8 @@ def certificates(folder: Path) -> None:
 @contextmanager
 def nginx(folder: Path, **ways: object) -> Iterator[None]:
     """HTTPS before a gateway and a provider; see `NGINX`."""
+    need("nginx")
     found = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
-    if found is None:
-        tell = pytest.fail if os.environ.get("CI") else pytest.skip
-        tell("not installed: nginx")
     # Started by root, nginx would change to a user who may not read the folder.
     user = f"user {getpass.getuser()};" if os.geteuid() == 0 else ""
     cert, key = folder / "cert.pem", folder / "key.pem"

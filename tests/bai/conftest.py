@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,18 +17,6 @@ from rasterio.crs import CRS
 from rasterio.transform import Affine
 
 from bai_example.__main__ import main
-
-REALDATA = Path(__file__).resolve().parents[2].parent / "shared" / "realdata"
-
-
-@pytest.fixture(scope="session")
-def realdata() -> Path:
-    """The folder of real rasters and STAC items; absent outside the project's workplace."""
-    if not REALDATA.is_dir():
-        if os.environ.get("CI"):
-            pytest.fail("the real data are missing, and this is CI")
-        pytest.skip("the real data are not here")
-    return REALDATA
 
 
 @pytest.fixture(scope="session")

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
-import shutil
 import subprocess
 import sys
 import time
@@ -14,22 +11,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.support.missing import need
+
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(autouse=True, scope="module")
 def parts() -> None:
     """What the benchmark stands on: its extra, and a web server."""
-    missing = [
-        f"the extra benchmarks ({name})"
-        for name in ("odc.stac", "odc.geo", "rioxarray", "tifffile", "imagecodecs")
-        if importlib.util.find_spec(name) is None
-    ]
-    if not shutil.which("nginx", path="/usr/sbin:/usr/bin"):
-        missing.append("nginx")
-    if missing:
-        tell = pytest.fail if os.environ.get("CI") else pytest.skip
-        tell(f"not installed: {', '.join(missing)}")
+    need("benchmarks", "nginx")
 
 
 def benchmark(part: str, folder: Path) -> str:

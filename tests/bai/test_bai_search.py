@@ -20,6 +20,7 @@ from bai_example import access
 from bai_example import search as search_module
 from bai_example.access import InputError, Unavailable, public, signer
 from bai_example.search import Acquisition, Choice, area_of, period, read_item, search
+from tests.support.missing import need
 
 S2 = "sentinel-2-l2a"
 # Two tiles side by side that overlap in 0.9..1 °E, as MGRS tiles do.
@@ -77,8 +78,7 @@ def taken(choice: Choice) -> list[tuple[str, str]]:
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
     """One API server for all tests: the series, and another collection."""
-    if sys.version_info < (3, 11):
-        pytest.skip("rustac needs Python 3.11")
+    need("Python 3.11")
     other = [item | {"collection": "landsat-c2-l2"} for item in SERIES[:1]]
     with stac_api(tmp_path_factory.mktemp("api"), [*SERIES, *other]) as proxy:
         yield proxy

@@ -50,7 +50,7 @@ def tiles(sample: Path, folder: Path, url: str) -> list[dict[str, Any]]:
     return items
 
 
-@pytest.mark.skipif(sys.version_info < (3, 11), reason="rustac, the API server, needs Python 3.11")
+@pytest.mark.needs("Python 3.11")  # rustac, the API server
 def test_from_a_search_to_the_map_of_two_tiles(sample: Path, client: Any, tmp_path: Path) -> None:
     rasters = tmp_path / "rasters"
     rasters.mkdir()

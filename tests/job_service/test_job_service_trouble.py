@@ -16,6 +16,7 @@ import pytest
 from tests.job_service.conftest import Service
 from tests.support.gateway import GatewayServer, free_port
 from tests.support.launcher import processes_with, wait_for
+from tests.support.missing import CHROMIUM, need
 
 pytestmark = pytest.mark.slow
 
@@ -61,9 +62,8 @@ def test_a_killed_service_loses_no_job_and_no_cluster(
 @pytest.fixture
 def postgresql(tmp_path: Path) -> Iterator[str]:
     """The URL of a PostgreSQL server of this test's own, on loopback."""
+    need("PostgreSQL")
     programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
-    if not programs:
-        pytest.skip("no PostgreSQL server")
     # It refuses to be root.
     user = ["setpriv", "--reuid=nobody", "--clear-groups"] if os.getuid() == 0 else []
     port, folder = free_port(), Path(tempfile.mkdtemp(prefix="postgresql-"))
@@ -110,8 +110,7 @@ def test_the_page_shows_and_cancels(
 ) -> None:
     from playwright.sync_api import expect, sync_playwright
 
-    if not Path(CHROMIUM).exists() and not os.environ.get("CI"):
-        pytest.skip("Chromium is not installed")
+    need("Chromium")
     service = start_service(None, **on(gateway))
     done = service.post("a.tif", "gone.tif")
     blocked, queued = service.post("a.tif", "blocked.tif"), service.post("a.tif")
@@ -152,14 +151,10 @@ def test_the_page_shows_and_cancels(
     assert service.job(blocked)["receipt"]["gone"] is True
 
 
-CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
-
-
+@pytest.mark.needs("root")
 @pytest.mark.xdist_group("job-service")
 def test_a_full_disk(start_service: Callable[..., Service], scheduler: str, tmp_path: Path) -> None:
     """A job that has no room is refused; one that ran to its end meanwhile is not forgotten."""
-    if os.geteuid() and not os.environ.get("CI"):
-        pytest.skip("only root mounts a small disk")
     data = tmp_path / "small"
     data.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", data], check=True)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 from pathlib import Path
 
-import pytest
+from tests.support.missing import missing, need
 
 
 def kustomize(folder: Path) -> str:
@@ -16,15 +14,12 @@ def kustomize(folder: Path) -> str:
     Folders among resources, and patches in place of strategic merges, take the kustomize of
     kubectl 1.21 or newer; only such a kubectl tells its version.
     """
-    if not shutil.which("kubectl"):
-        if os.environ.get("CI"):
-            pytest.fail("kubectl is missing, and this is CI")
-        pytest.skip("kubectl is not installed")
+    need("kubectl")
     client = subprocess.run(
         ["kubectl", "version", "--client"], capture_output=True, text=True, timeout=60, check=False
     )
     if "Kustomize Version" not in client.stdout:
-        pytest.skip("this kubectl is too old for the manifests")
+        missing("kubectl 1.21")
     done = subprocess.run(
         ["kubectl", "kustomize", folder], capture_output=True, text=True, timeout=60, check=False
     )

@@ -83,14 +83,6 @@ c.ClusterConfig.environment = {{"DASK_CONFIG": "/dev/null"}}
 """
 
 
-def obstacle() -> str | None:
-    """Why no Slurm can be started here, and what to do about it; None where it can."""
-    missing = [name for name in (*DAEMONS, *COMMANDS, "sudo") if not shutil.which(name, path=PATH)]
-    if missing:
-        return f"needs {', '.join(missing)}: apt-get install slurm-wlm munge sudo"
-    return None if os.geteuid() == 0 else "needs root, as slurmd does"
-
-
 class Slurm:
     """One controller, two nodes, and the commands to speak to them."""
 

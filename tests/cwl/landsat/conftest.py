@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.server
 import importlib.util
-import os
 import subprocess
 import sys
 import threading
@@ -42,17 +41,6 @@ def band(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The sample, with cells at its edges that are smaller than the others."""
     path: Path = program("sample").write_sample(tmp_path_factory.mktemp("band"), 705)
     return path
-
-
-@pytest.fixture(scope="session")
-def realdata() -> Path:
-    """The folder of real rasters; absent outside the project's workplace."""
-    folder = ROOT.parent / "shared" / "realdata"
-    if not folder.is_dir():
-        if os.environ.get("CI"):
-            pytest.fail("the real data are missing, and this is CI")
-        pytest.skip("the real data are not here")
-    return folder
 
 
 class Server(http.server.ThreadingHTTPServer):
