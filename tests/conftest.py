@@ -31,6 +31,8 @@ pytest_plugins = ["tests.support.missing"]
 
 as_after_a_login()
 
+pytest_plugins = ["tests.support.claims"]
+
 # A loaded machine draws examples slowly; that is no fault of the code.
 settings.register_profile("here", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("here")
