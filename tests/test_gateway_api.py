@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import copy
 import errno
-import threading
+import getpass
+import os
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from types import SimpleNamespace
 from typing import Any
 
+import dask.config
 import pytest
-from aiohttp import web
-from dask_gateway.auth import GatewayAuth
+from dask_gateway.auth import BasicAuth, GatewayAuth
 
 from dask_claim.claim.model import Claim
+from dask_claim.doctor.gateway import check_options
 from dask_claim.errors import (
     AuthenticationError,
     ClusterGone,
@@ -24,11 +26,11 @@ from dask_claim.errors import (
     DaskClaimError,
     Exhausted,
     GatewayUnreachable,
-    NoGatewayThere,
-    NotAGateway,
 )
 from dask_claim.providers.base import import_quietly, in_time
 from dask_claim.providers.gateway.api import GatewayApi
+from dask_claim.providers.gateway.options import fill
+from tests.support.serving import answering
 
 NAME = "c" * 32
 RUNNING = {
@@ -46,55 +48,6 @@ def tester(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, "tester")
 
 
-class Answering:
-    """A server that gives fixed answers over HTTP, one after the other; the last one for ever."""
-
-    def __init__(self, answers: dict[str, list[tuple[int, Any]]]) -> None:
-        self.answers = answers
-        self.seen: list[tuple[str, str | None]] = []
-
-    async def handle(self, request: web.Request) -> web.Response:
-        self.seen.append((request.path, request.headers.get("Authorization")))
-        ways = [way for way in self.answers if request.path.endswith(way)]
-        left = self.answers[max(ways, key=len)]
-        status, body = left.pop(0) if len(left) > 1 else left[0]
-        if 300 <= status < 400:
-            return web.Response(status=status, headers={"Location": body})
-        if isinstance(body, str):
-            return web.Response(status=status, text=body, content_type="text/html")
-        return web.json_response(body, status=status)
-
-
-@contextmanager
-def answering(answers: dict[str, list[tuple[int, Any]]]) -> Iterator[tuple[str, Answering]]:
-    started, server = threading.Event(), Answering(answers)
-    urls: list[str] = []
-
-    async def serve() -> None:
-        nonlocal stop
-        loop, over = asyncio.get_running_loop(), asyncio.Event()
-        stop = lambda: loop.call_soon_threadsafe(over.set)  # noqa: E731
-        app = web.Application()
-        app.router.add_route("*", "/{path:.*}", server.handle)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        urls.append(f"http://127.0.0.1:{runner.addresses[0][1]}")
-        started.set()
-        await over.wait()
-        await runner.cleanup()
-
-    stop: Callable[[], Any] = lambda: None  # noqa: E731
-    thread = threading.Thread(target=lambda: asyncio.run(serve()))
-    thread.start()
-    assert started.wait(10)
-    try:
-        yield urls[0], server
-    finally:
-        stop()
-        thread.join()
-
-
 def ask(
     claim: dict[str, Any], work: Callable[[GatewayApi], Awaitable[Any]], credentials: bool = True
 ) -> Any:
@@ -108,31 +61,10 @@ def ask(
     return asyncio.run(asked())
 
 
-@pytest.mark.parametrize(
-    ("answer", "error"),
-    [
-        ((404, "404 page not found"), NoGatewayThere),
-        ((404, "<html>nginx</html>"), NoGatewayThere),
-        ((404, {"message": "no Route matched"}), NoGatewayThere),
-        ((503, "<html>no endpoints</html>"), GatewayUnreachable),
-        ((422, "<html>no</html>"), NotAGateway),
-        ((200, "<html>log in</html>"), NotAGateway),
-        ((200, {"something": "else"}), NotAGateway),
-        ((400, "bad"), NotAGateway),
-    ],
-)
-def test_somebody_else_answers(answer: tuple[int, Any], error: type[DaskClaimError]) -> None:
-    """A proxy without a gateway behind it may get one; a page in its place stays."""
-    with answering({"": [answer]}) as (url, _):
-        for work in (
-            lambda api: api.options(),
-            lambda api: api.report(NAME),
-            lambda api: api.clusters(),
-        ):
-            with pytest.raises(error) as caught:
-                ask({"gateway_url": url}, work)
-            assert type(caught.value) is error
-            assert url in str(caught.value)
+def ask_of(answers: dict[str, list[tuple[int, Any]]], work: Any, **more: bool) -> Any:
+    """Ask a server that gives these answers."""
+    with answering(answers) as (url, _):
+        return ask({"gateway_url": url}, work, **more)
 
 
 @pytest.mark.parametrize(
@@ -144,7 +76,7 @@ def test_redirection(monkeypatch: pytest.MonkeyPatch, to: str, shown: bool) -> N
     monkeypatch.setenv("DASK_GATEWAY__AUTH__KWARGS__PASSWORD", "hunter2")
     answers = {"clusters/": [(401, {}), (307, to)], "other": [(200, {})]}
     with answering(answers) as (url, server):
-        ask({"gateway_url": f"{url}/hub/gw"}, lambda api: api.clusters())
+        ask({"gateway_url": f"{url}/hub/gw"}, GatewayApi.clusters)
         assert len(server.seen) == 3 and server.seen[-1][0].endswith("other")
         assert (server.seen[-1][1] is not None) is shown
 
@@ -154,12 +86,11 @@ def test_password_of_digits(
     monkeypatch: pytest.MonkeyPatch, written: str | None, read: object
 ) -> None:
     """Dask reads a number there, which its client cannot send."""
-    dask_config = pytest.importorskip("dask.config")
     if written is not None:
         monkeypatch.setenv("DASK_GATEWAY__AUTH__KWARGS__PASSWORD", written)
     with answering({"clusters/": [(401, {}), (200, {})]}) as (url, server):
-        with dask_config.set({"gateway.auth.kwargs": {"username": 7, "password": read}}):
-            ask({"gateway_url": url}, lambda api: api.clusters())
+        with dask.config.set({"gateway.auth.kwargs": {"username": 7, "password": read}}):
+            ask({"gateway_url": url}, GatewayApi.clusters)
         shown = base64.b64decode(str(server.seen[-1][1]).partition(" ")[2]).decode()
         assert shown == f"7:{written or read}"
 
@@ -184,104 +115,53 @@ class Failing(GatewayAuth):
             raise self.error
 
 
-@pytest.mark.parametrize("step", ["__init__", "prepare", "pre_request"])
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("step", "error", "told"),
     [
-        (AttributeError("'int' object"), "AttributeError: 'int' object"),
-        (RuntimeError("no session"), "RuntimeError: no session"),
-        (SystemExit("log in first"), "SystemExit: log in first"),
-        (SystemExit(3), "SystemExit: 3"),
+        ("__init__", AttributeError("'int' object"), "AttributeError: 'int' object"),
+        ("__init__", SystemExit("log in first"), "SystemExit: log in first"),
+        ("prepare", RuntimeError("no session"), "RuntimeError: no session"),
+        ("prepare", SystemExit(3), "SystemExit: 3"),
+        ("pre_request", AttributeError("'int' object"), "AttributeError: 'int' object"),
+        ("pre_request", SystemExit(3), "SystemExit: 3"),
+        ("__init__", OSError(errno.EMFILE, "Too many open files"), ""),
     ],
 )
 def test_a_class_that_fails(
     monkeypatch: pytest.MonkeyPatch, step: str, error: BaseException, told: str
 ) -> None:
-    dask_config = pytest.importorskip("dask.config")
+    """No more files are no fault of the credentials."""
     monkeypatch.setattr(Failing, "step", step)
     monkeypatch.setattr(Failing, "error", error)
+    kind, words = AuthenticationError, rf"gateway\.auth .*cannot be used: {told}"
+    if isinstance(error, OSError):
+        kind, words = Exhausted, "no more files"
     with (
-        answering({"": [(401, {"error": "no"})]}) as (url, _),
-        dask_config.set({"gateway.auth.type": f"{__name__}.Failing"}),
-        pytest.raises(AuthenticationError, match=rf"gateway\.auth .*cannot be used: {told}"),
+        dask.config.set({"gateway.auth.type": f"{__name__}.Failing"}),
+        pytest.raises(kind, match=words),
     ):
-        ask({"gateway_url": url}, lambda api: api.clusters())
-
-
-def test_no_more_files_is_no_fault_of_the_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
-    dask_config = pytest.importorskip("dask.config")
-    monkeypatch.setattr(Failing, "step", "__init__")
-    monkeypatch.setattr(Failing, "error", OSError(errno.EMFILE, "Too many open files"))
-    with (
-        dask_config.set({"gateway.auth.type": f"{__name__}.Failing"}),
-        pytest.raises(Exhausted, match="no more files"),
-    ):
-        ask({"gateway_url": "http://127.0.0.1:1"}, lambda api: api.clusters())
-
-
-def test_delete_that_somebody_else_answers() -> None:
-    with answering({"": [(404, "not found")]}) as (url, _), pytest.raises(GatewayUnreachable):
-        ask({"gateway_url": url}, lambda api: api.delete(NAME))
-
-
-def test_gateway_itself_refuses() -> None:
-    with answering({"": [(422, {"error": "image is not allowed"})]}) as (url, _):
-        with pytest.raises(ConfigurationError, match="image is not allowed") as caught:
-            ask({"gateway_url": url}, lambda api: api.clusters())
-        assert caught.value.exit_status == 78
+        ask_of({"": [(401, {"error": "no"})]}, GatewayApi.clusters)
 
 
 @pytest.mark.parametrize(
-    ("words", "status"),
+    ("answer", "work", "error", "words"),
     [
-        # Sites that count clusters.
-        ("User alice has reached the limit of 1 clusters", 75),
-        ("You already have 2 active clusters, the maximum is 2", 75),
-        ("Too many active Dask clusters for this user", 75),
-        ("Maximum number of clusters (3) exceeded", 75),
-        ("cluster limit reached", 75),
-        ("The cluster quota of this site is exhausted, try again later", 75),
-        ("at most 2 clusters per user", 75),
-        ("only one cluster per user is allowed", 75),
-        ("Users may not run more than 4 concurrent clusters", 75),
-        ("quota exceeded: 90 of 100 cores in use", 75),
-        # What the server itself says of one cluster's size, and of its options.
-        ("Scheduler memory request of 4.00 GiB exceeds cluster memory limit of 2.00 GiB", 78),
-        ("Scheduler cores request of 4 exceeds cluster cores limit of 2", 78),
-        ("worker_cores must be <= 8.000000, got 16.000000", 78),
-        ("'large' is not a valid choice for field 'profile'", 78),
-        ("Unknown fields ['limit']", 78),
-        ("The 'worker_memory' trait of a ClusterConfig instance expected a valid spec", 78),
-        # Sites' handlers that bound a cluster.
-        ("worker_memory exceeds the limit of 16 G", 78),
-        ("You cannot exceed 64 cores per cluster", 78),
-        ("Too many workers: at most 10 per cluster", 78),
-        ("a cluster may have at most 16 cores", 78),
-        ("GPU quota of this profile is 0", 78),
-        ("idle_timeout_minutes exceeds the maximum of 120", 78),
-        ("When specifying an image you must also provide a tag", 78),
-        ("image is limited to registry.example.org", 78),
+        ((404, "not found"), lambda api: api.delete(NAME), GatewayUnreachable, "404"),
+        (
+            (422, {"error": "image is not allowed"}), GatewayApi.clusters,
+            ConfigurationError, "image is not allowed",
+        ),
+        (
+            (403, {"error": "Forbidden, needs access:services or access:services!service=dask"}),
+            GatewayApi.clusters, AuthenticationError,
+            "lacks the scope access:services!service=dask: ",
+        ),
     ],
-)
-def test_limit_is_temporary_only_where_another_cluster_ends(words: str, status: int) -> None:
-    offers = (200, {"cluster_options": []})
-
-    async def create(api: GatewayApi) -> None:
-        await api.create(await api.options())
-
-    answers = {"/options": [offers], "clusters/": [(422, {"error": words})]}
-    with answering(answers) as (url, _), pytest.raises(DaskClaimError) as caught:
-        ask({"gateway_url": url}, create)
-    assert caught.value.exit_status == status
-    assert words in str(caught.value)
-
-
-def test_scope_that_a_refusal_names() -> None:
-    said = "Forbidden, needs access:services or access:services!service=dask"
-    answers = {"": [(403, {"error": said})]}
-    with answering(answers) as (url, _), pytest.raises(AuthenticationError) as caught:
-        ask({"gateway_url": url}, lambda api: api.clusters())
-    assert "lacks the scope access:services!service=dask: " in str(caught.value)
+)  # fmt: skip
+def test_refusals(answer: Any, work: Any, error: type[DaskClaimError], words: str) -> None:
+    """A DELETE that somebody else answers is none; what one says itself is told."""
+    with pytest.raises(error, match=words):
+        ask_of({"": [answer]}, work)
 
 
 @pytest.mark.parametrize(
@@ -297,15 +177,15 @@ def test_scope_that_a_refusal_names() -> None:
 def test_gone_is_believed_only_when_it_is_sure(
     reports: list[tuple[int, Any]], listed: dict[str, Any], found: bool | None
 ) -> None:
-    with answering({NAME: list(reports), "clusters/": [(200, listed)]}) as (url, _):
-        began = time.monotonic()
-        try:
-            report = ask({"gateway_url": url}, lambda api: api.report(NAME))
-        except GatewayUnreachable:
-            assert found is None
-        else:
-            assert found is (report is not None)
-            assert time.monotonic() - began >= 1
+    answers = {NAME: list(reports), "clusters/": [(200, listed)]}
+    began = time.monotonic()
+    try:
+        report = ask_of(answers, lambda api: api.report(NAME))
+    except GatewayUnreachable:
+        assert found is None
+    else:
+        assert found is (report is not None)
+        assert time.monotonic() - began >= 1
 
 
 @pytest.mark.parametrize(
@@ -321,13 +201,10 @@ def test_resize_that_fails(
     answer: tuple[int, Any], report: tuple[int, Any], error: type[DaskClaimError]
 ) -> None:
     plan = Claim.model_validate({"max_workers": 2}).plan()
-    with answering(
-        {"/adapt": [answer], NAME: [report], "clusters/": [(200, {})]}
-    ) as (url, _):  # fmt: skip
-        with pytest.raises(error) as caught:
-            ask({"gateway_url": url}, lambda api: api.resize(NAME, plan))
-        assert type(caught.value) is error
-        assert caught.value.exit_status == 75
+    answers = {"/adapt": [answer], NAME: [report], "clusters/": [(200, {})]}
+    with pytest.raises(error) as caught:
+        ask_of(answers, lambda api: api.resize(NAME, plan))
+    assert (type(caught.value), caught.value.exit_status) == (error, 75)
 
 
 SCALED = (
@@ -363,9 +240,6 @@ def test_what_a_resize_grants(
 
 
 def test_credentials_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    import dask.config
-    from dask_gateway.auth import BasicAuth
-
     monkeypatch.setenv("JUPYTERHUB_API_TOKEN", "token-1234")
     configured = {
         "gateway.auth.type": "jupyterhub",
@@ -373,28 +247,23 @@ def test_credentials_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     }
     with dask.config.set(configured), answering({"": [(401, {"error": "who?"})]}) as (url, server):
         with pytest.raises(AuthenticationError, match="DASK_CLAIM_GATEWAY_URL"):
-            ask({"gateway_url": url}, lambda api: api.clusters(), credentials=False)
+            ask({"gateway_url": url}, GatewayApi.clusters, credentials=False)
         # A user's name is no secret, and gateways without passwords ask for it.
         assert {sent for _, sent in server.seen} == {
             None,
             BasicAuth().pre_request(None)[0]["Authorization"],
         }
         with pytest.raises(AuthenticationError, match=r"gateway\.auth"):
-            ask({"gateway_url": url}, lambda api: api.clusters())
+            ask({"gateway_url": url}, GatewayApi.clusters)
         assert "jupyterhub token-1234" in {sent for _, sent in server.seen}
 
 
 def test_own_defaults_are_kept() -> None:
-    import dask.config
-
     offer = {"field": "image", "label": "", "default": "", "spec": {"type": "string"}}
     offered = [(200, {"cluster_options": [offer]})]
-    with (
-        dask.config.set({"gateway.cluster.options": {"image": "own"}}),
-        answering({"": offered}) as (url, _),
-    ):
-        foreign = ask({"gateway_url": url}, lambda api: api.options(), credentials=False)
-        own = ask({"gateway_url": url}, lambda api: api.options())
+    with dask.config.set({"gateway.cluster.options": {"image": "own"}}):
+        foreign = ask_of({"": offered}, GatewayApi.options, credentials=False)
+        own = ask_of({"": offered}, GatewayApi.options)
     assert (foreign["image"], own["image"]) == ("", "own")
 
 
@@ -407,10 +276,7 @@ OFFERED = [
 
 def test_options_of_a_newer_server() -> None:
     """Types and limits that the client does not know are the server's own matter."""
-    from dask_claim.providers.gateway.options import fill
-
-    with answering({"options": [(200, {"cluster_options": OFFERED})]}) as (url, _):
-        options = ask({"gateway_url": url}, lambda api: api.options())
+    options = ask_of({"options": [(200, {"cluster_options": OFFERED})]}, GatewayApi.options)
     assert dict(options) == {"image": "a", "CPU": 1, "volume": {"new": 1}}
     fill(options, Claim(worker_cores=2, options={"volume": ["own"]}))
     assert dict(options) == {"image": "a", "CPU": 2, "volume": ["own"]}
@@ -432,38 +298,20 @@ def test_options_of_a_newer_server() -> None:
 )
 def test_defaults_that_do_not_fit(said: Any, told: list[str]) -> None:
     """They are Dask's configuration's fault, each one is named, and trying again is no use."""
-    import dask.config
-
-    from dask_claim.doctor.gateway import check_options
-
     seen: Any = SimpleNamespace(request=None)
-    with (
-        dask.config.set({"gateway.cluster.options": said}),
-        answering({"options": [(200, {"cluster_options": OFFERED})]}) as (url, _),
-    ):
-        finding = ask({"gateway_url": url}, lambda api: check_options(api, seen))
+    answers = {"options": [(200, {"cluster_options": OFFERED})]}
+    with dask.config.set({"gateway.cluster.options": said}):
+        finding = ask_of(answers, lambda api: check_options(api, seen))
         with pytest.raises(ConfigurationError) as caught:
-            ask({"gateway_url": url}, lambda api: api.options())
-    assert caught.value.exit_status == 78
-    assert str(caught.value) in finding.message and "Dask is configured" in str(finding.hint)
-    for one in [
-        *told,
-        *(
-            f"gateway.cluster.options.{name} in Dask's con"
-            for name in said
-            if isinstance(said, dict)
-        ),
-    ]:
-        assert one in str(caught.value)
+            ask_of(answers, GatewayApi.options)
+    words = str(caught.value)
+    assert words.partition(" at ")[0] in finding.message and "configured" in str(finding.hint)
+    names = said if isinstance(said, dict) else ()
+    for one in (*told, *(f"gateway.cluster.options.{name} in Dask's con" for name in names)):
+        assert one in words
 
 
 def test_configuration_and_environment_stay(monkeypatch: pytest.MonkeyPatch) -> None:
-    import copy
-    import getpass
-    import os
-
-    import dask.config
-
     def nobody() -> str:
         raise KeyError("uid 4711")
 

@@ -5,10 +5,6 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-import struct
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +12,7 @@ import pytest
 
 from dask_claim.claim.model import Claim
 from dask_claim.errors import (
+    AuthenticationError,
     ConfigurationError,
     DaskClaimError,
     GatewayAway,
@@ -34,64 +31,17 @@ from dask_claim.providers.holding import failure
 from dask_claim.providers.values import Addresses, Request
 from tests.support.faulty import CLUSTER, faulty
 from tests.support.launcher import Launcher
-from tests.test_gateway_api import ask
+from tests.support.serving import answering, in_thread, raw
+from tests.test_gateway_api import NAME, ask
 from tests.test_site_network import certificates
 
 PAGE = "<html>Log in</html>"
 
 
 def http(status: str, body: str = PAGE, more: str = "") -> bytes:
-    head = f"HTTP/1.1 {status}\r\nContent-Type: text/html\r\nContent-Length: {len(body)}\r\n"
+    kind = "application/json" if body[0:1] in ("{", "[") else "text/html"
+    head = f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n"
     return f"{head}{more}Connection: close\r\n\r\n{body}".encode()
-
-
-class Standing:
-    """A server in a gateway's place: reads a request and sends some bytes, or hangs up."""
-
-    def __init__(self, sent: bytes | None, tls: ssl.SSLContext | None, reset: bool) -> None:
-        self._sent, self._tls, self._reset = sent, tls, reset
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._listener.getsockname()[1]
-        threading.Thread(target=self._serve, daemon=True).start()
-
-    def close(self) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
-            with client:
-                self._answer(client)
-
-    def _answer(self, client: socket.socket) -> None:
-        client.settimeout(10)
-        try:
-            if self._tls:
-                client = self._tls.wrap_socket(client, server_side=True)
-            client.recv(65536)
-            if self._reset:
-                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            elif self._sent:
-                client.sendall(self._sent)
-        except OSError:
-            pass
-        finally:
-            client.close()
-
-
-@contextmanager
-def standing(
-    sent: bytes | None, tls: ssl.SSLContext | None = None, reset: bool = False
-) -> Iterator[int]:
-    server = Standing(sent, tls, reset)
-    try:
-        yield server.port
-    finally:
-        server.close()
 
 
 @pytest.fixture(autouse=True)
@@ -102,53 +52,56 @@ def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name.upper(), raising=False)
 
 
-def fault_of(url: str) -> DaskClaimError:
+def fault_of(url: str, work: Any = lambda api: api.options()) -> DaskClaimError:
     with pytest.raises(DaskClaimError) as caught:
-        ask({"gateway_url": url}, lambda api: api.options())
+        ask({"gateway_url": url}, work)
     return caught.value
 
 
-OWN = '{"error": "out of order"}'
-
-
 @pytest.mark.parametrize(
-    ("sent", "status"),
+    ("sent", "kind"),
     [
-        # What a restart or time cures.
-        (http("500 Internal Server Error"), 75),
-        (http("500 Internal Server Error", OWN).replace(b"text/html", b"application/json"), 75),
-        (http("502 Bad Gateway"), 75),
-        (http("503 Service Unavailable"), 75),
-        (http("504 Gateway Timeout"), 75),
-        (http("408 Request Timeout"), 75),
-        (http("429 Too Many Requests"), 75),
-        (http("404 Not Found"), 75),
-        (http("200 OK", "half")[:-2], 75),
-        (b"HTTP/1.1 200 OK\r\n", 75),
-        (None, 75),
+        # What a restart or time cures: of the gateway itself, or of a proxy without one behind it.
+        (http("500 Internal Server Error"), GatewayUnreachable),
+        (http("500 Internal Server Error", '{"error": "out of order"}'), GatewayUnreachable),
+        (http("502 Bad Gateway"), GatewayUnreachable),
+        (http("503 Service Unavailable"), GatewayUnreachable),
+        (http("504 Gateway Timeout"), GatewayUnreachable),
+        (http("408 Request Timeout"), GatewayUnreachable),
+        (http("429 Too Many Requests"), GatewayUnreachable),
+        (http("404 Not Found"), NoGatewayThere),
+        (http("404 Not Found", '{"message": "no Route matched"}'), NoGatewayThere),
+        (http("200 OK", "half")[:-2], GatewayUnreachable),
+        (b"HTTP/1.1 200 OK\r\n", GatewayUnreachable),
+        (b"", GatewayUnreachable),
         # What does not pass by itself.
-        (http("200 OK"), 78),
-        (http("200 OK", "[]").replace(b"text/html", b"application/json"), 78),
-        (http("302 Found", more="Location: ?login\r\n"), 78),
-        (http("400 Bad Request"), 78),
-        (http("405 Method Not Allowed"), 78),
-        (http("422 Unprocessable Entity"), 78),
-        (http("401 Unauthorized"), 78),
-        (http("403 Forbidden"), 78),
-        (http("407 Proxy Authentication Required"), 78),
-        (b"SSH-2.0-OpenSSH_9.2\r\n", 78),
+        (http("200 OK"), NotAGateway),
+        (http("200 OK", "[]"), NotAGateway),
+        (http("200 OK", '{"something": "else"}'), NotAGateway),
+        (http("302 Found", more="Location: ?login\r\n"), ConfigurationError),
+        (http("400 Bad Request"), NotAGateway),
+        (http("405 Method Not Allowed"), NotAGateway),
+        (http("422 Unprocessable Entity"), NotAGateway),
+        (http("401 Unauthorized"), AuthenticationError),
+        (http("403 Forbidden"), AuthenticationError),
+        (http("407 Proxy Authentication Required"), ConfigurationError),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", ConfigurationError),
     ],
-    ids=lambda value: value[:32].decode().strip() if isinstance(value, bytes) else str(value),
+    ids=lambda value: value[:32].decode().strip() if isinstance(value, bytes) else value.__name__,
 )
-def test_answers(sent: bytes | None, status: int) -> None:
-    with standing(sent) as port:
-        error = fault_of(f"http://127.0.0.1:{port}")
-    assert error.exit_status == status, error
-    assert f"127.0.0.1:{port}" in str(error)
+def test_answers(sent: bytes, kind: type[DaskClaimError]) -> None:
+    """Whatever is asked for."""
+    with in_thread(raw(sent)) as port:
+        for work in (
+            lambda api: api.options(), lambda api: api.report(NAME), lambda api: api.clusters(),
+        ):  # fmt: skip
+            error = fault_of(f"http://127.0.0.1:{port}", work)
+            assert type(error) is kind and f"127.0.0.1:{port}" in str(error)
+            assert error.exit_status == (75 if issubclass(kind, GatewayUnreachable) else 78)
 
 
 def test_connections() -> None:
-    with standing(None, reset=True) as port:
+    with in_thread(raw(end="reset")) as port:
         error = fault_of(f"http://127.0.0.1:{port}")
         assert type(error) is GatewayUnreachable, error
     # Nothing listens there any more.
@@ -159,15 +112,14 @@ def test_tls(tmp_path: Path) -> None:
     certificates(tmp_path)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
-    with standing(http("200 OK"), context) as port:
-        untrusted = fault_of(f"https://127.0.0.1:{port}")
-    assert untrusted.exit_status == 78 and "SSL_CERT_FILE" in str(untrusted)
-    with standing(http("400 Bad Request")) as port:
-        clear = fault_of(f"https://127.0.0.1:{port}")
-    assert clear.exit_status == 78 and "does not speak TLS" in str(clear)
-    with standing(None) as port:
-        restarting = fault_of(f"https://127.0.0.1:{port}")
-    assert isinstance(restarting, GatewayAway), restarting
+    for sent, tls, kind, words in (
+        (http("200 OK"), context, ConfigurationError, "SSL_CERT_FILE"),
+        (http("400 Bad Request"), None, ConfigurationError, "does not speak TLS"),
+        (b"", None, GatewayAway, ""),
+    ):
+        with in_thread(raw(sent, tls=tls)) as port:
+            error = fault_of(f"https://127.0.0.1:{port}")
+        assert type(error) is kind and words in str(error)
     # As OpenSSL tells of the same, where it is the first to see it.
     ended = _without_answer(ssl.SSLEOFError(8, "EOF occurred in violation of protocol"), "it")
     assert isinstance(ended, GatewayUnreachable)
@@ -189,8 +141,6 @@ def test_names(monkeypatch: pytest.MonkeyPatch, code: int, kind: type[DaskClaimE
     ("answer", "status"),
     [
         ("502 Bad Gateway", 75),
-        ("503 Service Unavailable", 75),
-        ("504 Gateway Timeout", 75),
         ("429 Too Many Requests", 75),
         ("407 Proxy Authentication Required", 78),
         ("403 Forbidden", 78),
@@ -199,7 +149,7 @@ def test_names(monkeypatch: pytest.MonkeyPatch, code: int, kind: type[DaskClaimE
 @pytest.mark.filterwarnings("ignore:The 'proxy_auth' parameter")  # the gateway's client gives it
 def test_http_proxy(monkeypatch: pytest.MonkeyPatch, answer: str, status: int) -> None:
     """To CONNECT, before the gateway has heard of it: nothing can have been made."""
-    with standing(http(answer, "")) as port:
+    with in_thread(raw(http(answer, ""))) as port:
         monkeypatch.setenv("https_proxy", f"http://me:guessed-1234@127.0.0.1:{port}")
         error = fault_of("https://gateway.example")
     assert error.exit_status == status
@@ -219,31 +169,78 @@ def test_gateway_of_the_run_itself_is_asked_without_the_http_proxy(
 ) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
 
-    async def ask(url: str) -> list[str]:
+    async def names(url: str) -> list[str]:
         api = GatewayApi(Addresses(url, None, None), login=("me", "its-own-password"))
         try:
             return [report.name for report in await api.clusters()]
         finally:
             await api.close()
 
-    with faulty("none") as server:
-        assert asyncio.run(ask(server.url)) == [CLUSTER]
+    with faulty("refused") as server:
+        assert asyncio.run(names(server.url)) == [CLUSTER]
 
 
 def test_creation_that_something_else_answers_may_have_made_one() -> None:
     """The list of clusters is looked at before the run ends."""
 
-    async def look() -> list[bool]:
-        found = []
-        for error in (
-            GatewayUnreachable(""), GatewayAway(""), NotAGateway(""), LimitReached(""),
-        ):  # fmt: skip
-            request: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-            request.set_exception(error)
-            found.append(_is_refusal(request))
-        return found
+    async def refused(error: DaskClaimError) -> bool:
+        request: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        request.set_exception(error)
+        return _is_refusal(request)
 
-    assert asyncio.run(look()) == [False, True, False, True]
+    for kind in (GatewayUnreachable, GatewayAway, NotAGateway, LimitReached):
+        assert asyncio.run(refused(kind(""))) is (kind in (GatewayAway, LimitReached))
+
+
+# What passes, and what does not.
+LIMITS = (
+    # Sites that count clusters.
+    "User alice has reached the limit of 1 clusters",
+    "You already have 2 active clusters, the maximum is 2",
+    "Too many active Dask clusters for this user",
+    "Maximum number of clusters (3) exceeded",
+    "cluster limit reached",
+    "The cluster quota of this site is exhausted, try again later",
+    "at most 2 clusters per user",
+    "only one cluster per user is allowed",
+    "Users may not run more than 4 concurrent clusters",
+    "quota exceeded: 90 of 100 cores in use",
+)
+SIZES = (
+    # What the server itself says of one cluster's size, and of its options.
+    "Scheduler memory request of 4.00 GiB exceeds cluster memory limit of 2.00 GiB",
+    "Scheduler cores request of 4 exceeds cluster cores limit of 2",
+    "worker_cores must be <= 8.000000, got 16.000000",
+    "'large' is not a valid choice for field 'profile'",
+    "Unknown fields ['limit']",
+    "The 'worker_memory' trait of a ClusterConfig instance expected a valid spec",
+    # Sites' handlers that bound a cluster.
+    "worker_memory exceeds the limit of 16 G",
+    "You cannot exceed 64 cores per cluster",
+    "Too many workers: at most 10 per cluster",
+    "a cluster may have at most 16 cores",
+    "GPU quota of this profile is 0",
+    "idle_timeout_minutes exceeds the maximum of 120",
+    "When specifying an image you must also provide a tag",
+    "image is limited to registry.example.org",
+)
+
+
+def test_limit_is_temporary_only_where_another_cluster_ends() -> None:
+    """One gateway refuses one request after the other."""
+
+    async def request_all(api: GatewayApi) -> None:
+        options = await api.options()
+        for words in (*LIMITS, *SIZES):
+            with pytest.raises(DaskClaimError) as caught:
+                await api.create(options)
+            assert caught.value.exit_status == (75 if words in LIMITS else 78), words
+            assert words in str(caught.value)
+
+    refused = [(422, {"error": words}) for words in (*LIMITS, *SIZES)]
+    answers = {"/options": [(200, {"cluster_options": []})], "clusters/": refused}
+    with answering(answers) as (url, _):
+        ask({"gateway_url": url}, request_all)
 
 
 # -- how long
@@ -259,6 +256,12 @@ class Asking(Provider):
     async def wait_until_running(self) -> None: ...
 
 
+def patient(question: Any, fallback: str) -> tuple[Asking, Any]:
+    claim = Claim.model_validate({"gateway_url": "http://g", "fallback": fallback})
+    provider = Asking(Request(claim, claim.plan(), {}), lambda _: None, lambda _: None)
+    return provider, Patience(provider).ask(question)
+
+
 @pytest.mark.parametrize("fallback", ["fail", "local"])
 @pytest.mark.parametrize(
     "kind",
@@ -272,11 +275,9 @@ def test_patience(
     """What passes is waited for; a name that is not known, or with a fallback, for seconds only."""
     monkeypatch.setattr(patience, "FIRST_PAUSE", 0.01)
     monkeypatch.setattr(patience, "LONGEST_PAUSE", 0.01)
-    monkeypatch.setattr(patience, "SOON", 0.3 if not heals else 60.0)
+    monkeypatch.setattr(patience, "SOON", 60.0 if heals else 0.2)
     told: list[str] = []
     monkeypatch.setattr(patience.logger, "warning", told.append)
-    claim = Claim.model_validate({"gateway_url": "http://g", "fallback": fallback})
-    provider = Asking(Request(claim, claim.plan(), {}), lambda _: None, lambda _: None)
     questions = 0
 
     async def question() -> int:
@@ -287,7 +288,7 @@ def test_patience(
         raise kind("in trouble")
 
     ends = fallback == "local" or kind is NoGatewayThere
-    asking = Patience(provider).ask(question)
+    provider, asking = patient(question, fallback)
     if heals or not ends:
         assert asyncio.run(asking) == 51
         assert provider.obstacle is None
@@ -302,14 +303,27 @@ def test_gateway_that_hangs_is_left_where_there_is_a_fallback(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(patience, "SOON", 0.05)
-    claim = Claim.model_validate({"gateway_url": "http://g", "fallback": "local"})
-    provider = Asking(Request(claim, claim.plan(), {}), lambda _: None, lambda _: None)
-
-    async def hang() -> None:
-        await asyncio.sleep(3600)
-
     with pytest.raises(GatewayUnreachable, match="does not answer within"):
-        asyncio.run(Patience(provider).ask(hang))
+        asyncio.run(patient(lambda: asyncio.sleep(3600), "local")[1])
+
+
+def test_list_of_clusters_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is asked for before a cluster is requested: nothing is made that could be lost."""
+    monkeypatch.setattr(patience, "SOON", 0.05)
+
+    async def submit(provider: GatewayProvider) -> None:
+        try:
+            await provider.submit()
+        finally:
+            await provider.close()
+
+    with faulty("refused") as server:
+        server.faults = {"list": "502"}
+        claim = Claim.model_validate({**server.claim(), "fallback": "local"})
+        request = Request(claim, claim.plan(), {})
+        with pytest.raises(GatewayUnreachable):
+            asyncio.run(submit(GatewayProvider(request, lambda _: None, lambda _: None)))
+        assert server.requested is None
 
 
 # -- processes that hold a cluster

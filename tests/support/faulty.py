@@ -7,12 +7,8 @@ that behaves badly there. Both run in a thread, so that a test may ask them as a
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import socket
-import struct
-import threading
 import time
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
@@ -22,6 +18,7 @@ from distributed.comm.registry import backends  # noqa: F401  # before dask_gate
 
 from dask_claim.lifetime.lease import Lease
 from dask_claim.lifetime.lease_plugin import NAME, LeasePlugin
+from tests.support.serving import fail, http, in_thread, raw
 
 SECURITY = Security.temporary()
 STRANGER = Security.temporary()
@@ -63,7 +60,7 @@ class Faulty:
         self.offered: list[dict[str, Any]] = []
         """The specification of its options."""
 
-        self.requested: dict[str, Any] = {}
+        self.requested: dict[str, Any] | None = None
         """The options of the last request for a cluster."""
 
         self.together = 1
@@ -104,16 +101,8 @@ class Faulty:
             return web.json_response({"cluster_options": self.offered})
         name = request.path.rsplit("/", 1)[1]
         fault = self.faults.get("report" if name else "list")
-        if fault == "reset":
-            _reset(request.transport)
-        elif fault == "hang":
-            await asyncio.sleep(3600)
-        elif fault == "garbage":
-            return web.Response(text="<html>please log in</html>", content_type="text/html")
-        elif fault == "list":
-            return web.json_response([])
-        elif fault is not None:
-            return web.json_response({"error": "not now"}, status=int(fault))
+        if fault is not None:
+            return await fail(request, fault)
         if name:
             await asyncio.sleep(self.late)
             return web.json_response(self.report(name, full=True))
@@ -131,25 +120,24 @@ def faulty(scheduler: str, **options: Any) -> Iterator[Faulty]:
 
     @asynccontextmanager
     async def serve() -> AsyncIterator[None]:
-        app = web.Application()
-        app.router.add_route("*", "/{path:.*}", made.handle)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-        await runner.setup()
-        listener = socket.create_server(("127.0.0.1", 0))
-        made.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        await web.SockSite(runner, listener).start()
-        async with _scheduler(scheduler) as made.scheduler_port:
+        async with http(made.handle) as made.url, _scheduler(scheduler) as made.scheduler_port:
             yield
-        await runner.cleanup()
 
-    with _in_thread(serve()):
+    with in_thread(serve()):
         yield made
 
 
 @asynccontextmanager
 async def _scheduler(kind: str) -> AsyncIterator[int]:
     if kind in ("refused", "reset", "hang", "garbage", "closed"):
-        async with _socket(kind) as port:
+        sent = b"SSH-2.0-OpenSSH_9.2p1 Debian\r\n" if kind == "garbage" else b""
+        end = {"reset": "reset", "closed": "close"}.get(kind, "hang")
+        # `closed` as a proxy that has taken a connection and finds nobody behind it.
+        tls = SECURITY.get_listen_args("scheduler")["ssl_context"] if kind == "closed" else None
+        async with raw(sent, end, tls) as port:
+            if kind != "refused":
+                yield port
+        if kind == "refused":
             yield port
         return
     security = STRANGER if kind == "tls" else SECURITY
@@ -188,66 +176,3 @@ async def _scheduler(kind: str) -> AsyncIterator[int]:
 
             scheduler.handlers["dask_claim_lease"] = stand_still
         yield scheduler.port
-
-
-@asynccontextmanager
-async def _socket(kind: str) -> AsyncIterator[int]:
-    met: list[asyncio.StreamWriter] = []
-
-    async def meet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        met.append(writer)
-        if kind == "reset":
-            _reset(writer.transport)
-        elif kind == "garbage":
-            writer.write(b"SSH-2.0-OpenSSH_9.2p1 Debian\r\n")
-        elif kind == "closed":
-            writer.close()
-
-    context = None
-    if kind == "closed":
-        # As a proxy that has taken a connection and finds nobody behind it.
-        context = SECURITY.get_listen_args("scheduler")["ssl_context"]
-    server = await asyncio.start_server(meet, "127.0.0.1", 0, ssl=context)
-    port = server.sockets[0].getsockname()[1]
-    if kind == "refused":
-        server.close()
-    yield port
-    server.close()
-    for writer in met:
-        writer.close()
-        with contextlib.suppress(OSError):
-            await writer.wait_closed()
-
-
-def _reset(transport: Any) -> None:
-    end = transport.get_extra_info("socket")
-    end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    transport.abort()
-
-
-@contextmanager
-def _in_thread(serving: Any) -> Iterator[None]:
-    started, loops = threading.Event(), []
-    stop: list[asyncio.Event] = []
-
-    async def main() -> None:
-        async with serving:
-            loops.append(asyncio.get_running_loop())
-            stop.append(asyncio.Event())
-            started.set()
-            await stop[0].wait()
-
-    thread = threading.Thread(target=lambda: _run(main()))
-    thread.start()
-    try:
-        assert started.wait(30)
-        yield
-    finally:
-        if stop:
-            loops[0].call_soon_threadsafe(stop[0].set)
-        thread.join(30)
-
-
-def _run(main: Coroutine[Any, Any, None]) -> None:
-    # What still hangs at the end is cancelled with the loop.
-    asyncio.run(main)

@@ -9,19 +9,18 @@ from __future__ import annotations
 import asyncio
 import random
 import re
-import socket
-import struct
-import threading
 import time
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from email.utils import formatdate
-from types import TracebackType
 from typing import Any
 
 import aiohttp
 from aiohttp import web
 
 from tests.support.gateway import GatewayServer
+from tests.support.serving import fail, http, in_thread
 
 # Requests by the phase of a run that they belong to.
 CREATION = ("POST", r"/clusters/$")
@@ -67,8 +66,6 @@ class Proxy:
         self._gateway = gateway
         self._ahead = ahead
         self._faults: list[Fault] = []
-        self._started = threading.Event()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()))
         self.seen: list[tuple[str, str, str | None]] = []
         """Method, path and fault of every request so far."""
 
@@ -93,32 +90,20 @@ class Proxy:
         return sum(fault == kind for _, _, fault in list(self.seen))
 
     def __enter__(self) -> Proxy:
-        self._thread.start()
-        assert self._started.wait(10)
+        self._serving = ExitStack()
+        self._serving.enter_context(in_thread(self._serve()))
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join()
+    def __exit__(self, *_: object) -> None:
+        self._serving.close()
 
-    async def _serve(self) -> None:
-        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        async with aiohttp.ClientSession(auto_decompress=False) as self._session:
-            app = web.Application()
-            app.router.add_route("*", "/{path:.*}", self._handle)
-            runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-            await runner.setup()
-            listener = socket.create_server(("127.0.0.1", 0))
-            self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-            await web.SockSite(runner, listener).start()
-            self._started.set()
-            await self._stop.wait()
-            await runner.cleanup()
+    @asynccontextmanager
+    async def _serve(self) -> AsyncIterator[None]:
+        async with (
+            aiohttp.ClientSession(auto_decompress=False) as self._session,
+            http(self._handle) as self.url,
+        ):
+            yield
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         method, path = request.method, request.path
@@ -136,12 +121,7 @@ class Proxy:
             await asyncio.sleep(SLOW)
         if kind in (None, "slow", "gone"):
             return answer
-        if kind in ("hang", "withhold"):
-            await self._stop.wait()
-        if kind in ("reset", "swallow", "hang", "withhold"):
-            _reset(request)
-            return web.Response()
-        return web.Response(status=int(kind), text="<html>not now</html>")
+        return await fail(request, {"swallow": "reset", "withhold": "hang"}.get(kind, kind))
 
     async def _end_cluster(self, request: web.Request) -> None:
         found = re.search(r"(.*/clusters/\w+)", request.raw_path)
@@ -177,12 +157,3 @@ class Proxy:
                     content,
                 )
             return web.Response(status=reply.status, body=content, headers=headers)
-
-
-def _reset(request: web.Request) -> None:
-    transport = request.transport
-    if transport is not None:
-        end: socket.socket = transport.get_extra_info("socket")
-        # Closed without lingering it sends RST.
-        end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        transport.abort()
