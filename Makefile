@@ -12,9 +12,6 @@ TESTS ?=
 PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadgroup
 # Toil and Calrissian, each in an environment of its own, are installed once.
 export CLAIM_TEST_ENVIRONMENTS ?= $(abspath $(VENV))/runners
-# STAC's extensions publish their schemas on the web alone. This package, which is only read as an
-# archive, carries them, so that the tests need no network but the package index.
-SCHEMAS := $(VENV)/schemas/eopf-2.8.1-py3-none-any.whl
 
 .PHONY: demo test test-fast test-lowest lint clean
 
@@ -28,13 +25,13 @@ demo: $(VENV)/.installed-bai
 	@echo "The severity:  $(OUT)/bai-severity.tif"
 	@echo "The quicklook: $(OUT)/bai.png"
 
-test: lint $(SCHEMAS)
-	STAC_SCHEMAS=$(SCHEMAS) $(PYTEST) $(TESTS)
+test: lint
+	$(PYTEST) $(TESTS)
 
 # Without real gateways, clusters, runners and terminals.
 test-fast: EXTRAS := bai,s3,cwl,test,dev
-test-fast: $(VENV)/.installed-test $(SCHEMAS)
-	STAC_SCHEMAS=$(SCHEMAS) $(PYTEST) -m "not slow" $(TESTS)
+test-fast: $(VENV)/.installed-test
+	$(PYTEST) -m "not slow" $(TESTS)
 
 # With the lowest versions that pyproject.toml allows: what needs nothing but the base install.
 LOWEST := $(addprefix tests/test_,claim.py names.py nothing_lost.py settings.py units.py)
@@ -60,10 +57,6 @@ $(VENV)/.installed-bai: pyproject.toml | $(VENV)/.created
 $(VENV)/.installed-test: pyproject.toml | $(VENV)/.created
 	$(BIN)/python -m pip install --quiet --editable '.[$(EXTRAS)]'
 	@touch $@ $(VENV)/.installed-bai
-
-$(SCHEMAS): | $(VENV)/.created
-	$(BIN)/python -m pip download --quiet --no-deps --only-binary=:all: --python-version 3.12 \
-	    --dest $(dir $@) eopf==2.8.1
 
 $(VENV)/.created:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \

@@ -27,7 +27,7 @@ from tests.support.missing import need
 from tests.support.slurm import Slurm
 from tests.support.start import as_after_a_login
 
-pytest_plugins = ["tests.support.missing"]
+pytest_plugins = ["tests.support.bai", "tests.support.missing"]
 
 as_after_a_login()
 

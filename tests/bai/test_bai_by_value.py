@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bai_maps import computed, counts, sample_pair
 
+from tests.bai.maps import computed, counts, sample_pair
 from tests.support.gateway import REFERENCE, GatewayServer, clean_environment
 
 COMMAND = [sys.executable, "-m", "bai_example"]

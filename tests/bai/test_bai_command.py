@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
-from bai_maps import counts, expected_nbr, finer
 
 from bai_example import __main__ as command
 from bai_example import index as bai
+from tests.bai.maps import counts, expected_nbr, finer
 
 COMMAND = [sys.executable, "-m", "bai_example"]
 FILES = {

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
-from bai_items import item
 
 from bai_example.index import (
     DARK,
@@ -25,6 +24,7 @@ from bai_example.index import (
     reasons,
 )
 from bai_example.scenes import Band, to_scene
+from tests.bai.maps import item
 
 NAN = math.nan
 

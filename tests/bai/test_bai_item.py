@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-import os
-import zipfile
 from importlib import resources
 from importlib.metadata import version
 from pathlib import Path
@@ -71,22 +69,15 @@ def core_schemas() -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def all_schemas(
-    core_schemas: dict[str, str], tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, str]:
-    """The same with the extensions' schemas, from the wheel of `eopf` that STAC_SCHEMAS names."""
-    wheel = os.environ.get("STAC_SCHEMAS")
-    if not wheel:
-        tell = pytest.fail if os.environ.get("CI") else pytest.skip
-        tell("STAC_SCHEMAS names no wheel of eopf, which holds the extensions' schemas")
-    folder = tmp_path_factory.mktemp("schemas")
-    inside = "eopf/product/stac_extensions/extensions/"
-    found = dict(core_schemas)
-    with zipfile.ZipFile(wheel) as archive:
-        for url in item._EXTENSIONS:
-            name, number, _ = url.removeprefix("https://stac-extensions.github.io/").split("/")
-            found[url] = archive.extract(f"{inside}{name}_{number}.json", folder)
-    return found
+def all_schemas(core_schemas: dict[str, str]) -> dict[str, str]:
+    """The same with those of the extensions."""
+    folder = Path(__file__).parent / "schemas"
+    found = {
+        f"https://stac-extensions.github.io/{file.stem.replace('_', '/')}/schema.json": str(file)
+        for file in folder.glob("*.json")
+    }
+    assert found.keys() == {*item._EXTENSIONS}
+    return core_schemas | found
 
 
 def faults(document: dict[str, Any], schemas: dict[str, str], **options: Any) -> list[str]:

@@ -10,17 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
-from bai_items import item
-from bai_maps import (
-    assembled,
-    assert_map,
-    computed,
-    counts,
-    expected_nbr,
-    finer,
-    pair_of,
-    sample_pair,
-)
 
 from bai_example import index as bai
 from bai_example.access import InputError
@@ -28,6 +17,17 @@ from bai_example.blocks import compute_blocks
 from bai_example.index import REASONS
 from bai_example.pair import open_pair
 from bai_example.scenes import to_scene
+from tests.bai.maps import (
+    assembled,
+    assert_map,
+    computed,
+    counts,
+    expected_nbr,
+    finer,
+    item,
+    pair_of,
+    sample_pair,
+)
 
 
 def test_sample(sample: Path) -> None:

@@ -10,9 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
-from bai_items import item
-from bai_maps import assert_map, computed, expected_nbr, finer
-from raster_server import rasters_over_http
 from rasterio.features import geometry_mask
 from rasterio.warp import transform, transform_bounds, transform_geom
 from shapely.geometry import Polygon
@@ -21,6 +18,8 @@ from bai_example.access import InputError
 from bai_example.pair import open_pair
 from bai_example.scenes import Scene, to_scene
 from bai_example.search import area_of
+from tests.bai.maps import assert_map, computed, expected_nbr, finer, item
+from tests.bai.raster_server import rasters_over_http
 
 MakeRaster = Callable[..., Path]
 WEST, NORTH = 600_000, 4_500_000

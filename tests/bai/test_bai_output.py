@@ -14,10 +14,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 import rasterio
-from bai_items import item
-from bai_maps import assert_map, block, counts, expected_nbr, finer
 from loguru import logger
-from raster_server import rasters_over_http
 from rasterio.windows import Window
 from rio_cogeo.cogeo import cog_validate
 
@@ -33,6 +30,8 @@ from bai_example.maps import MAP, NAMES, QUICKLOOK, SEVERITY, write_maps
 from bai_example.pair import Pair, open_pair
 from bai_example.scenes import Scene, read_scene, to_scene
 from bai_example.statistics import Statistics
+from tests.bai.maps import assert_map, block, counts, expected_nbr, finer, item
+from tests.bai.raster_server import rasters_over_http
 
 PICTURE = QUICKLOOK
 

@@ -11,7 +11,6 @@ import numpy as np
 import pystac
 import pytest
 import rasterio
-from bai_maps import computed, sample_pair
 from pystac.validation import validate_dict
 from rio_cogeo.cogeo import cog_validate
 
@@ -28,6 +27,7 @@ from bai_example.sample import (
     write_sample,
 )
 from bai_example.scenes import read_scene
+from tests.bai.maps import computed, sample_pair
 
 FILES = ["post.json", "post_B08.tif", "post_B12.tif", "pre.json", "pre_B08.tif", "pre_B12.tif"]
 

@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 from shapely.geometry import box, mapping, shape
-from stac_server import Proxy, serving, stac_api
 
 from bai_example import access
 from bai_example import search as search_module
 from bai_example.access import InputError, Unavailable, public, signer
 from bai_example.search import Acquisition, Choice, area_of, period, read_item, search
+from tests.bai.stac_server import Proxy, serving, stac_api
 from tests.support.missing import need
 
 S2 = "sentinel-2-l2a"

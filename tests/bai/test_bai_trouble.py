@@ -11,10 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from bai_items import item
-from bai_maps import block, computed
 from loguru import logger
-from raster_server import RasterServer, rasters_over_http
 
 from bai_example import access, lazy
 from bai_example.access import InputError, Unavailable
@@ -22,6 +19,8 @@ from bai_example.blocks import compute_blocks, windows
 from bai_example.pair import open_pair
 from bai_example.sample import write_sample
 from bai_example.scenes import Scene, read_scene, to_scene
+from tests.bai.maps import block, computed, item
+from tests.bai.raster_server import RasterServer, rasters_over_http
 
 Scenes = tuple[tuple[Scene, ...], tuple[Scene, ...]]
 SECRET = "sig=s3cr3t"

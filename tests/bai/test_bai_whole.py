@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
-from raster_server import rasters_over_http
 from rasterio.transform import Affine
-from stac_server import stac_api
+
+from tests.bai.raster_server import rasters_over_http
+from tests.bai.stac_server import stac_api
 
 #: Pixels along a side of a tile of the sample, and their size in metres.
 PIXELS, METRES = 256, 10

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from bai_maps import assert_map, counts, expected_nbr, finer
+
+from tests.bai.maps import assert_map, counts, expected_nbr, finer
 
 PROGRAM = Path(__file__).resolve().parents[2] / "examples" / "first_map.py"
 

@@ -1,4 +1,4 @@
-"""Maps computed here: by the pipeline, block by block in this process, and by hand in float64."""
+"""Items made for tests; maps computed in this process, by the pipeline and by hand in float64."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import rasterio
-from bai_items import item
 from rasterio.windows import Window
 
 from bai_example.access import InputError, Unavailable
@@ -18,6 +17,23 @@ from bai_example.cog import Cog, write_cogs
 from bai_example.pair import Pair, open_pair
 from bai_example.scenes import read_scene, to_scene
 from bai_example.statistics import Statistics
+
+
+def item(name: str, assets: dict[str, Any], **properties: Any) -> dict[str, Any]:
+    """The JSON of a Sentinel-2 L2A item; an asset given as a path or text is its href."""
+    said = {
+        "datetime": "2021-07-13T11:21:09Z", "platform": "sentinel-2b",
+        "s2:product_type": "S2MSI2A", "s2:processing_baseline": "03.01",
+    } | {key.replace("__", ":"): value for key, value in properties.items()}  # fmt: skip
+    return {
+        "type": "Feature", "stac_version": "1.0.0", "id": name, "properties": said, "links": [],
+        "geometry": {"type": "Point", "coordinates": [-8.0, 40.0]},
+        "bbox": [-8.0, 40.0, -8.0, 40.0],
+        "assets": {
+            key: value if isinstance(value, dict) else {"href": str(value)}
+            for key, value in assets.items()
+        },
+    }  # fmt: skip
 
 
 def sample_pair(folder: Path) -> Pair:

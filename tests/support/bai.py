@@ -1,33 +1,31 @@
-"""What the tests of bai_example share: a real cluster, the sample pair, real scenes."""
+"""Fixtures of the tests of bai_example: a Dask cluster, the sample pair, rasters, the program."""
 
 from __future__ import annotations
 
-import json
+import logging
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pytest
-import rasterio
-from bai_items import item
-from loguru import logger
-from rasterio.crs import CRS
-from rasterio.transform import Affine
 
-from bai_example.__main__ import main
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @pytest.fixture(scope="session")
 def client() -> Iterator[Any]:
-    """A client of a real cluster with two worker processes."""
+    """A client of two workers, in threads of this process but reached over TCP, as real ones."""
     from distributed import Client, LocalCluster
 
     with (
-        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster,
+        LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=False, protocol="tcp://",
+            dashboard_address="127.0.0.1:0", silence_logs=logging.CRITICAL,
+        ) as cluster,
         Client(cluster) as client,
-    ):
+    ):  # fmt: skip
         yield client
 
 
@@ -44,6 +42,7 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def make_raster(tmp_path: Path) -> Callable[..., Path]:
     """Writes a raster of counts; the defaults are those of B08 at 10 m."""
+    import rasterio
 
     def make(
         name: str,
@@ -57,8 +56,8 @@ def make_raster(tmp_path: Path) -> Callable[..., Path]:
         path = tmp_path / name
         profile = {
             "driver": "GTiff", "height": counts.shape[0], "width": counts.shape[1], "count": 1,
-            "dtype": counts.dtype, "crs": CRS.from_epsg(epsg), "nodata": nodata,
-            "transform": Affine(pixel, 0, corner[0], 0, -pixel, corner[1]),
+            "dtype": counts.dtype, "crs": rasterio.crs.CRS.from_epsg(epsg), "nodata": nodata,
+            "transform": rasterio.Affine(pixel, 0, corner[0], 0, -pixel, corner[1]),
         }  # fmt: skip
         with rasterio.open(path, "w", **(profile | options)) as file:
             file.write(counts, 1)
@@ -68,22 +67,14 @@ def make_raster(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture
-def make_item(tmp_path: Path) -> Callable[..., Path]:
-    """Writes a Sentinel-2 L2A item; keywords replace or add properties."""
-
-    def make(name: str, assets: dict[str, Any], **properties: Any) -> Path:
-        path = tmp_path / f"{name}.json"
-        path.write_text(json.dumps(item(name, assets, **properties)), encoding="utf-8")
-        return path
-
-    return make
-
-
-@pytest.fixture
 def program(
     client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[..., tuple[int, list[str]]]]:
-    """Runs the program, in this process, gives its exit status and the lines it logged."""
+    """Runs the program, in this process and `tmp_path`; its exit status and what it logged."""
+    from loguru import logger
+
+    from bai_example.__main__ import main
+
     monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", client.scheduler.address)
     monkeypatch.chdir(tmp_path)
     before = signal.getsignal(signal.SIGTERM)
