@@ -27,11 +27,9 @@ from tests.support.missing import need
 from tests.support.slurm import Slurm
 from tests.support.start import as_after_a_login
 
-pytest_plugins = ["tests.support.bai", "tests.support.missing"]
+pytest_plugins = ["tests.support.bai", "tests.support.claims", "tests.support.missing"]
 
 as_after_a_login()
-
-pytest_plugins = ["tests.support.claims"]
 
 # A loaded machine draws examples slowly; that is no fault of the code.
 settings.register_profile("here", deadline=None, suppress_health_check=[HealthCheck.too_slow])
