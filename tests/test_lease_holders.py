@@ -1,158 +1,210 @@
-"""Lease holders on a real scheduler: what ends one, what does not, and what it tells."""
+"""Lease holders on a real scheduler: what ends one, what does not, and what it tells.
+
+Schedulers and holders are processes of their own, forked from one that has Dask imported.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
+import multiprocessing
 import os
 import re
-import select
 import signal
 import socket
 import ssl
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from multiprocessing.connection import Connection
 from typing import Any
 
 import pytest
+from distributed import Client, Scheduler, Worker
 from distributed.comm import connect
 from distributed.core import send_recv
 
 from dask_claim.claim.model import Claim
 from dask_claim.launch.events import Event, Events
 from dask_claim.launch.leasing import Leasing
+from dask_claim.lifetime import lease as module
 from dask_claim.lifetime import lease_plugin
+from dask_claim.lifetime.lease import Lease
 from dask_claim.lifetime.usage import Usage
 from dask_claim.providers.base import Provider
 from dask_claim.providers.values import Cluster, Ended, Request
-from tests.support.gateway import clean_environment, free_port
+from tests.support.faulty import USAGE
 from tests.support.launcher import wait_for
 
-RECONNECT = 2.0
+RECONNECT = 1.0
+"""The shortest there is."""
+
 LONG = 60.0
 
-# Holds a lease until it is told to release it; prints what it hears.
-HOLDER = """
-import asyncio, json, sys
-from dask_claim.lifetime import lease as module
-from dask_claim.lifetime.lease import Lease
-
-# As a minute after the start: renewed every few seconds only.
-module.SOON_FOR = 0
-
-async def hold(address, **terms):
-    lease = Lease(address, None, lifetime=None, **terms)
-    say = lambda text: print(text, flush=True)
-    await lease.place(0, lambda usage: say(f"workers {usage.workers}"), say)
-    say("placed")
-    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
-    await lease.release()
-    say(json.dumps(lease.usage.__dict__))
-
-asyncio.run(hold(**json.loads(sys.argv[1])))
-"""
+FORKED = multiprocessing.get_context("forkserver")
+FORKED.set_forkserver_preload([__name__])
 
 
-class Holder:
-    def __init__(self, address: str, timeout: float = LONG, **terms: Any) -> None:
-        terms = {"reconnect_timeout": RECONNECT, **terms, "address": address, "timeout": timeout}
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", HOLDER, json.dumps(terms)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=clean_environment(),
-        )  # fmt: skip
+def serve(end: Connection) -> None:
+    """Be a scheduler."""
+
+    async def main() -> None:
+        async with Scheduler(
+            host="127.0.0.1", port=0, dashboard=False, dashboard_address="127.0.0.1:0"
+        ) as scheduler:
+            end.send(scheduler.address)
+            await scheduler.finished()
+
+    asyncio.run(main())
+
+
+def hold(end: Connection, address: str, terms: dict[str, Any]) -> None:
+    """Hold a lease until told to release it; tell what is heard, and what was used."""
+    # As a minute after the start: renewed every few seconds only.
+    module.SOON_FOR = 0
+
+    async def main() -> None:
+        lease = Lease(address, None, lifetime=None, **terms)
+        await lease.place(0, lambda usage: None, end.send)
+        end.send("placed")
+        await asyncio.get_running_loop().run_in_executor(None, end.recv)
+        await lease.release()
+        end.send(vars(lease.usage))
+
+    asyncio.run(main())
+
+
+def work(end: Connection, address: str) -> None:
+    """Have five tasks done, and one failed."""
+
+    async def main() -> None:
+        worker = Worker(address, dashboard_address=None)
+        async with Client(address, asynchronous=True) as client, worker:
+            await client.gather(client.map(abs, range(5)))
+            with contextlib.suppress(ValueError):
+                await client.submit(int, "x")
+
+    asyncio.run(main())
+    end.send("done")
+
+
+class Other:
+    """A process that does `what`."""
+
+    def __init__(self, what: Callable[..., None], *arguments: Any) -> None:
+        self.end, theirs = FORKED.Pipe()
+        self.process = FORKED.Process(target=what, args=(theirs, *arguments), daemon=True)
+        self.process.start()
+        theirs.close()
         self.said = ""
-        try:
-            self.until("placed", 60)  # distributed is imported
-        except BaseException:
-            self.kill()
-            raise
 
-    def until(self, pattern: str, timeout: float = 20) -> None:
+    def hear(self) -> Any:
+        assert self.end.poll(60)
+        return self.end.recv()
+
+    def until(self, pattern: str) -> None:
         def heard() -> bool:
-            out = self.process.stdout
-            while select.select([out], [], [], 0)[0] and (some := os.read(out.fileno(), 4096)):
-                self.said += some.decode()
+            while self.end.poll():
+                self.said += f"{self.end.recv()}\n"
             return bool(re.search(pattern, self.said))
 
-        wait_for(heard, repr(pattern), timeout, lambda: self.said)
+        wait_for(heard, repr(pattern), context=lambda: self.said)
+
+    def signal(self, signum: int) -> None:
+        os.kill(self.process.pid or 0, signum)
 
     def kill(self) -> None:
         self.process.kill()
-        self.process.communicate()
+        self.process.join()
 
-    def release(self) -> dict[str, Any]:
-        out, _ = self.process.communicate(b"\n", timeout=20)
-        usage: dict[str, Any] = json.loads(out.decode().splitlines()[-1])
-        return usage
+    def release(self) -> Any:
+        """What was used."""
+        self.end.send("release")
+        return self.hear()
 
-
-class Scheduler:
-    def __init__(self, folder: Path) -> None:
-        self.address = f"tcp://127.0.0.1:{free_port()}"
-        with (folder / "scheduler.log").open("w") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "dask", "scheduler", "--no-dashboard", "--no-jupyter",
-                 "--host", self.address],
-                env=clean_environment(), cwd=folder, stdout=log, stderr=log,
-            )  # fmt: skip
-        host, port = self.address.removeprefix("tcp://").split(":")
-        wait_for(lambda: _listens(host, int(port)), "scheduler")
-
-    def ended_after(self, timeout: float) -> float:
-        began = time.monotonic()
-        wait_for(lambda: self.process.poll() is not None, "end of the scheduler", timeout)
-        return time.monotonic() - began
+    def ends(self) -> None:
+        self.process.join(20)
+        assert not self.process.is_alive()
 
     def stays(self, seconds: float) -> None:
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            assert self.process.poll() is None
-            time.sleep(0.05)
+        self.process.join(seconds)
+        assert self.process.is_alive()
 
 
-def _listens(host: str, port: int) -> bool:
-    with contextlib.suppress(OSError), socket.create_connection((host, port)):
-        return True
-    return False
+Forks = Callable[..., Other]
 
 
 @pytest.fixture
-def scheduler(tmp_path: Path) -> Iterator[Scheduler]:
-    made = Scheduler(tmp_path)
-    yield made
-    made.process.kill()
-    made.process.wait()
+def fork() -> Iterator[Forks]:
+    made: list[Other] = []
+
+    def start(*arguments: Any) -> Other:
+        made.append(Other(*arguments))
+        return made[-1]
+
+    yield start
+    for other in made:
+        other.kill()
+        other.end.close()
 
 
 @pytest.fixture
-def holders() -> Iterator[list[Holder]]:
-    made: list[Holder] = []
-    yield made
-    for holder in made:
-        holder.kill()
+def scheduler(fork: Forks) -> Other:
+    return fork(serve)
+
+
+@pytest.fixture
+def address(scheduler: Other) -> str:
+    return str(scheduler.hear())
+
+
+@pytest.fixture
+def holder(fork: Forks, address: str) -> Forks:
+    def start(timeout: float = LONG, at: str = address, reconnect: float = RECONNECT) -> Other:
+        made = fork(hold, at, {"timeout": timeout, "reconnect_timeout": reconnect})
+        made.until("placed")
+        return made
+
+    return start
+
+
+def ask(address: str, *messages: str) -> list[Any]:
+    """What a holder of its own hears to each message, and a looker afterwards."""
+
+    async def exchange() -> list[Any]:
+        answers = []
+        if messages:
+            comm = await connect(address)
+            terms = {"timeout": LONG, "reconnect_timeout": LONG, "lifetime": None}
+            await send_recv(comm, reply=False, op="dask_claim_hold", holder="asks", **terms)
+            for message in messages:
+                await comm.write(message)
+                answers.append(await comm.read())
+        looker = await connect(address)
+        answers.append(await send_recv(looker, op="dask_claim_lease"))
+        looker.abort()
+        if messages:
+            comm.abort()
+        return answers
+
+    return asyncio.run(exchange())
 
 
 class Relay:
-    """A TCP relay before a scheduler whose connections can be cut, each end seeing a close.
+    """A TCP relay before a scheduler whose connections can be cut, each end seeing a close."""
 
-    With `cut_with_answer` the next answer is followed by the close, so that both arrive at once.
-    """
-
-    def __init__(self, scheduler: Scheduler) -> None:
-        self._target = int(scheduler.address.rpartition(":")[2])
+    def __init__(self, address: str) -> None:
+        self._target = int(address.rpartition(":")[2])
         self._ends: list[socket.socket] = []
         self.cut_with_answer = False
+        """Whether the next answer is followed by the close, so that both arrive at once."""
+
         self.away = False
         """Whether it takes no connection."""
 
+        self.accepted = self.refused = 0
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.address = f"tcp://127.0.0.1:{self._listener.getsockname()[1]}"
-        self.accepted = 0
         threading.Thread(target=self._serve, daemon=True).start()
 
     def _serve(self) -> None:
@@ -161,6 +213,7 @@ class Relay:
                 here, _ = self._listener.accept()
                 if self.away:
                     here.close()
+                    self.refused += 1
                     continue
                 there = socket.create_connection(("127.0.0.1", self._target))
                 self._ends += [here, there]
@@ -175,58 +228,66 @@ class Relay:
                 if answers and self.cut_with_answer:
                     self.cut_with_answer = False
                     break
-        for end in (a, b):
-            with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
+        self.cut(a, b)
 
-    def cut(self) -> None:
-        for end in self._ends:
+    def cut(self, *ends: socket.socket) -> None:
+        for end in ends or self._ends:
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
+        self.cut(self._listener)
         self.cut()
-        for end in self._ends:
+        for end in (self._listener, *self._ends):
             end.close()
 
 
-def test_killed_holder_is_seen_by_its_connection(
-    scheduler: Scheduler, holders: list[Holder]
-) -> None:
-    holders.append(holder := Holder(scheduler.address))
-    scheduler.stays(2 * RECONNECT)
-    holder.kill()
-    assert scheduler.ended_after(RECONNECT + 5) > RECONNECT * 0.7
-
-
-def test_stopped_holder_is_silent_and_not_closed(
-    scheduler: Scheduler, holders: list[Holder]
-) -> None:
-    holders.append(holder := Holder(scheduler.address, timeout=6))
-    holder.process.send_signal(signal.SIGSTOP)
-    scheduler.stays(RECONNECT + 2)
-    scheduler.ended_after(8)
-
-
 @pytest.fixture
-def relay(scheduler: Scheduler) -> Iterator[Relay]:
-    with contextlib.closing(Relay(scheduler)) as made:
+def relay(address: str) -> Iterator[Relay]:
+    with contextlib.closing(Relay(address)) as made:
         yield made
 
 
-def test_connection_that_is_back_in_time_changes_nothing(
-    scheduler: Scheduler, holders: list[Holder], relay: Relay
+@pytest.mark.parametrize(("first", "last"), [("release", "kill"), ("kill", "release")])
+def test_cluster_ends_with_its_last_holder(
+    scheduler: Other, holder: Forks, first: str, last: str
 ) -> None:
-    holders.append(holder := Holder(relay.address))
-    for connections in (2, 3):
-        relay.cut()
-        wait_for(lambda n=connections: relay.accepted >= n, "another connection", RECONNECT)
-    scheduler.stays(2.5 * RECONNECT)
-    usage = holder.release()
-    assert "scheduler" not in holder.said
-    assert usage["workers"] == 0
+    """It is killed, or leaves the end to its launcher for a while; who only counts is none."""
+    holder(timeout=0).kill()
+    counting = holder(timeout=0)
+    scheduler.stays(RECONNECT + 1)
+    one, other = holder(), holder()
+    getattr(one, first)()
+    scheduler.stays(RECONNECT + 1)
+    leaves = time.monotonic()
+    getattr(other, last)()
+    scheduler.ends()
+    assert time.monotonic() - leaves > RECONNECT
+    assert counting.process.is_alive()
+
+
+def test_stopped_holder_is_silent_and_not_closed(scheduler: Other, holder: Forks) -> None:
+    holder(timeout=4).signal(signal.SIGSTOP)
+    scheduler.stays(RECONNECT + 1)
+    scheduler.ends()
+
+
+def test_connection_that_is_back_in_time_changes_nothing(
+    address: str, holder: Forks, relay: Relay
+) -> None:
+    """Also where the close comes with an answer."""
+    with contextlib.closing(Relay(address)) as other:
+        held = holder(at=relay.address, reconnect=2)
+        holder(timeout=6, at=other.address, reconnect=2)
+        other.cut_with_answer = True  # the next answer is due in a second
+        for connections in (2, 3):
+            relay.cut()
+            wait_for(lambda n=connections: relay.accepted >= n, "another connection")
+        wait_for(lambda: other.accepted > 1, "another connection")
+        time.sleep(4)
+        assert ask(address)[0]["holders"] == 2
+    assert held.release()["workers"] == 0
+    assert "scheduler" not in held.said
 
 
 class Forgetful(Provider):
@@ -289,118 +350,48 @@ def test_scheduler_is_believed_before_a_gateway_that_has_forgotten_it(
     assert ("has not ended" in str(seen)) is away
 
 
-def test_close_that_comes_with_an_answer_is_seen(
-    scheduler: Scheduler, holders: list[Holder], relay: Relay
-) -> None:
-    holders.append(Holder(relay.address))
-    relay.cut_with_answer = True  # the next answer is due in 5 s
-    wait_for(lambda: relay.accepted > 1, "another connection")
-    scheduler.stays(2.5 * RECONNECT)
-
-
-def test_cluster_ends_with_its_last_holder(scheduler: Scheduler, holders: list[Holder]) -> None:
-    first, second, counting = (Holder(scheduler.address, timeout) for timeout in (LONG, LONG, 0))
-    holders += [first, second, counting]
-    first.kill()
-    scheduler.stays(RECONNECT + 2)
-    second.kill()
-    # Who only counts holds nothing.
-    scheduler.ended_after(RECONNECT + 5)
-
-
-def test_release_leaves_the_end_to_the_launcher_for_a_while(
-    scheduler: Scheduler, holders: list[Holder]
-) -> None:
-    first, second = Holder(scheduler.address), Holder(scheduler.address)
-    holders += [first, second]
-    first.release()
-    scheduler.stays(RECONNECT + 2)
-    second.release()
-    assert scheduler.ended_after(RECONNECT + 5) > RECONNECT * 0.7
-
-
-def test_without_a_timeout_nothing_ends(scheduler: Scheduler, holders: list[Holder]) -> None:
-    holders.append(holder := Holder(scheduler.address, timeout=0))
-    holder.kill()
-    scheduler.stays(RECONNECT + 3)
-
-
-def test_scheduler_that_is_gone_is_told_once(scheduler: Scheduler, holders: list[Holder]) -> None:
-    holders.append(holder := Holder(scheduler.address))
-    scheduler.process.kill()
-    holder.until("is gone: it has taken no connection", 20)
-    time.sleep(6)  # it goes on asking, twice at least, and says no more
-    holder.until("")
-    told = [line for line in holder.said.splitlines() if "scheduler" in line]
+def test_scheduler_that_is_gone_is_told_once(holder: Forks, relay: Relay) -> None:
+    held = holder(at=relay.address)
+    relay.away = True
+    relay.cut()
+    held.until("is gone: it has taken no connection")
+    asked = relay.refused
+    wait_for(lambda: relay.refused > asked + 2, "more attempts")
+    held.until("")
+    told = [line for line in held.said.splitlines() if "scheduler" in line]
     assert len(told) == 2, told
     assert "does not answer" in told[0]
 
 
-def test_busy_scheduler_is_told_and_its_recovery_too(
-    scheduler: Scheduler, holders: list[Holder]
-) -> None:
-    holders.append(holder := Holder(scheduler.address, timeout=9))
-    scheduler.process.send_signal(signal.SIGSTOP)
-    holder.until("does not answer", 20)
-    scheduler.process.send_signal(signal.SIGCONT)
-    holder.until("answers again", 20)
-    assert "gone" not in holder.said
+def test_busy_scheduler_is_told_and_its_recovery_too(scheduler: Other, holder: Forks) -> None:
+    held = holder(timeout=3)
+    scheduler.signal(signal.SIGSTOP)
+    held.until("does not answer")
+    scheduler.signal(signal.SIGCONT)
+    held.until("answers again")
+    assert "gone" not in held.said
     scheduler.stays(RECONNECT + 1)
 
 
-def test_tasks_from_before_the_lease_count(scheduler: Scheduler, holders: list[Holder]) -> None:
-    program = (
-        "import sys\n"
-        "from distributed import Client, LocalCluster\n"
-        "from distributed import Worker\n"
-        "import asyncio\n"
-        "async def work():\n"
-        "    async with Client(sys.argv[1], asynchronous=True) as client:\n"
-        "        async with Worker(sys.argv[1], dashboard_address=None):\n"
-        "            await client.gather(client.map(abs, range(5)))\n"
-        "            try:\n"
-        "                await client.submit(int, 'x')\n"
-        "            except ValueError:\n"
-        "                pass\n"
-        "asyncio.run(work())\n"
-    )
-    subprocess.run(
-        [sys.executable, "-c", program, scheduler.address],
-        env=clean_environment(), check=True, timeout=60,
-    )  # fmt: skip
-    holders.append(holder := Holder(scheduler.address))
-    usage = holder.release()
+def test_tasks_from_before_the_lease_count(address: str, fork: Forks, holder: Forks) -> None:
+    assert fork(work, address).hear() == "done"
+    usage = holder().release()
     assert (usage["tasks_done"], usage["tasks_failed"]) == (5, 1)
 
 
-# The figures of a lease's first form; a launcher of that time refuses any other one.
-FIRST_FORM = {
-    "workers", "peak", "cores", "memory", "worker_seconds", "core_seconds", "tasks_done",
-    "tasks_failed", "unread",
-}  # fmt: skip
 MORE = {"waiting", "out_of_memory", "gave_up", "no_workers_timeout"}
 
 
-def test_older_launcher_reads_only_what_it_knows(
-    scheduler: Scheduler, holders: list[Holder]
-) -> None:
-    holders.append(Holder(scheduler.address))
-
-    async def renewed(message: str) -> set[str]:
-        comm = await connect(scheduler.address)
-        terms = {"holder": message, "timeout": LONG, "reconnect_timeout": LONG, "lifetime": None}
-        await send_recv(comm, reply=False, op=lease_plugin.HOLD, **terms)
-        await comm.write(message)
-        reply = await comm.read()
-        comm.abort()
-        return set(reply)
-
-    assert asyncio.run(renewed("renew")) == FIRST_FORM
-    assert asyncio.run(renewed(lease_plugin.MORE)) == FIRST_FORM | MORE
-    # And the other way round: from an older scheduler, and from a newer one.
-    first = dict.fromkeys(FIRST_FORM, 0)
-    assert Usage.of(first).waiting == 0
-    assert Usage.of({**first, "waiting": 2, "of_tomorrow": 3}).waiting == 2
+def test_launchers_and_schedulers_of_another_release(address: str, holder: Forks) -> None:
+    """Each hears what it understands and nothing besides; who has asked for more is told more."""
+    holder()
+    first, more, last, looked = ask(address, "renew", lease_plugin.MORE, "release")
+    assert (set(first), set(more)) == (set(USAGE), set(USAGE) | MORE)
+    assert set(ask(address, "release")[0]) == set(USAGE) <= set(last)
+    assert (looked["held"], looked["holders"], looked["workers"]) == (True, 2, 0)
+    usage = dict.fromkeys(USAGE, 0)
+    assert Usage.of(usage).waiting == 0
+    assert Usage.of({**usage, "waiting": 2, "of_tomorrow": 3}).waiting == 2
 
 
 @pytest.mark.parametrize("address", ["gateway://127.0.0.1:1/name", "tcp://127.0.0.1:1"])
@@ -410,9 +401,7 @@ def test_scheduler_that_is_not_reached_is_told_with_its_address(
     """Once, while it is tried again: through a proxy that is not the gateway's, for example."""
     import dask_gateway  # noqa: F401  registers gateway://
 
-    from dask_claim.lifetime.lease import Lease
-
-    monkeypatch.setattr("dask_claim.lifetime.lease.PLACE_TIMEOUT", 0.1)
+    monkeypatch.setattr(module, "PLACE_TIMEOUT", 0.1)
     tries, told = [], []
 
     async def is_over() -> bool:

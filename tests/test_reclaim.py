@@ -4,47 +4,41 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import dask.config
 import pytest
 from dask_gateway_server.options import Mapping, Options
-from distributed import Scheduler
-from distributed.comm import connect
-from distributed.core import send_recv
 
 from dask_claim.claim.model import Claim
 from dask_claim.errors import AuthenticationError, DaskClaimError, TemporaryError
 from dask_claim.launch.events import Events
 from dask_claim.launch.receipt import Receipt
 from dask_claim.launch.session import Session
-from dask_claim.lifetime.lease_plugin import NAME, LeasePlugin
 from dask_claim.lifetime.reclaim import reclaim, reclaim_all
-from dask_claim.lifetime.usage import Usage
 from dask_claim.providers.base import import_quietly
 from dask_claim.providers.gateway import connection
 from dask_claim.providers.gateway.api import GatewayApi
 from dask_claim.providers.gateway.mark import MARK
 from dask_claim.providers.gateway.provider import GatewayProvider
 from dask_claim.providers.values import Outcome, Request, Ticket
-from tests.support.faulty import CLUSTER, USAGE, Faulty, faulty
+from tests.support.faulty import CLUSTER, Faulty, faulty
 
-BAD = "bad"
-ERRORS: list[BaseException] = [
-    DaskClaimError("of ours"),
-    AuthenticationError("refused"),
-    TemporaryError("not now"),
-    OSError(5, "Input/output error"),
-    ssl.SSLError("TLS"),
-    KeyError("token"),
-    RuntimeError("Event loop is closed"),
-    AssertionError(),
-    MemoryError(),
-    asyncio.TimeoutError(),
-    RecursionError("too deep"),
-]
+# By the name of the cluster for which it is raised.
+ERRORS: dict[str, BaseException] = {
+    "ours": DaskClaimError("of ours"),
+    "refused": AuthenticationError("refused"),
+    "temporary": TemporaryError("not now"),
+    "system": OSError(5, "Input/output error"),
+    "tls": ssl.SSLError("TLS"),
+    "key": KeyError("token"),
+    "loop": RuntimeError("Event loop is closed"),
+    "assertion": AssertionError(),
+    "memory": MemoryError(),
+    "timeout": asyncio.TimeoutError(),
+    "recursion": RecursionError("too deep"),
+}
 
 
 @pytest.fixture(autouse=True)
@@ -55,8 +49,8 @@ def somebody(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def session(
     gateway: Faulty, stop_timeout: float, *tickets: dict[str, Any]
-) -> tuple[Session, Receipt, list[str | None]]:
-    """A session of a run that holds these tickets, its receipt, and names for its guard."""
+) -> tuple[Session, Receipt]:
+    """A session of a run that holds these tickets, and its receipt."""
     claim = Claim.model_validate(gateway.claim())
     request = Request(claim, claim.plan(), {}, stop_timeout=stop_timeout)
     receipt = Receipt(["true"])
@@ -65,50 +59,27 @@ def session(
         made.tickets.write(Ticket(**{"provider": "gateway", **gateway.claim(), **known}))
     close = made.tickets.close
 
-    left: list[str | None] = []
-
     def close_at_once() -> None:
-        # It would be busy with them for longer than this test.
-        for ticket in made.tickets.open:
-            left.append(ticket.cluster_name)
+        # The guard would be busy with what is left for longer than this test.
+        left = made.tickets.open
+        for ticket in left:
             made.tickets.settle(ticket)
         close()
+        assert not {ticket.cluster_name for ticket in left} & {*gateway.ended} - {*ERRORS}
 
     made.tickets.close = close_at_once  # type: ignore[method-assign]
-    return made, receipt, left
+    return made, receipt
 
 
-def release(gateway: Faulty, *tickets: dict[str, Any], timeout: float = 1.0) -> Any:
+async def released(gateway: Faulty, timeout: float, *tickets: dict[str, Any]) -> Any:
     """Release them; what the receipt says of the end. What could not be ended is left alone."""
-
-    async def run() -> Any:
-        made, receipt, left = session(gateway, timeout, *tickets)
-        await made.release()
-        assert CLUSTER not in left or CLUSTER not in gateway.ended
-        return receipt.to_dict()["gone"]
-
-    return asyncio.run(run())
+    made, receipt = session(gateway, timeout, *tickets)
+    await made.release()
+    return receipt.to_dict()["gone"]
 
 
-def failing(error: BaseException, original: Any, of: Callable[..., bool]) -> Any:
-    def fail(*arguments: Any, **more: Any) -> Any:
-        if of(*arguments):
-            raise error
-        return original(*arguments, **more)
-
-    return fail
-
-
-def always(error: BaseException, original: Any) -> Any:
-    async def fail(*arguments: Any) -> Any:
-        await original(*arguments)
-        raise error
-
-    return fail
-
-
-def of_bad(*arguments: Any) -> bool:
-    return any(getattr(each, "cluster_name", each) == BAD for each in arguments)
+def release(gateway: Faulty, *tickets: dict[str, Any], timeout: float = 10.0) -> Any:
+    return asyncio.run(released(gateway, timeout, *tickets))
 
 
 @pytest.mark.parametrize(
@@ -119,25 +90,42 @@ def of_bad(*arguments: Any) -> bool:
 def test_one_ticket_that_fails(where: Any, step: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """In any of its steps and with anything: the other one is ended, the receipt tells."""
     original = getattr(where, step)
-    for error in ERRORS:
-        monkeypatch.setattr(where, step, failing(error, original, of_bad))
-        with faulty("refused") as gateway:
-            gone = release(gateway, {"cluster_name": BAD}, {"cluster_name": CLUSTER})
-            assert (gone, CLUSTER in gateway.ended) == (False, True), error
+
+    def failing(*arguments: Any, **more: Any) -> Any:
+        for each in arguments:
+            name = getattr(each, "cluster_name", each)
+            if isinstance(name, str) and name in ERRORS:
+                raise ERRORS[name]
+        return original(*arguments, **more)
+
+    async def release_all(gateway: Faulty) -> list[Any]:
+        runs = [({"cluster_name": name}, {"cluster_name": f"good-{name}"}) for name in ERRORS]
+        return await asyncio.gather(*(released(gateway, 4.0, *run) for run in runs))
+
+    monkeypatch.setattr(where, step, failing)
+    with faulty("refused") as gateway:
+        gone = asyncio.run(release_all(gateway))
+        assert dict(zip(ERRORS, gone, strict=True)) == dict.fromkeys(ERRORS, False)
+        assert {f"good-{name}" for name in ERRORS} <= set(gateway.ended)
 
 
 @pytest.mark.parametrize("step", ["close", "clusters", "prepared"])
 def test_step_that_always_fails(step: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is not needed changes nothing; what is needed is told as not confirmed."""
     where = connection if step == "prepared" else GatewayApi
-    fail = getattr(where, step)
+    original, needed = getattr(where, step), {"cluster_name": CLUSTER}
+    if step == "clusters":
+        needed = {"requested": {"mark": "1:lease:feed"}}
     for error in (AuthenticationError("refused"), OSError(5, "no"), MemoryError()):
-        with faulty("refused") as gateway, monkeypatch.context() as patch:
-            patch.setattr(where, step, always(error, fail))
-            needed: dict[str, Any] = {"cluster_name": CLUSTER}
-            if step == "clusters":
-                needed = {"requested": {"mark": "1:lease:feed"}}
-            assert release(gateway, needed) is (step == "close"), error
+
+        async def fail(*arguments: Any, error: BaseException = error) -> Any:
+            await original(*arguments)
+            raise error
+
+        monkeypatch.setattr(where, step, fail)
+        with faulty("refused") as gateway:
+            gone = release(gateway, needed, timeout=10.0 if step == "close" else 0.5)
+            assert gone is (step == "close"), error
 
 
 def test_credentials_that_cannot_be_read_for_a_moment(tmp_path: Path) -> None:
@@ -169,7 +157,7 @@ def test_ticket_of_a_provider_that_is_not_there() -> None:
 
 def test_release_that_is_cancelled() -> None:
     async def run(gateway: Faulty) -> Any:
-        made, receipt, _ = session(gateway, 30.0, {"cluster_name": CLUSTER})
+        made, receipt = session(gateway, 30.0, {"cluster_name": CLUSTER})
         releasing = asyncio.ensure_future(made.release())
         while not gateway.ended:
             await asyncio.sleep(0.01)
@@ -224,11 +212,10 @@ def test_request_carries_the_mark_of_its_run() -> None:
         assert gateway.ended_at - made.named_at >= 1.0
 
 
-@pytest.mark.parametrize("named_at", [0.0, 1e12])
-def test_time_of_another_boot_delays_little(named_at: float) -> None:
+def test_time_of_another_boot_delays_little() -> None:
+    tickets = ({"cluster_name": f"{at}", "named_at": at} for at in (0.0, 1e12))
     with faulty("refused") as gateway:
-        gone = release(gateway, {"cluster_name": CLUSTER, "named_at": named_at}, timeout=10.0)
-        assert gone is True
+        assert release(gateway, *tickets) is True
 
 
 # As the second release writes it.
@@ -247,36 +234,6 @@ def test_tickets_of_other_releases() -> None:
         later = {**OLD_TICKET, **gateway.claim(), "of_a_time_to_come": 1}
         asyncio.run(reclaim_all([newer, later], 10.0))
         assert gateway.ended == [CLUSTER]
-
-
-def test_lease_answers_a_launcher_of_the_second_release() -> None:
-    """By its own call and messages, with what it understands and nothing besides."""
-
-    async def hold() -> list[Any]:
-        async with Scheduler(
-            host="127.0.0.1", port=0, dashboard=False, dashboard_address="127.0.0.1:0"
-        ) as scheduler:
-            plugin = LeasePlugin("first", 60.0, 10.0, None)
-            scheduler.add_plugin(plugin, name=NAME)
-            plugin.start(scheduler)
-            comm = await connect(scheduler.address)
-            terms = {"holder": "second", "timeout": 60.0, "reconnect_timeout": 10.0,
-                     "lifetime": None}  # fmt: skip
-            await send_recv(comm, reply=False, op="dask_claim_hold", **terms)
-            answers = []
-            for message in ("renew", "release"):
-                await comm.write(message)
-                answers.append(await comm.read())
-            looker = await connect(scheduler.address)
-            answers.append(await send_recv(looker, op="dask_claim_lease"))
-            comm.abort()
-            looker.abort()
-            return answers
-
-    renewed, released, looked = asyncio.run(hold())
-    assert set(renewed) == set(released) == set(USAGE)
-    assert looked["held"] is True and looked["holders"] == 2 and looked["workers"] == 0
-    Usage(**dict.fromkeys(USAGE, 0))  # what such a lease answers to a launcher of this one
 
 
 def test_outcomes_in_their_order() -> None:
