@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,6 +20,7 @@ from dask_claim.providers.hpc.batch import SlurmProvider
 from dask_claim.providers.values import Cluster, Request
 from tests.cwl.support import claim_of
 from tests.cwl.support import load as document
+from tests.support.claims import NOWHERE, write
 
 TEXTS = (
     # numbers
@@ -28,7 +31,7 @@ TEXTS = (
     # times and dates
     *("10:00:00", "1:30", "01:30.5", "2024-01-01", "2024-01-01T00:00:00Z"),
     # truth
-    *("true", "True", "TRUE", "false", "yes", "No", "on", "off", "y", "n"),
+    *("true", "True", "TRUE", "false", "False", "yes", "No", "on", "off", "y", "n"),
     # nothing
     *("null", "Null", "None", "NaN", "nan", ".nan", ".inf", "Infinity", "-"),
 )
@@ -46,11 +49,8 @@ def by_flag(text: str, folder: Path) -> Claim:
 
 
 def by_variable(text: str, folder: Path) -> Claim:
-    return read(
-        {},
-        DASK_CLAIM_IMAGE=text,
-        **{f"DASK_CLAIM_{name.upper()}__{word.upper()}": text for name, word in WORDS.items()},
-    )
+    each = {f"DASK_CLAIM_{name}__{word}".upper(): text for name, word in WORDS.items()}
+    return read({}, DASK_CLAIM_IMAGE=text, **each)
 
 
 def by_variable_of_json(text: str, folder: Path) -> Claim:
@@ -59,54 +59,49 @@ def by_variable_of_json(text: str, folder: Path) -> Claim:
 
 
 def by_claim(text: str, folder: Path) -> Claim:
-    return read({}, DASK_CLAIM=json.dumps(claim_with(text)))
+    fields = {name: {word: text} for name, word in WORDS.items()}
+    return read({}, DASK_CLAIM=json.dumps({"image": text, **fields}))
 
 
 def by_site_file(text: str, folder: Path) -> Claim:
-    return by_yaml(text, folder)
+    return by_yaml(fields_of_yaml(text), folder)
 
 
 def by_quoted_site_file(text: str, folder: Path) -> Claim:
-    return by_yaml(f"'{text}'", folder)
+    return by_yaml(fields_of_yaml(f"'{text}'"), folder)
 
 
 def by_profile(text: str, folder: Path) -> Claim:
-    return by_yaml(text, folder, "profile: 1.10\nprofiles:\n  1.10:\n")
+    fields = textwrap.indent(fields_of_yaml(text), "    ")
+    return by_yaml(f"profile: 1.10\nprofiles:\n  1.10:\n{fields}", folder)
 
 
-def by_yaml(text: str, folder: Path, before: str = "") -> Claim:
-    lines = [line for name, word in WORDS.items() for line in (f"{name}:", f"  {word}: {text}")]
-    indent = "    " if before else ""
-    content = "".join(f"{indent}{line}\n" for line in [f"image: {text}", *lines])
-    (folder / "claim.yaml").write_text(before + content)
-    return read({}, DASK_CLAIM_SITE=str(folder / "claim.yaml"))
+def by_yaml(content: str, folder: Path) -> Claim:
+    return read({}, DASK_CLAIM_SITE=str(write(folder / "claim.yaml", content)))
 
 
 def by_cwl(text: str, folder: Path) -> Claim:
-    return by_document(f"'{text}'", folder)
+    return by_document(fields_of_yaml(f"'{text}'"), folder)
 
 
-def by_document(text: str, folder: Path, fields: str = "image options environment hpc") -> Claim:
-    lines = [
-        f"    {name}:\n      {WORDS[name]}: {text}\n" if name in WORDS else f"    {name}: {text}\n"
-        for name in fields.split()
-    ]
-    path = folder / "tool.cwl"
-    path.write_text(
+def by_document(fields: str, folder: Path) -> Claim:
+    path = write(
+        folder / "tool.cwl",
         "cwlVersion: v1.2\nclass: CommandLineTool\nhints:\n  DaskGatewayRequirement:\n"
-        + "".join(lines)
-        + "baseCommand: echo\ninputs: {}\noutputs: []\n"
+        f"{textwrap.indent(fields, '    ')}\n"
+        "baseCommand: echo\ninputs: {}\noutputs: []\n",
     )
     return read({}, DASK_CLAIM=json.dumps(claim_of(document(translate(path)))))
 
 
-def claim_with(text: str) -> dict[str, object]:
-    return {"image": text, **{name: {word: text} for name, word in WORDS.items()}}
+def fields_of_yaml(text: str) -> str:
+    return "\n".join(
+        [f"image: {text}", *(f"{name}:\n  {word}: {text}" for name, word in WORDS.items())]
+    )
 
 
 def read(flags: dict[str, object], **environ: str) -> Claim:
-    nowhere = {"HOME": "/nonexistent", "DASK_ROOT_CONFIG": "/nonexistent"}
-    return load(claimed(flags), {"DASK_CLAIM_SITE": "/dev/null", **nowhere, **environ}).claim
+    return load(claimed(flags), {**NOWHERE, **environ}).claim
 
 
 WAYS = (
@@ -114,67 +109,55 @@ WAYS = (
     *(by_site_file, by_quoted_site_file, by_profile, by_cwl),
 )
 
+NUMBERS = [
+    ("Integer", "4", 4), ("Integer", "007", 7), ("Float", "1.10", 1.1), ("Float", "1e3", 1000.0),
+    ("Float", "4", 4.0), ("Bool", "true", True), ("Bool", "False", False),
+]  # fmt: skip
+
 
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
 def test_text_arrives(way: Way, tmp_path: Path) -> None:
-    """At the gateway, in the batch job and in the program."""
+    """At the gateway, in the batch job and in the program.
+
+    A number or truth is one where the gateway wants one.
+    """
     server = pytest.importorskip("dask_gateway_server.options")
     from dask_gateway.options import Options
+
+    def filled(claim: Claim, offered: Any) -> Any:
+        options = Options._from_spec(server.Options(offered).get_specification())
+        fill(options, claim.model_copy(update={"environment": None, "image": None}))
+        return options["tag"]
 
     for text in TEXTS:
         if way in (by_site_file, by_profile) and text in NULLS:
             continue
         claim = way(text, tmp_path)
-        for offered in (
-            server.String("tag"),
-            server.Select("tag", options=["other", *TEXTS]),
-        ):
-            options = Options._from_spec(server.Options(offered).get_specification())
-            fill(options, claim.model_copy(update={"environment": None, "image": None}))
-            assert options["tag"] == text
+        assert filled(claim, server.String("tag")) == text
+        assert filled(claim, server.Select("tag", options=["other", *TEXTS])) == text
+        for kind, written, value in NUMBERS:
+            if written == text:
+                default = 0 if value == 4 else False
+                found = filled(claim, getattr(server, kind)("tag", default=default))
+                assert found == value and type(found) is type(value)
         assert claim.hpc["queue"] == text
         assert claim.environment == {"TAG": text}
         env = {"image": "IMAGE", "environment": "ENVIRONMENT", "hpc": "HPC"}
-        found = variables(Cluster(), claim.model_copy(update={"env": env}), {}, "id")
-        assert found["IMAGE"] == text
-        assert json.loads(found["ENVIRONMENT"]) == {"TAG": text}
+        given = variables(Cluster(), claim.model_copy(update={"env": env}), {}, "id")
+        assert given["IMAGE"] == text
+        assert json.loads(given["ENVIRONMENT"]) == {"TAG": text}
 
 
-@pytest.mark.parametrize("text", [text for text in TEXTS if text[0] in "0123456789tTn"])
-def test_text_arrives_in_the_script_of_a_job(text: str, tmp_path: Path) -> None:
+def test_text_arrives_in_the_script_of_a_job() -> None:
     dask_jobqueue = pytest.importorskip("dask_jobqueue")
-    claim = Claim(provider="slurm", hpc={"queue": text, "walltime": text, "account": text})
-    request = Request(claim, claim.plan({}), {})
-    asked = SlurmProvider(request, print, print)._asked()["job"]
-    asked = {name: asked[name] for name in ("queue", "walltime", "account", "cores", "memory")}
-    script = dask_jobqueue.slurm.SLURMJob("tcp://host:1", name="w", processes=1, **asked)
-    for line in (f"-p {text}", f"-t {text}", f"-A {text}"):
-        assert f"#SBATCH {line}\n" in script.job_script()
-
-
-@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
-@pytest.mark.parametrize(
-    ("kind", "text", "value"),
-    [
-        ("Integer", "4", 4),
-        ("Integer", "007", 7),
-        ("Float", "1.10", 1.1),
-        ("Float", "1e3", 1000.0),
-        ("Float", "4", 4.0),
-        ("Bool", "true", True),
-        ("Bool", "False", False),
-    ],
-)
-def test_number_or_truth_is_one_where_the_gateway_wants_one(
-    way: Way, tmp_path: Path, kind: str, text: str, value: object
-) -> None:
-    server = pytest.importorskip("dask_gateway_server.options")
-    from dask_gateway.options import Options
-
-    spec = server.Options(getattr(server, kind)("tag", default=0 if value == 4 else False))
-    options = Options._from_spec(spec.get_specification())
-    fill(options, way(text, tmp_path).model_copy(update={"environment": None, "image": None}))
-    assert options["tag"] == value and type(options["tag"]) is type(value)
+    for text in (text for text in TEXTS if text[0] in "0123456789tTn"):
+        claim = Claim(provider="slurm", hpc={"queue": text, "walltime": text, "account": text})
+        request = Request(claim, claim.plan({}), {})
+        asked = SlurmProvider(request, print, print)._asked()["job"]
+        asked = {name: asked[name] for name in ("queue", "walltime", "account", "cores", "memory")}
+        script = dask_jobqueue.slurm.SLURMJob("tcp://host:1", name="w", processes=1, **asked)
+        for line in (f"-p {text}", f"-t {text}", f"-A {text}"):
+            assert f"#SBATCH {line}\n" in script.job_script()
 
 
 @pytest.mark.parametrize("number", ["1.10", "2024.10", "1e3", "0.50", "4", "1.5", "true"])
@@ -189,13 +172,16 @@ def test_number_without_quotes_in_json(number: str) -> None:
         read({}, DASK_CLAIM=f'{{"image": {number}}}')
 
 
-@pytest.mark.parametrize("text", TEXTS)
-def test_option_without_quotes_in_cwl(text: str, tmp_path: Path) -> None:
+def test_option_without_quotes_in_cwl(tmp_path: Path) -> None:
     """But whole numbers and truth are of CWL's own types."""
-    if text in (*NULLS, "+4", "-0", "True", "TRUE", "12345678901234567890"):
-        return
-    tag = by_document(text, tmp_path, "options").options["tag"]
-    assert (tag if isinstance(tag, str) else json.dumps(tag)) == text
+    other = {*NULLS, "+4", "-0", "True", "TRUE", "False", "12345678901234567890"}
+    texts = {f"tag{n}": text for n, text in enumerate(TEXTS) if text not in other}
+    lines = "".join(f"  {name}: {text}\n" for name, text in texts.items())
+    options = by_document(f"options:\n{lines}", tmp_path).options
+    found = {
+        name: tag if isinstance(tag, str) else json.dumps(tag) for name, tag in options.items()
+    }
+    assert found == texts
 
 
 def test_numbers_of_yaml_in_cwl(tmp_path: Path) -> None:
@@ -206,9 +192,11 @@ def test_numbers_of_yaml_in_cwl(tmp_path: Path) -> None:
         "worker_memory": ("4_000_000_000", 4 * 10**9), "max_lifetime": ("0.50", 0.5),
         "gpus": ("+1", 1),
     }  # fmt: skip
-    for name, (text, value) in numbers.items():
-        found = getattr(by_document(text, tmp_path, name), name)
-        assert getattr(found, "bytes", found) == value, (name, text)
+    lines = "\n".join(f"{name}: {text}" for name, (text, _) in numbers.items())
+    claim = by_document(lines, tmp_path)
+    for name, (_, value) in numbers.items():
+        found = getattr(claim, name)
+        assert getattr(found, "bytes", found) == value, name
 
 
 @pytest.mark.parametrize(
@@ -220,8 +208,7 @@ def test_numbers_of_yaml_in_cwl(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_yaml_in_an_option(text: str, value: object, tmp_path: Path) -> None:
-    (tmp_path / "claim.yaml").write_text(f"options:\n  deep: {text}\n")
-    options = read({}, DASK_CLAIM_SITE=str(tmp_path / "claim.yaml")).options
+    options = by_yaml(f"options:\n  deep: {text}\n", tmp_path).options
     assert options["deep"] == value
     assert options.get("y", {"a": 1, "b": 2}) == {"a": 1, "b": 2}
 
@@ -229,6 +216,5 @@ def test_yaml_in_an_option(text: str, value: object, tmp_path: Path) -> None:
 def test_aliases_of_aliases_are_refused(tmp_path: Path) -> None:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 9)]
-    (tmp_path / "claim.yaml").write_text("\n".join(lines))
     with pytest.raises(ClaimError, match="too much in it"):
-        read({}, DASK_CLAIM_SITE=str(tmp_path / "claim.yaml"))
+        by_yaml("\n".join(lines), tmp_path)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dask_claim.claim.model import Claim, Resolved, load
@@ -15,22 +15,7 @@ from dask_claim.claim.spellings import read
 from dask_claim.claim.validation import check_fields, leaves
 from dask_claim.cli.show import as_json, as_text
 from dask_claim.errors import ClaimError, Fault
-
-
-@pytest.fixture
-def environ(tmp_path: Path) -> dict[str, str]:
-    """An environment in which nothing is said, with a site file to write."""
-    return {
-        "DASK_CLAIM_SITE": write(tmp_path / "claim.yaml", "{}"),
-        "HOME": str(tmp_path / "home"),
-        "DASK_ROOT_CONFIG": str(tmp_path / "etc"),
-    }
-
-
-def write(path: Path, content: object) -> str:
-    """Write a file of JSON, which YAML is, too."""
-    path.write_text(content if isinstance(content, str) else json.dumps(content), "utf-8")
-    return str(path)
+from tests.support.claims import NOWHERE, Env, faults_of, write
 
 
 @pytest.mark.parametrize(
@@ -57,10 +42,15 @@ def test_wrong_entry_is_named_and_takes_no_other_with_it(
     assert doubtful == {field}
 
 
-@pytest.mark.parametrize("field", ["options", "environment", "hpc", "env"])
-def test_null_is_absent(field: str) -> None:
-    entry = {"env": "image", "hpc": "queue"}.get(field, "X")
-    assert check_fields(read({field: {entry: None}, "image": "x"})) == ({"image": "x"}, [], set())
+def test_null_is_absent() -> None:
+    for field, entry in (
+        ("options", "X"),
+        ("environment", "X"),
+        ("hpc", "queue"),
+        ("env", "image"),
+    ):
+        raw = {field: {entry: None}, "image": "x"}
+        assert check_fields(read(raw)) == ({"image": "x"}, [], set())
 
 
 @pytest.mark.parametrize("first", [{"queue": "long"}, "long"])
@@ -75,43 +65,68 @@ ADDRESSES = {
     "proxy_url": "gateway://a:8786",
     "public_url": "http://a.example.org",
 }
-
-
-def say(where: str, fields: dict[str, Any], flags: dict[str, Any], environ: dict[str, str]) -> None:
-    """Have one kind of source say these fields."""
-    site = Path(environ["DASK_CLAIM_SITE"])
-    if where == "flags":
-        flags |= fields
-    elif where == "variables":
-        environ |= {f"DASK_CLAIM_{name.upper()}": str(value) for name, value in fields.items()}
-    elif where == "DASK_CLAIM":
-        environ["DASK_CLAIM"] = json.dumps(fields)
-    elif where == "site":
-        write(site, {**json.loads(site.read_text()), **fields})
-    elif where == "profile":
-        whole = json.loads(site.read_text())
-        write(site, {**whole, "profile": "large", "profiles": {"large": fields}})
-    else:
-        names = {"gateway_url": "ADDRESS", "proxy_url": "PROXY_ADDRESS"}
-        names["public_url"] = "PUBLIC_ADDRESS"
-        environ |= {f"DASK_GATEWAY__{names[name]}": value for name, value in fields.items()}
-
-
+OF_DASK = {"gateway_url": "address", "proxy_url": "proxy-address", "public_url": "public-address"}
 SOURCES = ("flags", "variables", "DASK_CLAIM", "profile", "site", "Dask")
 PAIRS = [(one, other) for i, one in enumerate(SOURCES) for other in SOURCES[i + 1 :]]
+
+Said = dict[str, dict[str, Any]]
+"""Source → leaf → value."""
+
+
+def loaded(found: Said, site: Path) -> Resolved:
+    return load(*say(found, site))
+
+
+def say(found: Said, site: Path) -> tuple[dict[str, Any], Env]:
+    """Return flags and environment that say all this."""
+    said = {source: nested(found.get(source, {})) for source in SOURCES}
+    if said["profile"]:
+        said["site"] |= {"profile": "large", "profiles": {"large": said["profile"]}}
+    write(site, said["site"])
+    variables = found.get("variables", {})
+    of_dask = {OF_DASK[name].upper().replace("-", "_"): said["Dask"][name] for name in said["Dask"]}
+    return said["flags"], {
+        **NOWHERE,
+        "DASK_CLAIM_SITE": str(site),
+        "DASK_CLAIM": json.dumps(said["DASK_CLAIM"]),
+        **{variable(name): str(value) for name, value in variables.items()},
+        **{f"DASK_GATEWAY__{name}": value for name, value in of_dask.items()},
+    }
+
+
+def nested(fields: dict[str, Any]) -> dict[str, Any]:
+    whole: dict[str, Any] = {}
+    for name, value in fields.items():
+        field, entry, key = name.partition(".")
+        if entry:
+            whole.setdefault(field, {})[key] = value
+        else:
+            whole[field] = value
+    return whole
+
+
+def variable(name: str) -> str:
+    field, entry, key = name.partition(".")
+    return f"DASK_CLAIM_{field.upper()}" + (entry and "__" + key)
+
+
+def place(source: str, name: str, site: Path) -> str:
+    """Return what a source is called."""
+    if source == "flags":
+        return "--" + name.partition(".")[0].replace("_", "-")
+    if source == "variables":
+        return variable(name)
+    if source == "Dask":
+        return f"Dask's configuration (gateway.{OF_DASK[name]})"
+    return {"site": str(site), "profile": f"{site}, profile large"}.get(source, source)
 
 
 class TestAddressesOfOneGateway:
     """A source's three addresses belong together."""
 
     @pytest.mark.parametrize(("strong", "weak"), PAIRS)
-    def test_other_gateway_takes_none_of_them(
-        self, environ: dict[str, str], strong: str, weak: str
-    ) -> None:
-        flags: dict[str, Any] = {}
-        say(weak, ADDRESSES, flags, environ)
-        say(strong, {"gateway_url": "http://b"}, flags, environ)
-        resolved = load(flags, environ)
+    def test_only_another_gateway_takes_them(self, site: Path, strong: str, weak: str) -> None:
+        resolved = loaded({weak: ADDRESSES, strong: {"gateway_url": "http://b"}}, site)
         claim = resolved.claim
         assert (claim.gateway_url, claim.proxy_url, claim.public_url) == ("http://b", None, None)
         told = {one.field: one for one in resolved.overruled}
@@ -121,41 +136,34 @@ class TestAddressesOfOneGateway:
             assert f"{name} {value} of {told[name].source}: by {told[name].by}" in shown
         content = json.loads(as_json(resolved, resolved.plan({})))
         assert [one["field"] for one in content["overruled"]] == list(told)
+        # The same or no gateway keeps them.
+        for url in ({"gateway_url": "http://a:8000/"}, {"gateway_url": "HTTP://A:8000"}, {}):
+            own = {name: value for name, value in ADDRESSES.items() if name != "gateway_url"}
+            strongest = {"gateway_url": ADDRESSES["gateway_url"]}
+            claim = loaded({weak: {**url, **own}, strong: strongest}, site).claim
+            assert {name: getattr(claim, name) for name in own} == own
 
-    @pytest.mark.parametrize(("strong", "weak"), PAIRS)
-    @pytest.mark.parametrize("url", ["http://a:8000/", "HTTP://A:8000", None])
-    def test_same_or_no_gateway_keeps_them(
-        self, environ: dict[str, str], strong: str, weak: str, url: str | None
-    ) -> None:
-        flags: dict[str, Any] = {}
-        fields = {**ADDRESSES, "gateway_url": url}
-        say(weak, {name: value for name, value in fields.items() if value}, flags, environ)
-        say(strong, {"gateway_url": ADDRESSES["gateway_url"]}, flags, environ)
-        claim = load(flags, environ).claim
-        assert (claim.proxy_url, claim.public_url) == (*ADDRESSES.values(),)[1:]
-
-    def test_fault_of_an_address_that_is_not_used(self, environ: dict[str, str]) -> None:
-        environ["DASK_CLAIM"] = json.dumps({**ADDRESSES, "proxy_url": "no where"})
-        environ["DASK_CLAIM_GATEWAY_URL"] = "http://b"
-        with pytest.raises(ClaimError, match="DASK_CLAIM: proxy_url"):
-            load(environ=environ)
+    def test_fault_of_an_address_that_is_not_used(self) -> None:
+        claim = json.dumps({**ADDRESSES, "proxy_url": "no where"})
+        (fault,) = faults_of(DASK_CLAIM=claim, DASK_CLAIM_GATEWAY_URL="http://b")
+        assert fault.startswith("DASK_CLAIM: proxy_url")
 
 
-@pytest.mark.parametrize("name", [["large"], {"a": 1}, 7, "", "small"])
 @pytest.mark.parametrize("where", ["flags", "variables", "DASK_CLAIM", "site"])
-def test_profile_that_is_none(environ: dict[str, str], where: str, name: object) -> None:
-    if where in ("flags", "variables") and not isinstance(name, str):
-        return
-    write(Path(environ["DASK_CLAIM_SITE"]), {"profiles": {"large": {"worker_cores": 2}}})
-    flags: dict[str, Any] = {}
-    say(where, {"profile": name}, flags, environ)
-    if where == "variables" and not name:
-        assert load(flags, environ).claim.profile is None
-        return
-    with pytest.raises(ClaimError, match="profile"):
-        load(flags, environ)
-    say(where, {"profile": " large "}, flags, environ)
-    claim = load(flags, environ).claim
+def test_profile_that_is_none(site: Path, where: str) -> None:
+    def chosen(name: object) -> Claim:
+        found: Said = {"site": {"profiles": {"large": {"worker_cores": 2}}}}
+        found.setdefault(where, {})["profile"] = name
+        return loaded(found, site).claim
+
+    others = () if where in ("flags", "variables") else (["large"], {"a": 1}, 7)
+    for name in ("", "small", *others):
+        if where == "variables" and not name:
+            assert chosen(name).profile is None
+            continue
+        with pytest.raises(ClaimError, match="profile"):
+            chosen(name)
+    claim = chosen(" large ")
     assert (claim.profile, claim.worker_cores) == ("large", 2)
 
 
@@ -198,9 +206,6 @@ WRONG: dict[str, Any] = {
     "hpc.acount": "x",
 }
 
-Said = dict[str, dict[str, Any]]
-"""Source → leaf → value."""
-
 
 @st.composite
 def said(draw: st.DrawFn) -> Said:
@@ -212,68 +217,20 @@ def said(draw: st.DrawFn) -> Said:
     return found
 
 
-def nested(fields: dict[str, Any]) -> dict[str, Any]:
-    whole: dict[str, Any] = {}
-    for name, value in fields.items():
-        field, entry, key = name.partition(".")
-        if entry:
-            whole.setdefault(field, {})[key] = value
-        else:
-            whole[field] = value
-    return whole
-
-
-def say_all(found: Said, site: Path) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return flags and environment that say all this."""
-    of_dask = {"gateway_url": "ADDRESS", "proxy_url": "PROXY_ADDRESS"}
-    of_dask["public_url"] = "PUBLIC_ADDRESS"
-    whole = nested(found["site"])
-    if found["profile"]:
-        whole |= {"profile": "large", "profiles": {"large": nested(found["profile"])}}
-    write(site, whole)
-    environ = {
-        "DASK_CLAIM_SITE": str(site),
-        "DASK_CLAIM": json.dumps(nested(found["DASK_CLAIM"])),
-        "HOME": "/nonexistent",
-        "DASK_ROOT_CONFIG": "/nonexistent",
-        **{variable(name): str(value) for name, value in found["variables"].items()},
-        **{f"DASK_GATEWAY__{of_dask[name]}": value for name, value in found["Dask"].items()},
-    }
-    return nested(found["flags"]), environ
-
-
-def variable(name: str) -> str:
-    field, entry, key = name.partition(".")
-    return f"DASK_CLAIM_{field.upper()}" + (entry and "__" + key)
-
-
-def place(source: str, name: str, site: Path) -> str:
-    """Return what a source is called."""
-    if source == "flags":
-        return "--" + name.partition(".")[0].replace("_", "-")
-    if source == "variables":
-        return variable(name)
-    if source == "Dask":
-        key = {"gateway_url": "address", "proxy_url": "proxy-address"}.get(name, "public-address")
-        return f"Dask's configuration (gateway.{key})"
-    return {"site": str(site), "profile": f"{site}, profile large"}.get(source, source)
-
-
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def one_site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("site") / "claim.yaml"
 
 
-@settings(max_examples=100, deadline=None)
 @given(said())
-def test_all_that_is_said_is_there_or_overruled(site: Path, found: Said) -> None:
+def test_all_that_is_said_is_there_or_overruled(one_site: Path, found: Said) -> None:
     """By somebody stronger, or with another gateway."""
-    resolved = load(*say_all(found, site))
+    resolved = loaded(found, one_site)
     overruled = {(one.field, one.source): one for one in resolved.overruled}
     effective = dict(leaves(resolved.claim.to_dict()))
     for strength, source in enumerate(SOURCES):
         for name, value in found[source].items():
-            at = place(source, name, site)
+            at = place(source, name, one_site)
             if resolved.sources[name] == at:
                 assert same(resolved, name, value), (name, at)
                 gateway = found[source].get("gateway_url", resolved.claim.gateway_url)
@@ -291,10 +248,8 @@ def test_all_that_is_said_is_there_or_overruled(site: Path, found: Said) -> None
     # Nothing else is there, and nothing else is told.
     assert {name for name, at in overruled} <= {*ADDRESSES}
     every = {name for leaves_of in found.values() for name in leaves_of}
-    assert {name for name in effective if resolved.sources[name] != "default"} <= {
-        *every,
-        "profile",
-    }
+    not_default = {name for name in effective if resolved.sources[name] != "default"}
+    assert not_default <= {*every, "profile"}
 
 
 def same(resolved: Resolved, name: str, value: Any) -> bool:
@@ -302,16 +257,15 @@ def same(resolved: Resolved, name: str, value: Any) -> bool:
     return bool(dict(leaves(resolved.claim.to_dict())).get(name) == said_alone)
 
 
-@settings(max_examples=100, deadline=None)
 @given(said(), st.data())
 def test_whatever_is_wrong_is_named_and_nothing_else(
-    site: Path, found: Said, data: st.DataObject
+    one_site: Path, found: Said, data: st.DataObject
 ) -> None:
     pairs = st.tuples(st.sampled_from(SOURCES[:-1]), st.sampled_from([*WRONG]))
     wrong = data.draw(st.lists(pairs, min_size=1, max_size=3, unique=True))
     for source, name in wrong:
         found[source][name] = WRONG[name]
     with pytest.raises(ClaimError) as caught:
-        load(*say_all(found, site))
+        loaded(found, one_site)
     named = {(fault.source, fault.path) for fault in caught.value.faults}
-    assert named == {(place(source, name, site), name) for source, name in wrong}
+    assert named == {(place(source, name, one_site), name) for source, name in wrong}
