@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from dask_claim.launch.versions import SCHEDULER, WORKERS, differences, versions_here
 from tests.support.gateway import GatewayServer
-from tests.support.launcher import ONE_TASK, PYTHON, Launcher
+from tests.support.launcher import PYTHON, Launcher
+from tests.support.scenes import SMALL
 
 
 def other_version(folder: Path, package: str = "cloudpickle", version: str = "0.0.1") -> str:
@@ -33,38 +35,38 @@ def test_differences_that_matter() -> None:
     assert {"python", "dask", "distributed"} <= {k for k, v in versions_here().items() if v}
 
 
+@pytest.fixture
+def other(tmp_path: Path) -> dict[str, str]:
+    """The launcher finds another version than its scheduler has."""
+    return {"PYTHONPATH": other_version(tmp_path / "other")}
+
+
 def test_one_warning_names_package_and_versions(
-    gateway: GatewayServer, launcher: Launcher, tmp_path: Path
+    scheduler: dict[str, str], launcher: Launcher, other: dict[str, str]
 ) -> None:
-    env = {"PYTHONPATH": other_version(tmp_path / "other")}
-    claim = {"gateway_url": gateway.url}
-    run = launcher(PYTHON, "-c", ONE_TASK, claim=claim, env=env, flags=("--start", "workers"))
-    assert run.status == 0 and run.receipt
-    found = [text for text in run.receipt["warnings"] if "different versions" in text]
-    assert len(found) == 1
-    assert re.search(r"cloudpickle 0\.0\.1 here, \d+\.\d+\S* on the scheduler", found[0])
+    run = launcher.start("cat", env={**scheduler, **other}, stdin=subprocess.PIPE)
+    run.until("different versions")
+    run.process.communicate()
+    [warning] = run.finish().receipt["warnings"]
+    assert re.search(r"cloudpickle 0\.0\.1 here, \d+\.\d+\S* on the scheduler", warning)
 
 
 @pytest.mark.parametrize("start", ["ready", "eager"])
 def test_strict_ends_the_run(
-    gateway: GatewayServer, launcher: Launcher, tmp_path: Path, start: str
+    gateway: GatewayServer, launcher: Launcher, other: dict[str, str], start: str
 ) -> None:
-    env = {"PYTHONPATH": other_version(tmp_path / "other")}
-    claim = {"gateway_url": gateway.url, "versions": "strict"}
+    claim = {"gateway_url": gateway.url, "versions": "strict", **SMALL}
     command = ("sh", "-c", "echo started; exec sleep 60")
-    run = launcher(*command, claim=claim, env=env, flags=("--start", start))
-    assert run.status == 78
-    assert (run.out == b"started\n") is (start == "eager")
+    run = launcher(*command, claim=claim, env=other, flags=("--start", start))
+    assert (run.status, run.out) == (78, b"started\n" if start == "eager" else b"")
     assert "cloudpickle 0.0.1 here" in run.err and "versions: strict" in run.err
-    assert run.receipt and run.receipt["gone"] is True
+    assert run.receipt["gone"] is True
 
 
 def test_same_versions_and_ignored_ones_are_not_told(
-    gateway: GatewayServer, launcher: Launcher, tmp_path: Path
+    scheduler: dict[str, str], launcher: Launcher, other: dict[str, str]
 ) -> None:
-    same = launcher("true", claim={"gateway_url": gateway.url, "versions": "strict"})
-    assert same.status == 0 and "different versions" not in same.err
-    env = {"PYTHONPATH": other_version(tmp_path / "other")}
-    claim = {"gateway_url": gateway.url, "versions": "ignore"}
-    run = launcher(PYTHON, "-c", ONE_TASK, claim=claim, env=env)
-    assert run.status == 0 and "different versions" not in run.err
+    asking = (PYTHON, "-c", "from distributed import Client; Client().close()")
+    for wanted, env in (("strict", {}), ("ignore", other)):
+        run = launcher(*asking, claim={"versions": wanted}, env={**scheduler, **env})
+        assert (run.status, run.receipt["warnings"]) == (0, []), run.err
