@@ -23,11 +23,14 @@ from tests.support.gateway import (
     GatewayServer,
 )
 from tests.support.launcher import Launcher, processes_with, wait_for
-from tests.support.missing import need
-from tests.support.slurm import Slurm
 from tests.support.start import as_after_a_login
 
-pytest_plugins = ["tests.support.bai", "tests.support.claims", "tests.support.missing"]
+pytest_plugins = [
+    "tests.support.bai",
+    "tests.support.claims",
+    "tests.support.missing",
+    "tests.support.slurm",
+]
 
 as_after_a_login()
 
@@ -120,7 +123,7 @@ GATEWAYS = {
 # What costs much to start, or is there once on a machine: all its tests run in one process, one
 # after the other, beside those of other processes. Of the gateway that most tests use each process
 # has its own.
-SHARED = ("podman", "_slurm", "toil", "calrissian", *sorted(GATEWAYS - {"gateway"}))
+SHARED = ("podman", "toil", "calrissian", *sorted(GATEWAYS - {"gateway"}))
 
 
 @pytest.fixture
@@ -151,20 +154,3 @@ def scheduler() -> Iterator[dict[str, str]]:
     ) as process:
         yield {"DASK_SCHEDULER_ADDRESS": process.stdout.readline().strip()}
         process.stdin.close()
-
-
-@pytest.fixture(scope="session")
-def _slurm() -> Iterator[Slurm]:
-    need("root", "Slurm")
-    made = Slurm()
-    yield made
-    made.stop()
-
-
-@pytest.fixture
-def slurm(_slurm: Slurm) -> Iterator[Slurm]:
-    """Has no job before a test; fails where one is left after it."""
-    yield _slurm
-    left = _slurm.jobs()
-    _slurm.clear()
-    assert left == []

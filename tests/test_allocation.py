@@ -7,9 +7,10 @@ import os
 import shlex
 import signal
 import subprocess
+import time
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -20,6 +21,8 @@ from dask_claim.providers.local.size import LocalRequest, fit, fit_here
 from tests.support.launcher import DASK_CLAIM, PYTHON, Launcher, Running, processes_with, wait_for
 from tests.support.scenes import NOBODY_ELSE, command_line
 from tests.support.slurm import Slurm
+
+pytestmark = pytest.mark.xdist_group("slurm allocation")
 
 ON_BOTH_NODES = """
 import os, sys, time
@@ -42,8 +45,7 @@ def in_a_job(slurm: Slurm, *flags: str) -> tuple[str, ...]:
 
 
 def test_other_users_are_refused(launcher: Launcher, slurm: Slurm, tmp_path: Path) -> None:
-    program = tmp_path / "program.py"
-    program.write_text(NOBODY_ELSE)
+    (program := tmp_path / "program.py").write_text(NOBODY_ELSE)
     run = launcher(
         PYTHON, "-W", "ignore", str(program), claim={**CLAIM, "worker_cores": 2},
         before=in_a_job(slurm, "--cpus-per-task=1"), timeout=120,
@@ -53,56 +55,47 @@ def test_other_users_are_refused(launcher: Launcher, slurm: Slurm, tmp_path: Pat
     assert "this node's share of the Slurm allocation" in run.err
     # The machine has more than Slurm granted.
     assert "1 core (this job: SLURM_CPUS_ON_NODE)" in run.err
-    assert run.receipt["provider"] == "allocation"
-    assert run.receipt["gone"] is True
-    wait_for(lambda: not slurm.jobs(), "end of the job", 20)
+    assert ON_NO_NODE not in run.err
+    assert (run.receipt["provider"], run.receipt["gone"]) == ("allocation", True)
+
+
+ON_NO_NODE = "write srun --ntasks=1 before dask-claim"
 
 
 def test_a_shell_that_is_on_no_node(launcher: Launcher, slurm: Slurm) -> None:
     """The one of salloc, which on many sites runs where it was called: on a login node."""
     salloc = (str(slurm.command("salloc")), "--quiet", "--ntasks=1")
-    for inside, told in ((), 1), (in_a_job(slurm), 0):
-        run = launcher("true", claim=CLAIM, before=(*salloc, *inside))
-        assert run.status == 0, run.err
-        assert run.err.count("write srun --ntasks=1 before dask-claim") == told
-        wait_for(lambda: not slurm.jobs(), "end of the job", 20)
+    run = launcher("true", claim=CLAIM, before=salloc)
+    assert (run.status, run.err.count(ON_NO_NODE)) == (0, 1), run.err
 
 
-def on_both_nodes(slurm: Slurm) -> tuple[str, ...]:
-    """The launcher is on the first one."""
+def start_on_both(launcher: Launcher, slurm: Slurm) -> Running:
+    """The launcher is on the first node; returns when the workers of both have answered."""
     salloc = (str(slurm.command("salloc")), "--quiet", "--nodes=2", "--ntasks-per-node=1")
-    return (*salloc, "--cpus-per-task=2", *in_a_job(slurm, "--nodes=1", "--ntasks=1"))
-
-
-def start_on_both(launcher: Launcher, slurm: Slurm, **more: Any) -> Running:
-    claim = {
-        **CLAIM, "max_workers": 3, "hpc": {"interface": "lo"}, "environment": {"SAID": "hello"},
-    }  # fmt: skip
-    path = f"{slurm.folder / 'bin'}{os.pathsep}{os.environ['PATH']}"
     run = launcher.start(
-        PYTHON, "-c", ON_BOTH_NODES, claim=claim, env={"PATH": path}, stdin=subprocess.PIPE,
-        before=on_both_nodes(slurm), **more,
+        PYTHON, "-c", ON_BOTH_NODES, env=slurm.variables, stdin=subprocess.PIPE,
+        claim={
+            **CLAIM, "max_workers": 3, "hpc": {"interface": "lo"}, "environment": {"SAID": "hello"}
+        },
+        before=(*salloc, "--cpus-per-task=2", *in_a_job(slurm, "--nodes=1", "--ntasks=1")),
     )  # fmt: skip
+    assert run.process.stdout.readline() == b"node0 node0 node1 tls\n", run.err
+    assert run.process.stdout.readline() == b"hello\n", run.err
     return run
 
 
 def test_all_nodes_of_an_allocation(launcher: Launcher, slurm: Slurm) -> None:
-    run = start_on_both(launcher, slurm)
-    assert run.process.stdout.readline() == b"node0 node0 node1 tls\n", run.err
-    assert run.process.stdout.readline() == b"hello\n", run.err
-    ended = run.finish(timeout=60)
+    ended = start_on_both(launcher, slurm).finish()
     assert ended.status == 0, ended.err
     assert "the 2 nodes of the Slurm allocation" in ended.err
     assert ended.receipt["workers"]["peak"] == 3
     assert ended.receipt["gone"] is True, ended.err
     assert "srun: error" not in ended.err
-    wait_for(lambda: not slurm.jobs(), "end of the job", 20)
 
 
 def test_workers_of_all_nodes_end_with_a_killed_launcher(launcher: Launcher, slurm: Slurm) -> None:
     """Its step ends, too, while the allocation goes on."""
     run = start_on_both(launcher, slurm)
-    assert run.process.stdout.readline().startswith(b"node0 node0 node1"), run.err
 
     def workers() -> list[int]:
         """Those of the other node."""
@@ -121,32 +114,19 @@ def test_workers_of_all_nodes_end_with_a_killed_launcher(launcher: Launcher, slu
     os.kill(own, signal.SIGKILL)
     wait_for(lambda: not workers(), "end of the other node's workers", 40)
     run.process.communicate(timeout=60)
-    wait_for(lambda: not slurm.jobs(), "end of the job", 20)
+
+
+def test_a_step_that_ends_early(launcher: Launcher, slurm: Slurm) -> None:
+    run = start_on_both(launcher, slurm)
+    steps = slurm.run("squeue", "--steps", "--noheader", "--format=%i %j").splitlines()
+    (step,) = (step for step, name in (line.split() for line in steps) if name[:5] == "dask-")
+    slurm.run("scancel", step)
+    run.until("srun on the allocation's other nodes ended")
+    ended = run.finish()
+    assert (ended.status, ended.receipt["gone"]) == (0, True), ended.err
 
 
 TRAP = "trap 'echo told; exit 3' TERM; echo ready; while :; do sleep 0.1; done"
-LAUNCHED = f"{DASK_CLAIM} --grace 5 -- sh -c {shlex.quote(TRAP)}"
-
-
-def test_command_ends_before_the_walltime(launcher: Launcher, slurm: Slurm) -> None:
-    """Slurm's own limit is a minute at the least: its variable says a nearer end."""
-    import time
-
-    run = launcher.start(
-        "sh", "-c", TRAP, claim=CLAIM, flags=("--grace", "5"), stdin=subprocess.DEVNULL,
-        env={
-            "SLURM_JOB_ID": "7",
-            "SLURM_JOB_END_TIME": str(int(time.time()) + 35),
-            "SLURM_RESTART_COUNT": "2",
-        },
-    )  # fmt: skip
-    ended = run.finish(timeout=60)
-    assert (ended.status, ended.out) == (3, b"ready\ntold\n"), ended.err
-    assert "this is start 3 of it" in ended.err
-    assert "This job's walltime ends in" in ended.err
-    assert ended.receipt["gone"] is True
-
-
 CONNECT = """
 import time
 import dask_claim
@@ -160,29 +140,26 @@ except SystemExit as end:
 """
 
 
-def test_a_program_ends_before_the_walltime(launcher: Launcher, slurm: Slurm) -> None:
-    """Also a block of `connect()` in a program of its own."""
-    import time
+def test_what_runs_ends_before_the_walltime(launcher: Launcher, scheduler: dict[str, str]) -> None:
+    """A command, or a program with a block of `connect()`.
 
-    end = {"SLURM_JOB_ID": "7", "SLURM_JOB_END_TIME": str(int(time.time()) + 35)}
-    ended = launcher.program(CONNECT, claim=CLAIM, env=end).finish(timeout=60)
-    assert (ended.status, ended.out) == (143, b"ready\ntold 143\n"), ended.err
-    assert "This job's walltime ends in" in ended.err
-    assert "so does the program" in ended.err
-    assert "The local cluster stopped" in ended.err
-
-
-def test_a_step_that_ends_early(launcher: Launcher, slurm: Slurm) -> None:
-    run = start_on_both(launcher, slurm)
-    assert run.process.stdout.readline().startswith(b"node0 node0 node1"), run.err
-    steps = slurm.run("squeue", "--steps", "--noheader", "--format=%i %j").splitlines()
-    (step,) = (step for step, name in (line.split() for line in steps) if name[:5] == "dask-")
-    slurm.run("scancel", step)
-    run.until("srun on the allocation's other nodes ended")
-    ended = run.finish()
-    assert ended.status == 0, ended.err
-    assert ended.receipt["gone"] is True
-    wait_for(lambda: not slurm.jobs(), "end of the job", 20)
+    Slurm's own limit is a minute at the least: its variable says a nearer end.
+    """
+    env = {
+        **scheduler, "SLURM_JOB_ID": "7", "SLURM_JOB_END_TIME": str(int(time.time()) + 20),
+        "SLURM_RESTART_COUNT": "2",
+    }  # fmt: skip
+    started = (
+        launcher.start("sh", "-c", TRAP, flags=("--grace", "5"), env=env),
+        launcher.program(CONNECT.replace("connect(", "connect(dask_claim.Claim(), "), env=env),
+    )
+    command, program = (run.finish() for run in started)
+    assert (command.status, command.out) == (3, b"ready\ntold\n"), command.err
+    assert (program.status, program.out) == (143, b"ready\ntold 143\n"), program.err
+    for ended in command, program:
+        assert "This job's walltime ends in" in ended.err
+        assert "this is start 3 of it" in ended.err
+    assert "so does the program" in program.err
 
 
 def test_no_cluster_without_keys(launcher: Launcher, tmp_path: Path) -> None:
@@ -194,65 +171,56 @@ def test_no_cluster_without_keys(launcher: Launcher, tmp_path: Path) -> None:
     assert "pip install cryptography" in run.err
 
 
+LAUNCHED = f"{DASK_CLAIM} --grace 5 -- sh -c {shlex.quote(TRAP)}"
+
+
 class Batch:
     """A launcher, or a program of its own, that is a whole job: `exec` in its script."""
 
-    def __init__(
-        self, launcher: Launcher, slurm: Slurm, folder: Path, *flags: str, command: str = LAUNCHED
-    ) -> None:
+    def __init__(self, launcher: Launcher, slurm: Slurm, folder: Path, command: str) -> None:
+        folder.mkdir()
         self._slurm, self._log = slurm, folder / "log"
         claim = json.dumps({**CLAIM, "provider": "allocation"})
-        script = folder / "job.sh"
-        script.write_text(
+        (folder / "job.sh").write_text(
             "#!/bin/sh\n"
             f"export DASK_CONFIG=/dev/null DASK_CLAIM={shlex.quote(claim)} {launcher.marker}\n"
-            f"PATH={slurm.folder / 'bin'}:$PATH\n"
+            f"PATH={slurm.variables['PATH']}\n"
             f"exec {command}\n"
         )
         self.id = slurm.run(
             "sbatch", "--parsable", "--export=NIL", "--requeue", f"--chdir={folder}",
-            f"--output={self._log}", *flags, str(script),
+            f"--output={self._log}", "--time=9", "--signal=B:TERM@40", str(folder / "job.sh"),
         ).strip()  # fmt: skip
 
     @property
     def log(self) -> str:
         return self._log.read_text() if self._log.exists() else ""
 
-    def until(self, text: str, timeout: float = 60) -> None:
-        wait_for(lambda: text in self.log, text, timeout, lambda: self.log + self._slurm.logs())
+    def until(self, text: str) -> None:
+        wait_for(lambda: text in self.log, text, 60, lambda: self.log + self._slurm.logs())
 
 
-def test_signal_before_the_walltime(launcher: Launcher, slurm: Slurm, tmp_path: Path) -> None:
-    """Slurm looks at its jobs every 30 s, and so may be that much earlier than asked."""
-    job = Batch(launcher, slurm, tmp_path, "--time=1", "--signal=B:TERM@10")
-    job.until("ready")
+def test_jobs_that_slurm_ends(launcher: Launcher, slurm: Slurm, tmp_path: Path) -> None:
+    """Side by side: Slurm looks only every 30 s whether a job wants a signal before its end."""
+    program = f"{PYTHON} -c {shlex.quote(CONNECT)}"
+    warned, cancelled, requeued = (
+        Batch(launcher, slurm, tmp_path / name, command)
+        for name, command in (("warned", LAUNCHED), ("cancelled", LAUNCHED), ("requeued", program))
+    )
+    for job in warned, cancelled, requeued:
+        job.until("ready")
+    slurm.run("scontrol", "update", f"JobId={warned.id}", "EndTime=now+65")
+    slurm.run("scancel", cancelled.id)
+    slurm.run("scontrol", "requeue", requeued.id)
+    for job, told in (cancelled, "Slurm ends this job"), (requeued, "Slurm requeues this job"):
+        job.until("The local cluster stopped")
+        assert told in job.log
+    requeued.until("told 143")
+    slurm.run("scancel", requeued.id)
     # Its Slurm sets no SLURM_JOB_END_TIME.
-    job.until("This job's walltime ends in")
-    job.until("told", 90)
-    job.until("The command ended with status 3")
-    assert "Slurm ends this job" not in job.log
-    wait_for(lambda: not slurm.jobs(), "end of the job", 20)
-
-
-@pytest.mark.parametrize("command", [LAUNCHED, f"{PYTHON} -c {shlex.quote(CONNECT)}"])
-def test_a_job_that_is_cancelled(
-    launcher: Launcher, slurm: Slurm, tmp_path: Path, command: str
-) -> None:
-    job = Batch(launcher, slurm, tmp_path, command=command)
-    job.until("ready")
-    slurm.run("scancel", job.id)
-    job.until("The local cluster stopped")
-    assert "Slurm ends this job" in job.log
-    wait_for(lambda: not slurm.jobs(), "end of the job", 20)
-
-
-def test_a_job_that_is_requeued(launcher: Launcher, slurm: Slurm, tmp_path: Path) -> None:
-    job = Batch(launcher, slurm, tmp_path)
-    job.until("ready")
-    slurm.run("scontrol", "requeue", job.id)
-    job.until("Slurm requeues this job")
-    slurm.run("scancel", job.id)
-    wait_for(lambda: not slurm.jobs(), "end of the job", 20)
+    assert "This job's walltime ends in" in warned.log
+    warned.until("The command ended with status 3")
+    assert "Slurm ends this job" not in warned.log
 
 
 def test_nodes_are_filled_one_after_the_other() -> None:
@@ -272,8 +240,6 @@ def test_nodes_are_filled_one_after_the_other() -> None:
     assert (left.max_workers, list(others), shortfall) == (1, ["b"], None)
 
 
-@pytest.mark.parametrize("nodes", [1, 2, 5])
-@pytest.mark.parametrize("workers", [None, 2, 6])
 @pytest.mark.parametrize(
     "policy",
     [
@@ -282,11 +248,13 @@ def test_nodes_are_filled_one_after_the_other() -> None:
         {"max_cores": 7, "worker_cores": 1}, {"max_memory": 7 * GIB, "worker_memory": GIB},
     ],
 )  # fmt: skip
-def test_a_policy_bounds_all_nodes_together(
-    policy: dict[str, float], workers: int | None, nodes: int
-) -> None:
-    if workers and workers > policy.get("max_cores", workers):
-        return  # refused or cut before
+def test_a_policy_bounds_all_nodes_together(policy: dict[str, float]) -> None:
+    for nodes, workers in product((1, 2, 5), (None, 2, 6)):
+        if not workers or workers <= policy.get("max_cores", workers):  # else refused or cut before
+            bounded(policy, workers, nodes)
+
+
+def bounded(policy: dict[str, float], workers: int | None, nodes: int) -> None:
     environ = {
         "SLURM_JOB_ID": "1", "SLURM_CPUS_ON_NODE": "2", "SLURM_MEM_PER_NODE": "4096",
         "SLURM_JOB_CPUS_PER_NODE": f"2(x{nodes})",

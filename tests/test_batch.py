@@ -23,6 +23,8 @@ from tests.support.launcher import PYTHON, Launcher, Running, processes_with, wa
 from tests.support.scenes import NOBODY_ELSE, WAITING, command_line, end_all, kill, until_ready
 from tests.support.slurm import Slurm
 
+pytestmark = pytest.mark.xdist_group("slurm batch")
+
 CLAIM: dict[str, Any] = {
     "provider": "slurm",
     "max_workers": 1,
@@ -31,149 +33,109 @@ CLAIM: dict[str, Any] = {
     "environment": {"SAID": "it's here"},
 }
 
-IN_A_JOB = (
-    "import os\n"
-    "from distributed import Client\n"
-    "with Client() as client:\n"
-    "    print(client.scheduler.address.split(':')[0])\n"
-    "    for name in ('SLURM_JOB_NAME', 'SAID'):\n"
-    "        print(client.submit(os.getenv, name).result())\n"
-)
+IN_A_JOB = f"""{NOBODY_ELSE}
+    for name in ("SLURM_JOB_NAME", "SAID"):
+        print(client.submit(os.getenv, name).result(), end=" ")
+"""
 
 
-@pytest.fixture
-def at(slurm: Slurm) -> dict[str, str]:
-    """Variables with which this Slurm's commands are found."""
-    path = [str(slurm.folder / "bin"), str(Path(sys.executable).parent), os.environ["PATH"]]
-    return {"PATH": os.pathsep.join(path)}
-
-
-def until_over(slurm: Slurm, launcher: Launcher) -> None:
-    wait_for(lambda: not slurm.jobs(), "end of all jobs", 40)
-    wait_for(lambda: not processes_with(launcher.marker), "end of all processes", 40)
-
-
-def start_waiting(launcher: Launcher, slurm: Slurm, at: dict[str, str], **more: Any) -> Running:
-    run = launcher.start(*WAITING, claim={**CLAIM, **more}, env=at, stdin=subprocess.PIPE)
+def start_waiting(launcher: Launcher, slurm: Slurm, **more: Any) -> Running:
+    """Return when its first job is there."""
+    hpc = {**CLAIM["hpc"], **more.pop("hpc", {})}
+    env = {**slurm.variables, **more.pop("env", {})}
+    run = launcher.start(
+        *WAITING, claim={**CLAIM, **more, "hpc": hpc}, env=env, stdin=subprocess.PIPE
+    )
     until_ready(run)
-    wait_for(lambda: slurm.jobs() == ["RUNNING"], "running job", 40, lambda: run.err)
+    wait_for(slurm.jobs, "job", 40, lambda: run.err)
     return run
 
 
-def test_one_task_in_a_job(
-    launcher: Launcher, slurm: Slurm, at: dict[str, str], tmp_path: Path
-) -> None:
+def test_one_task_in_a_job(launcher: Launcher, slurm: Slurm, tmp_path: Path) -> None:
+    """Other users are refused."""
     (work := tmp_path / "work").mkdir()
-    run = launcher(PYTHON, "-c", IN_A_JOB, claim=CLAIM, env=at, cwd=work, timeout=120)
+    run = launcher(
+        PYTHON, "-W", "ignore", "-c", IN_A_JOB, claim={**CLAIM, "min_workers": 1},
+        env=slurm.variables, cwd=work, flags=("--start", "workers"), timeout=120,
+    )  # fmt: skip
     assert run.status == 0, run.err
-    protocol, name, *said = run.out.decode().split()
-    assert (protocol, said) == ("tls", ["it's", "here"])
+    result, *refused, name, said = run.out.decode().split(maxsplit=4)
+    assert (result, refused, said) == ("42", ["0", "0"], "it's here ")
     assert f"named {name}" in run.err
     assert run.receipt["gone"] is True, run.err
     assert list(work.iterdir()) == []
     assert "of a worker" not in run.err
-    until_over(slurm, launcher)
 
 
-def test_program_shuts_its_jobs_down(launcher: Launcher, slurm: Slurm, at: dict[str, str]) -> None:
+def test_program_shuts_its_jobs_down(launcher: Launcher, slurm: Slurm) -> None:
     program = "from distributed import Client\nclient = Client()\nclient.shutdown()"
-    run = launcher(PYTHON, "-c", program, claim=CLAIM, env=at)
+    run = launcher(PYTHON, "-c", program, claim=CLAIM, env=slurm.variables)
     assert run.status == 0, run.err
     assert "The cluster of Slurm (dask-jobqueue) was shut down by a client" in run.err
     assert "was already gone" in run.err and "Traceback" not in run.err, run.err
-    until_over(slurm, launcher)
 
 
-def test_jobs_end_with_a_killed_launcher(
-    launcher: Launcher, slurm: Slurm, at: dict[str, str], tmp_path: Path
-) -> None:
+def test_jobs_end_with_a_killed_launcher(launcher: Launcher, slurm: Slurm, tmp_path: Path) -> None:
     """By the guard, which takes the keys away, too."""
     (temporary := tmp_path / "tmp").mkdir()
-    run = start_waiting(launcher, slurm, {**at, "TMPDIR": str(temporary)})
+    run = start_waiting(launcher, slurm, env={"TMPDIR": str(temporary)})
+    wait_for(lambda: slurm.jobs() == ["RUNNING"], "running job")
     assert list(temporary.glob("dask-claim-keys-*"))
     kill(run)
-    until_over(slurm, launcher)
+    wait_for(lambda: not processes_with(launcher.marker), "end of all processes", 40)
     assert not list(temporary.glob("dask-claim-keys-*"))
 
 
-def test_waiting_jobs_are_found_by_their_name(
-    launcher: Launcher, slurm: Slurm, at: dict[str, str]
-) -> None:
+def test_waiting_jobs_are_found_by_their_name(launcher: Launcher, slurm: Slurm) -> None:
     """Whoever has submitted them is killed, too, and no worker is there to miss its scheduler."""
-    slurm.drain()
-    try:
-        run = launcher.start(*WAITING, claim=CLAIM, env=at, stdin=subprocess.PIPE)
-        until_ready(run)
-        wait_for(lambda: slurm.jobs() == ["PENDING"], "waiting job", 40, lambda: run.err)
-        pids = processes_with(launcher.marker)
-        (host,) = (pid for pid in pids if "hpc/host.py" in command_line(pid))
-        os.kill(host, signal.SIGKILL)
-        kill(run)
-        until_over(slurm, launcher)
-    finally:
-        slurm.resume()
+    run = start_waiting(launcher, slurm, hpc={"queue": "closed"})
+    assert slurm.jobs() == ["PENDING"]
+    pids = processes_with(launcher.marker)
+    (host,) = (pid for pid in pids if "hpc/host.py" in command_line(pid))
+    os.kill(host, signal.SIGKILL)
+    kill(run)
 
 
-@pytest.mark.parametrize(
-    ("command", "said"),
-    [
-        ("scancel JOB", "(CANCELLED): somebody cancelled it"),
-        ("scontrol requeue JOB", "(REQUEUED): it is to start again"),
-        (
-            "scontrol update NodeName=NODE State=DOWN Reason=test",
-            "(NODE_FAIL): its node failed",
-        ),
-        ("", "(TIMEOUT): its walltime was over"),
-    ],
-)
-def test_jobs_that_slurm_ends(
-    launcher: Launcher, slurm: Slurm, at: dict[str, str], command: str, said: str
-) -> None:
-    hpc = {**CLAIM["hpc"], "directives": [] if "requeue" in command else ["--no-requeue"]}
-    if not command:
-        hpc["walltime"] = "00:01:00"
-    run = start_waiting(launcher, slurm, at, hpc=hpc)
-    run.until("1 worker up")
-    job, node = slurm.run("squeue", "--noheader", "--format=%i %N").split()
-    try:
-        if command:
-            slurm.run(*command.replace("JOB", job).replace("NODE", node).split())
-        # Slurm looks at walltimes every 30 s, and gives half a minute more.
-        run.until(re.escape(f"Slurm ended job {job} of a worker {said}"), 30 if command else 180)
-        run.process.stdin.write(b"\n")
-        run.process.stdin.close()
-        run.process.stdin = None
-        ended = run.finish()
-    finally:
-        slurm.until_idle()  # a node that has lost its job comes back by itself
-    assert ended.err.count(" of a worker (") == 1
-    assert any(said in warning for warning in ended.receipt["warnings"])
-    until_over(slurm, launcher)
+def test_jobs_that_slurm_ends(launcher: Launcher, slurm: Slurm) -> None:
+    """Each in its way; three are on one node and the fourth on another, whose end is its own."""
+    run = start_waiting(launcher, slurm, max_workers=4, min_workers=4, hpc={"queue": "frail"})
+    run.until("4 workers up")
+    jobs = [
+        line.split() for line in slurm.run("squeue", "--noheader", "--format=%N %i").splitlines()
+    ]
+    (alone,) = (job for node, job in jobs if node == "frail1")
+    late, cancelled, requeued = (job for node, job in jobs if node == "frail0")
+    slurm.run("scontrol", "update", f"JobId={late}", "EndTime=now")
+    slurm.run("scancel", cancelled)
+    slurm.run("scontrol", "requeue", requeued)
+    slurm.run("scontrol", "update", f"JobId={alone}", "Requeue=0")
+    slurm.run("scontrol", "update", "NodeName=frail1", "State=DOWN", "Reason=test")
+    told = [
+        f"Slurm ended job {job} of a worker {said}"
+        for job, said in (
+            (cancelled, "(CANCELLED): somebody cancelled it"),
+            (requeued, "(REQUEUED): it is to start again"),
+            (alone, "(NODE_FAIL): its node failed"),
+            (late, "(TIMEOUT): its walltime was over"),
+        )
+    ]
+    for text in told:
+        run.until(re.escape(text), 60)  # Slurm looks at walltimes every 30 s
+    run.process.stdin.write(b"\n")
+    run.process.stdin.close()
+    run.process.stdin = None
+    ended = run.finish()
+    assert ended.err.count(" of a worker (") == len(told)
+    for text in told:
+        assert any(text in warning for warning in ended.receipt["warnings"])
 
 
-def test_jobs_end_when_the_node_is_gone(
-    launcher: Launcher, slurm: Slurm, at: dict[str, str]
-) -> None:
+def test_jobs_end_when_the_node_is_gone(launcher: Launcher, slurm: Slurm) -> None:
     """Neither the launcher, nor its guard, nor the scheduler can cancel anything."""
-    run = start_waiting(launcher, slurm, at)
+    run = start_waiting(launcher, slurm)
     run.until("1 worker up")
     end_all(launcher)
     run.process.communicate()
-    until_over(slurm, launcher)
-
-
-def test_other_users_are_refused(
-    launcher: Launcher, slurm: Slurm, at: dict[str, str], tmp_path: Path
-) -> None:
-    (program := tmp_path / "program.py").write_text(NOBODY_ELSE)
-    claim = {**CLAIM, "min_workers": 1}
-    run = launcher(
-        PYTHON, "-W", "ignore", str(program), claim=claim, env=at,
-        flags=("--start", "workers"), timeout=120,
-    )  # fmt: skip
-    assert run.status == 0, run.err
-    assert run.out.decode().split() == ["42", "0", "0"]
-    until_over(slurm, launcher)
 
 
 def test_no_slurm_here(launcher: Launcher) -> None:
@@ -184,57 +146,46 @@ def test_no_slurm_here(launcher: Launcher) -> None:
     assert "sbatch, which is not on PATH" in run.err
 
 
-def test_jobs_that_slurm_refuses(launcher: Launcher, slurm: Slurm, at: dict[str, str]) -> None:
+def test_jobs_that_slurm_refuses(launcher: Launcher, slurm: Slurm) -> None:
+    """For its own reasons, in its own words."""
     claim = {**CLAIM, "hpc": {**CLAIM["hpc"], "queue": "nosuch"}}
-    run = launcher("true", claim=claim, env=at)
+    run = launcher("true", claim=claim, env=slurm.variables)
     assert run.status == 78, run.err
-    assert "invalid partition specified: nosuch" in run.err
+    first, last = run.err.splitlines()[-2:]
+    assert first.endswith("invalid partition specified: nosuch"), run.err
+    assert last.startswith("sbatch: error: Batch job submission failed"), run.err
 
 
-@pytest.mark.parametrize(
-    ("words", "later"),
-    [
-        ("sbatch: error: Batch job submission failed: Unable to contact slurm controller", True),
-        ("sbatch: error: Batch job submission failed: Socket timed out on send/recv", True),
-        ("sbatch: error: QOSMaxSubmitJobPerUserLimit", True),
-        ("sbatch: error: Required partition not available (inactive or drain)", True),
-        ("qsub: Connection refused", True),
-        ("qsub: would exceed queue generic's per-user limit", True),
-        ("qsub: Maximum number of jobs already in queue", True),
-        ("Unable to run job: got no response from JSV, Please try again", True),
-        ("error: commlib error: got select error (Connection refused)", True),
-        ("LSF is down. Please wait ...", True),
-        ("User <a>: Job limit 10 reached. Retrying", True),
-        ("sbatch: fatal: --mem, --mem-per-cpu, and --mem-per-gpu are mutually exclusive.", False),
-        ("sbatch: error: invalid partition specified: nosuch", False),
-        ("sbatch: error: Invalid account or account/partition combination specified", False),
-        ("sbatch: error: Requested node configuration is not available", False),
-        ("sbatch: error: Requested time limit is invalid (missing or exceeds some limit)", False),
-        ("sbatch: unrecognized option '--nosuch'", False),
-        ("qsub: Unknown queue", False),
-        ("qsub: Illegal attribute or resource value Resource_List.ncpus", False),
-        ("nosuch: No such queue. Job not submitted.", False),
-        ("", False),
-    ],
+PASSING = (
+    "sbatch: error: Batch job submission failed: Unable to contact slurm controller",
+    "sbatch: error: Batch job submission failed: Socket timed out on send/recv",
+    "sbatch: error: QOSMaxSubmitJobPerUserLimit",
+    "sbatch: error: Required partition not available (inactive or drain)",
+    "qsub: Connection refused",
+    "qsub: would exceed queue generic's per-user limit",
+    "qsub: Maximum number of jobs already in queue",
+    "Unable to run job: got no response from JSV, Please try again",
+    "error: commlib error: got select error (Connection refused)",
+    "LSF is down. Please wait ...",
+    "User <a>: Job limit 10 reached. Retrying",
 )
-def test_refusal_is_temporary_only_where_it_passes(words: str, later: bool) -> None:
-    assert passes(words) is later
+LASTING = (
+    "sbatch: fatal: --mem, --mem-per-cpu, and --mem-per-gpu are mutually exclusive.",
+    "sbatch: error: invalid partition specified: nosuch",
+    "sbatch: error: Invalid account or account/partition combination specified",
+    "sbatch: error: Requested node configuration is not available",
+    "sbatch: error: Requested time limit is invalid (missing or exceeds some limit)",
+    "sbatch: unrecognized option '--nosuch'",
+    "qsub: Unknown queue",
+    "qsub: Illegal attribute or resource value Resource_List.ncpus",
+    "nosuch: No such queue. Job not submitted.",
+    "",
+)
 
 
-@pytest.mark.slow
-def test_directives_that_exclude_each_other(launcher: Launcher, tmp_path: Path) -> None:
-    """What a submission is refused for is the batch system's own words."""
-    words = "sbatch: fatal: --mem and --mem-per-gpu are mutually exclusive."
-    for name in ("sbatch", "squeue", "scancel"):
-        command = tmp_path / name
-        command.write_text(
-            f"#!/bin/sh\n[ {name} != sbatch ] || {{ echo '{words}' >&2; exit 1; }}\n"
-        )
-        command.chmod(0o755)
-    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
-    run = launcher("true", claim=CLAIM, env={"PATH": path})
-    assert run.status == 78, run.err
-    assert words in run.err.splitlines()[-1]
+def test_refusal_is_temporary_only_where_it_passes() -> None:
+    assert [words for words in PASSING if not passes(words)] == []
+    assert [words for words in LASTING if passes(words)] == []
 
 
 @pytest.mark.filterwarnings("ignore:OAR Job memory")
@@ -278,18 +229,15 @@ def test_script_of_each_system(name: str, older: bool) -> None:
         assert "/dev/null" not in " ".join(with_configured(cluster, run)["job_extra_directives"])
 
 
-@pytest.mark.parametrize(
-    ("printed", "jobs"),
-    [
-        ("", []),
-        ("17\n18\n", ["17", "18"]),
-        ("1234.server\n", ["1234.server"]),
-        ("====\njob_number:      55\nowner: me\n", ["55"]),
-        ("Following jobs do not exist:\ndask-12\n", []),
-    ],
-)
-def test_jobs_are_found(printed: str, jobs: list[str]) -> None:
-    assert job_numbers(printed) == jobs
+def test_jobs_are_found() -> None:
+    for printed, jobs in {
+        "": [],
+        "17\n18\n": ["17", "18"],
+        "1234.server\n": ["1234.server"],
+        "====\njob_number:      55\nowner: me\n": ["55"],
+        "Following jobs do not exist:\ndask-12\n": [],
+    }.items():
+        assert job_numbers(printed) == jobs, printed
 
 
 def test_hostile_entries_are_refused_all_at_once() -> None:

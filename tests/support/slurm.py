@@ -1,4 +1,4 @@
-"""A real Slurm of two nodes, beside any other that the machine may have.
+"""A real Slurm, beside any other that the machine may have.
 
 Its configuration, sockets, state, spool and logs stand below one folder, its daemons listen on
 loopback and on ports that were free, and its commands are told of all that by wrappers.
@@ -14,15 +14,18 @@ import socket
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 from tests.support.gateway import clean_environment, free_port
 from tests.support.launcher import processes_with, wait_for
+from tests.support.missing import PATH, need
 
-DAEMONS = ("munged", "slurmctld", "slurmd")
 COMMANDS = ("salloc", "sbatch", "scancel", "scontrol", "sinfo", "squeue", "srun")
-NODES = ("node0", "node1")
-PATH = os.pathsep.join([os.environ["PATH"], "/usr/sbin"])  # where the daemons are
+# Node → its cores. Those of the partition `frail` have room for three jobs and for one.
+NODES = {"node0": 16, "node1": 16, "frail0": 3, "frail1": 1}
 
 # Everything that would need cgroups, accounts or other machines is off. More cores and memory are
 # promised than the machine may have: what the tests start sleeps most of the time.
@@ -47,12 +50,17 @@ DefMemPerCPU=500
 SlurmdParameters=config_overrides
 ReturnToService=2
 SchedulerParameters=batch_sched_delay=0,sched_min_interval=0
+DebugFlags=NO_CONF_HASH
 # Seconds from SIGTERM to SIGKILL for a job that is cancelled: enough for a busy machine.
-KillWait=20
-NodeName=node0 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[0]} CPUs=16 RealMemory=32000
-NodeName=node1 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs=16 RealMemory=32000
-PartitionName=all Nodes=ALL Default=YES
+KillWait={kill_wait}
+{nodes}
+PartitionName=all Nodes=node[0-1] Default=YES
+# Its jobs have three seconds.
+PartitionName=frail Nodes=frail[0-1]
+# Its jobs wait for good.
+PartitionName=closed Nodes=ALL State=DOWN
 """
+NODE = "NodeName={} NodeHostname={} NodeAddr=127.0.0.1 Port={} CPUs={} RealMemory=32000"
 
 # How a gateway uses it. Whoever asks, the jobs are those of the account that runs the tests.
 GATEWAY = """
@@ -80,26 +88,33 @@ c.SlurmClusterConfig.staging_directory = c.UnsafeLocalBackend.clusters_directory
 c.ClusterConfig.scheduler_cmd = ["{dask}", "scheduler"]
 c.ClusterConfig.worker_cmd = ["{dask}", "worker"]
 c.ClusterConfig.environment = {{"DASK_CONFIG": "/dev/null"}}
+c.Backend.cluster_options = Options(
+    String("partition", default="all"), handler=lambda options: {{"partition": options.partition}}
+)
 """
 
 
 class Slurm:
-    """One controller, two nodes, and the commands to speak to them."""
+    """One controller, four nodes, and the commands to speak to them."""
 
     def __init__(self) -> None:
         self.folder = folder = Path(tempfile.mkdtemp(prefix="dask-claim-slurm-"))
         folder.chmod(0o755)  # munged wants its socket where everybody may go
         for name in ("bin", "state", *(f"spool-{node}" for node in NODES)):
             (folder / name).mkdir()
-        self._config = folder / "slurm.conf"
-        self._config.write_text(
-            CONFIG.format(
-                host=socket.gethostname().split(".")[0],
-                folder=folder,
-                controller_port=free_port(),
-                ports=[free_port() for _ in NODES],
+        host, port = socket.gethostname().split(".")[0], free_port()
+        nodes = "\n".join(NODE.format(name, host, free_port(), NODES[name]) for name in NODES)
+        for kind, kill_wait in ("node", 20), ("frail", 3):
+            (folder / f"{kind}.conf").write_text(
+                CONFIG.format(
+                    host=host, folder=folder, controller_port=port, nodes=nodes, kill_wait=kill_wait
+                )
             )
-        )
+        self._config = folder / "node.conf"
+        scripts = Path(sys.executable).parent
+        self.variables = {"PATH": os.pathsep.join(map(str, (folder / "bin", scripts, PATH)))}
+        """Those with which its commands are found."""
+
         for name in COMMANDS:
             wrapper = self.command(name)
             real = shutil.which(name, path=PATH)
@@ -124,8 +139,9 @@ class Slurm:
         wait_for((folder / "munge.socket").exists, "munged", context=self.logs)
         self._daemon("slurmctld", "-D", "-f", str(self._config))
         for node in NODES:
-            self._daemon("slurmd", "-D", "-N", node, "-f", str(self._config), log=f"slurmd-{node}")
-        self.until_idle()
+            config = folder / f"{node[:-1]}.conf"
+            self._daemon("slurmd", "-D", "-N", node, "-f", str(config), log=f"slurmd-{node}")
+        wait_for(self._idle, "idle nodes", 40, self.logs)
 
     def _daemon(self, name: str, *arguments: str, log: str | None = None) -> None:
         path = shutil.which(name, path=PATH)
@@ -157,7 +173,7 @@ class Slurm:
 
     def _idle(self) -> bool:
         done = subprocess.run(
-            [self.command("sinfo"), "--noheader", "--Node", "--format=%T"],
+            [self.command("sinfo"), "--noheader", "--Node", "--format=%T", "-p", "all,frail"],
             capture_output=True, text=True, timeout=30, check=False,
         )  # fmt: skip
         # Nothing before the controller listens.
@@ -166,18 +182,6 @@ class Slurm:
     def jobs(self) -> list[str]:
         """State of every job that is not over yet: PENDING, RUNNING, COMPLETING."""
         return self.run("squeue", "--noheader", "--format=%T").split()
-
-    def drain(self) -> None:
-        """From now on no job starts."""
-        self.run("scontrol", "update", f"NodeName={','.join(NODES)}", "State=DRAIN", "Reason=test")
-
-    def resume(self) -> None:
-        self.run("scontrol", "update", f"NodeName={','.join(NODES)}", "State=RESUME")
-        self.until_idle()
-
-    def until_idle(self) -> None:
-        """Wait until no node has a job, nor is down."""
-        wait_for(self._idle, "idle nodes", 40, self.logs)
 
     def clear(self) -> None:
         """Cancel every job and wait until it is over."""
@@ -199,9 +203,27 @@ class Slurm:
                 daemon.kill()
                 daemon.wait()
         # Jobs and their keepers outlive slurmd.
-        for pid in processes_with(f"SLURM_CONF={self._config}"):
+        for pid in processes_with(f"SLURM_CONF={self.folder}"):
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 continue
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def _slurm() -> Iterator[Slurm]:
+    need("root", "Slurm")
+    made = Slurm()
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def slurm(_slurm: Slurm) -> Iterator[Slurm]:
+    """Has no job before a test; fails where one is left 20 s after it."""
+    yield _slurm
+    try:
+        wait_for(lambda: not _slurm.jobs(), "end of all jobs", 20, _slurm.logs)
+    finally:
+        _slurm.clear()
