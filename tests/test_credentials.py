@@ -1,62 +1,84 @@
-"""Credentials that are replaced while a run goes on: launcher, guard and program follow."""
+"""Credentials that are replaced, or end, while a run goes on: launcher, guard, program follow."""
 
 from __future__ import annotations
 
 import os
+import socket
+import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from dask_claim.providers.gateway.auth import BearerAuth
-from tests.support.gateway import REFERENCE, GatewayServer
-from tests.support.launcher import PYTHON, Launcher, wait_for
+from dask_claim.providers.gateway.oidc_session import PATIENCE
+from tests.support.gateway import REFERENCE, GatewayServer, clean_environment
+from tests.support.launcher import DASK_CLAIM, ONE_TASK, PYTHON, Launcher, wait_for
+from tests.support.oidc_provider import CHECKING as CHECKING
+from tests.support.oidc_provider import (
+    CLIENT,
+    CLIENT_SECRET,
+    PASSWORD,
+    PUBLIC_CLIENT,
+    TOKEN_PREFIX,
+    USER,
+    Provider,
+    provider,
+)
+from tests.support.scenes import SMALL
 
-# Checks every request; the password is the test's own.
-CHECKING = """
-from aiohttp import web
-from dask_gateway_server.auth import SimpleAuthenticator
-from dask_gateway_server.models import User
-from pathlib import Path
+# One provider and one gateway for all.
+pytestmark = pytest.mark.xdist_group("credentials")
 
-class OneToken(SimpleAuthenticator):
-    async def authenticate_and_handle(self, request, handler):
-        said = request.headers.get("Authorization", "")
-        if said == "Bearer " + Path("token").read_text():
-            request["user"] = User("tester")
-        elif said.startswith("Basic "):
-            request["user"] = await self.authenticate(request)
-        else:
-            raise web.HTTPUnauthorized(headers={"WWW-Authenticate": "Bearer"})
-        return await handler(request)
+# Without a lease it is the token alone that ends the cluster.
+CLAIM = {**SMALL, "lease_timeout": 0}
+LIFETIME = 4
+"""Seconds that a provider's token lives."""
 
-c.DaskGateway.authenticator_class = OneToken
-c.OneToken.password = "operator-1234"
-Path("token").write_text("none as yet")
-"""
-
-# The program asks the gateway itself, before and after the token is another one.
+# Asks the gateway itself, before and after the token is another one.
 PROGRAM = """
 import os, time
+assert "secret-" + "1234" not in str(os.environ)
 from dask_gateway import Gateway
 
-def ask():
-    with Gateway() as gateway:
-        print(len(gateway.list_clusters()), flush=True)
-
-ask()
-open("asked", "w").close()
-while not os.path.exists("replaced"):
-    time.sleep(0.05)
-ask()
+with Gateway() as gateway:
+    print(len(gateway.list_clusters()), flush=True)
+    open("asked", "w").close()
+    while not os.path.exists("replaced"):
+        time.sleep(0.05)
+    print(len(gateway.list_clusters()), flush=True)
 """
 
 
 @pytest.fixture(scope="module")
-def site() -> Iterator[GatewayServer]:
-    server = GatewayServer(REFERENCE + CHECKING, password="operator-1234")
+def issuer() -> Iterator[Provider]:
+    with provider(LIFETIME) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def site(issuer: Provider) -> Iterator[GatewayServer]:
+    server = GatewayServer(REFERENCE + issuer.checking(), password="operator-1234")
     yield server
     server.stop()
+
+
+def written(folder: Path, gateway: str, issuer: str, client: str, **more: str) -> dict[str, str]:
+    """The site's file, for OpenID Connect."""
+    said = {"type": "oidc", "issuer": f"'{issuer}'", "client_id": client, **more}
+    text = ", ".join(f"{name}: {value}" for name, value in said.items())
+    (folder / "claim.yaml").write_text(f"gateway_url: {gateway}\ncredentials: {{{text}}}\n")
+    return {"DASK_CLAIM_SITE": str(folder / "claim.yaml")}
+
+
+def configured(kind: str, gateway: str, **kwargs: object) -> dict[str, str]:
+    """Dask's own variables, for a class of ours."""
+    return {
+        "DASK_CLAIM_GATEWAY_URL": gateway,
+        "DASK_GATEWAY__AUTH__TYPE": f"dask_claim.providers.gateway.{kind}",
+        **{f"DASK_GATEWAY__AUTH__KWARGS__{name}": str(said) for name, said in kwargs.items()},
+    }
 
 
 def replace(path: Path, text: str) -> None:
@@ -65,32 +87,54 @@ def replace(path: Path, text: str) -> None:
     os.replace(new, path)
 
 
+def command_lines() -> str:
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            found.append(entry.read_bytes().decode(errors="replace"))
+        except OSError:
+            continue
+    return "\n".join(found)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("end", ["ordinary", "SIGKILL"])
-def test_token_replaced(launcher: Launcher, site: GatewayServer, tmp_path: Path, end: str) -> None:
+@pytest.mark.parametrize("kind", ["file", "provider"])
+def test_token_replaced(
+    launcher: Launcher, site: GatewayServer, issuer: Provider, tmp_path: Path, kind: str, end: str
+) -> None:
     mine, theirs = tmp_path / "token", site.folder / "token"
     replace(theirs, "first-secret-1")
     replace(mine, "first-secret-1\n")
-    env = {
-        "DASK_CLAIM_GATEWAY_URL": site.url,
-        "DASK_GATEWAY__AUTH__TYPE": "dask_claim.providers.gateway.auth.BearerAuth",
-        "DASK_GATEWAY__AUTH__KWARGS__TOKEN_FILE": str(mine),
-    }
-    # Without a lease it is the token alone that ends the cluster.
-    claim = {"worker_cores": 1, "lease_timeout": 0}
-    run = launcher.start(PYTHON, "-c", PROGRAM, claim=claim, env=env, cwd=tmp_path)
+    (tmp_path / "secret").write_text(f"{CLIENT_SECRET}\n")
+    if kind == "file":
+        env = configured("auth.BearerAuth", site.url, TOKEN_FILE=mine)
+    elif end == "SIGKILL":
+        env = written(tmp_path, site.url, issuer.issuer, CLIENT, client_secret_file="secret")
+    else:
+        secret = {"CLIENT_ID": CLIENT, "CLIENT_SECRET_FILE": tmp_path / "secret"}
+        env = configured("oidc.OidcAuth", site.url, ISSUER=issuer.issuer, **secret)
+    run = launcher.start(PYTHON, "-c", PROGRAM, claim=CLAIM, env=env, cwd=tmp_path)
     wait_for((tmp_path / "asked").exists, "the program's first request", 90, lambda: run.err)
+    shown, given = command_lines(), len(issuer.grants)
     replace(theirs, "second-secret-2")
     replace(mine, "second-secret-2\n")
     if end == "SIGKILL":
         run.process.kill()
+    elif kind == "provider":
+        time.sleep(LIFETIME)  # the program's token ends
     (tmp_path / "replaced").touch()
     result = run.finish(90)
     if end == "ordinary":
         assert (result.status, result.out) == (0, b"1\n1\n"), result.err
         assert result.receipt["gone"] is True
     wait_for(lambda: not site.clusters(), "end of the cluster", 60, lambda: run.err)
-    assert "secret" not in run.err + str(result.receipt)
+    if kind == "provider":
+        # The guard has one of its own, and the program, whose first has ended, another one.
+        assert set(issuer.grants[given:]) == {"client_credentials"}
+    for secret in ("secret-1", "secret-2", "eyJ"):
+        assert secret not in run.err + str(result.receipt) + shown
+    assert "eyJ" not in site.log.read_text()
 
 
 @pytest.mark.slow
@@ -99,15 +143,64 @@ def test_token_removed(launcher: Launcher, site: GatewayServer, tmp_path: Path) 
     token = tmp_path / "token"
     replace(site.folder / "token", "first-secret-1")
     replace(token, "first-secret-1\n")
-    env = {
-        "DASK_CLAIM_GATEWAY_URL": site.url,
-        "DASK_GATEWAY__AUTH__TYPE": "dask_claim.providers.gateway.auth.BearerAuth",
-        "DASK_GATEWAY__AUTH__KWARGS__TOKEN_FILE": str(token),
-    }
-    claim = {"worker_cores": 1, "lease_timeout": 0}
-    run = launcher("sh", "-c", f"rm {token}; exit 3", claim=claim, env=env)
+    env = configured("auth.BearerAuth", site.url, TOKEN_FILE=token)
+    run = launcher("sh", "-c", f"rm {token}; exit 3", claim=CLAIM, env=env)
     assert (run.status, run.receipt["gone"]) == (3, True), run.err
     assert site.clusters() == []
+
+
+@pytest.mark.slow
+def test_password_of_a_user_and_prefix(
+    launcher: Launcher, site: GatewayServer, issuer: Provider, tmp_path: Path
+) -> None:
+    """As at EODC: a client without a secret, and a word directly before the token."""
+    (tmp_path / "password").write_text(f"{PASSWORD}\n")
+    user = {"username": USER, "password_file": "password", "token_prefix": TOKEN_PREFIX}
+    env = written(tmp_path, site.url, issuer.issuer, PUBLIC_CLIENT, **user)
+    run = launcher(PYTHON, "-c", ONE_TASK, claim={"worker_cores": 1}, env=env)
+    assert (run.status, run.out) == (0, b"42\n"), run.err
+    assert run.receipt["gone"] is True and site.clusters() == []
+    doctor = subprocess.run(
+        [DASK_CLAIM, "doctor"], env=clean_environment(**env), capture_output=True, text=True
+    )
+    assert "credentials: accepted; clusters of yours: 0; tokens are renewed" in doctor.stdout
+    assert "password" in issuer.grants and PASSWORD not in run.err
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"client_secret": "wrong-0000"}, "the OpenID provider {} refuses: invalid_client"),
+        ({"client_secret": CLIENT_SECRET, "audience": "else"}, "refused the credentials (401"),
+    ],
+    ids=["secret", "audience"],
+)
+def test_what_is_refused(
+    launcher: Launcher, site: GatewayServer, issuer: Provider, tmp_path: Path,
+    more: dict[str, str], words: str,
+) -> None:  # fmt: skip
+    env = written(tmp_path, site.url, issuer.issuer, CLIENT, **more)
+    run = launcher("true", claim={"worker_cores": 1}, env=env)
+    assert run.status == 78
+    assert words.format(issuer.issuer) in run.err
+    assert more["client_secret"] not in run.err + str(run.receipt)
+
+
+def test_signal_while_the_provider_hangs(launcher: Launcher, tmp_path: Path) -> None:
+    """It ends the run at once: nobody waits for the provider's answer."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        env = written(tmp_path, address, address, "me", client_secret="no")
+        run = launcher.start("true", claim={"worker_cores": 1}, env=env)
+        silent.settimeout(60)
+        asked, _ = silent.accept()
+        with asked:
+            run.process.terminate()
+            asked.settimeout(PATIENCE * 0.9)
+            # It hangs up before its own patience with the provider is over.
+            while asked.recv(4096):
+                pass
+        assert run.finish(30).status == 143
 
 
 @pytest.mark.parametrize("wrong", [{}, {"token": "a", "token_file": "b"}, {"token": "a\nb"}])
@@ -116,19 +209,17 @@ def test_what_is_no_token(wrong: dict[str, str]) -> None:
         BearerAuth(**wrong)
 
 
-def test_number_and_prefix() -> None:
-    headers, _ = BearerAuth(token=1234, prefix="").pre_request(None)
-    assert headers == {"Authorization": "1234"}
-    headers, _ = BearerAuth(token="abc", token_prefix="eodc/").pre_request(None)
-    assert headers == {"Authorization": "Bearer eodc/abc"}
+def test_bearer_header(tmp_path: Path) -> None:
+    """A number, a prefix, and a file, which is read again; without it the last token stays."""
 
+    def header(auth: BearerAuth) -> str:
+        return auth.pre_request(None)[0]["Authorization"]
 
-def test_file_is_read_again(tmp_path: Path) -> None:
-    file = tmp_path / "token"
-    replace(file, "first\n")
+    assert header(BearerAuth(token=1234, prefix="")) == "1234"
+    assert header(BearerAuth(token="abc", token_prefix="eodc/")) == "Bearer eodc/abc"
+    replace(file := tmp_path / "token", "first\n")
     auth = BearerAuth(token_file=str(file))
     replace(file, "second\n")
-    second = ({"Authorization": "Bearer second"}, None)
-    assert auth.pre_request(None) == second
+    assert header(auth) == "Bearer second"
     file.unlink()
-    assert auth.pre_request(None) == second
+    assert header(auth) == "Bearer second"

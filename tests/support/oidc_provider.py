@@ -1,38 +1,53 @@
-"""A small OpenID provider on loopback, by Authlib: a process of `provider()`.
-
-It writes the grant of every token that it gives into the file `grants` of its working directory.
-"""
+"""A small OpenID provider on loopback, by Authlib, and gateways that take its tokens."""
 
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
-import tempfile
 import threading
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from tests.support.gateway import clean_environment, free_port
-from tests.support.launcher import wait_for
+from tests.support.gateway import free_port
 
 CLIENT, CLIENT_SECRET = "runner", "client-secret-1234"
 # One that has no secret, as people's own programs.
-PUBLIC_CLIENT = "notebook"
+PUBLIC_CLIENT, TOKEN_PREFIX = "notebook", "eodc/"
 USER, PASSWORD = "tester", "user-password-5678"
 REFRESH_TOKEN = "refresh-secret-9012"
 AUDIENCE = "dask-gateway"
 
-# For a gateway's configuration: signature, issuer, audience and expiry of each request's token, and
-# the operator's password, by which the tests look whether anything is left.
+# For a gateway's configuration. The operator's password is that by which the tests look whether
+# anything is left; a token is right that stands in the file `token` of the gateway's folder.
 CHECKING = """
 import json, urllib.request
 from aiohttp import web
 from dask_gateway_server.auth import SimpleAuthenticator
 from dask_gateway_server.models import User
+from pathlib import Path
+
+class Checking(SimpleAuthenticator):
+    def takes(self, token):
+        return token == Path("token").read_text()
+
+    async def authenticate_and_handle(self, request, handler):
+        kind, _, token = request.headers.get("Authorization", "").partition(" ")
+        if kind == "Basic":
+            request["user"] = await self.authenticate(request)
+        elif kind == "Bearer" and self.takes(token):
+            request["user"] = User("tester")
+        else:
+            raise web.HTTPUnauthorized(headers={"WWW-Authenticate": "Bearer"})
+        return await handler(request)
+
+c.DaskGateway.authenticator_class = Checking
+Path("token").write_text("none as yet")
+"""
+
+# So is one of a provider: signature, issuer, audience and expiry. Those of its public client have a
+# word directly before them, as at EODC.
+SIGNED = """
 from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
@@ -45,42 +60,33 @@ CLAIMS = jwt.JWTClaimsRegistry(
     exp={{"essential": True}},
 )
 
-class Signed(SimpleAuthenticator):
-    async def authenticate_and_handle(self, request, handler):
-        kind, _, token = request.headers.get("Authorization", "").partition(" ")
+class Signed(Checking):
+    def takes(self, token):
         try:
-            if kind == "Basic":
-                request["user"] = await self.authenticate(request)
-            else:
-                assert kind == "Bearer" and token.startswith("{token_prefix}")
-                said = jwt.decode(token[len("{token_prefix}"):], KEYS, algorithms=["RS256"])
-                CLAIMS.validate(said.claims)
-                request["user"] = User("tester")
-        except (JoseError, ValueError, AssertionError):
-            raise web.HTTPUnauthorized(headers={{"WWW-Authenticate": "Bearer"}})
-        return await handler(request)
+            said = jwt.decode(token.removeprefix("{prefix}"), KEYS, algorithms=["RS256"]).claims
+            CLAIMS.validate(said)
+            return token.startswith("{prefix}") == (said["client_id"] == "{public}")
+        except (JoseError, ValueError):
+            return super().takes(token)
 
 c.DaskGateway.authenticator_class = Signed
-c.Signed.password = "operator-1234"
 """
 
 
+@dataclass
 class Provider:
-    """Where it is, and what it has given so far."""
+    """Where it is, and the grants of the tokens that it has given so far."""
 
-    def __init__(self, issuer: str, address: str, folder: Path) -> None:
-        self.issuer, self.address, self._folder = issuer, address, folder
+    issuer: str
+    address: str
+    grants: list[str] = field(default_factory=list)
 
-    @property
-    def grants(self) -> list[str]:
-        file = self._folder / "grants"
-        return file.read_text().split() if file.exists() else []
-
-    def checking(self, token_prefix: str = "") -> str:
+    def checking(self) -> str:
         """What a gateway's configuration needs to take its tokens."""
-        return CHECKING.format(
-            issuer=self.issuer, address=self.address, audience=AUDIENCE, token_prefix=token_prefix
-        )
+        return CHECKING + SIGNED.format(
+            issuer=self.issuer, address=self.address, audience=AUDIENCE,
+            prefix=TOKEN_PREFIX, public=PUBLIC_CLIENT,
+        )  # fmt: skip
 
 
 @contextmanager
@@ -92,54 +98,31 @@ def provider(
     `rotate`: a refresh token is good for one use; `issuer`: the address that it says is its own,
     where something stands before it.
     """
+    from werkzeug.serving import make_server
+
     port = free_port()
-    with tempfile.TemporaryDirectory(prefix="provider-") as name:
-        folder = Path(name)
-        address = f"http://127.0.0.1:{port}"
-        issuer = issuer or address
-        command = [sys.executable, "-m", "tests.support.oidc_provider"]
-        with (folder / "log").open("wb") as log:
-            process = subprocess.Popen(
-                [*command, str(port), str(lifetime), str(int(rotate)), issuer],
-                cwd=folder,
-                # Authlib's own server side takes plain HTTP only so.
-                env=clean_environment(
-                    AUTHLIB_INSECURE_TRANSPORT="1",
-                    PYTHONPATH=str(Path(__file__).parents[2]),
-                ),
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
-        try:
-
-            def answers() -> bool:
-                assert process.poll() is None, (folder / "log").read_text()
-                try:
-                    with urllib.request.urlopen(f"{address}/jwks", timeout=5):
-                        return True
-                except OSError:
-                    return False
-
-            wait_for(answers, "the provider's answer", 60)
-            yield Provider(issuer, address, folder)
-        finally:
-            process.kill()
-            process.wait()
+    address = f"http://127.0.0.1:{port}"
+    made = Provider(issuer or address, address)
+    server = make_server("127.0.0.1", port, _application(made, lifetime, rotate), threaded=True)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    try:
+        yield made
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
-def main() -> None:
+def _application(provider: Provider, lifetime: int, rotate: bool) -> Any:
     from authlib.integrations.flask_oauth2 import AuthorizationServer
     from authlib.oauth2.rfc6749 import ClientMixin, TokenMixin, grants
     from authlib.oauth2.rfc9068 import JWTBearerTokenGenerator
     from flask import Flask, jsonify, request
     from joserfc.jwk import RSAKey
-    from werkzeug.serving import make_server
 
-    port, lifetime, rotate = map(int, sys.argv[1:4])
-    issuer = sys.argv[4]
     key = RSAKey.generate_key(2048, {"kid": "one", "use": "sig", "alg": "RS256"})
     good = {REFRESH_TOKEN}
-    lock = threading.Lock()
 
     class Client(ClientMixin):
         def __init__(self, name: str) -> None:
@@ -147,9 +130,6 @@ def main() -> None:
 
         def get_client_id(self) -> str:
             return self.name
-
-        def get_default_redirect_uri(self) -> str:
-            return ""
 
         def get_allowed_scope(self, scope: str | None) -> str:
             return scope or ""
@@ -181,9 +161,6 @@ def main() -> None:
         def get_audiences(self, client: Any, user: Any, scope: Any) -> str:
             return request.form.get("audience", AUDIENCE)
 
-    class ClientCredentials(grants.ClientCredentialsGrant):
-        pass
-
     class Password(grants.ResourceOwnerPasswordCredentialsGrant):
         TOKEN_ENDPOINT_AUTH_METHODS: ClassVar = ["client_secret_basic", "none"]
 
@@ -191,14 +168,13 @@ def main() -> None:
             return User() if (username, password) == (USER, PASSWORD) else None
 
     class Refresh(grants.RefreshTokenGrant):
-        INCLUDE_NEW_REFRESH_TOKEN = bool(rotate)
+        INCLUDE_NEW_REFRESH_TOKEN = rotate
         TOKEN_ENDPOINT_AUTH_METHODS: ClassVar = ["client_secret_basic", "none"]
 
         def authenticate_refresh_token(self, token: str) -> Old | None:
-            with lock:
-                known = token in good
-                if rotate:
-                    good.discard(token)
+            known = token in good
+            if rotate:
+                good.discard(token)
             return Old() if known else None
 
         def authenticate_user(self, token: Old) -> User:
@@ -208,11 +184,8 @@ def main() -> None:
             pass
 
     def save(token: dict[str, Any], asked: Any) -> None:
-        with lock:
-            if "refresh_token" in token:
-                good.add(token["refresh_token"])
-            with open("grants", "a") as file:
-                file.write(asked.payload.grant_type + "\n")
+        good.update(filter(None, [token.get("refresh_token")]))
+        provider.grants.append(asked.payload.grant_type)
 
     def random_token(*_: object, **__: object) -> str:
         return f"refresh-secret-{os.urandom(8).hex()}"
@@ -221,17 +194,17 @@ def main() -> None:
     clients = {name: Client(name) for name in (CLIENT, PUBLIC_CLIENT)}
     server = AuthorizationServer(app, clients.get, save)
     server.register_token_generator(
-        "default", Generator(issuer, "RS256", random_token, lambda *_: lifetime)
+        "default", Generator(provider.issuer, "RS256", random_token, lambda *_: lifetime)
     )
-    for grant in (ClientCredentials, Password, Refresh):
+    for grant in (grants.ClientCredentialsGrant, Password, Refresh):
         server.register_grant(grant)
 
     @app.get("/.well-known/openid-configuration")
     def describe() -> Any:
         return jsonify(
-            issuer=issuer,
-            token_endpoint=f"{issuer}/token",
-            jwks_uri=f"{issuer}/jwks",
+            issuer=provider.issuer,
+            token_endpoint=f"{provider.issuer}/token",
+            jwks_uri=f"{provider.issuer}/jwks",
             token_endpoint_auth_methods_supported=["client_secret_basic", "none"],
         )
 
@@ -243,8 +216,7 @@ def main() -> None:
     def token() -> Any:
         return server.create_token_response()
 
-    make_server("127.0.0.1", port, app, threaded=True).serve_forever()
-
-
-if __name__ == "__main__":
-    main()
+    # Authlib's own server side takes no plain HTTP.
+    inner = app.wsgi_app
+    app.wsgi_app = lambda environ, start: inner({**environ, "wsgi.url_scheme": "https"}, start)
+    return app
