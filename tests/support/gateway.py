@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 
 CONFIG = """
@@ -24,9 +25,8 @@ c.UnsafeLocalBackend.api_url = "http://127.0.0.1:{api_port}/api"
 c.Proxy.address = "{host}:{port}"
 c.Proxy.tcp_address = "{host}:{port}"
 c.SimpleAuthenticator.password = {password!r}
-# distributed 2026.6 dropped the dask-scheduler and dask-worker scripts.
-c.ClusterConfig.scheduler_cmd = ["dask", "scheduler"]
-c.ClusterConfig.worker_cmd = ["dask", "worker"]
+c.ClusterConfig.scheduler_cmd = {scheduler!r}
+c.ClusterConfig.worker_cmd = {worker!r}
 c.UnsafeLocalBackend.clusters_directory = {directory!r}
 c.UnsafeLocalBackend.sigint_timeout = 3
 
@@ -135,6 +135,15 @@ c.ClusterConfig.scheduler_cmd = [
 """
 
 
+Dask = Callable[..., list[str]]
+"""From the arguments of `dask` to what is started for them."""
+
+
+def real_dask(*arguments: str) -> list[str]:
+    # distributed 2026.6 dropped the dask-scheduler and dask-worker scripts.
+    return ["dask", *arguments]
+
+
 class GatewayServer:
     """One server with its proxy and clusters, all below a temporary folder and one session.
 
@@ -143,7 +152,11 @@ class GatewayServer:
     """
 
     def __init__(
-        self, options: str = REFERENCE, password: str | None = None, host: str = "127.0.0.1"
+        self,
+        options: str = REFERENCE,
+        password: str | None = None,
+        host: str = "127.0.0.1",
+        dask: Dask = real_dask,
     ) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="gateway-"))
         self.log = self.folder / "gateway.log"
@@ -160,6 +173,8 @@ class GatewayServer:
                 api_port=api_port,
                 password=password,
                 directory=str(self.folder / "clusters"),
+                scheduler=dask("scheduler"),
+                worker=dask("worker"),
                 options=options,
             )
         )

@@ -1,0 +1,180 @@
+"""Dask's own `dask scheduler` and `dask worker`, forked from a process that has imported Dask.
+
+The import costs more than all else that a small cluster does. A gateway of the tests runs this file
+in the place of `dask`: it hands its arguments, environment, folder and output to the process that
+serves them, waits for the process that was forked for it, passes signals on and ends as that does.
+"""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import json
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+# Room for the command line that a forked process shows in the place of its parent's.
+ROOM = 500
+PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class ForkedDask:
+    """The process that forks, and what stands for `dask` with a gateway that uses it."""
+
+    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
+        self._path = str(folder / "socket")
+        arguments = [sys.executable, __file__, "serve", self._path, "x" * ROOM]
+        self._process = subprocess.Popen(
+            arguments, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        assert self._process.stdout.read(1)
+
+    def __call__(self, *arguments: str) -> list[str]:
+        # A worker without its nanny is one process less.
+        alone = ("--no-nanny",) if arguments[0] == "worker" else ()
+        return [sys.executable, "-I", "-S", __file__, "ask", self._path, *arguments, *alone]
+
+    def stop(self) -> None:
+        self._process.communicate()
+
+
+def ask(served_at: str, arguments: list[str]) -> int:
+    """Have the process forked, and end as it ends."""
+    server = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    server.connect(served_at)
+    signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)
+    umask = os.umask(0)
+    start = {"arguments": arguments, "env": dict(os.environ), "cwd": os.getcwd(), "umask": umask}
+    output = array.array("i", [0, 1, 2])
+    server.sendmsg(
+        [json.dumps(start).encode()], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, output.tobytes())]
+    )
+    forked = int(server.recv(100) or b"0")
+    if not forked:
+        return 1
+    for number in PASSED_ON:
+        signal.signal(number, lambda number, _: os.kill(forked, number))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)
+    status = int(server.recv(100) or b"1")
+    if status < 0:
+        signal.signal(-status, signal.SIG_DFL)
+        os.kill(os.getpid(), -status)
+    return status
+
+
+class Server:
+    """Forks a process for each that asks, and tells it how that process ended."""
+
+    def __init__(self, path: str) -> None:
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._listener.bind(path)
+        self._listener.listen(100)
+        self._asking: dict[int, socket.socket] = {}  # by the forked process
+        self._ended, wakeup = socket.socketpair()
+        for end in (self._ended, wakeup):
+            end.setblocking(False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(wakeup.fileno(), warn_on_full_buffer=False)
+        self._wakeup = wakeup
+        self._selector = selectors.DefaultSelector()
+        for readable in (self._listener, self._ended, sys.stdin):
+            self._selector.register(readable, selectors.EVENT_READ)
+
+    def serve(self) -> dict[str, Any] | None:
+        """Return what a forked process has to do, in that process; None when stdin ends."""
+        while True:
+            for key, _ in self._selector.select():
+                if key.fileobj is sys.stdin:
+                    for forked in self._asking:
+                        os.kill(forked, signal.SIGKILL)
+                    return None
+                if key.fileobj is self._listener:
+                    asking, _ = self._listener.accept()
+                    if start := self._fork(asking):
+                        return start
+                elif key.fileobj is self._ended:
+                    self._ended.recv(1000)
+                    self._reap()
+                else:  # whoever asked is dead
+                    os.kill(key.data, signal.SIGKILL)
+                    self._selector.unregister(key.fileobj)
+
+    def _fork(self, asking: socket.socket) -> dict[str, Any] | None:
+        message, output, *_ = socket.recv_fds(asking, 1_000_000, 3)
+        if not message:
+            asking.close()
+            return None
+        forked = os.fork()
+        if forked == 0:
+            for number, end in enumerate(output):
+                os.dup2(end, number)
+            os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+            return json.loads(message)
+        for end in output:
+            os.close(end)
+        asking.send(str(forked).encode())
+        self._asking[forked] = asking
+        self._selector.register(asking, selectors.EVENT_READ, forked)
+        return None
+
+    def _reap(self) -> None:
+        while self._asking:
+            forked, status = os.waitpid(-1, os.WNOHANG)
+            if not forked:
+                return
+            asking = self._asking.pop(forked)
+            with contextlib.suppress(KeyError):
+                self._selector.unregister(asking)
+            with contextlib.suppress(OSError):
+                asking.send(str(os.waitstatus_to_exitcode(status)).encode())
+            asking.close()
+
+
+def run(start: dict[str, Any]) -> None:
+    """Be the `dask` that was asked for."""
+    import dask.config
+
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    os.setsid()
+    os.chdir(start["cwd"])
+    os.umask(start["umask"])
+    os.environ.clear()
+    os.environ.update(start["env"])
+    dask.config.refresh()
+    sys.argv = ["dask", *start["arguments"]]
+    _show(sys.argv)
+    from dask.cli import run_cli
+
+    run_cli()
+
+
+def _show(arguments: list[str]) -> None:
+    """Write this command line over the one that the process was started with."""
+    import ctypes
+
+    with open("/proc/self/stat") as stat:
+        begin, end = map(int, stat.read().rpartition(")")[2].split()[45:47])
+    shown = "\0".join(arguments).encode()[: end - begin - 1]
+    ctypes.memmove(begin, shown.ljust(end - begin, b"\0"), end - begin)
+
+
+if __name__ == "__main__":
+    role, path, *rest = sys.argv[1:]
+    if role == "ask":
+        sys.exit(ask(path, rest))
+    # Not this file's folder, whose modules are not for Dask.
+    del sys.path[0]
+    import distributed.cli.dask_scheduler
+    import distributed.cli.dask_worker  # noqa: F401
+
+    server = Server(path)
+    print(end=".", flush=True)
+    if told := server.serve():
+        run(told)
