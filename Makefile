@@ -13,7 +13,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadgroup
 # Toil and Calrissian, each in an environment of its own, are installed once.
 export CLAIM_TEST_ENVIRONMENTS ?= $(abspath $(VENV))/runners
 
-.PHONY: demo test test-fast test-lowest lint clean
+.PHONY: demo test test-deep test-fast test-lowest lint clean
 
 demo: $(VENV)/.installed-bai
 	$(BIN)/python -m bai_example.sample $(OUT)/sample
@@ -26,12 +26,16 @@ demo: $(VENV)/.installed-bai
 	@echo "The quicklook: $(OUT)/bai.png"
 
 test: lint
-	$(PYTEST) $(TESTS)
+	$(PYTEST) -m "not deep" $(TESTS)
+
+# And many rounds of what those do once: stress, more examples of each property, each combination.
+test-deep: lint
+	$(PYTEST) --hypothesis-profile deep $(TESTS)
 
 # Without real gateways, clusters, runners and terminals.
 test-fast: EXTRAS := bai,s3,cwl,test,dev
 test-fast: $(VENV)/.installed-test
-	$(PYTEST) -m "not slow" $(TESTS)
+	$(PYTEST) -m "not slow and not deep" $(TESTS)
 
 # With the lowest versions that pyproject.toml allows: what needs nothing but the base install.
 LOWEST := $(addprefix tests/test_,claim.py names.py nothing_lost.py settings.py units.py)
