@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import dask.config
 import pytest
+from aiohttp import web
 
 from dask_claim.claim.model import Claim
 from dask_claim.errors import AuthenticationError
 from dask_claim.providers.gateway.api import GatewayApi
 from tests.support.gateway import REFERENCE, GatewayServer
+from tests.support.serving import http, in_thread
 
 # The token decides what its holder may do.
 TOKENS = {
@@ -42,32 +41,21 @@ c.Hub.jupyterhub_service_name = "dask-gateway"
 """
 
 
-@pytest.fixture(scope="module")
-def hub() -> Iterator[str]:
+async def user(request: web.Request) -> web.Response:
     """The part of JupyterHub's API that says who a token is."""
-
-    class Users(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            token = self.headers.get("Authorization", "").removeprefix("token ")
-            known = token in TOKENS and self.path == "/hub/api/user"
-            said = {"name": "tester", "kind": "user", "scopes": TOKENS.get(token)}
-            content = json.dumps(said if known else {"status": 403}).encode()
-            self.send_response(200 if known else 403)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        def log_message(self, *_: object) -> None: ...
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Users)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_address[1]}/hub/api"
-    server.shutdown()
-    server.server_close()
+    token = request.headers.get("Authorization", "").removeprefix("token ")
+    if token not in TOKENS or request.path != "/user":
+        return web.json_response({"status": 403}, status=403)
+    return web.json_response({"name": "tester", "kind": "user", "scopes": TOKENS[token]})
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
+def hub() -> Iterator[str]:
+    with in_thread(http(user)) as address:
+        yield address
+
+
+@pytest.fixture
 def behind(hub: str) -> Iterator[GatewayServer]:
     server = GatewayServer(REFERENCE + BEHIND.format(hub=hub))
     yield server
@@ -75,7 +63,6 @@ def behind(hub: str) -> Iterator[GatewayServer]:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("hub")
 def test_scope_that_is_missing(
     behind: GatewayServer, hub: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

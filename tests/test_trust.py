@@ -9,16 +9,17 @@ from pathlib import Path
 import pytest
 
 from tests.support.gateway import GatewayServer
-from tests.support.launcher import ONE_TASK, PYTHON, Launcher
+from tests.support.launcher import PYTHON, Launcher
 from tests.support.proxy import Proxy
 
 SECRET = "site-secret-1234"
-
 BASIC = {"DASK_GATEWAY__AUTH__TYPE": "basic", "DASK_GATEWAY__AUTH__KWARGS__PASSWORD": SECRET}
 HUB = {"DASK_GATEWAY__AUTH__TYPE": "jupyterhub", "JUPYTERHUB_API_TOKEN": SECRET}
 
 # As programs that make their own cluster begin.
-OWN = "from dask_gateway import Gateway\nprint(len(Gateway().list_clusters()))"
+PROGRAM = "from dask_gateway import Gateway\nprint(len(Gateway().list_clusters()))"
+OWN = "https://gateway.example.org"
+SITE = f"gateway_url: {OWN}\n"
 
 
 @pytest.fixture
@@ -38,57 +39,45 @@ def secrets(shown: set[str]) -> list[str]:
     return [text for text in texts if SECRET in text]
 
 
-@pytest.mark.parametrize("credentials", [BASIC, HUB], ids=["basic", "jupyterhub"])
-@pytest.mark.parametrize("named_in", ["site file", "Dask"])
-@pytest.mark.parametrize("create", [True, False])
+@pytest.mark.parametrize(
+    ("create", "site", "env", "kept"),
+    [
+        (True, SITE, BASIC, OWN),
+        (False, SITE, HUB, OWN),
+        (True, "", {**HUB, "DASK_GATEWAY__ADDRESS": OWN}, OWN),
+        (False, "", {**BASIC, "DASK_GATEWAY__ADDRESS": OWN}, OWN),
+        (False, f"{SITE}credentials: {{type: basic, password: {SECRET}}}\n", {}, OWN),
+        # The operator may send them there, and nothing is kept where there is nothing.
+        (False, "", {**BASIC, "DASK_CLAIM_GATEWAY_URL": "STRANGER"}, None),
+        (False, "", {}, None),
+    ],
+)
 def test_stranger_is_shown_nothing(
-    launcher: Launcher,
-    stranger: Proxy,
-    tmp_path: Path,
-    create: bool,
-    named_in: str,
-    credentials: dict[str, str],
-) -> None:
-    own = "https://gateway.example.org"
-    env = dict(credentials)
-    if named_in == "Dask":
-        env["DASK_GATEWAY__ADDRESS"] = own
-    else:
-        (tmp_path / "claim.yaml").write_text(f"gateway_url: {own}\n")
-        env["DASK_CLAIM_SITE"] = str(tmp_path / "claim.yaml")
-    program = f"{OWN}\n{ONE_TASK}" if create else OWN
-    run = launcher(PYTHON, "-c", program, claim=stranger.claim(create=create), env=env)
-    assert run.status == 0, run.err
-    assert stranger.shown and secrets(stranger.shown) == []
-    [warning] = run.receipt["warnings"]
-    assert f"{own}:443" in warning and "DASK_CLAIM_GATEWAY_URL" in warning
+    launcher: Launcher, stranger: Proxy, tmp_path: Path,
+    create: bool, site: str, env: dict[str, str], kept: str | None,
+) -> None:  # fmt: skip
+    (tmp_path / "claim.yaml").write_text(site)
+    env = {name: value.replace("STRANGER", stranger.url) for name, value in env.items()}
+    env["DASK_CLAIM_SITE"] = str(tmp_path / "claim.yaml")
+    run = launcher(PYTHON, "-c", PROGRAM, claim=stranger.claim(create=create), env=env)
+    assert (run.status, run.out) == (0, b"1\n" if create else b"0\n"), run.err
+    assert stranger.shown
+    assert bool(secrets(stranger.shown)) is ("DASK_CLAIM_GATEWAY_URL" in env)
+    assert len(run.receipt["warnings"]) == bool(kept)
+    for warning in run.receipt["warnings"]:
+        assert f"{kept}:443" in warning and "DASK_CLAIM_GATEWAY_URL" in warning
     assert SECRET not in run.err + str(run.receipt)
 
 
-def test_operator_may_send_them_there(launcher: Launcher, stranger: Proxy) -> None:
-    env = {**BASIC, "DASK_CLAIM_GATEWAY_URL": stranger.url}
-    run = launcher(PYTHON, "-c", OWN, claim=stranger.claim(create=False), env=env)
-    assert (run.status, run.receipt["warnings"]) == (0, []), run.err
-    assert secrets(stranger.shown)
-
-
-def test_nothing_is_kept_where_there_is_nothing(launcher: Launcher, stranger: Proxy) -> None:
-    run = launcher(PYTHON, "-c", OWN, claim=stranger.claim(create=False))
-    assert (run.status, run.receipt["warnings"]) == (0, []), run.err
-
-
-@pytest.mark.parametrize(
-    ("operator", "shown"),
-    [(None, False), ("DASK_CLAIM_GATEWAY_URL", True), ("DASK_GATEWAY__ADDRESS", True)],
-)
+@pytest.mark.parametrize("operator", [None, "DASK_CLAIM_GATEWAY_URL", "DASK_GATEWAY__ADDRESS"])
 def test_gateway_of_a_cluster_that_is_there(
-    launcher: Launcher, stranger: Proxy, operator: str | None, shown: bool
+    launcher: Launcher, stranger: Proxy, operator: str | None
 ) -> None:
     """A runner's variable is no operator's source: a document of the tool sets it as well."""
     env = {**BASIC, "DASK_CLUSTER": "0" * 32, "DASK_GATEWAY_URL": stranger.url}
     env |= {operator: stranger.url} if operator else {}
     run = launcher("true", env=env)
     assert run.status == 75 and stranger.shown, run.err
-    assert bool(secrets(stranger.shown)) is shown
+    assert bool(secrets(stranger.shown)) is (operator is not None)
     told = "Only DASK_GATEWAY_URL names the gateway" in "".join(run.receipt["warnings"])
-    assert told is not shown
+    assert told is (operator is None)

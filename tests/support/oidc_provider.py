@@ -1,15 +1,16 @@
-"""A small OpenID provider on loopback, by Authlib, and gateways that take its tokens."""
+"""A small OpenID provider on loopback, and gateways that take its tokens."""
 
 from __future__ import annotations
 
-import os
-import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from uuid import uuid4
 
-from tests.support.gateway import free_port
+from aiohttp import BasicAuth, web
+
+from tests.support.serving import http, in_thread
 
 CLIENT, CLIENT_SECRET = "runner", "client-secret-1234"
 # One that has no secret, as people's own programs.
@@ -98,125 +99,60 @@ def provider(
     `rotate`: a refresh token is good for one use; `issuer`: the address that it says is its own,
     where something stands before it.
     """
-    from werkzeug.serving import make_server
-
-    port = free_port()
-    address = f"http://127.0.0.1:{port}"
-    made = Provider(issuer or address, address)
-    server = make_server("127.0.0.1", port, _application(made, lifetime, rotate), threaded=True)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    try:
-        yield made
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
-def _application(provider: Provider, lifetime: int, rotate: bool) -> Any:
-    from authlib.integrations.flask_oauth2 import AuthorizationServer
-    from authlib.oauth2.rfc6749 import ClientMixin, TokenMixin, grants
-    from authlib.oauth2.rfc9068 import JWTBearerTokenGenerator
-    from flask import Flask, jsonify, request
+    from joserfc import jwt
     from joserfc.jwk import RSAKey
 
     key = RSAKey.generate_key(2048, {"kid": "one", "use": "sig", "alg": "RS256"})
     good = {REFRESH_TOKEN}
 
-    class Client(ClientMixin):
-        def __init__(self, name: str) -> None:
-            self.name = name
+    def granted(client: str, secret: str, asked: dict[str, str]) -> str | None:
+        """Answer with what is wrong: RFC 6749, section 5.2."""
+        grant, refresh = asked.pop("grant_type"), asked.pop("refresh_token", "")
+        if (client, secret) not in ((CLIENT, CLIENT_SECRET), (PUBLIC_CLIENT, "")):
+            return "invalid_client"
+        if grant == "client_credentials":
+            return None if client == CLIENT else "unauthorized_client"
+        user = (asked.pop("username", ""), asked.pop("password", ""))
+        right = user == (USER, PASSWORD) if grant == "password" else refresh in good
+        if right and rotate:
+            good.discard(refresh)
+        return None if right else "invalid_grant"
 
-        def get_client_id(self) -> str:
-            return self.name
+    async def token(request: web.Request) -> web.Response:
+        asked = {name: str(value) for name, value in (await request.post()).items()}
+        grant, client, secret = asked["grant_type"], asked.pop("client_id", ""), ""
+        if header := request.headers.get("Authorization"):
+            client, secret, _ = BasicAuth.decode(header)
+        if error := granted(client, secret, asked):
+            return web.json_response({"error": error}, status=400)
+        made.grants.append(grant)
+        now = int(time.time())
+        claims = {
+            "iss": made.issuer, "sub": client, "client_id": client, "iat": now,
+            "exp": now + lifetime, "jti": uuid4().hex, "aud": asked.pop("audience", AUDIENCE),
+        }  # fmt: skip
+        assert not asked, asked
+        answer = {
+            "access_token": jwt.encode({"alg": "RS256", "kid": "one"}, claims, key),
+            "token_type": "Bearer", "expires_in": lifetime,
+        }  # fmt: skip
+        if grant == "password" or (rotate and grant == "refresh_token"):
+            answer["refresh_token"] = f"refresh-secret-{uuid4().hex}"
+            good.add(answer["refresh_token"])
+        return web.json_response(answer)
 
-        def get_allowed_scope(self, scope: str | None) -> str:
-            return scope or ""
+    async def handle(request: web.Request) -> web.Response:
+        if request.path == "/token":
+            return await token(request)
+        if request.path == "/jwks":
+            return web.json_response({"keys": [key.as_dict(private=False)]})
+        assert request.path == "/.well-known/openid-configuration"
+        return web.json_response({
+            "issuer": made.issuer,
+            "token_endpoint": f"{made.issuer}/token",
+            "token_endpoint_auth_methods_supported": ["client_secret_basic", "none"],
+        })  # fmt: skip
 
-        def check_client_secret(self, secret: str) -> bool:
-            return secret == CLIENT_SECRET
-
-        def check_endpoint_auth_method(self, method: str, endpoint: str) -> bool:
-            return method == ("client_secret_basic" if self.name == CLIENT else "none")
-
-        def check_grant_type(self, grant: str) -> bool:
-            return self.name == CLIENT or grant != "client_credentials"
-
-    class User:
-        def get_user_id(self) -> str:
-            return USER
-
-    class Old(TokenMixin):
-        def check_client(self, client: Client) -> bool:
-            return True
-
-        def get_scope(self) -> str:
-            return ""
-
-    class Generator(JWTBearerTokenGenerator):
-        def get_jwks(self) -> Any:
-            return key.as_dict(private=True)
-
-        def get_audiences(self, client: Any, user: Any, scope: Any) -> str:
-            return request.form.get("audience", AUDIENCE)
-
-    class Password(grants.ResourceOwnerPasswordCredentialsGrant):
-        TOKEN_ENDPOINT_AUTH_METHODS: ClassVar = ["client_secret_basic", "none"]
-
-        def authenticate_user(self, username: str, password: str) -> User | None:
-            return User() if (username, password) == (USER, PASSWORD) else None
-
-    class Refresh(grants.RefreshTokenGrant):
-        INCLUDE_NEW_REFRESH_TOKEN = rotate
-        TOKEN_ENDPOINT_AUTH_METHODS: ClassVar = ["client_secret_basic", "none"]
-
-        def authenticate_refresh_token(self, token: str) -> Old | None:
-            known = token in good
-            if rotate:
-                good.discard(token)
-            return Old() if known else None
-
-        def authenticate_user(self, token: Old) -> User:
-            return User()
-
-        def revoke_old_credential(self, token: Old) -> None:
-            pass
-
-    def save(token: dict[str, Any], asked: Any) -> None:
-        good.update(filter(None, [token.get("refresh_token")]))
-        provider.grants.append(asked.payload.grant_type)
-
-    def random_token(*_: object, **__: object) -> str:
-        return f"refresh-secret-{os.urandom(8).hex()}"
-
-    app = Flask(__name__)
-    clients = {name: Client(name) for name in (CLIENT, PUBLIC_CLIENT)}
-    server = AuthorizationServer(app, clients.get, save)
-    server.register_token_generator(
-        "default", Generator(provider.issuer, "RS256", random_token, lambda *_: lifetime)
-    )
-    for grant in (grants.ClientCredentialsGrant, Password, Refresh):
-        server.register_grant(grant)
-
-    @app.get("/.well-known/openid-configuration")
-    def describe() -> Any:
-        return jsonify(
-            issuer=provider.issuer,
-            token_endpoint=f"{provider.issuer}/token",
-            jwks_uri=f"{provider.issuer}/jwks",
-            token_endpoint_auth_methods_supported=["client_secret_basic", "none"],
-        )
-
-    @app.get("/jwks")
-    def keys() -> Any:
-        return jsonify(keys=[key.as_dict(private=False)])
-
-    @app.post("/token")
-    def token() -> Any:
-        return server.create_token_response()
-
-    # Authlib's own server side takes no plain HTTP.
-    inner = app.wsgi_app
-    app.wsgi_app = lambda environ, start: inner({**environ, "wsgi.url_scheme": "https"}, start)
-    return app
+    with in_thread(http(handle)) as address:
+        made = Provider(issuer or address, address)
+        yield made
