@@ -16,23 +16,18 @@ from dask_claim.files import write_whole
 LONG = "é" * 300_000  # more than a pipe holds
 
 
-@pytest.fixture
-def in_haste(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "_PATIENCE", 0.3)
-
-
-def run(program: str, *arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
+def run(program: str, *arguments: object, before: tuple[str, ...] = (), **options: object) -> str:
+    """Run this program in a process of its own; what it prints."""
     start = "import os, sys\nfrom pathlib import Path\nfrom dask_claim.files import write_whole\n"
-    return subprocess.run(
-        [sys.executable, "-c", start + program, *map(str, arguments)],
-        capture_output=True, text=True, timeout=30, **options,  # type: ignore[call-overload]
-    )  # fmt: skip
+    command = [*before, sys.executable, "-c", start + program, *map(str, arguments)]
+    options.setdefault("stdout", subprocess.PIPE)
+    done = subprocess.run(command, check=True, timeout=30, **options)  # type: ignore[call-overload]
+    return (done.stdout or b"").decode()
 
 
 def test_a_new_file_has_the_permissions_of_any(tmp_path: Path) -> None:
     path = tmp_path / "file"
-    done = run("os.umask(0o027)\nwrite_whole(Path(sys.argv[1]), 'x')", path)
-    assert done.returncode == 0, done.stderr
+    run("os.umask(0o027)\nwrite_whole(Path(sys.argv[1]), 'x')", path)
     assert (path.read_text(), path.stat().st_mode & 0o777) == ("x", 0o640)
     path.chmod(0o604)
     write_whole(path, "y")
@@ -73,7 +68,8 @@ def test_fifo(tmp_path: Path) -> None:
     assert fifo.is_fifo()
 
 
-def test_fifo_that_nobody_reads(tmp_path: Path, in_haste: None) -> None:
+def test_fifo_that_nobody_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "_PATIENCE", 0.3)
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     with pytest.raises(OSError, match="nobody reads from it"):
@@ -86,23 +82,22 @@ def test_fifo_that_nobody_reads(tmp_path: Path, in_haste: None) -> None:
         os.close(reader)
 
 
-@pytest.mark.parametrize("name", ["/dev/fd/1", "/proc/self/fd/1", "stdout", "link"])
-def test_descriptor(name: str, tmp_path: Path) -> None:
+def test_descriptor(tmp_path: Path) -> None:
     """Between what others write, whether a pipe or a file."""
     # As /dev/stdout is. Not that itself: code that replaces links would damage the machine.
     (tmp_path / "stdout").symlink_to("/proc/self/fd/1")
     (tmp_path / "link").symlink_to("stdout")
-    program = (
-        "print('before', flush=True)\nwrite_whole(Path(sys.argv[1]), 'text\\n')\nprint('after')"
-    )
-    piped = run(program, name, cwd=tmp_path)
-    assert (piped.stdout, piped.returncode) == ("before\ntext\nafter\n", 0), piped.stderr
-    out = tmp_path / "out"
-    command = [sys.executable, "-c", "from pathlib import Path\nimport sys\n"
-               "from dask_claim.files import write_whole\n" + program, name]  # fmt: skip
-    with out.open("wb") as file:
-        subprocess.run(command, stdout=file, cwd=tmp_path, check=True, timeout=30)
-    assert out.read_text() == "before\ntext\nafter\n"
+    program = """
+print("before", flush=True)
+for name in ("/dev/fd/1", "/proc/self/fd/1", "stdout", "link"):
+    write_whole(Path(name), name + "\\n")
+print("after")
+"""
+    told = "before\n/dev/fd/1\n/proc/self/fd/1\nstdout\nlink\nafter\n"
+    assert run(program, cwd=tmp_path) == told
+    with (tmp_path / "out").open("wb") as file:
+        run(program, cwd=tmp_path, stdout=file)
+    assert (tmp_path / "out").read_text() == told
 
 
 def test_device_and_folder(tmp_path: Path) -> None:
@@ -129,14 +124,7 @@ def test_file_that_cannot_be_replaced(tmp_path: Path, how: str) -> None:
     if how == "folder":
         mount += f" && mount --bind {folder} {folder} && mount -o remount,ro,bind {folder}"
         mount += f" && {mount.split(' && ')[0]}"
-    code = (
-        "import pathlib, sys; from dask_claim.files import write_whole; "
-        "write_whole(pathlib.Path(sys.argv[1]), 'after')"
-    )
-    script = f'{mount} && exec "$@"'
-    subprocess.run(
-        ["unshare", "-m", "sh", "-c", script, "-", sys.executable, "-c", code, str(path)],
-        check=True,
-    )
+    script = ("unshare", "-m", "sh", "-c", f'{mount} && exec "$@"', "-")
+    run("write_whole(Path(sys.argv[1]), 'after')", path, before=script)
     assert (tmp_path / "outside").read_text() == "after"
     assert os.listdir(folder) == ["receipt"]

@@ -9,8 +9,8 @@ import pytest
 
 from dask_claim.cgroup import Bound
 from dask_claim.providers.hpc.grants import granted_cores, granted_memory
-from dask_claim.providers.local.size import here
-from tests.support.launcher import Launcher
+from dask_claim.providers.local.size import LocalRequest, fit_here, here
+from tests.support.claims import write
 
 MIB = 2**20
 HOST = socket.gethostname()
@@ -89,34 +89,22 @@ JOBS = {
 }  # fmt: skip
 
 
-def environ_of(job: str, folder: Path) -> dict[str, str]:
-    environ = dict(JOBS[job][0])
-    for name, value in environ.items():
-        if value.startswith(FILE):
-            path = folder / name
-            path.write_text(value.removeprefix(FILE))
-            environ[name] = str(path)
-    return environ
-
-
 @pytest.mark.parametrize("job", JOBS)
 def test_share_of_a_job(job: str, tmp_path: Path) -> None:
-    _, cores, memory = JOBS[job]
-    environ = environ_of(job, tmp_path)
+    environ, cores, memory = JOBS[job]
+    for name, value in environ.items():
+        if value.startswith(FILE):
+            path = write(tmp_path / name, value.removeprefix(FILE))
+            environ = {**environ, name: str(path)}
     for granted, expected, unit in (granted_cores, cores, 1), (granted_memory, memory, MIB):
         bound = min(granted(environ), key=lambda bound: bound.amount, default=None)
         assert bound == (expected and Bound(expected[0] * unit, f"this job: {expected[1]}"))
 
 
 def test_a_machine_with_less_than_the_grant_is_the_bound() -> None:
-    bounds = here({"JOB_ID": "1", "NSLOTS": "999999"})
-    assert bounds == here({})
+    assert here({"JOB_ID": "1", "NSLOTS": "999999"}) == here({})
 
 
-@pytest.mark.slow
-def test_a_run_in_a_job_names_its_grant(launcher: Launcher) -> None:
-    claim = {"worker_cores": 1, "max_workers": 4, "min_workers": 4}
-    run = launcher("true", claim=claim, env={"JOB_ID": "1", "NSLOTS": "1"})
-    assert run.status == 0, run.err
-    (warning,) = run.receipt["warnings"]
-    assert "gives 1 of 4 workers: it has 1 core (this job: NSLOTS)" in warning
+def test_a_job_names_its_grant() -> None:
+    size = fit_here(LocalRequest(4, 4, 1, None, None), {"JOB_ID": "1", "NSLOTS": "1"})
+    assert "gives 1 of 4 workers: it has 1 core (this job: NSLOTS)" in (size.shortfall or "")

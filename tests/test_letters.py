@@ -20,7 +20,7 @@ def test_values_of_variables_are_literals_without_a_warning() -> None:
     claim = Claim()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        for _ in range(1500):
+        for _ in range(300):
             folder = str(private_folder("keys"))
             remove_private_folder(folder)
             run = Request(claim, claim.plan(), {}).run_id

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -40,21 +39,25 @@ def test_read_and_removed(launcher: Launcher, gateway: GatewayServer, where: str
     assert run.receipt["gone"] is True
 
 
-def test_removed_after_sigkill(launcher: Launcher, tmp_path: Path) -> None:
-    env = {"TMPDIR": str(tmp_path)}
-    command = ("sh", "-c", 'cat "$WHERE" > seen.tmp; mv seen.tmp seen; exec sleep 600')
-    claim = {"env": {"scheduler_file": "WHERE"}}
-    run = launcher.start(*command, claim=claim, env=env, cwd=tmp_path)
-    seen = tmp_path / "seen"
-    wait_for(seen.exists, "the command", 60, lambda: run.err)
-    assert json.loads(seen.read_text())["address"].startswith("tls://127.0.0.1:")
+def test_removed_after_sigkill(
+    launcher: Launcher, tmp_path: Path, scheduler: dict[str, str]
+) -> None:
+    run = launcher.start(
+        "sh", "-c", 'tr -d "\\n" <"$WHERE"; echo; exec sleep 600',
+        claim={"env": {"scheduler_file": "WHERE"}}, env={"TMPDIR": str(tmp_path), **scheduler},
+    )  # fmt: skip
+    said = json.loads(run.process.stdout.readline())
+    assert said["address"] == scheduler["DASK_SCHEDULER_ADDRESS"]
     assert list(tmp_path.glob("dask-claim-files-*"))
-    os.kill(run.process.pid, 9)
+    run.process.kill()
     run.finish()
     wait_for(lambda: not list(tmp_path.glob("dask-claim-files-*")), "end of the files", 60)
 
 
-def test_nothing_where_the_program_makes_its_own(launcher: Launcher) -> None:
-    program = "import os; print('WHERE' in os.environ or 'NAME_FILE' in os.environ)"
-    run = launcher(PYTHON, "-c", program, claim={"create": False, "env": ENV})
-    assert (run.status, run.out) == (0, b"False\n"), run.err
+def test_nothing_where_the_program_makes_its_own(
+    launcher: Launcher, gateway: GatewayServer
+) -> None:
+    program = 'test -z "${WHERE+x}${NAME_FILE+x}"'
+    claim = {"gateway_url": gateway.url, "create": False, "env": ENV}
+    run = launcher("sh", "-c", program, claim=claim)
+    assert run.status == 0, run.err

@@ -42,36 +42,27 @@ def test_what_servers_read_differently(path: str) -> None:
     assert not UrlPrefix.of("https://hub.example.org").covers(url)
 
 
+HUB = "https://hub.example.org"
+
+
 @pytest.mark.parametrize(
-    ("url", "covered"),
-    [
-        (SERVICE, True),
-        (f"{SERVICE}/api/v1/clusters/", True),
-        ("HTTPS://HUB.example.org:443/services/x/../dask%2dgateway/", True),
-        (f"{SERVICE}2", False),
-        (f"{SERVICE}/../../user/someone/proxy/8000", False),
-        (f"{SERVICE}/%2e%2e/%2e%2e/user/someone", False),
-        (f"{SERVICE}/..%2f..%2fuser/someone", False),
-        ("https://hub.example.org/user/someone/proxy/8000", False),
-        ("https://hub.example.org/user/services/dask-gateway", False),
-        ("https://hub.example.org", False),
-        ("http://hub.example.org/services/dask-gateway", False),
-        ("https://hub.example.org:8443/services/dask-gateway", False),
-        ("https://hub.example.org@evil.org/services/dask-gateway", False),
-        ("https://evil.org\\@hub.example.org/services/dask-gateway", False),
-        ("gateway://hub.example.org/services/dask-gateway", False),
-        ("", False),
-    ],
-)
-def test_covered(url: str, covered: bool) -> None:
-    assert UrlPrefix.of(SERVICE).covers(url) is covered
+    "url",
+    ["", HUB, f"{SERVICE}2", f"{SERVICE}/../../user/someone/proxy/8000",
+     f"{SERVICE}/%2e%2e/%2e%2e/user/someone", f"{SERVICE}/..%2f..%2fuser/someone",
+     f"{HUB}/user/services/dask-gateway", "http://hub.example.org/services/dask-gateway",
+     f"{HUB}:8443/services/dask-gateway", f"{HUB}@evil.org/services/dask-gateway",
+     "https://evil.org\\@hub.example.org/services/dask-gateway",
+     "gateway://hub.example.org/services/dask-gateway"],
+)  # fmt: skip
+def test_covered(url: str) -> None:
+    prefix = UrlPrefix.of(SERVICE)
+    assert not prefix.covers(url)
+    for own in ("", "/api/v1/clusters/", "/x/../../dask%2dgateway/"):
+        assert prefix.covers(f"{SERVICE.replace('https', 'HTTPS')}{own}")
 
 
-def escaped(segment: str, which: list[bool]) -> str:
-    return "".join(
-        f"%{ord(letter):02x}" if escape else letter
-        for letter, escape in zip(segment, which, strict=False)
-    )
+def escaped(letter: str, escape: bool) -> str:
+    return f"%{ord(letter):02x}" if escape else letter
 
 
 segments = st.lists(st.sampled_from(["a", "b", "services", "user"]), max_size=4)
@@ -83,7 +74,7 @@ def spelled(draw: st.DrawFn, path: list[str]) -> str:
     found = ""
     for segment in path:
         found += draw(st.sampled_from(["/", "/./", "/x/../", "/%2e/", "/y/%2E./"]))
-        found += escaped(segment, draw(st.lists(st.booleans(), min_size=9, max_size=9)))
+        found += "".join(escaped(letter, draw(st.booleans())) for letter in segment)
     return found + draw(st.sampled_from(["", "/", "/.", "/z/.."]))
 
 
