@@ -165,6 +165,26 @@ def test_document_is_valid(job: list[str]) -> None:
     assert "is valid CWL" in run.stdout + run.stderr
 
 
+READ_AND_IMPORT = """
+import os
+from dask_claim.claim.dask_config import said_by_dask
+from dask_claim.providers.base import import_quietly
+print(*(source for source, _ in said_by_dask(os.environ)))
+import_quietly("dask_gateway")
+"""
+
+
+def test_nothing_is_written_where_the_tool_works(tmp_path: Path) -> None:
+    """Its outputs are in HOME, where Dask's libraries would put their configuration."""
+    variables = {"HOME": str(tmp_path), "DASK_GATEWAY__ADDRESS": "http://127.0.0.1:9"}
+    environment = clean_environment(**variables)
+    del environment["DASK_CONFIG"]
+    command = [PYTHON, "-c", READ_AND_IMPORT]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert "gateway.address" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_exit_statuses_are_those_of_the_launcher() -> None:
     from dask_claim.errors import ConfigurationError, DaskClaimError, TemporaryError, UsageError
     from dask_claim.launch.child import CommandNotExecutable, CommandNotFound

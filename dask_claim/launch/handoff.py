@@ -14,7 +14,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from dask_claim.claim.dask_config import goes_direct, has_credentials, is_text_of_login
+from dask_claim.claim.dask_config import (
+    dask_config,
+    goes_direct,
+    has_credentials,
+    is_text_of_login,
+)
 from dask_claim.claim.existing import SCHEDULER_ADDRESS
 from dask_claim.claim.names import as_dask_reads, dask_conflicts
 from dask_claim.claim.plan import speaks_gateway
@@ -23,7 +28,6 @@ from dask_claim.errors import ClaimError
 from dask_claim.launch.result_files import RESULT_FILES, contents
 from dask_claim.lifetime.tickets import RUN_ID
 from dask_claim.providers import tls
-from dask_claim.providers.base import dask_config
 from dask_claim.providers.values import Cluster
 from dask_claim.threads import run_loop
 

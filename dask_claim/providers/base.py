@@ -3,27 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
-import threading
 import traceback
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from importlib import import_module
 from importlib.metadata import version
 from typing import Any, ClassVar, TypeVar
 
+from dask_claim.claim.dask_config import writing_nothing
 from dask_claim.errors import ConfigurationError
 from dask_claim.providers.values import Cluster, Ended, Outcome, Request, Ticket
 
 T = TypeVar("T")
-
-DASK_CONFIG = "DASK_CONFIG"
-
-# Importing dask_gateway copies a configuration file to DASK_CONFIG, by default ~/.config/dask,
-# and HOME is the output directory of a CWL tool. Nothing can be copied into /dev/null, and it
-# reads as an empty configuration; ~/.config/dask is still read besides.
-NOWHERE = "/dev/null"
 
 
 class Provider(ABC):
@@ -124,18 +116,8 @@ def tells_of_no_workers() -> bool:
     return [int(part) for part in version("distributed").split(".")[:2]] >= [2024, 8]
 
 
-def dask_config(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the variable that keeps Dask's libraries from writing files below HOME on import."""
-    return {} if DASK_CONFIG in environ else {DASK_CONFIG: NOWHERE}
-
-
-_importing = threading.Lock()
-
-
 def import_quietly(module: str) -> Any:
     """Import one of Dask's libraries, or what imports it, without a file appearing below HOME.
-
-    One thread at a time: Dask's packages import one another in circles, which two threads break.
 
     Raises
     ------
@@ -143,9 +125,7 @@ def import_quietly(module: str) -> Any:
         It is missing, cannot be loaded, or ended Python: it may be a program that has a library's
         name.
     """
-    with _importing:
-        added = dask_config(os.environ)
-        os.environ.update(added)
+    with writing_nothing():
         try:
             return import_module(module)
         except ImportError as error:
@@ -158,9 +138,6 @@ def import_quietly(module: str) -> Any:
                 f"{file} ends Python when it is imported (SystemExit: {error}), and is imported in "
                 "place of a library: rename it, or take its folder off PYTHONPATH"
             ) from error
-        finally:
-            for name in added:
-                del os.environ[name]
 
 
 async def in_time(step: Awaitable[T], seconds: float) -> T:

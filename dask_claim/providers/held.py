@@ -13,13 +13,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
+from dask_claim.claim.dask_config import dask_config
 from dask_claim.errors import ClusterFailed, ConfigurationError
 from dask_claim.lifetime.guard_process import state_and_group
 from dask_claim.providers import tls
 from dask_claim.providers.base import (
     NO_WORKERS_TIMEOUT,
     Provider,
-    dask_config,
     in_time,
     tells_of_no_workers,
 )
