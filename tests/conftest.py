@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.support.launcher import Launcher, processes_with, wait_for
 from tests.support.start import as_after_a_login
 
 pytest_plugins = [
     "tests.support.bai",
     "tests.support.claims",
     "tests.support.gateways",
+    "tests.support.launching",
     "tests.support.missing",
     "tests.support.slurm",
 ]
@@ -59,33 +54,3 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 # after the other, beside those of other processes. Of the gateway that most tests use each process
 # has its own.
 SHARED = ("podman", "toil", "calrissian")
-
-
-@pytest.fixture
-def launcher(tmp_path: Path) -> Iterator[Launcher]:
-    """Runs the installed `dask-claim`; fails where a process of the test outlives it."""
-    made = Launcher(tmp_path)
-    yield made
-    made.end()
-    wait_for(lambda: not processes_with(made.marker), "end of every process of this test")
-
-
-SCHEDULER = """
-import asyncio, sys
-from distributed import Scheduler
-async def main():
-    async with Scheduler(host="127.0.0.1", port=0, dashboard_address=":0", dashboard=False) as it:
-        print(it.address, flush=True)
-        await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
-asyncio.run(main())
-"""
-
-
-@pytest.fixture(scope="session")
-def scheduler() -> Iterator[dict[str, str]]:
-    """The variables that name a scheduler which is there already."""
-    with subprocess.Popen(
-        [sys.executable, "-c", SCHEDULER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
-        yield {"DASK_SCHEDULER_ADDRESS": process.stdout.readline().strip()}
-        process.stdin.close()

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
+import os
 import shlex
 import signal
-import subprocess
-from pathlib import Path
 
 import pexpect
 import pytest
 
-from tests.support.gateway import clean_environment
-from tests.support.launcher import DASK_CLAIM, PYTHON, wait_for
-from tests.support.scenes import NAMESPACE
+from tests.support.launcher import DASK_CLAIM, PYTHON, Launcher, Running, processes_with, wait_for
+from tests.support.scenes import NAMESPACE, children, until_ready
 
 # Leaves ten orphans, waits until they have ended, and counts those that nobody has reaped.
 ORPHANS = """
@@ -37,31 +34,25 @@ raise SystemExit(7)
 """
 
 
-def in_container(*command: str, **popen: object) -> subprocess.Popen[str]:
-    """Start a command as the first process of a PID namespace of its own."""
-    return subprocess.Popen(
-        [*NAMESPACE, *command],
-        env=clean_environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        **popen,
-    )
+def in_container(launcher: Launcher, *command: str) -> Running:
+    """Start dask-claim as the first process of a PID namespace of its own."""
+    return launcher.start(*command, before=NAMESPACE)
 
 
-@pytest.mark.slow
-def test_orphans_are_reaped() -> None:
-    process = in_container(DASK_CLAIM, "--", PYTHON, "-c", ORPHANS)
-    out, err = process.communicate(timeout=60)
-    assert (process.returncode, out) == (7, "[]\n"), err
+def first_process(run: Running) -> int:
+    return wait_for(lambda: children(run.process.pid), "first process of the container")[0]
 
 
-@pytest.mark.slow
-def test_ctrl_c() -> None:
+def test_orphans_are_reaped(launcher: Launcher) -> None:
+    """With a cluster here, whose processes are some more."""
+    run = in_container(launcher, PYTHON, "-c", ORPHANS).finish()
+    assert (run.status, run.out) == (7, b"[]\n"), run.err
+
+
+def test_ctrl_c(launcher: Launcher) -> None:
     """A first process cannot end by a signal: its status says so."""
-    command = [DASK_CLAIM, "-q", "--no-create", "--", "sh", "-c", "echo ready; exec sleep 60"]
-    env = clean_environment(DASK_SCHEDULER_ADDRESS="tcp://127.0.0.1:1")
-    child = pexpect.spawn(NAMESPACE[0], [*NAMESPACE[1:], *command], env=env, timeout=30)
+    command = (DASK_CLAIM, "-q", "--no-create", "--", "sh", "-c", "echo ready; exec sleep 60")
+    child = launcher.terminal(*NAMESPACE, *command)
     child.expect_exact("ready")
     child.sendintr()
     child.expect(pexpect.EOF)
@@ -69,46 +60,44 @@ def test_ctrl_c() -> None:
     assert child.exitstatus == 130
 
 
-@pytest.mark.slow
-def test_itself_is_not_deaf(tmp_path: Path) -> None:
+def test_itself_is_not_deaf(attached: Launcher) -> None:
     """Neither the run nor doctor warns of the first process, where that is dask-claim."""
-    receipt = tmp_path / "receipt"
     doctor = shlex.join([DASK_CLAIM, "doctor", "--no-create"])
-    command = (DASK_CLAIM, "--no-create", "--receipt", str(receipt), "--", "sh", "-c", doctor)
-    out, err = in_container(*command).communicate(timeout=60)
-    assert json.loads(receipt.read_text())["warnings"] == [], err
-    assert "SIGTERM" not in out
+    run = in_container(attached, "sh", "-c", doctor).finish()
+    assert run.receipt["warnings"] == [], run.err
+    assert run.out and b"SIGTERM" not in run.out
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("how", "status"), [("exit 3", 3), ("kill -9 $$", 137)])
-def test_status_is_the_commands(how: str, status: int) -> None:
-    process = in_container(DASK_CLAIM, "--", "sh", "-c", how)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == status, err
+def test_status_of_a_command_that_is_killed(attached: Launcher) -> None:
+    assert in_container(attached, "sh", "-c", "kill -9 $$").finish().status == 137
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
-def test_signals_reach_the_command(signum: signal.Signals, tmp_path: Path) -> None:
+def test_signals_reach_the_command(attached: Launcher, signum: signal.Signals) -> None:
     program = f"trap 'exit 5' {signum.name[3:]}; echo ready; while :; do sleep 0.1; done"
-    process = in_container(DASK_CLAIM, "--", "sh", "-c", program)
-    assert process.stdout.readline() == "ready\n"
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-    first = wait_for(lambda: children.read_text().split(), "first process of the container")
-    subprocess.run(["kill", f"-{signum}", first[0]], check=True)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 5, err
+    run = in_container(attached, "sh", "-c", program)
+    until_ready(run)
+    os.kill(first_process(run), signum)
+    ended = run.finish()
+    assert ended.status == 5, ended.err
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("trap", "warned"), [("", 1), ("trap true TERM; ", 0)], ids=["deaf", "handles SIGTERM"]
 )
-def test_shell_that_keeps_sigterm_to_itself(trap: str, warned: int) -> None:
+def test_shell_that_keeps_sigterm_to_itself(attached: Launcher, trap: str, warned: int) -> None:
     # Two commands: a shell does not replace itself by the first of them.
-    line = f"{trap}{shlex.quote(DASK_CLAIM)} -- true; exit $?"
-    process = in_container("sh", "-c", line)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 0, err
-    assert err.count("has no handler for SIGTERM") == warned, err
+    run = attached("true", before=(*NAMESPACE, "sh", "-c", f'{trap}"$@"; exit $?', "-"))
+    assert run.status == 0, run.err
+    assert run.err.count("has no handler for SIGTERM") == warned, run.err
+
+
+def test_failed_test_leaves_nothing(attached: Launcher) -> None:
+    """The tests' own `Launcher` ends whatever a test has left, and tells that it was there."""
+    program = "setsid sleep 300 & echo ready; exec sleep 300"
+    for before in ((), NAMESPACE, ("setsid", "--fork")):
+        until_ready(attached.start("sh", "-c", program, before=before))
+    assert len(processes_with(attached.marker)) > 9
+    with pytest.raises(AssertionError, match="no end of all processes"):
+        attached.end(patience=1)
+    assert processes_with(attached.marker) == []

@@ -6,34 +6,28 @@ import json
 import os
 import signal
 import socket
-import sys
-from collections.abc import Iterator
+import time
 from pathlib import Path
 
 import pexpect
 import pytest
 
-from tests.support.gateway import clean_environment
-from tests.support.launcher import DASK_CLAIM, PYTHON, wait_for
-
-pytestmark = pytest.mark.slow
+from tests.support.launcher import DASK_CLAIM, PYTHON, Launcher, processes_with, wait_for
 
 PROMPT = "PROMPT# "
+READER = "sh -c 'echo ready; while read line; do echo got $line; done; exit 7'"
 
 
 @pytest.fixture
-def shell() -> Iterator[pexpect.spawn]:
+def shell(attached: Launcher) -> pexpect.spawn:
     """An interactive bash on a terminal of its own."""
-    env = clean_environment(PS1=PROMPT, TERM="dumb", PYTHON=PYTHON)
-    bash = pexpect.spawn(
-        "bash", ["--norc", "--noprofile", "-i"], env=env, echo=False, timeout=30, encoding="utf-8"
+    bash = attached.terminal(
+        "bash", "--norc", "--noprofile", "-i", PS1=PROMPT, TERM="dumb", PYTHON=PYTHON
     )
-    bash.logfile_read = sys.stdout
     bash.expect_exact(PROMPT)
     bash.sendline("bind 'set enable-bracketed-paste off'")
     bash.expect_exact(PROMPT)
-    yield bash
-    bash.close(force=True)
+    return bash
 
 
 def claimed(shell: pexpect.spawn, command: str) -> None:
@@ -49,8 +43,22 @@ def status(shell: pexpect.spawn) -> int:
     return found
 
 
+def until_lent(terminal: pexpect.spawn) -> None:
+    """Wait until neither the program that leads the session nor the launcher has the keyboard.
+
+    What a command writes in its first moment may come before that.
+    """
+
+    def lent() -> bool:
+        group = os.tcgetpgrp(terminal.child_fd)
+        leaders = Path(f"/proc/{group}/environ")
+        return group != terminal.pid and b"DASK_CLAIM_RUN_ID=" in leaders.read_bytes()
+
+    wait_for(lent, "foreground of the command")
+
+
 def test_keyboard_and_end_of_file(shell: pexpect.spawn) -> None:
-    claimed(shell, "sh -c 'echo ready; while read line; do echo got $line; done; exit 7'")
+    claimed(shell, READER)
     shell.expect_exact("ready")
     shell.sendline("first")
     shell.expect_exact("got first")
@@ -69,22 +77,17 @@ def test_interactive_python(shell: pexpect.spawn) -> None:
     assert status(shell) == 5
 
 
-def test_control_c_ends_the_command(shell: pexpect.spawn) -> None:
-    claimed(shell, "sh -c 'echo ready; exec sleep 60'")
-    shell.expect_exact("ready")
-    shell.sendintr()
-    assert status(shell) == 130
-
-
 def test_control_c_while_pending(shell: pexpect.spawn) -> None:
-    shell.sendline(f"{DASK_CLAIM} -- sh -c 'echo never'")
-    shell.expect_exact("Claiming")
-    shell.sendintr()
-    assert status(shell) == 130
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"tcp://127.0.0.1:{silent.getsockname()[1]}"
+        shell.sendline(f"DASK_SCHEDULER_ADDRESS={address} {DASK_CLAIM} -- sh -c 'echo never'")
+        shell.expect_exact("Using the running")
+        shell.sendintr()
+        assert status(shell) == 130
 
 
 def test_stop_and_foreground(shell: pexpect.spawn) -> None:
-    claimed(shell, "sh -c 'echo ready; while read line; do echo got $line; done; exit 7'")
+    claimed(shell, READER)
     shell.expect_exact("ready")
     for word in ("first", "second"):
         shell.sendcontrol("z")
@@ -94,10 +97,36 @@ def test_stop_and_foreground(shell: pexpect.spawn) -> None:
         shell.expect_exact("42")
         shell.expect_exact(PROMPT)
         shell.sendline("fg")
+        until_lent(shell)
         shell.sendline(word)
         shell.expect_exact(f"got {word}")
     shell.sendeof()
     assert status(shell) == 7
+
+
+COUNTS = """
+import os, signal, sys, time
+signal.signal(signal.SIGCONT, lambda signum, frame: print("woken", flush=True))
+print("ready", flush=True)
+while not os.path.exists(sys.argv[1]):
+    time.sleep(0.05)
+"""
+
+
+def test_continued_once(shell: pexpect.spawn, tmp_path: Path) -> None:
+    """For each `fg`: one more SIGCONT, a moment later, would undo a Ctrl-Z."""
+    (tmp_path / "counts").write_text(COUNTS)
+    claimed(shell, f"$PYTHON {tmp_path}/counts {tmp_path}/go")
+    shell.expect_exact("ready")
+    shell.sendcontrol("z")
+    shell.expect_exact("Stopped")
+    shell.expect_exact(PROMPT)
+    shell.sendline("fg")
+    shell.expect_exact("woken")
+    time.sleep(0.3)  # for one too many
+    (tmp_path / "go").touch()
+    shell.expect_exact(PROMPT)
+    assert "woken" not in shell.before
 
 
 def test_stop_and_background(shell: pexpect.spawn, tmp_path: Path) -> None:
@@ -136,12 +165,11 @@ def test_command_in_a_pipeline_can_read_the_keyboard(shell: pexpect.spawn) -> No
     shell.expect_exact(PROMPT)
 
 
-def test_without_a_shell(tmp_path: Path) -> None:
+def test_without_a_shell(attached: Launcher) -> None:
     """As a container's first process with a terminal: nobody could continue a stopped job."""
-    command = pexpect.spawn(
-        DASK_CLAIM, ["-q", "--", "sh", "-c", "echo ready; read line; echo got $line"],
-        env=clean_environment(), timeout=30, encoding="utf-8",
-    )  # fmt: skip
+    command = attached.terminal(
+        DASK_CLAIM, "-q", "--", "sh", "-c", "echo ready; read line; echo got $line"
+    )
     command.expect_exact("ready")
     command.sendcontrol("z")
     command.sendline("hello")
@@ -149,7 +177,17 @@ def test_without_a_shell(tmp_path: Path) -> None:
     command.expect(pexpect.EOF)
     command.close()
     assert command.exitstatus == 0
-    assert os.listdir(tmp_path) == []
+
+
+HANDLES = """
+import signal, sys
+signal.signal(signal.SIGINT, lambda signum, frame: sys.exit(3))
+print("ready", flush=True)
+signal.pause()
+"""
+
+# The shell of a script is seldom what leads its session, whose end would send SIGHUP to the rest.
+LEADER = 'trap : INT; "$@"; echo "script ended with $?"'
 
 
 @pytest.mark.parametrize("shell_name", ["bash", "sh"])
@@ -157,7 +195,9 @@ def test_without_a_shell(tmp_path: Path) -> None:
     ("moment", "goes_on"),
     [("running", False), ("through a pipe", False), ("pending", False), ("handled", True)],
 )
-def test_script_ends_by_ctrl_c(shell_name: str, moment: str, goes_on: bool, tmp_path: Path) -> None:
+def test_script_ends_by_ctrl_c(
+    launcher: Launcher, shell_name: str, moment: str, goes_on: bool, tmp_path: Path
+) -> None:
     """As without the launcher: where the command has died of it, and not where it handled it."""
     receipt = tmp_path / "receipt"
     command = {
@@ -167,45 +207,51 @@ def test_script_ends_by_ctrl_c(shell_name: str, moment: str, goes_on: bool, tmp_
         "handled": f"{PYTHON} -c '{HANDLES}'",
     }[moment]
     kind = "--provider attach" if moment == "pending" else "-q --no-create"
-    flags = f"--receipt {receipt} {kind}"
-    script = f"{DASK_CLAIM} {flags} -- {command}; echo went on"
+    script = f"{DASK_CLAIM} --receipt {receipt} {kind} -- {command}; echo went on"
     # Takes connections, and says nothing.
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        address = f"tcp://127.0.0.1:{silent.getsockname()[1]}"
-        env = clean_environment(DASK_SCHEDULER_ADDRESS=address)
-        child = pexpect.spawn(shell_name, ["-c", script], env=env, timeout=30, encoding="utf-8")
-        child.logfile_read = sys.stdout
+        child = launcher.terminal(
+            "bash", "-c", LEADER, "-", shell_name, "-c", script,
+            DASK_SCHEDULER_ADDRESS=f"tcp://127.0.0.1:{silent.getsockname()[1]}",
+        )  # fmt: skip
         child.expect_exact("Using the running" if moment == "pending" else "ready")
+        if moment in ("running", "handled"):
+            until_lent(child)
         child.sendintr()
-        assert child.expect_exact([pexpect.EOF, "went on"]) == (1 if goes_on else 0)
-        child.close()
-    written = json.loads(receipt.read_text())["exit_status"]
-    assert written == (3 if goes_on else 130)
-    assert goes_on or child.signalstatus == signal.SIGINT or child.exitstatus == 130
+        child.expect(r"script ended with (\d+)")
+        assert ("went on" in child.before) == goes_on
+        assert goes_on or child.match[1] == "130"
+        child.expect(pexpect.EOF)
+        # dash dies at once of what its command gets, too.
+        wait_for(lambda: not processes_with(launcher.marker), "end of the launcher")
+    assert json.loads(receipt.read_text())["exit_status"] == (3 if goes_on else 130)
+
+
+ANSWERS = """
+import os, signal
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+signal.signal(signal.SIGUSR1, lambda signum, frame: print("lent", flush=True))
+print("ready", os.getppid(), flush=True)
+while True:
+    signal.pause()
+"""
 
 
 @pytest.mark.parametrize("shell_name", ["bash", "sh"])
-def test_script_goes_on_after_sigint_to_the_launcher_alone(shell_name: str, tmp_path: Path) -> None:
+def test_script_goes_on_after_sigint_to_the_launcher_alone(
+    launcher: Launcher, shell_name: str, tmp_path: Path
+) -> None:
     """`kill -INT` ends the run it was meant for, not the script or the pipeline around it."""
     receipt = tmp_path / "receipt"
-    command = "sh -c 'echo ready $PPID; exec sleep 60'"
-    script = f"{DASK_CLAIM} --receipt {receipt} -q --no-create -- {command}; echo went on $?"
-    child = pexpect.spawn(
-        shell_name, ["-c", script], env=clean_environment(), timeout=30, encoding="utf-8"
-    )
-    child.logfile_read = sys.stdout
+    command = f"{DASK_CLAIM} --receipt {receipt} -q --no-create -- {PYTHON} -c '{ANSWERS}'"
+    child = launcher.terminal(shell_name, "-c", f"{command}; echo went on $?")
     child.expect(r"ready (\d+)")
-    wait_for(lambda: os.tcgetpgrp(child.child_fd) != child.pid, "foreground of the command")
-    os.kill(int(child.match[1]), signal.SIGINT)
+    process = int(child.match[1])
+    until_lent(child)
+    os.kill(process, signal.SIGUSR1)  # the launcher, too, knows that the terminal is lent
+    child.expect_exact("lent")
+    os.kill(process, signal.SIGINT)
     child.expect_exact("went on 130")
     child.expect(pexpect.EOF)
     child.close()
     assert (child.exitstatus, json.loads(receipt.read_text())["exit_status"]) == (0, 130)
-
-
-HANDLES = """
-import signal, sys
-signal.signal(signal.SIGINT, lambda signum, frame: sys.exit(3))
-print("ready", flush=True)
-signal.pause()
-"""

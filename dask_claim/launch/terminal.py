@@ -135,10 +135,14 @@ class Terminal:
         goes on at once.
         """
         self.take_back()
-        handler = signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+        # The SIGCONT that ends this stop is answered here: handled once more, later, it would undo
+        # a Ctrl-Z that has come meanwhile.
+        stopping = (signal.SIGTSTP, signal.SIGCONT)
+        handlers = [signal.signal(signum, signal.SIG_DFL) for signum in stopping]
         # The whole group: a shell waits for every part of a pipeline to stop.
         os.killpg(self._group, signal.SIGTSTP)
-        signal.signal(signal.SIGTSTP, handler)
+        for signum, handler in zip(stopping, handlers, strict=True):
+            signal.signal(signum, handler)
         if group is not None:
             self.resume(group)
 

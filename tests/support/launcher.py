@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -13,9 +14,12 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tests.support.gateway import clean_environment
+
+if TYPE_CHECKING:
+    import pexpect
 
 T = TypeVar("T")
 
@@ -26,6 +30,32 @@ PYTHON = sys.executable
 ONE_TASK = (
     "from distributed import Client\nwith Client() as c: print(c.submit(sum, [20, 22]).result())"
 )
+
+# How a program of the user's comes into a run. What it is given are the words of a command.
+COMMAND_LINE = "command line"
+WAYS = {
+    COMMAND_LINE: "",
+    "run()": """
+import dask_claim, sys
+try:
+    sys.exit(dask_claim.run(sys.argv[1:]).exit_status)
+except dask_claim.DaskClaimError as error:
+    print(error, file=sys.stderr)
+    sys.exit(error.exit_status)
+""",
+    "run() in a notebook": """
+import asyncio, dask_claim, sys
+async def cell():
+    return dask_claim.run(sys.argv[1:]).exit_status
+sys.exit(asyncio.run(cell()))
+""",
+    "connect()": """
+import dask_claim, subprocess, sys
+with dask_claim.connect():
+    status = subprocess.call(sys.argv[1:])
+sys.exit(status)
+""",
+}
 
 
 @dataclass
@@ -83,23 +113,46 @@ class Launcher:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._started: list[Running] = []
+        self._terminals: list[pexpect.spawn] = []
         # Whoever inherits it was started by this test, also where it has left its parents.
         self.marker = f"TEST_RUN={uuid.uuid4()}"
+        self.variables = dict([self.marker.split("=")])
+        """For all that is started."""
+
+        self.way = COMMAND_LINE
+        """One of `WAYS`."""
 
     def start(
         self,
         *command: str,
         flags: tuple[str, ...] = (),
         before: Sequence[str] = (),
+        env: dict[str, str] | None = None,
         **more: Any,
     ) -> Running:
         receipt = self._folder / f"run{len(self._started)}.json"
-        own = [*before, DASK_CLAIM, "--receipt", str(receipt), *flags, "--", *command]
-        return self._start(own, receipt, **more)
+        if self.way == COMMAND_LINE:
+            own = [DASK_CLAIM, "--receipt", str(receipt), *flags, "--", *command]
+        else:
+            own = [PYTHON, "-c", WAYS[self.way], *command]
+            env = {"DASK_CLAIM_RECEIPT": str(receipt), **(env or {})}
+        return self._start([*before, *own], receipt, env=env, **more)
 
-    def program(self, code: str, **more: Any) -> Running:
+    def program(self, code: str, *words: str, **more: Any) -> Running:
         """A Python program that uses the library, with no launcher around it."""
-        return self._start([PYTHON, "-c", code], self._folder / "none", **more)
+        return self._start([PYTHON, "-c", code, *words], self._folder / "none", **more)
+
+    def terminal(self, *words: str, **variables: str) -> pexpect.spawn:
+        """Start a program on a terminal of its own."""
+        import pexpect
+
+        env = clean_environment(**{**self.variables, **variables})
+        child = pexpect.spawn(
+            words[0], list(words[1:]), env=env, echo=False, timeout=40, encoding="utf-8"
+        )
+        child.logfile_read = sys.stdout
+        self._terminals.append(child)
+        return child
 
     def _start(
         self,
@@ -112,7 +165,7 @@ class Launcher:
     ) -> Running:
         log = self._folder / f"run{len(self._started)}.log"
         environment = clean_environment(
-            **dict([self.marker.split("=")]), PYTHONFAULTHANDLER="1", **(env or {})
+            **{"PYTHONFAULTHANDLER": "1", **self.variables, **(env or {})}
         )
         for name in unset:
             environment.pop(name, None)
@@ -127,15 +180,29 @@ class Launcher:
         self._started.append(running)
         return running
 
-    def end(self) -> None:
-        """End what a failed test has left running."""
+    def end(self, patience: float = 20) -> None:
+        """End what a failed test has left running; fail where anything else is left."""
         for running in self._started:
             if running.process.poll() is None:
                 running.process.kill()
-                running.process.communicate()
-            for pipe in (running.process.stdin, running.process.stdout):
-                if pipe is not None:
-                    pipe.close()
+        for terminal in self._terminals:
+            terminal.close(force=True)
+        try:
+            # Guards may have work to do.
+            gone = "end of all processes of this test"
+            wait_for(lambda: not processes_with(self.marker), gone, patience)
+        finally:
+            # Those in a container's namespace, too: its first process takes the others along.
+            while left := processes_with(self.marker):
+                for pid in left:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+                time.sleep(0.05)
+            for running in self._started:
+                running.process.wait()
+                for pipe in (running.process.stdin, running.process.stdout):
+                    if pipe is not None:
+                        pipe.close()
 
     def __call__(self, *command: str, timeout: float = 90, **options: Any) -> Run:
         return self.start(*command, **options).finish(timeout)
