@@ -27,50 +27,6 @@ def test_nothing_said(environ: Env) -> None:
     assert set(resolved.sources) == set(Claim.model_fields)
 
 
-def test_each_layer_is_stronger_than_the_next(environ: Env, site: Path, tmp_path: Path) -> None:
-    flags: dict[str, object] = {"gateway_url": None}
-
-    def now() -> tuple[str | None, str]:
-        found = load(flags, environ)
-        return found.claim.gateway_url, found.sources["gateway_url"]
-
-    home = tmp_path / "home" / ".config" / "dask"
-    write(home / "gateway.yaml", "gateway: {address: http://from-dask}\n")
-    assert now() == ("http://from-dask", "Dask's configuration (gateway.address)")
-    write(site, "gateway_url: http://from-site\n")
-    assert now() == ("http://from-site", str(site))
-    environ["DASK_CLAIM"] = '{"gatewayUrl": "http://from-claim"}'
-    assert now() == ("http://from-claim", "DASK_CLAIM")
-    environ["DASK_CLAIM_GATEWAY_URL"] = "http://from-variable"
-    assert now() == ("http://from-variable", "DASK_CLAIM_GATEWAY_URL")
-    flags["gateway_url"] = "http://from-flag"
-    assert now() == ("http://from-flag", "--gateway-url")
-
-
-def test_env_and_options_are_merged_entry_by_entry(environ: Env, site: Path) -> None:
-    options = {"queue": "long", "account": "eo", "workerClass": "small"}
-    write(site, {"options": options, "env": {"image": "SITE_IMAGE"}})
-    names = {"worker_cores": "CORES", "image": "IMAGE"}
-    claim = {"EnvVarRequirement": names, "options": {"queue": "short"}}
-    environ["DASK_CLAIM"] = json.dumps(claim)
-    environ["DASK_CLAIM_ENV__GATEWAY_URL"] = "GATEWAY"
-    environ["DASK_CLAIM_OPTIONS__WORKERCLASS"] = "large"
-    environ["DASK_CLAIM_OPTIONS__NEW_ONE"] = "x"
-    resolved = load({"options": {"account": "other"}}, environ)
-    assert resolved.claim.env == {**names, "gateway_url": "GATEWAY"}
-    assert resolved.claim.options == {
-        "queue": "short", "account": "other", "workerClass": "large", "new_one": "x",
-    }  # fmt: skip
-    expected = {
-        "env.image": "DASK_CLAIM",
-        "env.gateway_url": "DASK_CLAIM_ENV__GATEWAY_URL",
-        "options.queue": "DASK_CLAIM",
-        "options.account": "--options",
-        "options.workerClass": "DASK_CLAIM_OPTIONS__WORKERCLASS",
-    }
-    assert {name: resolved.sources[name] for name in expected} == expected
-
-
 def test_one_variable_for_one_field(environ: Env) -> None:
     environ |= {
         "dask_claim_worker_cores": "0.5",
@@ -86,17 +42,22 @@ def test_one_variable_for_one_field(environ: Env) -> None:
     assert (claim.create, claim.image, claim.min_cores) == (False, None, None)
 
 
-def test_mappings_in_variables(environ: Env) -> None:
+def test_mappings_in_variables(environ: Env, site: Path) -> None:
+    write(site, {"options": {"workerClass": "small"}})
     environ |= {
         "DASK_CLAIM_ENV": '{"workerCores": "CORES", "image": "IMAGE"}',
         "DASK_CLAIM_ENV__IMAGE": "OTHER",
         "DASK_CLAIM_OPTIONS": '{"queue": "short", "gpus": 2}',
+        "DASK_CLAIM_OPTIONS__WORKERCLASS": "large",
+        "DASK_CLAIM_OPTIONS__NEW_ONE": "x",
         "DASK_CLAIM_ENVIRONMENT__http_proxy": "http://a",
         "DASK_CLAIM_ENVIRONMENT__HTTP_PROXY": "http://b",
     }
     resolved = load(environ=environ)
     assert resolved.claim.env == {"worker_cores": "CORES", "image": "OTHER"}
-    assert resolved.claim.options == {"queue": "short", "gpus": 2}
+    # An option's name is that of a weaker source, whatever its case.
+    options = {"queue": "short", "gpus": 2, "workerClass": "large", "new_one": "x"}
+    assert resolved.claim.options == options
     # The names of the workers' variables keep their case.
     assert resolved.claim.environment == {"http_proxy": "http://a", "HTTP_PROXY": "http://b"}
     assert resolved.sources["env.image"] == "DASK_CLAIM_ENV__IMAGE"
@@ -233,28 +194,6 @@ def test_two_variables_that_contradict_one_another(environ: Env) -> None:
     assert load(environ={**environ, "DASK_CLAIM_CORES_MIN": "4"}).claim.min_cores == 4
 
 
-def test_every_fault_of_every_layer(site: Path) -> None:
-    write(site, "image: [7]\nlease_timeout: soon\n")
-    faults = faults_of(
-        {"worker_memory": "4 X"},
-        DASK_CLAIM_SITE=str(site),
-        DASK_CLAIM='{"worker_core": 1, "min_workers": "few", "max_cores": 1, "min_cores": 3}',
-        DASK_CLAIM_PROVIDER="cloud",
-        DASK_CLAIM_IMAGE="bai:1.0",
-    )
-    starts = [
-        '--worker-memory: worker_memory = "4 X"',
-        'DASK_CLAIM_PROVIDER: provider = "cloud"',
-        "DASK_CLAIM: worker_core = 1",
-        'DASK_CLAIM: min_workers = "few"',
-        # Overruled by a stronger layer, and wrong all the same.
-        f'{site}: image = ["7"]',
-        f'{site}: lease_timeout = "soon"',
-        "DASK_CLAIM: min_cores/max_cores: cannot both hold",
-    ]
-    assert [fault[: len(start)] for fault, start in zip(faults, starts, strict=True)] == starts
-
-
 def test_faults_between_layers_name_both(environ: Env) -> None:
     environ["DASK_CLAIM"] = '{"clusterMinCores": 4, "worker_cores": 2}'
     environ["DASK_CLAIM_MAX_CORES"] = "3"
@@ -263,18 +202,14 @@ def test_faults_between_layers_name_both(environ: Env) -> None:
 
 
 def test_layers_that_are_sound_only_together(environ: Env) -> None:
-    environ["DASK_CLAIM"] = '{"provider": "gateway", "min_workers": 4, "max_workers": 2}'
-    environ["DASK_CLAIM_GATEWAY_URL"] = "http://gw"
+    fields = {"provider": "gateway", "gateway_url": "http://one:8000"}
+    environ["DASK_CLAIM"] = json.dumps({**fields, "min_workers": 4, "max_workers": 2})
     environ["DASK_CLAIM_MAX_WORKERS"] = "8"
-    claim = load(environ=environ).claim
-    assert (claim.provider, claim.max_workers) == ("gateway", 8)
-
-
-def test_a_port_of_the_proxy_is_on_the_gateway_that_won(environ: Env) -> None:
-    environ["DASK_CLAIM"] = '{"gateway_url": "http://one:8000"}'
     environ["DASK_CLAIM_GATEWAY_URL"] = "http://two:8000"
     environ["DASK_CLAIM_PROXY_URL"] = "8786"
-    assert load(environ=environ).claim.proxy_url == "gateway://two:8786"
+    claim = load(environ=environ).claim
+    # A port of the proxy is on the gateway that won.
+    assert (claim.max_workers, claim.proxy_url) == (8, "gateway://two:8786")
 
 
 @pytest.mark.parametrize(
@@ -427,97 +362,88 @@ def test_each_layer_is_parsed_once(
     assert parsed[3:] == ["5 G"]
 
 
-class TestTrust:
-    """Which gateways may see the credentials that are configured."""
+# Which gateways may see the credentials that are configured.
+TYPE = {"DASK_GATEWAY__AUTH__TYPE": "jupyterhub"}
+STRANGER = "http://stranger.example.org"
+OWN = "https://own.example.org"
+HUB = f"{OWN}:443/hub"
 
-    STRANGER = '{"gateway_url": "http://stranger.example.org"}'
 
-    @pytest.fixture(autouse=True)
-    def credentials(self, environ: Env) -> None:
-        environ["DASK_GATEWAY__AUTH__TYPE"] = "jupyterhub"
+@pytest.mark.parametrize(
+    ("configured", "secret"),
+    [({}, False), ({"DASK_GATEWAY__AUTH__KWARGS__USERNAME": "hunter2"}, False),
+     ({"DASK_GATEWAY__AUTH__KWARGS__PASSWORD": "hunter2"}, True), (TYPE, True)],
+)  # fmt: skip
+def test_what_counts_as_credentials(environ: Env, configured: Env, secret: bool) -> None:
+    claim = json.dumps({"gateway_url": STRANGER})
+    resolved = load(environ={**environ, **configured, "DASK_CLAIM": claim})
+    told = resolved.withheld(resolved.claim.gateway_url)
+    assert resolved.credentials_allowed is not secret and (told is not None) is secret
+    assert "hunter2" not in str(told)
 
-    @pytest.mark.parametrize(
-        ("name", "value", "secret"),
-        [("TYPE", "basic", False), ("KWARGS__USERNAME", "me", False),
-         ("KWARGS__PASSWORD", "hunter2", True)],
-    )  # fmt: skip
-    def test_what_counts_as_credentials(
-        self, environ: Env, name: str, value: str, secret: bool
-    ) -> None:
-        del environ["DASK_GATEWAY__AUTH__TYPE"]
-        if name != "TYPE":
-            environ[f"DASK_GATEWAY__AUTH__{name}"] = value
-        resolved = load(environ={**environ, "DASK_CLAIM": self.STRANGER})
-        told = resolved.withheld(resolved.claim.gateway_url)
-        assert resolved.credentials_allowed is not secret and (told is not None) is secret
-        assert value not in str(told)
 
-    def test_a_gateway_that_only_the_claim_names(self, environ: Env) -> None:
-        environ["DASK_CLAIM"] = self.STRANGER
+@pytest.mark.parametrize(
+    ("operator", "named", "url", "allowed"),
+    [
+        *((operator, True, url, allowed)
+          for operator in ({"site": f"gateway_url: {OWN.title()}/hub"},
+                           {"etc/gateway.yaml": f"gateway: {{address: '{OWN}/hub'}}"},
+                           {"DASK_GATEWAY__ADDRESS": f"{HUB}/"})
+          # What is below the operator's own address is no stranger; what is beside it is one.
+          for url, allowed in ((STRANGER, False), (f"{OWN}/hub/x", True), (f"{OWN}/hub2", False),
+                               (f"{OWN}/hub/../user/x", False))),
+        ({}, False, STRANGER, False),
         # Faults of what is overruled stop nothing.
-        for of_dask in ({}, {"DASK_GATEWAY__ADDRESS": "somewhere"}):
-            resolved = load(environ={**environ, **of_dask})
-            assert not resolved.trusted_gateway and not resolved.credentials_allowed
-            assert resolved.credential_urls == frozenset()
-            told = resolved.withheld(resolved.claim.gateway_url)
-            assert "set DASK_CLAIM_GATEWAY_URL" in (told or "")
-
-    @pytest.mark.parametrize("where", ["site", "dask", "dask-file"])
-    def test_a_claim_that_overrules_the_operator(
-        self, environ: Env, site: Path, tmp_path: Path, where: str
-    ) -> None:
-        if where == "site":
-            write(site, "gateway_url: https://Own.example.org/hub\n")
-        elif where == "dask-file":
-            text = "gateway: {address: 'https://own.example.org/hub'}\n"
-            write(tmp_path / "etc" / "gateway.yaml", text)
+        ({"DASK_GATEWAY__ADDRESS": "somewhere"}, False, STRANGER, False),
+        # Its other addresses are no gateways.
+        *(({"site": f"{name}_url: {HUB}", f"DASK_GATEWAY__{name.upper()}_ADDRESS": HUB,
+            f"DASK_CLAIM_{name.upper()}_URL": HUB}, False, HUB, False)
+          for name in ("proxy", "public")),
+    ],
+)  # fmt: skip
+def test_a_gateway_that_only_the_claim_names(
+    environ: Env, site: Path, tmp_path: Path, operator: Env, named: bool, url: str, allowed: bool
+) -> None:
+    environ |= {**TYPE, "DASK_CLAIM": json.dumps({"gateway_url": url})}
+    for name, text in operator.items():
+        if name.isupper():
+            environ[name] = text
         else:
-            environ["DASK_GATEWAY__ADDRESS"] = "https://own.example.org:443/hub/"
-        own = "https://own.example.org"
-        # What is below the operator's own address is no stranger; what is beside it is one.
-        for url, allowed in (
-            ("http://stranger.example.org", False),
-            (f"{own}/hub/x", True), (f"{own}/hub2", False), (f"{own}/hub/../user/x", False),
-        ):  # fmt: skip
-            environ["DASK_CLAIM"] = json.dumps({"gateway_url": url})
-            resolved = load(environ=environ)
-            assert resolved.claim.gateway_url == url
-            assert resolved.credential_urls == {UrlPrefix.of(f"{own}/hub")}
-            assert resolved.credentials_allowed is allowed and not resolved.trusted_gateway
-            told = resolved.withheld(url)
-            assert told is None if allowed else f"{own}:443/hub" in (told or "")
+            write(site if name == "site" else tmp_path / name, text)
+    resolved = load(environ=environ)
+    assert resolved.claim.gateway_url == url and not resolved.trusted_gateway
+    assert resolved.credential_urls == ({UrlPrefix.of(HUB)} if named else frozenset())
+    assert resolved.credentials_allowed is allowed
+    told = resolved.withheld(url)
+    assert (told is None) is allowed
+    assert allowed or (HUB if named else "set DASK_CLAIM_GATEWAY_URL") in str(told)
 
-    @pytest.mark.parametrize("named", ["proxy_url", "public_url"])
-    def test_other_addresses_are_no_gateways(self, environ: Env, site: Path, named: str) -> None:
-        own = "https://own.example.org:8443"
-        write(site, {named: own})
-        environ[f"DASK_GATEWAY__{named.upper().replace('URL', 'ADDRESS')}"] = own
-        environ[f"DASK_CLAIM_{named.upper()}"] = own
-        environ["DASK_CLAIM"] = json.dumps({"gateway_url": own})
-        assert not load(environ=environ).credentials_allowed
 
-    @pytest.mark.parametrize("where", ["flag", "DASK_CLAIM_GATEWAY_URL", "site",
-                                       "DASK_GATEWAY__ADDRESS"])  # fmt: skip
-    def test_a_gateway_of_the_operator(self, environ: Env, site: Path, where: str) -> None:
-        flags = {"gateway_url": "http://gw"} if where == "flag" else {}
-        if where == "site":
-            write(site, flags or {"gateway_url": "http://gw"})
-        elif where.isupper():
-            environ[where] = "http://gw"
-        resolved = load(flags, environ)
-        assert resolved.trusted_gateway and resolved.credentials_allowed
-        assert resolved.credential_urls == {UrlPrefix.of("http://gw")}
+@pytest.mark.parametrize("where", ["flag", "DASK_CLAIM_GATEWAY_URL", "site",
+                                   "DASK_GATEWAY__ADDRESS"])  # fmt: skip
+def test_a_gateway_of_the_operator(environ: Env, site: Path, where: str) -> None:
+    environ |= TYPE
+    flags = {"gateway_url": "http://gw"} if where == "flag" else {}
+    if where == "site":
+        write(site, {"gateway_url": "http://gw"})
+    elif where.isupper():
+        environ[where] = "http://gw"
+    resolved = load(flags, environ)
+    assert resolved.trusted_gateway and resolved.credentials_allowed
+    assert resolved.credential_urls == {UrlPrefix.of("http://gw")}
 
-    def test_a_claim_of_a_program(self, environ: Env, site: Path) -> None:
-        write(site, "gateway_url: http://gw\nworker_cores: 2\n")
-        own = Resolved.of(Claim(gateway_url="http://gw:80/x", env={"image": "IMAGE"}), environ)
-        assert own.credentials_allowed and not own.trusted_gateway
-        assert own.sources["gateway_url"] == own.sources["env.image"] == "claim"
-        assert (own.claim.worker_cores, own.sources["worker_cores"]) == (2, str(site))
-        assert not Resolved.of(Claim(gateway_url="https://gw"), environ).credentials_allowed
-        # As it would overrule DASK_CLAIM; and that is replaced.
-        environ |= {"DASK_CLAIM_GATEWAY_URL": "http://gw", "DASK_CLAIM": '{"image": "x"}'}
-        own = Resolved.of(Claim(gateway_url="https://gw", image="y"), environ)
-        assert (own.claim.gateway_url, own.claim.image) == ("http://gw", "y")
-        assert own.trusted_gateway and own.sources["gateway_url"] == "DASK_CLAIM_GATEWAY_URL"
-        assert Resolved.of(Claim(), environ).credentials_allowed
+
+def test_a_claim_of_a_program(environ: Env, site: Path) -> None:
+    environ |= TYPE
+    write(site, "gateway_url: http://gw\nworker_cores: 2\n")
+    own = Resolved.of(Claim(gateway_url="http://gw:80/x", env={"image": "IMAGE"}), environ)
+    assert own.credentials_allowed and not own.trusted_gateway
+    assert own.sources["gateway_url"] == own.sources["env.image"] == "claim"
+    assert (own.claim.worker_cores, own.sources["worker_cores"]) == (2, str(site))
+    assert not Resolved.of(Claim(gateway_url="https://gw"), environ).credentials_allowed
+    # As it would overrule DASK_CLAIM; and that is replaced.
+    environ |= {"DASK_CLAIM_GATEWAY_URL": "http://gw", "DASK_CLAIM": '{"image": "x"}'}
+    own = Resolved.of(Claim(gateway_url="https://gw", image="y"), environ)
+    assert (own.claim.gateway_url, own.claim.image) == ("http://gw", "y")
+    assert own.trusted_gateway and own.sources["gateway_url"] == "DASK_CLAIM_GATEWAY_URL"
+    assert Resolved.of(Claim(), environ).credentials_allowed
