@@ -23,7 +23,7 @@ from dask_claim.errors import ClaimError, OptionError
 from dask_claim.providers.gateway.bounded import keep_within
 from dask_claim.providers.gateway.options import fill
 from dask_claim.providers.values import Request
-from tests.support.claims import NOWHERE, write
+from tests.support.claims import NOWHERE, Fields, write
 
 FILE = "/site/claim.yaml"
 URL = {"gateway_url": "https://gw.example.org"}
@@ -34,7 +34,7 @@ CHOICES = {"choices": {"size": {
 DEFAULT_16 = {"default": {"cores": 16, "memory": "2G"}}
 
 
-def kept(policy: dict[str, Any], claim: dict[str, Any], **offered: Any) -> tuple[Claim, list[str]]:
+def kept(policy: Fields, claim: Fields, **offered: Any) -> tuple[Claim, list[str]]:
     """The claim within the policy, and the warnings."""
     made = Claim.model_validate(claim)
     sources = {name: "claim" if name in claim else "default" for name in FIELDS}
@@ -68,9 +68,7 @@ def kept(policy: dict[str, Any], claim: dict[str, Any], **offered: Any) -> tuple
          {"lease_timeout": "lease_timeout"}),
     ],
 )  # fmt: skip
-def test_beyond(
-    policy: dict[str, Any], claim: dict[str, Any], offered: dict[str, Any], refused: dict[str, str]
-) -> None:
+def test_beyond(policy: Fields, claim: Fields, offered: Fields, refused: dict[str, str]) -> None:
     with pytest.raises(ClaimError) as caught:
         kept(policy, claim, **offered)
     found = {fault.path: fault.hint for fault in caught.value.faults}
@@ -102,9 +100,7 @@ def test_beyond(
         ({"lease_timeout": 300}, {**URL, "lease_timeout": 0}, {}, {"lease_timeout": 300}),
     ],
 )  # fmt: skip
-def test_cut(
-    policy: dict[str, Any], claim: dict[str, Any], offered: dict[str, Any], cut: dict[str, Any]
-) -> None:
+def test_cut(policy: Fields, claim: Fields, offered: Fields, cut: Fields) -> None:
     found, warnings = kept({**policy, "excess": "cut"}, claim, **offered)
     assert {field: getattr(found, field) for field in cut} == cut
     assert warnings and all(FILE in warning for warning in warnings)
@@ -165,9 +161,7 @@ def worst(claim: Claim, offered: GatewayOptions) -> dict[str, Fraction]:
     }
 
 
-def smaller(
-    claim: dict[str, Any], policy: Policy, offered: GatewayOptions
-) -> Iterator[dict[str, Any]]:
+def smaller(claim: Fields, policy: Policy, offered: GatewayOptions) -> Iterator[Fields]:
     """One worker instead, as small as a cut can make it, for each choice that it may lead to."""
     fixed = {name: claim[name] for name in ("provider", "gateway_url", "options") if name in claim}
     said = {name: getattr(Claim.model_validate(claim), name) for name in PARTS if name in claim}
@@ -234,10 +228,10 @@ claims = records(
     st.sampled_from(["refuse", "cut"]),
 )
 def test_nothing_exceeds_a_bound(
-    policy: dict[str, Any],
-    claim: dict[str, Any],
-    default: dict[str, Any] | None,
-    choices: dict[str, Any],
+    policy: Fields,
+    claim: Fields,
+    default: Fields | None,
+    choices: Fields,
     option: str | None,
     provider: str,
     excess: str,
@@ -351,11 +345,7 @@ BOTH = {"worker_cores": 4, "worker_memory": "16G"}
     ],
 )  # fmt: skip
 def test_defaults_of_a_gateway(
-    policy: dict[str, Any],
-    fields: list[Any],
-    claim: dict[str, Any],
-    site: dict[str, Any],
-    expected: dict[str, Any] | str,
+    policy: Fields, fields: list[Any], claim: Fields, site: Fields, expected: Fields | str
 ) -> None:
     if isinstance(expected, str):
         with pytest.raises(OptionError, match=expected):
@@ -375,7 +365,7 @@ PROFILE = [("Select", "profile", ["2CPU, 8Gi", LARGE], "2CPU, 8Gi")]
 @pytest.mark.parametrize("more", [{}, {"strict": False}, {"excess": "cut"}], ids=str)
 @pytest.mark.parametrize("site", [{}, TWO], ids=str)
 def test_a_choice_that_a_claim_names(
-    name: str, chosen: str, by_site: bool, more: dict[str, Any], site: dict[str, Any]
+    name: str, chosen: str, by_site: bool, more: Fields, site: Fields
 ) -> None:
     """It is never another one, and too large only where the site's own file has chosen it."""
     policy = {**BOTH, "excess": more.get("excess", "refuse")}
@@ -407,10 +397,10 @@ def test_a_request_knows_what_the_sites_file_asks_for(
 
 
 def lowered(
-    policy: dict[str, Any],
+    policy: Fields,
     fields: list[Any],
-    claim: dict[str, Any],
-    site: dict[str, Any],
+    claim: Fields,
+    site: Fields,
     sites: frozenset[str] = frozenset(),
 ) -> Any:
     server = pytest.importorskip("dask_gateway_server.options")

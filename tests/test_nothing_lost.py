@@ -15,7 +15,7 @@ from dask_claim.claim.spellings import read
 from dask_claim.claim.validation import check_fields, leaves
 from dask_claim.cli.show import as_json, as_text
 from dask_claim.errors import ClaimError, Fault
-from tests.support.claims import NOWHERE, Env, faults_of, write
+from tests.support.claims import NOWHERE, Env, Fields, faults_of, write
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ OF_DASK = {"gateway_url": "address", "proxy_url": "proxy-address", "public_url":
 SOURCES = ("flags", "variables", "DASK_CLAIM", "profile", "site", "Dask")
 PAIRS = [(one, other) for i, one in enumerate(SOURCES) for other in SOURCES[i + 1 :]]
 
-Said = dict[str, dict[str, Any]]
+Said = dict[str, Fields]
 """Source → leaf → value."""
 
 
@@ -77,7 +77,7 @@ def loaded(found: Said, site: Path) -> Resolved:
     return load(*say(found, site))
 
 
-def say(found: Said, site: Path) -> tuple[dict[str, Any], Env]:
+def say(found: Said, site: Path) -> tuple[Fields, Env]:
     """Return flags and environment that say all this."""
     said = {source: nested(found.get(source, {})) for source in SOURCES}
     if said["profile"]:
@@ -94,8 +94,8 @@ def say(found: Said, site: Path) -> tuple[dict[str, Any], Env]:
     }
 
 
-def nested(fields: dict[str, Any]) -> dict[str, Any]:
-    whole: dict[str, Any] = {}
+def nested(fields: Fields) -> Fields:
+    whole: Fields = {}
     for name, value in fields.items():
         field, entry, key = name.partition(".")
         if entry:
@@ -190,7 +190,7 @@ RIGHT: dict[str, tuple[Any, ...]] = {
 }
 """Leaves and values that are sound together, whoever says which of them."""
 
-WRONG: dict[str, Any] = {
+WRONG: Fields = {
     "image": "two\nlines",
     "worker_cores": "many",
     "worker_memory": "4 X",

@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -17,7 +16,7 @@ from dask_claim.claim import memory
 from dask_claim.claim.model import Claim, Resolved, load
 from dask_claim.claim.url_prefix import UrlPrefix
 from dask_claim.errors import ClaimError, ConfigurationError
-from tests.support.claims import NOWHERE, Env, faults_of, write
+from tests.support.claims import NOWHERE, Env, Fields, faults_of, write
 
 
 def test_nothing_said(environ: Env) -> None:
@@ -161,7 +160,7 @@ def test_a_misspelt_section_of_the_site_file(
      ({"provider": "gateway", "gateway_url": "http://gw"}, False), ({"provider": "slurm"}, False)],
 )  # fmt: skip
 def test_a_cluster_name_file_is_read_where_it_counts(
-    environ: Env, claim: dict[str, Any], reads: bool
+    environ: Env, claim: Fields, reads: bool
 ) -> None:
     environ |= {"DASK_CLUSTER_NAME_PATH": "/nonexistent", "DASK_CLAIM": json.dumps(claim)}
     resolved = load(environ=environ)
@@ -336,7 +335,7 @@ VARIABLES = st.sampled_from(
 
 
 @given(st.dictionaries(VARIABLES, TEXTS))
-def test_nothing_but_claim_errors(environ: dict[str, Any]) -> None:
+def test_nothing_but_claim_errors(environ: Fields) -> None:
     try:
         resolved = load(environ={**NOWHERE, **environ})
     except ClaimError as error:

@@ -13,6 +13,7 @@ from dask_claim.claim.model import Claim
 from dask_claim.claim.names import suggestion
 from dask_claim.claim.spellings import ALIASES, canonical, resolve
 from dask_claim.errors import ClaimError
+from tests.support.claims import Fields
 
 VALUES: dict[str, st.SearchStrategy[Any]] = {
     "gateway_url": st.sampled_from(["http://gw.example.org", "https://gw.example.org:8000/x"]),
@@ -47,10 +48,10 @@ def as_typed(draw: st.DrawFn, field: str) -> str:
 
 
 @st.composite
-def spelled(draw: st.DrawFn, fields: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
+def spelled(draw: st.DrawFn, fields: Fields, names: dict[str, str]) -> Fields:
     """The same claim in one of the spellings, keys typed in any way."""
     form = draw(st.sampled_from(["flat", "name map", "pairs", "requirement"]))
-    raw: dict[str, Any] = {}
+    raw: Fields = {}
     if form in ("flat", "requirement"):
         raw = {as_typed(draw, field): value for field, value in fields.items()}
         raw["env"] = {as_typed(draw, field): name for field, name in names.items()}
@@ -79,7 +80,7 @@ def spelled(draw: st.DrawFn, fields: dict[str, Any], names: dict[str, str]) -> d
 
 @given(CLAIMS, NAMES, st.data())
 def test_all_spellings_are_one_claim(
-    fields: dict[str, Any], names: dict[str, str], data: st.DataObject
+    fields: Fields, names: dict[str, str], data: st.DataObject
 ) -> None:
     plain = Claim.model_validate({**fields, "env": names})
     raw = data.draw(spelled(fields, names))

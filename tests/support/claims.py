@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,7 @@ from dask_claim.claim.model import load
 from dask_claim.errors import ClaimError
 
 Env = dict[str, str]
+Fields = dict[str, Any]
 
 NOWHERE = {
     "DASK_CLAIM_SITE": "/dev/null",
