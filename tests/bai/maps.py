@@ -104,12 +104,32 @@ def finer(swir2: np.ndarray, ratio: int = 2) -> np.ndarray:
     return np.kron(swir2, np.ones((ratio, ratio)))
 
 
+def nbr_of(folder: Path, post_offset: float = 0, ratio: int = 2) -> tuple[np.ndarray, np.ndarray]:
+    """NBR before and after, of the rasters in a folder; ``ratio`` is that of the earlier SWIR2."""
+    pre, post = (
+        expected_nbr(
+            counts(folder / f"{event}_B08.tif"), finer(counts(folder / f"{event}_B12.tif"), ratio),
+            1e-4, offset,
+        )
+        for event, offset, ratio in (("pre", 0, ratio), ("post", post_offset, 2))
+    )  # fmt: skip
+    return pre, post
+
+
 def assert_map(actual: np.ndarray, expected: np.ndarray, tolerance: float = 1e-6) -> None:
     """The same values and the same gaps, and values at all."""
     assert actual.dtype == np.float32
     assert actual.shape == expected.shape
     assert np.array_equal(np.isnan(actual), np.isnan(expected))
     assert np.nanmax(np.abs(actual - expected)) <= tolerance
+
+
+def assert_cog(path: Path) -> None:
+    """A valid COG, by rio-cogeo."""
+    from rio_cogeo.cogeo import cog_validate
+
+    valid, errors, warnings = cog_validate(path, strict=True)
+    assert valid, errors + warnings
 
 
 def pair_of(

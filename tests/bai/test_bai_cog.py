@@ -13,20 +13,21 @@ import numpy as np
 import pytest
 import rasterio
 from rasterio.windows import Window
-from rio_cogeo.cogeo import cog_validate
 
 from bai_example.cog import BLOCK, Cog, _Writer, encode, write_cogs
 from bai_example.cog.header import header
 from bai_example.cog.tiles import tiles_of
+from tests.bai.maps import assert_cog
 
 TRANSFORM = rasterio.Affine(10, 0, 600_000, 0, -10, 4_500_000)
 
 
 def cog(path: Path, dtype: str, *shape: int, describe: Any = str) -> Cog:
-    place = {"height": shape[0], "width": shape[1], "crs": "EPSG:32629", "transform": TRANSFORM}
-    return Cog(
-        path, {**place, "dtype": dtype, "nodata": 0 if dtype == "uint8" else np.nan}, describe
-    )
+    profile = {
+        "height": shape[0], "width": shape[1], "crs": "EPSG:32629", "transform": TRANSFORM,
+        "dtype": dtype, "nodata": 0 if dtype == "uint8" else np.nan,
+    }  # fmt: skip
+    return Cog(path, profile, describe)
 
 
 def write(path: Path, values: np.ndarray, seed: int = 0, describe: Any = str) -> Path:
@@ -54,17 +55,15 @@ def codes(*shape: int) -> np.ndarray:
 
 def halved(values: np.ndarray) -> np.ndarray:
     """Mean of the two by two values that are there, by NumPy's own nanmean, in float64."""
-    rows, columns = values.shape
-    padded = np.pad(
-        values.astype(np.float64), ((0, rows % 2), (0, columns % 2)), constant_values=np.nan
-    )
+    odd = [(0, side % 2) for side in values.shape]
+    padded = np.pad(values.astype(np.float64), odd, constant_values=np.nan)
     quarters = np.stack([padded[i::2, j::2] for i, j in itertools.product((0, 1), repeat=2)])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # "mean of empty slice": that is NaN, as it should be
         return np.nanmean(quarters, axis=0)
 
 
-SIZES = [(1, 1), (512, 512), (513, 700), (2048, 2048), (2049, 2049), (30, 8200)]
+SIZES = [(1, 1), (512, 512), (513, 700), (2049, 2049), (100, 4096), (30, 8200)]
 
 
 @pytest.mark.parametrize("shape", SIZES)
@@ -73,8 +72,7 @@ def test_every_size(tmp_path: Path, shape: tuple[int, int]) -> None:
     values = floats(*shape)
     path = write(tmp_path / "bai.tif", values)
     assert [file.name for file in tmp_path.iterdir()] == ["bai.tif"], "its helper file is gone"
-    valid, errors, warned = cog_validate(path, strict=True)
-    assert valid, errors + warned
+    assert_cog(path)
     with rasterio.open(path) as file:
         assert (file.count, file.dtypes, file.shape) == (1, ("float32",), shape)
         assert (file.crs.to_epsg(), file.transform) == (32629, TRANSFORM)
@@ -96,9 +94,10 @@ def test_every_size(tmp_path: Path, shape: tuple[int, int]) -> None:
         values = actual
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (513, 700), (2049, 4100)])
+@pytest.mark.parametrize("shape", [(1, 1), (513, 700), (600, 4100)])
 def test_classes(tmp_path: Path, shape: tuple[int, int]) -> None:
-    """Of codes, the first of two by two; colours and metadata in the header."""
+    """Of codes, the first of two by two; colours and metadata in the header; blocks in any order
+    give the same file."""
     values = codes(*shape)
     colors = {0: (0, 0, 0, 0), 1: (27, 120, 55, 255), 7: (142, 15, 44, 255)}
 
@@ -109,8 +108,10 @@ def test_classes(tmp_path: Path, shape: tuple[int, int]) -> None:
         file.write_colormap(1, colors)
 
     path = write(tmp_path / "severity.tif", values, describe=describe)
-    valid, errors, warned = cog_validate(path, strict=True)
-    assert valid, errors + warned
+    for seed in (1, 2):
+        other = write(tmp_path / f"{seed}.tif", values, seed, describe)
+        assert other.read_bytes() == path.read_bytes()
+    assert_cog(path)
     with rasterio.open(path) as file:
         assert (file.nodata, file.dtypes) == (0, ("uint8",))
         assert file.tags()["PRE_EVENT"] == "ä & <b>"
@@ -127,14 +128,7 @@ def test_classes(tmp_path: Path, shape: tuple[int, int]) -> None:
             assert file.colormap(1)[7] == colors[7]
 
 
-def test_blocks_in_any_order_give_the_same_file(tmp_path: Path) -> None:
-    values = codes(2100, 4200)
-    files = [write(tmp_path / f"{n}.tif", values, seed=n).read_bytes() for n in range(3)]
-    assert files[0] == files[1] == files[2]
-
-
 def test_an_error_leaves_no_file(tmp_path: Path) -> None:
-
     def broken() -> Iterator[Any]:
         yield 0, 0, [encode(floats(10, 10))]
         raise RuntimeError("worker lost")
@@ -147,7 +141,8 @@ def test_an_error_leaves_no_file(tmp_path: Path) -> None:
 def test_more_than_4_gb(tmp_path: Path) -> None:
     """A BigTIFF whose tiles lie beyond 2³² bytes; in a sparse file, which takes no room."""
     shape = (40_000, 60_000)
-    first, last = (tiles_of(values)[0, 0] for values in (floats(512, 512), floats(512, 512) + 1))
+    low, high = floats(512, 512), floats(512, 512) + 1
+    first, last = (tiles_of(values)[0, 0] for values in (low, high))
     path = tmp_path / "big.tif"
     file = cog(path, "float32", *shape, describe=lambda f: f.set_band_description(1, "dNBR"))
     with _Writer(file) as writer:
@@ -163,18 +158,15 @@ def test_more_than_4_gb(tmp_path: Path) -> None:
         file.seek(total - len(last))
         file.write(last)
     assert path.stat().st_blocks * 512 < 10_000_000
-    valid, errors, warned = cog_validate(path, strict=True)
-    assert valid, errors + warned
+    assert_cog(path)
     with rasterio.open(path) as big:
-        assert (big.shape, big.descriptions) == (shape, ("dNBR",))
-        assert big.transform == TRANSFORM
+        assert (big.shape, big.descriptions, big.transform) == (shape, ("dNBR",), TRANSFORM)
         assert big.overviews(1) == [2**level for level in range(1, len(shapes))]
         corner = Window(60_000 // 512 * 512, 40_000 // 512 * 512, 60_000 % 512, 40_000 % 512)
-        expected = (floats(512, 512) + 1)[: int(corner.height), : int(corner.width)]
+        expected = high[: int(corner.height), : int(corner.width)]
         np.testing.assert_array_equal(big.read(1, window=corner), expected)
     with rasterio.open(path, overview_level=len(shapes) - 2) as coarsest:
-        expected = floats(512, 512)[: shapes[-1][0], : shapes[-1][1]]
-        np.testing.assert_array_equal(coarsest.read(1), expected)
+        np.testing.assert_array_equal(coarsest.read(1), low[: shapes[-1][0], : shapes[-1][1]])
 
 
 def test_classic_only_where_every_offset_fits(tmp_path: Path) -> None:
@@ -189,19 +181,20 @@ def test_classic_only_where_every_offset_fits(tmp_path: Path) -> None:
         assert not classic or len(head) + sum(sizes) + 100 <= 2**32
         found.append(classic)
     assert found == sorted(found, reverse=True)
-    assert found[0]
-    assert not found[-1]
+    assert found[0] and not found[-1]
     with pytest.raises(ValueError, match="not a little-endian classic TIFF"):
         header(b"MM\0*" + bytes(100), [])
 
 
 def test_a_lazy_array(tmp_path: Path) -> None:
     """A Dask array in whatever chunks."""
+    import dask
     import dask.array as da
 
-    values = floats(BLOCK + 100, BLOCK + 30)
+    values = floats(BLOCK + 10, BLOCK + 30)
     file = cog(tmp_path / "values.tif", "float32", *values.shape)
-    write_cogs(da.from_array(values, 500), [file])
-    assert cog_validate(file.path, strict=True)[0]
+    with dask.config.set(scheduler="sync"):
+        write_cogs(da.from_array(values, 1500), [file])
+    assert_cog(file.path)
     with rasterio.open(file.path) as raster:
         np.testing.assert_array_equal(raster.read(1), values)

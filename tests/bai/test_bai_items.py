@@ -14,7 +14,7 @@ from bai_example.__main__ import named_scenes, parse
 from bai_example.access import InputError, Unavailable, resolve
 from bai_example.scenes import Scene, read_scene, to_scene
 from tests.bai.maps import item
-from tests.bai.raster_server import RasterServer, rasters_over_http
+from tests.bai.servers import RasterServer, rasters_over_http
 
 LC08 = "LC08_L2SP_028030_20200114_20200824_02_T1"
 LC08_ES = "LC08_L2SP_033032_20231008_20231017_02_T1"

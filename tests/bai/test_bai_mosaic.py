@@ -19,7 +19,7 @@ from bai_example.pair import open_pair
 from bai_example.scenes import Scene, to_scene
 from bai_example.search import area_of
 from tests.bai.maps import assert_map, computed, expected_nbr, finer, item
-from tests.bai.raster_server import rasters_over_http
+from tests.bai.servers import rasters_over_http
 
 MakeRaster = Callable[..., Path]
 WEST, NORTH = 600_000, 4_500_000

@@ -31,7 +31,7 @@ from bai_example.pair import Pair, open_pair
 from bai_example.scenes import Scene, read_scene, to_scene
 from bai_example.statistics import Statistics
 from tests.bai.maps import assert_map, block, counts, expected_nbr, finer, item
-from tests.bai.raster_server import rasters_over_http
+from tests.bai.servers import rasters_over_http
 
 PICTURE = QUICKLOOK
 

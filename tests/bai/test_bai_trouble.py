@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,7 +21,7 @@ from bai_example.pair import open_pair
 from bai_example.sample import write_sample
 from bai_example.scenes import Scene, read_scene, to_scene
 from tests.bai.maps import block, computed, item
-from tests.bai.raster_server import RasterServer, rasters_over_http
+from tests.bai.servers import RasterServer, rasters_over_http
 
 Scenes = tuple[tuple[Scene, ...], tuple[Scene, ...]]
 SECRET = "sig=s3cr3t"
@@ -45,25 +46,20 @@ def first_block(pair: Any) -> Any:
 # Files
 
 
-def test_raster_that_is_cut_off(sample: Path, client: Any, tmp_path: Path) -> None:
+def test_raster_that_is_cut_off_or_vanishes(sample: Path, client: Any, tmp_path: Path) -> None:
     """The worker's error names the file, in one line, and is not of a kind that goes away."""
-    whole = (sample / "post_B12.tif").read_bytes()
-    cut = tmp_path / "cut.tif"
-    cut.write_bytes(whole[: len(whole) // 2])
-    pair = open_pair(*scenes(tmp_path, sample, post_B12=str(cut)))
-    with pytest.raises(InputError, match=r"cut\.tif: cannot be read") as caught:
-        list(compute_blocks(pair, "dnbr", True, client))
-    assert type(caught.value) is InputError
-    assert len(str(caught.value).splitlines()) == 1
-
-
-def test_raster_that_vanishes(sample: Path, client: Any, tmp_path: Path) -> None:
-    gone = tmp_path / "gone.tif"
-    shutil.copy(sample / "pre_B08.tif", gone)
-    pair = open_pair(*scenes(tmp_path, sample, pre_B08=str(gone)))
-    gone.unlink()
-    with pytest.raises(InputError, match=r"gone\.tif: cannot be read .*No such file"):
-        list(compute_blocks(pair, "dnbr", True, client))
+    for damage, said in (
+        (lambda path: os.truncate(path, path.stat().st_size // 2), ""),
+        (Path.unlink, r".*No such file"),
+    ):
+        bad = tmp_path / "bad.tif"
+        shutil.copy(sample / "post_B12.tif", bad)
+        pair = open_pair(*scenes(tmp_path, sample, post_B12=str(bad)))
+        damage(bad)
+        with pytest.raises(InputError, match=rf"bad\.tif: cannot be read{said}") as caught:
+            list(compute_blocks(pair, "dnbr", True, client))
+        assert type(caught.value) is InputError
+        assert len(str(caught.value).splitlines()) == 1
 
 
 def test_rasters_that_cannot_be_opened(
@@ -87,30 +83,23 @@ def test_rasters_that_cannot_be_opened(
         open_pair(*scenes(tmp_path, sample, post_B08=nobody))
 
 
-def test_mask_that_is_missing(make_raster: Callable[..., Path]) -> None:
+def test_mask_that_is_missing_or_none(make_raster: Callable[..., Path]) -> None:
+    """A missing file, and one of other numbers under the mask's name."""
     assets = {
         "B08": make_raster("B08.tif", np.full((8, 8), 3000, np.uint16)),
         "B12": make_raster("B12.tif", np.full((4, 4), 2000, np.uint16), 20),
-        "SCL": "/nowhere/SCL.tif",
     }
-    scene = to_scene(item("a", assets), "/item.json")
+    scene = to_scene(item("a", assets | {"SCL": "/nowhere/SCL.tif"}), "/item.json")
     with pytest.raises(InputError) as caught:
         open_pair([scene], [scene])
-    assert [problem.split(":")[0] for problem in caught.value.problems] == [
+    problems = caught.value.problems
+    assert [problem.split(":")[0] for problem in problems] == [
         "pre-event mask (scl)", "post-event mask (scl)",
     ]  # fmt: skip
-    assert all("SCL.tif" in problem and "--no-mask" in problem for problem in caught.value.problems)
+    assert all("SCL.tif" in problem and "--no-mask" in problem for problem in problems)
     assert open_pair([scene], [scene], masked=False).grid.shape == (8, 8)
-
-
-def test_mask_that_is_none(make_raster: Callable[..., Path]) -> None:
-    """A file of other numbers under the mask's name."""
-    assets = {
-        "B08": make_raster("B08.tif", np.full((8, 8), 3000, np.uint16)),
-        "B12": make_raster("B12.tif", np.full((4, 4), 2000, np.uint16), 20),
-        "SCL": make_raster("SCL.tif", np.full((4, 4), 0.5, np.float32), 20),
-    }
-    scene = to_scene(item("a", assets), "/item.json")
+    mask = make_raster("SCL.tif", np.full((4, 4), 0.5, np.float32), 20)
+    scene = to_scene(item("a", assets | {"SCL": mask}), "/item.json")
     with pytest.raises(InputError, match=r"SCL\.tif: a mask of kind scl holds .*, not float32"):
         computed(open_pair([scene], [scene]))
 
@@ -148,44 +137,39 @@ def remote(server: RasterServer, query: str = "") -> Scenes:
     return scenes(server.folder, server.folder, **hrefs)
 
 
-@pytest.mark.parametrize("failures", [2, 7])
-@pytest.mark.parametrize("begin", [0, 2])
-def test_server_that_is_busy_for_a_while(server: RasterServer, failures: int, begin: int) -> None:
+def test_server_that_is_busy_for_a_while(server: RasterServer) -> None:
     """503 twice, which GDAL sits out itself; and more often than it tries, at the header and at
     the pixels: GDAL remembers the failure, and must be told not to."""
     assert lazy.SETTINGS["GDAL_HTTP_MAX_RETRY"] < 7
-    expected = computed(open_pair(*scenes(server.folder, server.folder)))
-    server.trouble = lambda name, n: (
-        503 if "B12" in name and begin < n <= begin + failures else None
-    )
-    assert np.array_equal(
-        computed(open_pair(*remote(server))).index, expected.index, equal_nan=True
-    )
-    assert server.asked["pre_B12.tif"] > failures
+    expected = computed(open_pair(*scenes(server.folder, server.folder))).index
+    for begin, failures in ((0, 2), (0, 7), (2, 7)):
+        server.asked.clear()
+        server.trouble = lambda name, n, first=begin + 1, last=begin + failures: (
+            503 if "B12" in name and first <= n <= last else None
+        )
+        # Another address: GDAL remembers what it has read of a file.
+        made = computed(open_pair(*remote(server, f"?{begin}{failures}")))
+        assert np.array_equal(made.index, expected, equal_nan=True)
+        assert server.asked["pre_B12.tif"] > failures
 
 
-@pytest.mark.parametrize("status", [429, 503])
-def test_server_that_stays_busy(
-    server: RasterServer, status: int, monkeypatch: pytest.MonkeyPatch
+def test_server_that_refuses_or_stays_busy(
+    server: RasterServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Busy: perhaps later. Refused: nothing to wait for, asked once or twice."""
     monkeypatch.setitem(lazy.SETTINGS, "GDAL_HTTP_MAX_RETRY", 1)
-    server.trouble = lambda name, n: status if name == "post_B12.tif" else None
-    with pytest.raises(Unavailable) as caught:
-        open_pair(*remote(server, f"?{SECRET}"))
-    assert caught.value.problems == (
-        f"post-event SWIR: {server.url}/post_B12.tif: cannot be read "
-        f"(HTTP response code: {status})",
-    )
-
-
-@pytest.mark.parametrize("status", [403, 404])
-def test_raster_that_a_server_refuses(server: RasterServer, status: int) -> None:
-    """Nothing to wait for: asked once or twice, and an error for good."""
-    server.trouble = lambda name, n: status if name == "pre_B08.tif" else None
-    with pytest.raises(InputError, match=rf"pre_B08\.tif: cannot be read .*{status}") as caught:
-        open_pair(*remote(server))
-    assert type(caught.value) is InputError
-    assert server.asked["pre_B08.tif"] <= 2
+    for status, kind in (
+        (429, Unavailable), (503, Unavailable), (403, InputError), (404, InputError),
+    ):  # fmt: skip
+        server.asked.clear()
+        server.trouble = lambda name, n, status=status: status if name == "post_B12.tif" else None
+        with pytest.raises(kind) as caught:
+            open_pair(*remote(server, f"?{SECRET}&{status}"))
+        assert type(caught.value) is kind
+        (problem,) = caught.value.problems
+        assert problem.startswith(f"post-event SWIR: {server.url}/post_B12.tif: cannot be read (")
+        assert problem.endswith(f"{status})")
+        assert kind is Unavailable or server.asked["post_B12.tif"] <= 2
 
 
 def test_server_that_fails_amid_the_pixels(
@@ -272,21 +256,17 @@ def test_no_secret_in_the_log_of_a_worker(server: RasterServer, client: Any) -> 
     assert not any(SECRET in line for line in logs)
 
 
-@pytest.mark.parametrize("document", ["not json", "[1]", '{"type": "Feature"}', "lacking", "503"])
-def test_no_secret_in_what_is_said_of_an_item(
-    server: RasterServer, said: list[str], document: str
-) -> None:
-    if document == "lacking":
-        document = json.dumps(item("a", {"B08": "x.tif"}))
-    (server.folder / "signed.json").write_text(document)
-    server.trouble = lambda name, n: 503 if document == "503" else None
+def test_no_secret_in_what_is_said_of_an_item(server: RasterServer, said: list[str]) -> None:
     url = f"{server.url}/signed.json"
-    with pytest.raises(InputError) as caught:
-        read_scene(f"{url}?{SECRET}")
-    assert SECRET not in str(caught.value)
-    if document != json.dumps(item("a", {"B08": "x.tif"})):
-        assert url in str(caught.value)
-    assert isinstance(caught.value, Unavailable) == (document == "503")
+    lacking = json.dumps(item("a", {"B08": "x.tif"}))
+    for document in ("not json", "[1]", '{"type": "Feature"}', lacking, "503"):
+        (server.folder / "signed.json").write_text(document)
+        server.trouble = lambda name, n, document=document: 503 if document == "503" else None
+        with pytest.raises(InputError) as caught:
+            read_scene(f"{url}?{SECRET}")
+        assert SECRET not in str(caught.value)
+        assert (url in str(caught.value)) == (document != lacking)
+        assert isinstance(caught.value, Unavailable) == (document == "503")
     assert not any(SECRET in line for line in said)
 
 
@@ -325,9 +305,10 @@ def test_signed_items_make_a_map_without_secrets(
         assert SECRET.encode() not in path.read_bytes(), path.name
 
 
-def test_server_that_stays_busy_ends_with_75(
+def test_a_busy_server_ends_with_75(
     server: RasterServer, program: Callable[..., Any], tmp_path: Path
 ) -> None:
+    """A raster of it, and the items."""
     arguments = signed_items(server)
     server.trouble = lambda name, n: 503 if name == "pre_B12.tif" else None
     status, lines = program(*arguments, "--output-dir", "out")
@@ -337,29 +318,11 @@ def test_server_that_stays_busy_ends_with_75(
     )
     assert not any(SECRET in line for line in lines)
     assert not (tmp_path / "out").exists()
-
-
-def test_items_that_are_not_there_just_now(
-    server: RasterServer, program: Callable[..., Any]
-) -> None:
     server.trouble = lambda name, n: 503
-    status, lines = program(*signed_items(server))
+    status, lines = program(*arguments)
     assert status == 75
     assert [line for line in lines if "answered" in line] == [
         f"{event}-event item: {server.url}/{event}.json: the server answered 503 ()"
-        for event in ("pre", "post")
-    ]
-
-
-def test_item_without_the_bands(program: Callable[..., Any], tmp_path: Path) -> None:
-    for event in ("pre", "post"):
-        bare = item(event, {"B04": "B04.tif"})
-        (tmp_path / f"{event}.json").write_text(json.dumps(bare))
-    status, lines = program("--pre-event", "pre.json", "--post-event", "post.json")
-    assert status == 1
-    assert [line for line in lines if "band" in line] == [
-        f"{event}-event item: {event}: needs the bands nir (B08, nir, B08_10m, nir08, B8A, "
-        "B8A_20m) and swir (B12, swir22, B12_20m), but its assets are B04"
         for event in ("pre", "post")
     ]
 
@@ -378,32 +341,22 @@ def write_pair(tmp_path: Path, make_raster: Callable[..., Path], **post: Any) ->
     return ["--pre-event", "pre.json", "--post-event", "post.json", "--output-dir", "out"]
 
 
-REFUSED = [
-    ({"epsg": 32630}, "post-event NIR: the pixels do not line up: it has pixels of 10 x 10 from"),
-    ({"corner": (600_003, 4_500_000)}, "post-event NIR: the pixels do not line up"),
-    ({"corner": (700_000, 4_500_000)}, "the scenes do not overlap: pre-event covers west 600000"),
-]
-
-
-@pytest.mark.parametrize(("post", "message"), REFUSED)
 def test_pairs_that_do_not_fit(
-    program: Callable[..., Any], make_raster: Callable[..., Path], tmp_path: Path,
-    post: dict[str, Any], message: str,
-) -> None:  # fmt: skip
-    status, lines = program(*write_pair(tmp_path, make_raster, **post))
-    assert status == 1
-    assert any(line.startswith(message) for line in lines)
-    assert not (tmp_path / "out").exists()
-
-
-def test_crop_beside_the_scenes(
     program: Callable[..., Any], make_raster: Callable[..., Path], tmp_path: Path
 ) -> None:
-    pair = write_pair(tmp_path, make_raster)
-    status, lines = program(*pair, "--bbox", -9, 50, -8, 51)
-    assert status == 1
-    assert "the scenes do not overlap: " in lines[-1]
-    assert "the area asked for covers west " in lines[-1]
+    """(Which do not, is in test_bai_map and test_bai_mosaic.)"""
+    for post, options, message in (
+        (
+            {"epsg": 32630},
+            [],
+            "post-event NIR: the pixels do not line up: it has pixels of 10 x 10",
+        ),
+        ({}, ["--bbox", -9, 50, -8, 51], "the scenes do not overlap: "),
+    ):
+        status, lines = program(*write_pair(tmp_path, make_raster, **post), *options)
+        assert status == 1
+        assert any(line.startswith(message) for line in lines)
+        assert not (tmp_path / "out").exists()
 
 
 def test_everything_cloudy(

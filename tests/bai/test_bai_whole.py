@@ -14,8 +14,7 @@ import pytest
 import rasterio
 from rasterio.transform import Affine
 
-from tests.bai.raster_server import rasters_over_http
-from tests.bai.stac_server import stac_api
+from tests.bai.servers import rasters_over_http, stac_api
 
 #: Pixels along a side of a tile of the sample, and their size in metres.
 PIXELS, METRES = 256, 10

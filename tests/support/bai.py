@@ -14,15 +14,34 @@ if TYPE_CHECKING:
     import numpy as np
 
 
+# First: pytest-xdist reads the groups in a hook of its own.
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """One cluster is enough for all processes of pytest-xdist."""
+    for item in items:
+        if "client" in getattr(item, "fixturenames", ()) and "/bai/" in item.nodeid:
+            item.add_marker(pytest.mark.xdist_group("bai"))
+
+
 @pytest.fixture(scope="session")
 def client() -> Iterator[Any]:
-    """A client of two workers, in threads of this process but reached over TCP, as real ones."""
+    """A client of a worker process with two threads.
+
+    Not a thread of this process: the example goes to the workers by value, and would arrive here as
+    other functions under the same classes.
+    """
+    import dask
     from distributed import Client, LocalCluster
 
+    quiet = {
+        "distributed.worker.profile.enabled": False,
+        "distributed.admin.system-monitor.interval": "10s",
+    }
     with (
+        dask.config.set(quiet),
         LocalCluster(
-            n_workers=2, threads_per_worker=1, processes=False, protocol="tcp://",
-            dashboard_address="127.0.0.1:0", silence_logs=logging.CRITICAL,
+            n_workers=1, threads_per_worker=2, dashboard_address="127.0.0.1:0",
+            silence_logs=logging.CRITICAL,
         ) as cluster,
         Client(cluster) as client,
     ):  # fmt: skip
