@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
-from tests.support.gateway import clean_environment
-from tests.support.launcher import (
-    DASK_CLAIM,
-    PYTHON,
-    Launcher,
-    processes_with,
-    wait_for,
-)
+from dask_claim.claim.model import Claim
+from dask_claim.cli.main import cli
+from dask_claim.doctor.examine import examine
+from dask_claim.doctor.finding import Finding
+from dask_claim.errors import ConfigurationError
+from dask_claim.providers.local import own_gateway
+from tests.support.claims import NOWHERE
+from tests.support.launcher import PYTHON, Launcher, processes_with, wait_for
 from tests.support.scenes import command_line, kill, until_ready
 
 # As the reference program makes its cluster, word for word in what it calls and reads.
@@ -87,18 +88,13 @@ def test_program_makes_its_own_cluster(launcher: Launcher, tmp_path: Path) -> No
     assert places(tmp_path) == []
 
 
-@pytest.mark.parametrize(
-    "gateway",
-    [{}, {"gateway_url": "http://127.0.0.1:9", "fallback": "local"}],
-    ids=["none", "away"],
-)
-def test_program_connects_to_the_claimed_cluster(
-    launcher: Launcher, tmp_path: Path, gateway: dict[str, str]
-) -> None:
-    env = {"cluster_name": "DASK_CLUSTER", "gateway_url": "URL"}
-    claim = {"worker_cores": 1, "worker_memory": "512M", "env": env, **gateway}
-    work = tmp_path / "work"
-    work.mkdir()
+def test_program_connects_to_the_claimed_cluster(launcher: Launcher, tmp_path: Path) -> None:
+    """Where the gateway is away; its own is then what the command is told of."""
+    claim = {
+        "gateway_url": "http://127.0.0.1:9", "fallback": "local", "worker_cores": 1,
+        "worker_memory": "512M", "env": {"cluster_name": "DASK_CLUSTER", "gateway_url": "URL"},
+    }  # fmt: skip
+    (work := tmp_path / "work").mkdir()
     (work / "beside.py").write_text("VALUE = 3\n")
     run = launcher(
         PYTHON, "-B", "-c", CONNECTS, claim=claim, env={"TMPDIR": str(tmp_path)}, cwd=work,
@@ -161,57 +157,48 @@ print(password)
     assert password not in run.err and password not in json.dumps(run.receipt)
 
 
-def without_server() -> list[str]:
-    """A command before the launcher that hides dask-gateway-server from it."""
-    hide = (
-        "import importlib.util, runpy, sys; find = importlib.util.find_spec; "
-        "importlib.util.find_spec = lambda name, *more: "
-        "None if name == 'dask_gateway_server' else find(name, *more); "
-        "sys.argv[:1] = []; runpy.run_path(sys.argv[0], run_name='__main__')"
-    )
-    return [sys.executable, "-c", hide]
-
-
 @pytest.mark.parametrize(
-    ("claim", "status"),
+    ("claim", "kind", "told"),
     [
-        ({"create": False, "env": {"gateway_url": "URL"}}, 78),
-        ({"create": False, "env": {"gateway_url": "URL"}, "strict": False}, 0),
-        ({"env": {"gateway_url": "URL"}}, 0),
-        ({"create": False}, None),
+        ({"create": False, "env": {"gateway_url": "URL"}}, None, True),
+        ({"create": False, "env": {"gateway_url": "URL"}, "strict": False}, "none", True),
+        ({"env": {"gateway_url": "URL"}}, "local", True),
+        ({"create": False}, "none", False),
     ],
 )
 def test_without_the_extra(
-    launcher: Launcher, tmp_path: Path, claim: dict[str, Any], status: int | None
+    monkeypatch: pytest.MonkeyPatch, claim: dict[str, Any], kind: str | None, told: bool
 ) -> None:
-    program = "import os; print(os.environ.get('URL'))"
-    run = launcher(PYTHON, "-c", program, claim=claim, before=without_server())
-    assert run.status == (status or 0), run.err
-    told = "pip install 'dask-claim[local-gateway]'" in run.err
-    assert told is (status is not None)
-    assert run.out == (b"" if status == 78 else b"None\n")
+    monkeypatch.setattr(own_gateway, "has_server", lambda: False)
+    for name, value in {**NOWHERE, "DASK_CLAIM": json.dumps(claim)}.items():
+        monkeypatch.setenv(name, value)
+    warnings: list[str] = []
+    request = SimpleNamespace(claim=Claim.model_validate(claim), for_command=True)
+    if kind is None:
+        with pytest.raises(ConfigurationError) as caught:
+            own_gateway.local_kind(request, warnings.append)
+        warnings.append(str(caught.value))
+    else:
+        assert own_gateway.local_kind(request, warnings.append) == kind
+    assert ("pip install 'dask-claim[local-gateway]'" in "".join(warnings)) is told
+
+    async def findings() -> list[Finding]:
+        return [found async for found in examine({})]
+
+    (found,) = (each for each in asyncio.run(findings()) if each.name == "provider")
+    assert (found.hint == own_gateway.INSTALL) is told, found
+    assert found.state == ("warn" if told else "ok")
 
 
-def test_doctor_tells_of_the_missing_extra(tmp_path: Path) -> None:
-    told = subprocess.run(
-        [*without_server(), DASK_CLAIM, "doctor", "--json"],
-        env=clean_environment(DASK_CLAIM='{"env": {"gateway_url": "URL"}}'),
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    (found,) = (row for row in json.loads(told.stdout) if row["name"] == "provider")
-    assert found["state"] == "warn", told.stderr
-    assert found["hint"] == "pip install 'dask-claim[local-gateway]'"
-
-
-def test_show_tells_of_it() -> None:
-    for claim, told in (
+@pytest.mark.parametrize(
+    ("claim", "told"),
+    [
         ('{"env": {"gateway_url": "URL"}}', "env.gateway_url is set"),
         ('{"create": false}', "create is false"),
-        ("{}", None),
-    ):
-        shown = subprocess.run(
-            [DASK_CLAIM, "show"], env=clean_environment(DASK_CLAIM=claim),
-            capture_output=True, text=True, check=True,
-        ).stdout  # fmt: skip
-        assert ("a Dask Gateway is started for the command" in shown) is (told is not None)
-        assert told is None or told in shown
+        ("{}", ""),
+    ],
+)
+def test_show_tells_of_it(claim: str, told: str) -> None:
+    shown = CliRunner(env={**NOWHERE, "DASK_CLAIM": claim}).invoke(cli, ["show"]).stdout
+    assert ("a Dask Gateway is started for the command" in shown) is bool(told)
+    assert told in shown
