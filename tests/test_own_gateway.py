@@ -187,7 +187,7 @@ def test_without_the_extra(
 
     (found,) = (each for each in asyncio.run(findings()) if each.name == "provider")
     assert (found.hint == own_gateway.INSTALL) is told, found
-    assert found.state == ("warn" if told else "ok")
+    assert found.state == ("fail" if kind is None else "warn" if told else "ok")
 
 
 @pytest.mark.parametrize(

@@ -155,8 +155,11 @@ def check_extras(seen: Examined) -> Finding | None:
     except DaskClaimError as error:
         message, _, hint = str(error).partition(": ")
         return fail("provider", message, hint or "choose another --provider", error.exit_status)
-    if seen.plan.provider == "local" and (missing := server_missing(seen.request.claim)):
-        return warn("provider", missing.removesuffix(f": {INSTALL}"), INSTALL)
+    claim = seen.request.claim
+    if seen.plan.provider == "local" and (missing := server_missing(claim)):
+        # As `local_kind` has it for the run.
+        tell = fail if claim.strict and not claim.create else warn
+        return tell("provider", missing.removesuffix(f": {INSTALL}"), INSTALL)
     return ok("provider", f"{seen.plan.provider}: {seen.provider.description}")
 
 
