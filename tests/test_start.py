@@ -23,6 +23,7 @@ print(json.dumps({
     "ignored": int(status["SigIgn"], 16), "blocked": int(status["SigBlk"], 16), "umask": umask,
     "locale": [os.environ.get(name) for name in ("LANG", "LC_ALL", "LC_MESSAGES")],
     "dask": {name: value for name, value in os.environ.items() if name.startswith("DASK_")},
+    "python": [name for name in os.environ if name.startswith("PYTHON") and name != "PYTHONPATH"],
     "core": resource.getrlimit(resource.RLIMIT_CORE)[0],
     "files": resource.getrlimit(resource.RLIMIT_NOFILE)[0],
     "memory": len(set(resource.getrlimit(resource.RLIMIT_AS))),
@@ -41,6 +42,7 @@ def test_as_after_a_login() -> None:
     assert seen == {
         "blocked": 0, "umask": 0o022, "core": 0, "files": min(4096, hard), "memory": 1,
         "locale": ["C.UTF-8", "C.UTF-8", None], "dask": {"DASK_CONFIG": "/dev/null"},
+        "python": [],
         "open": [True] * 3, "terminal": "0",
     }  # fmt: skip
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
@@ -64,7 +66,13 @@ def test_wherever_the_tests_are_started(tmp_path: Path) -> None:
         os.close(0)
 
     test = f"{__file__}::{test_as_after_a_login.__name__}"
-    stray = {"DASK_X": "1", "DASK_CLAIM_IMAGE": "x", "LC_ALL": "POSIX", "LC_MESSAGES": "de_DE"}
+    stray = {
+        "PYTHONUNBUFFERED": "1",
+        "DASK_X": "1",
+        "DASK_CLAIM_IMAGE": "x",
+        "LC_ALL": "POSIX",
+        "LC_MESSAGES": "de_DE",
+    }
     with open(tmp_path / "log", "w+b") as log:
         status = subprocess.call(
             [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "0", test],

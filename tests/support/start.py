@@ -10,6 +10,7 @@ import fcntl
 import os
 import resource
 import signal
+import sys
 import termios
 import threading
 
@@ -19,7 +20,7 @@ IGNORED_BY_PYTHON = {signal.SIGPIPE, signal.SIGXFSZ}
 # Who reads them: Dask and dask-claim, the C library, whoever looks for a batch job, Python, bash.
 STRAY = (
     "DASK_", "LC_", "LANG", "SLURM_", "PBS_", "LSB_", "OAR_", "_CONDOR_", "JOB_ID", "JUPYTERHUB_",
-    "TRACEPARENT", "PYTHONWARNINGS", "PYTHONOPTIMIZE", "PYTHONINSPECT", "BASH_ENV",
+    "TRACEPARENT", "PYTHON", "BASH_ENV",
 )  # fmt: skip
 KNOWN = {"LANG": "C.UTF-8", "LC_ALL": "C.UTF-8", "DASK_CONFIG": "/dev/null"}
 
@@ -45,7 +46,10 @@ def as_after_a_login() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     os.umask(0o022)
     for name in [name for name in os.environ if name.startswith(STRAY)]:
-        del os.environ[name]
+        if name != "PYTHONPATH":
+            del os.environ[name]
+    # Without it each process compiles this package and the tests anew.
+    sys.dont_write_bytecode = False
     os.environ.update(KNOWN)
     for limit, wanted in LIMITS.items():
         _limit(limit, wanted)
