@@ -86,6 +86,10 @@ class Proxy:
     def heal(self) -> None:
         self._faults.clear()
 
+    def left(self) -> list[Fault]:
+        """What has not happened so often yet."""
+        return [fault for fault in self._faults if fault.times]
+
     def struck(self, kind: str) -> int:
         return sum(fault == kind for _, _, fault in list(self.seen))
 
