@@ -1,76 +1,49 @@
-"""Indices, classes and masks: against plain arithmetic and the published tables, on real counts."""
+"""Indices, classes and masks: against plain arithmetic and the published tables.
+
+(On real counts: test_bai_map.)
+"""
 
 from __future__ import annotations
 
 import json
 import math
-from collections import Counter
-from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
-import rasterio
 
-from bai_example.index import (
-    DARK,
-    INDICES,
-    REASONS,
-    SEVERITIES,
-    classify,
-    merged,
-    nbr,
-    reasons,
-)
-from bai_example.scenes import Band, to_scene
-from tests.bai.maps import item
+from bai_example.index import DARK, INDICES, REASONS, SEVERITIES, classify, merged, nbr, reasons
 
 NAN = math.nan
+# NIR, SWIR, NBR.
+PIXELS = [
+    (0.4, 0.1, 0.6),
+    (0.1, 0.3, -0.5),
+    (0.3, 0.3, 0.0),
+    (0.3, 0.0, 1.0),
+    (0.0, 0.3, -1.0),
+    # Negative reflectance is 0.
+    (0.3, -0.02, 1.0),
+    (-0.02, 0.3, -1.0),
+    (-0.02, -0.01, NAN),
+    # No light, no ratio; a rounding error is no light.
+    (0.0, 0.0, NAN),
+    (1000 * 1e-4 - 0.1, 1e-17, NAN),
+    (DARK / 4, DARK / 4, NAN),
+    # The darkest pixel that Landsat can tell from none.
+    (2.75e-5, 0.0, 1.0),
+    (NAN, 0.3, NAN),
+    (0.3, NAN, NAN),
+    (NAN, NAN, NAN),
+]
 
 
-def exact_nbr(nir: Fraction, swir2: Fraction) -> Fraction | None:
-    nir, swir2 = max(nir, Fraction(0)), max(swir2, Fraction(0))
-    return (nir - swir2) / (nir + swir2) if nir + swir2 else None
-
-
-def exact(name: str, pre: Fraction, post: Fraction) -> float:
-    """An index by its paper's formula."""
-    change = pre - post
-    if name == "rdnbr":
-        return float(change) / math.sqrt(max(abs(pre), Fraction(1, 1000)))
-    if name == "rbr":
-        return float(change / (pre + Fraction(1001, 1000)))
-    return float(change)
-
-
-@pytest.mark.parametrize(
-    ("nir", "swir2", "expected"),
-    [
-        (0.4, 0.1, 0.6),
-        (0.1, 0.3, -0.5),
-        (0.3, 0.3, 0.0),
-        (0.3, 0.0, 1.0),
-        (0.0, 0.3, -1.0),
-        # Negative reflectance is 0.
-        (0.3, -0.02, 1.0),
-        (-0.02, 0.3, -1.0),
-        (-0.02, -0.01, NAN),
-        # No light, no ratio; a rounding error is no light.
-        (0.0, 0.0, NAN),
-        (1000 * 1e-4 - 0.1, 1e-17, NAN),
-        (DARK / 4, DARK / 4, NAN),
-        # The darkest pixel that Landsat can tell from none.
-        (2.75e-5, 0.0, 1.0),
-        (NAN, 0.3, NAN),
-        (0.3, NAN, NAN),
-        (NAN, NAN, NAN),
-    ],
-)
-def test_nbr_of_a_pixel(nir: float, swir2: float, expected: float) -> None:
-    result = nbr(np.array([[nir]]), np.array([[swir2]]))
+def test_nbr_of_a_pixel() -> None:
+    nir, swir2, expected = np.array(PIXELS).T
+    result = nbr(nir, swir2)
     assert result.dtype == np.float64
-    np.testing.assert_allclose(result, [[expected]], rtol=0, atol=1e-12)
+    np.testing.assert_allclose(result, expected, rtol=0, atol=1e-12)
 
 
 # NBR before, NBR after, dNBR, RdNBR, RBR; worked out by hand.
@@ -117,14 +90,11 @@ PRINTED = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("first", "last", "number"), PRINTED)
-def test_classes_as_printed(first: float, last: float, number: int) -> None:
-    values = np.array([first, (first + last) / 2, last], dtype=np.float32)
-    assert classify(values).tolist() == [number] * 3
-
-
-def test_classes_at_their_edges() -> None:
-    """Each threshold belongs to the class above it, its float32 neighbour below does not."""
+def test_classes() -> None:
+    """As printed. Each threshold belongs to the class above it, its float32 neighbour below not."""
+    for first, last, number in PRINTED:
+        values = np.array([first, (first + last) / 2, last], dtype=np.float32)
+        assert classify(values).tolist() == [number] * 3
     edges = np.array([severity.lower for severity in SEVERITIES[1:]], dtype=np.float32)
     assert classify(edges).tolist() == [2, 3, 4, 5, 6, 7]
     assert classify(np.nextafter(edges, np.float32(-9))).tolist() == [1, 2, 3, 4, 5, 6]
@@ -138,77 +108,6 @@ def test_classes_are_everywhere_but_at_nan() -> None:
     for low, high in pairwise(SEVERITIES):
         assert low.upper == high.lower
     assert classify(np.empty((0, 4), np.float32)).shape == (0, 4)
-
-
-def band_counts(path: Path) -> np.ndarray:
-    with rasterio.open(path) as file:
-        counts: np.ndarray = file.read(1)
-    return counts
-
-
-def reflectance(counts: np.ndarray, band: Band) -> np.ndarray:
-    return np.where(counts == band.nodata, NAN, counts * band.scale + band.offset)
-
-
-@pytest.fixture
-def sentinel2(realdata: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Real counts of B08 and B12, baseline 02.14, on one grid of 549 x 549 pixels."""
-    folder = realdata / "rasters" / "S2A_29RKH_20200219_0_L2A"
-    return band_counts(folder / "B08.tif")[::2, ::2], band_counts(folder / "B12.tif")
-
-
-def scene_bands(baseline: str) -> tuple[Band, Band]:
-    document = item("s", {"B08": "B08.tif", "B12": "B12.tif"}, s2__processing_baseline=baseline)
-    scene = to_scene(document, "/data/item.json")
-    return scene.nir, scene.swir
-
-
-@pytest.mark.parametrize("name", list(INDICES))
-def test_real_pair_across_the_baseline_change(
-    sentinel2: tuple[np.ndarray, np.ndarray], name: str
-) -> None:
-    """Before: real counts. After: another place's, as baseline 04.00 writes them (1000 more)."""
-    nir, swir2 = sentinel2
-    later_nir, later_swir2 = (np.flipud(c).astype(np.uint16) + np.uint16(1000) for c in sentinel2)
-    old_nir, old_swir2 = scene_bands("02.14")
-    new_nir, new_swir2 = scene_bands("05.10")
-    result = INDICES[name].function(
-        nbr(reflectance(nir, old_nir), reflectance(swir2, old_swir2)),
-        nbr(reflectance(later_nir, new_nir), reflectance(later_swir2, new_swir2)),
-    )
-    assert np.isfinite(result).all()
-    assert result.std() > 0.001
-    # The scale cancels out of NBR, so counts without the added 1000 give it exactly.
-    for row, column in np.ndindex(55, 55):
-        at = row * 10, column * 10
-        pre = exact_nbr(Fraction(int(nir[at])), Fraction(int(swir2[at])))
-        post = exact_nbr(Fraction(int(later_nir[at]) - 1000), Fraction(int(later_swir2[at]) - 1000))
-        assert pre is not None
-        assert post is not None
-        assert abs(result[at] - exact(name, pre, post)) < 1e-6
-
-
-def test_real_landsat(realdata: Path) -> None:
-    folder = realdata / "rasters" / "LC08_L2SP_001062_20201031"
-    assets = {"nir08": folder / "SR_B5.TIF", "swir22": folder / "SR_B7.TIF"}
-    said = {"s2__product_type": None, "platform": "landsat-8", "landsat__correction": "L2SP"}
-    scene = to_scene(item("LC08_L2SP_001062_20201031_02_T2", assets, **said), "/data/item.json")
-    nir, swir2 = (band_counts(Path(band.href)) for band in (scene.nir, scene.swir))
-    result = nbr(reflectance(nir, scene.nir), reflectance(swir2, scene.swir))
-    step, offset = Fraction("0.0000275"), Fraction("-0.2")
-    seen = 0
-    for row, column in np.ndindex(nir.shape[0] // 5, nir.shape[1] // 5):
-        at = row * 5, column * 5
-        counts = int(nir[at]), int(swir2[at])
-        expected = None
-        if 0 not in counts:
-            expected = exact_nbr(*(count * step + offset for count in counts))
-        if expected is None:
-            assert math.isnan(result[at])
-        else:
-            seen += 1
-            assert abs(result[at] - float(expected)) < 1e-6
-    assert seen > 3000
 
 
 # Masks
@@ -246,35 +145,28 @@ def test_qa_pixel_values() -> None:
     assert found == QA_PIXEL_VALUES
 
 
-def test_qa_pixel_by_the_bits_the_catalogue_declares(realdata: Path) -> None:
+def declared(realdata: Path, file: str, key: str) -> dict[str, object]:
+    document = json.loads((realdata / "stac" / file).read_text(encoding="utf-8"))
+    asset: dict[str, object] = document["assets"][key]
+    return asset
+
+
+@pytest.mark.parametrize("kind", ["qa_pixel", "qa_radsat"])
+def test_quality_by_the_bits_the_catalogue_declares(realdata: Path, kind: str) -> None:
     """Every value, bit by bit, with the names and positions that a real item gives the bits."""
     because = {
         "fill": "no data", "cloud": "cloud", "dilated_cloud": "cloud", "cirrus": "cloud",
         "cloud_shadow": "shadow", "snow": "snow", "water": "water",
+        "band5": "saturated", "band7": "saturated",
     }  # fmt: skip
-    bits = declared_bits(realdata, "qa_pixel")
-    rank = {name: REASONS.index(reason) for name, reason in because.items()}
-    table = reasons(np.arange(65536, dtype=np.uint16), "qa_pixel")
-    for value in range(65536):
-        set_bits = [rank[name] for name in because if value // 2 ** bits[name] % 2]
-        assert table[value] == min(set_bits, default=0), f"{value:016b}"
-
-
-def test_qa_radsat_by_the_bits_the_catalogue_declares(realdata: Path) -> None:
-    bits = declared_bits(realdata, "qa_radsat")
-    table = reasons(np.arange(65536, dtype=np.uint16), "qa_radsat")
-    for name, bit in bits.items():
-        expected = "saturated" if name in ("band5", "band7") else "kept"
-        assert REASONS[table[2**bit]] == expected, name
-    assert np.count_nonzero(table) == 65536 * 3 // 4
-    assert set(np.unique(table)) == {0, REASONS.index("saturated")}
-
-
-def declared_bits(realdata: Path, key: str) -> dict[str, int]:
     file = "pystac-client-cassette__LC08_L2SP_033032_20231008_02_T1__landsat-c2-l2.json"
-    document = json.loads((realdata / "stac" / file).read_text(encoding="utf-8"))
-    fields = document["assets"][key]["classification:bitfields"]
-    return {field["name"]: field["offset"] for field in fields}
+    fields = declared(realdata, file, kind)["classification:bitfields"]
+    bits = {field["name"]: field["offset"] for field in fields if field["name"] in because}
+    assert len(bits) == (7 if kind == "qa_pixel" else 2)
+    table = reasons(np.arange(65536, dtype=np.uint16), kind)
+    for value in range(65536):
+        found = [REASONS.index(because[name]) for name, bit in bits.items() if value >> bit & 1]
+        assert table[value] == min(found, default=0), f"{value:016b}"
 
 
 def test_scl_by_the_classes_the_catalogue_declares(realdata: Path) -> None:
@@ -285,52 +177,20 @@ def test_scl_by_the_classes_the_catalogue_declares(realdata: Path) -> None:
         "cloud_high_probability": "cloud", "thin_cirrus": "cloud", "snow": "snow",
     }  # fmt: skip
     file = "stactools-sentinel2__S2A_T07HFE_20190212_L2A.json"
-    document = json.loads((realdata / "stac" / file).read_text(encoding="utf-8"))
-    classes = document["assets"]["scl"]["raster:bands"][0]["classification:classes"]
+    (band,) = declared(realdata, file, "scl")["raster:bands"]
+    classes = band["classification:classes"]
     assert {entry["value"] for entry in classes} == set(range(12))
     for entry in classes:
         assert REASONS[code("scl", entry["value"])] == because[entry["name"]], entry["name"]
     assert {code("scl", value) for value in (12, 255, 256, 260, 65535)} == {1}
 
 
-def counted(codes: np.ndarray) -> dict[str, int]:
-    return {REASONS[code]: int(n) for code, n in enumerate(np.bincount(codes.ravel())) if n}
-
-
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_real_scene_classification(realdata: Path, dtype: type) -> None:
-    with rasterio.open(realdata / "rasters" / "S2A_29RKH_20200219_0_L2A" / "SCL.tif") as file:
-        classes = file.read(1).astype(dtype)
-    codes = reasons(classes, "scl")
-    assert (codes.dtype, codes.shape) == (np.uint8, classes.shape)
-    # Classes 8, 9 and 10 are cloud; 2, 5 and 7 are kept; others do not occur.
-    number = Counter(classes.ravel().tolist())
-    assert counted(codes) == {
-        "kept": number[2] + number[5] + number[7],
-        "cloud": number[8] + number[9] + number[10],
-    }
-    assert counted(codes)["cloud"] == 12238
-
-
-def test_real_pixel_quality(realdata: Path) -> None:
-    folder = realdata / "rasters" / "LC08_L2SP_001062_20201031"
-    with rasterio.open(folder / "QA_PIXEL.TIF") as file:
-        quality = file.read(1)
-    codes = reasons(quality, "qa_pixel")
-    assert counted(codes) == {"no data": 44854, "cloud": 24286 + 77092, "shadow": 62}
-    # Fill is where the bands have none, which the bands say themselves.
-    with rasterio.open(folder / "SR_B5.TIF") as file:
-        nir = file.read(1)
-    fill = codes == REASONS.index("no data")
-    # Not to the pixel: the rasters were decimated one by one.
-    assert (nir[fill] == 0).mean() > 0.99
-    assert (nir[~fill] != 0).mean() > 0.99
-
-
-@pytest.mark.parametrize("dtype", [np.int16, np.float32, np.int64, np.bool_])
-def test_numbers_that_are_no_mask(dtype: type) -> None:
-    with pytest.raises(TypeError, match="a mask of kind scl holds uint8 or uint16, not"):
-        reasons(np.zeros((2, 2), dtype), "scl")
+def test_numbers_that_are_no_mask() -> None:
+    for dtype in (np.int16, np.float32, np.int64, np.bool_):
+        with pytest.raises(TypeError, match="a mask of kind scl holds uint8 or uint16, not"):
+            reasons(np.zeros((2, 2), dtype), "scl")
+    small, large = (reasons(np.arange(12, dtype=dtype), "scl") for dtype in (np.uint8, np.uint16))
+    assert (small.dtype, large.dtype, small.tolist()) == (np.uint8, np.uint8, large.tolist())
 
 
 def test_merge_takes_the_first_reason() -> None:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,9 +11,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 import rasterio
-from loguru import logger
 from rasterio.windows import Window
-from rio_cogeo.cogeo import cog_validate
 
 from bai_example import blocks
 from bai_example import index as bai
@@ -28,12 +23,14 @@ from bai_example.index import REASONS
 from bai_example.item import ALL, CATALOG, ITEM
 from bai_example.maps import MAP, NAMES, QUICKLOOK, SEVERITY, write_maps
 from bai_example.pair import Pair, open_pair
-from bai_example.scenes import Scene, read_scene, to_scene
+from bai_example.scenes import Scene, read_scene
 from bai_example.statistics import Statistics
-from tests.bai.maps import assert_map, block, counts, expected_nbr, finer, item
+from tests.bai.maps import assert_cog, assert_map, counts, expected_nbr, finer, item
 from tests.bai.servers import rasters_over_http
+from tests.support.bai import logged
+from tests.support.launcher import wait_for
 
-PICTURE = QUICKLOOK
+Scenes = tuple[list[Scene], list[Scene]]
 
 
 class Result(NamedTuple):
@@ -55,41 +52,32 @@ def result(sample: Path, client: Any, tmp_path_factory: pytest.TempPathFactory) 
     return make(str(sample / "pre.json"), str(sample / "post.json"), client, folder)
 
 
-def read(result: Result, name: str) -> np.ndarray:
-    with rasterio.open(result.folder / name) as file:
-        return file.read(1)
-
-
-def test_files(result: Result) -> None:
-    assert {path.name for path in result.folder.iterdir()} == {*ALL} - {ITEM, CATALOG}
-
-
 def test_map(result: Result, sample: Path) -> None:
-    valid, errors, warnings = cog_validate(result.folder / MAP, strict=True)
-    assert valid, errors + warnings
+    assert {path.name for path in result.folder.iterdir()} == {*ALL} - {ITEM, CATALOG}
+    assert_cog(result.folder / MAP)
     with rasterio.open(result.folder / MAP) as file, rasterio.open(sample / "pre_B08.tif") as nir:
-        assert (file.count, file.dtypes) == (1, ("float32",))
+        assert (file.count, file.dtypes, file.descriptions) == (1, ("float32",), ("dNBR",))
         assert np.isnan(file.nodata)
         assert (file.crs, file.transform, file.shape) == (nir.crs, nir.transform, nir.shape)
-        assert file.descriptions == ("dNBR",)
         tags = file.tags()
         assert tags["PRE_EVENT"] == "S2B_MSIL2A_20210713_SAMPLE"
         assert tags["POST_EVENT"] == "S2A_MSIL2A_20210807_SAMPLE"
         assert tags["TIFFTAG_IMAGEDESCRIPTION"].startswith("Differenced normalized burn ratio")
         values = file.read(1)
         said = {key: float(value) for key, value in file.tags(1).items()}
-    assert said["STATISTICS_MINIMUM"] == pytest.approx(np.nanmin(values))
-    assert said["STATISTICS_MAXIMUM"] == pytest.approx(np.nanmax(values))
-    assert said["STATISTICS_MEAN"] == pytest.approx(np.nanmean(values, dtype=float))
-    assert said["STATISTICS_STDDEV"] == pytest.approx(np.nanstd(values, dtype=float))
-    known = 100 * np.mean(~np.isnan(values))
-    assert said["STATISTICS_VALID_PERCENT"] == pytest.approx(known, rel=1e-3)
+    assert said == pytest.approx({
+        "STATISTICS_MINIMUM": np.nanmin(values),
+        "STATISTICS_MAXIMUM": np.nanmax(values),
+        "STATISTICS_MEAN": np.nanmean(values, dtype=float),
+        "STATISTICS_STDDEV": np.nanstd(values, dtype=float),
+        "STATISTICS_VALID_PERCENT": 100 * np.mean(~np.isnan(values)),
+    }, rel=1e-3)  # fmt: skip
 
 
 def test_severity_is_that_of_the_map(result: Result) -> None:
-    valid, errors, warnings = cog_validate(result.folder / SEVERITY, strict=True)
-    assert valid, errors + warnings
-    values, classes = read(result, MAP), read(result, SEVERITY)
+    """And names of the classes in GDAL's own form: the text of category n is the nth, from 0."""
+    assert_cog(result.folder / SEVERITY)
+    values, classes = (counts(result.folder / name, None) for name in (MAP, SEVERITY))
     edges = np.array([-0.25, -0.1, 0.1, 0.27, 0.44, 0.66], np.float32)
     expected = np.where(np.isnan(values), 0, 1 + np.searchsorted(edges, values, side="right"))
     assert np.array_equal(classes, expected)
@@ -100,13 +88,8 @@ def test_severity_is_that_of_the_map(result: Result) -> None:
             assert "#{:02x}{:02x}{:02x}".format(*file.colormap(1)[code][:3]) == severity.color
             assert file.tags(1)[f"CLASS_{code}"] == severity.name
         assert file.colormap(1)[0] == (0, 0, 0, 0)
-
-
-def test_names_of_the_classes(result: Result) -> None:
-    """In GDAL's own form: the text of category n is the nth, from 0."""
     root = ElementTree.parse(result.folder / NAMES).getroot()
-    assert f"{SEVERITY}.aux.xml" == NAMES
-    assert root.tag == "PAMDataset"
+    assert (f"{SEVERITY}.aux.xml", root.tag) == (NAMES, "PAMDataset")
     (band,) = root.findall("PAMRasterBand")
     assert band.get("band") == "1"
     names = [category.text for category in band.findall("CategoryNames/Category")]
@@ -115,7 +98,7 @@ def test_names_of_the_classes(result: Result) -> None:
 
 def test_statistics_and_areas(result: Result) -> None:
     """As computed from the files."""
-    values, classes = read(result, MAP), read(result, SEVERITY)
+    values, classes = (counts(result.folder / name, None) for name in (MAP, SEVERITY))
     known = values[~np.isnan(values)].astype(np.float64)
     said = result.statistics
     assert (said.pixels, said.valid) == (values.size, known.size)
@@ -126,8 +109,7 @@ def test_statistics_and_areas(result: Result) -> None:
     assert said.hectares == pytest.approx(hectares)
     assert np.array_equal(said.classes, np.bincount(classes.ravel(), minlength=8))
     assert min(hectares) > 0, "the sample shows every class"
-    # The sample's only gaps are its swaths' edges, and the later one's are within the earlier's
-    # nowhere and everywhere: a pixel lacks one, the other or both.
+    # The sample's only gaps are its swaths' edges: a pixel lacks one event, the other or both.
     missing = said.pixels - said.valid
     pre, post = (sum(counts.values()) for counts in said.masked.values())
     assert max(pre, post) <= missing <= pre + post
@@ -162,7 +144,7 @@ def test_quicklook(result: Result) -> None:
     from matplotlib.colors import to_rgb
     from matplotlib.image import imread
 
-    picture = imread(result.folder / PICTURE)[..., :3]
+    picture = imread(result.folder / QUICKLOOK)[..., :3]
     assert picture.shape[0] > 600
     assert picture.shape[1] > 900
 
@@ -183,55 +165,20 @@ def block_of(values: np.ndarray) -> Block:
 
 
 @pytest.fixture
-def scenes(sample: Path) -> tuple[tuple[Scene, ...], tuple[Scene, ...]]:
-    return (read_scene(str(sample / "pre.json")),), (read_scene(str(sample / "post.json")),)
+def scenes(sample: Path) -> Scenes:
+    return [read_scene(str(sample / "pre.json"))], [read_scene(str(sample / "post.json"))]
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (60, 900), (900, 60)])
-def test_quicklook_of_any_shape(tmp_path: Path, scenes: Any, shape: tuple[int, int]) -> None:
+def test_quicklook_of_any_shape(tmp_path: Path, scenes: Scenes, shape: tuple[int, int]) -> None:
     with rasterio.open(scenes[0][0].nir.href) as file:
         grid = Grid(file.crs, file.transform, shape)
     values = np.linspace(-0.5, 1, shape[0] * shape[1], dtype=np.float32).reshape(shape)
     write_maps(tmp_path, grid, "dnbr", (b for b in [block_of(values)]), *scenes)
-    assert (tmp_path / PICTURE).stat().st_size > 10_000
+    assert (tmp_path / QUICKLOOK).stat().st_size > 10_000
 
 
-def test_over_http(sample: Path, client: Any, result: Result, tmp_path: Path) -> None:
-    """Items and rasters on a web server give the same map, and pixels are sent once."""
-    with rasters_over_http(sample) as server:
-        made = make(f"{server.url}/pre.json", f"{server.url}/post.json", client, tmp_path)
-        assert made.pair.post[0].rasters["SWIR"].href == f"{server.url}/post_B12.tif"
-        headers = 2 * 32_768  # by the client, and by the worker
-        for path in sample.glob("*.tif"):
-            assert server.sent[path.name] <= path.stat().st_size + headers
-    for name in (MAP, SEVERITY):
-        assert (tmp_path / name).read_bytes() == (result.folder / name).read_bytes()
-
-
-def test_empty_map(make_raster: Callable[..., Path], tmp_path: Path) -> None:
-    """Nothing is written, and what the masks took is said for each event."""
-    near = make_raster("B08.tif", np.full((8, 8), 3000, np.uint16))
-    coarse = make_raster("B12.tif", np.full((4, 4), 2000, np.uint16), 20)
-    classes = np.full((4, 4), 9, np.uint8)
-    classes[3] = 3
-    cloudy = make_raster("SCL.tif", classes, 20)
-    clear = to_scene(item("clear", {"B08": near, "B12": coarse}), "/item.json")
-    assets = {"B08": near, "B12": coarse, "SCL": cloudy}
-    hidden = to_scene(item("hidden", assets), "/item.json")
-    pair = open_pair([clear], [hidden])
-    made = (block(pair, window) for window in blocks.windows((8, 8)))
-    (tmp_path / "out").mkdir()
-    with pytest.raises(InputError) as caught:
-        write_maps(tmp_path / "out", pair.grid, "dnbr", made, [clear], [hidden])
-    (problem,) = caught.value.problems
-    assert problem.startswith("the map is empty: no pixel has a value in both events")
-    assert "post-event: cloud 75.0 %, shadow 25.0 %" in problem
-    assert "pre-event" not in problem
-    assert "--no-mask" in problem
-    assert not [*(tmp_path / "out").iterdir()]
-
-
-def test_failure_in_the_middle(tmp_path: Path, scenes: Any) -> None:
+def test_failure_in_the_middle(tmp_path: Path, scenes: Scenes) -> None:
     """The blocks are closed, so that the cluster is given back, and no map is there."""
     with rasterio.open(scenes[0][0].nir.href) as file:
         grid = Grid(file.crs, file.transform, file.shape)
@@ -250,116 +197,16 @@ def test_failure_in_the_middle(tmp_path: Path, scenes: Any) -> None:
     assert not [*tmp_path.iterdir()]
 
 
-# The client's side of the blocks
-
-
-@pytest.mark.parametrize("shape", [(1, 1), (2048, 2048), (2049, 4097), (5000, 300)])
-def test_windows_cover_the_map_once(shape: tuple[int, int]) -> None:
-    seen = np.zeros(shape, np.uint8)
-    sizes = []
-    for window in blocks.windows(shape):
-        assert window.row_off % 2048 == window.col_off % 2048 == 0
-        assert max(window.height, window.width) <= 2048
-        seen[window.toslices()] += 1
-        sizes.append(window.height * window.width)
-    assert seen.min() == seen.max() == 1
-    assert sizes == sorted(sizes, reverse=True)
-
-
-def slow_block(pair: Any, index: str, masked: bool, window: Any) -> Any:
-    """As much of a block as the client looks at; runs on the workers."""
-    time.sleep(0.005)
-    return window, (os.getpid(), None), {}
-
-
-def broken_block(pair: Any, index: str, masked: bool, window: Any) -> Any:
-    if window.row_off == 4096:
-        return {"problems": [f"block {window.row_off}: cannot be read"], "temporary": True}
-    return window, (None, None), {}
-
-
-def large_pair(*shape: int) -> Pair:
-    return Pair(Grid(None, None, shape), (), ())
-
-
-@pytest.fixture
-def slow(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
-    """Computes blocks of a large map that have nothing in them."""
-
-    def run(client: Any, compute: Any = slow_block, shape: Any = SHAPE) -> Any:
-        monkeypatch.setattr(blocks, "compute_block", compute)
-        return compute_blocks(large_pair(*shape), "dnbr", True, client)
-
-    return run
-
-
-SHAPE = (2048 * 6, 2048 * 4)
-
-
-@contextlib.contextmanager
-def logged() -> Iterator[list[str]]:
-    lines: list[str] = []
-    sink = logger.add(lines.append, format="{message}")
-    try:
-        yield lines
-    finally:
-        logger.remove(sink)
-
-
-def test_every_block_once_and_progress(
-    client: Any, slow: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """More blocks than may be under way at once, slow enough for a line of progress."""
-    monkeypatch.setattr(blocks, "UNDER_WAY", 5)
-    monkeypatch.setattr(blocks, "EVERY", 0.02)
-    with logged() as lines:
-        handed_over = [*slow(client)]
-    assert {str(made.window) for made in handed_over} == {str(w) for w in blocks.windows(SHAPE)}
-    assert len(handed_over) == 24
-    assert any(" of 24 blocks after " in line for line in lines)
-
-
-def test_a_bounded_number_of_blocks_is_under_way(
-    client: Any, slow: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(blocks, "UNDER_WAY", 3)
-    for _ in slow(client):
-        assert tasks(client) <= 3 + 1
-
-
-def tasks(client: Any) -> int:
-    """How many tasks the scheduler knows of, results in memory included."""
-    return int(client.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks)))
-
-
-def assert_idle(client: Any) -> None:
-    deadline = time.monotonic() + 10
-    while tasks(client):
-        assert time.monotonic() < deadline, "tasks are left on the cluster"
-        time.sleep(0.02)
-
-
-def test_nothing_stays_on_the_cluster(client: Any, slow: Any) -> None:
-    """Neither after the last block, nor when the caller stops early, nor after an error."""
-    assert len([*slow(client)]) == 24
-    assert_idle(client)
-    some = slow(client)
-    next(some)
-    some.close()
-    assert_idle(client)
-    with pytest.raises(InputError, match="block 4096: cannot be read"):
-        list(slow(client, broken_block))
-    assert_idle(client)
-
-
-def test_two_runs_on_one_cluster_share_nothing(client: Any, slow: Any) -> None:
-    """One that stops early takes nothing from the other, which computes the same."""
-    first, second = (slow(client) for _ in range(2))
-    next(first)
-    next(second)
-    first.close()
-    assert len([*second]) == 23
-    assert_idle(client)
+def test_over_http(sample: Path, client: Any, result: Result, tmp_path: Path) -> None:
+    """Items and rasters on a web server give the same map, and pixels are sent once."""
+    with rasters_over_http(sample) as server:
+        made = make(f"{server.url}/pre.json", f"{server.url}/post.json", client, tmp_path)
+        assert made.pair.post[0].rasters["SWIR"].href == f"{server.url}/post_B12.tif"
+        headers = 2 * 32_768  # by the client, and by the worker
+        for path in sample.glob("*.tif"):
+            assert server.sent[path.name] <= path.stat().st_size + headers
+    for name in (MAP, SEVERITY):
+        assert (tmp_path / name).read_bytes() == (result.folder / name).read_bytes()
 
 
 def test_rasters_in_degrees(
@@ -388,4 +235,87 @@ def test_rasters_in_degrees(
     assert hectares == pytest.approx(3330.96 * 3415.61 / 1e4, rel=2e-3)
     assert document["properties"]["proj:code"] == "EPSG:4326"
     assert document["bbox"] == pytest.approx([-8, 39.97, -7.96, 40])
-    assert (tmp_path / "out" / PICTURE).stat().st_size > 10_000
+    assert (tmp_path / "out" / QUICKLOOK).stat().st_size > 10_000
+
+
+# The client's side of the blocks
+
+
+def test_windows_cover_the_map_once() -> None:
+    for shape in ((1, 1), (2048, 2048), (2049, 4097), (5000, 300)):
+        seen, sizes = np.zeros(shape, np.uint8), []
+        for window in blocks.windows(shape):
+            assert window.row_off % 2048 == window.col_off % 2048 == 0
+            assert max(window.height, window.width) <= 2048
+            seen[window.toslices()] += 1
+            sizes.append(window.height * window.width)
+        assert seen.min() == seen.max() == 1
+        assert sizes == sorted(sizes, reverse=True)
+
+
+SHAPE = (2048 * 6, 2048 * 4)
+
+
+def empty_block(pair: Any, index: str, masked: bool, window: Any) -> Any:
+    """As much of a block as the client looks at; runs on the workers."""
+    import time
+
+    time.sleep(0.005)
+    return window, (None, None), {}
+
+
+def broken_block(pair: Any, index: str, masked: bool, window: Any) -> Any:
+    if window.row_off == 4096:
+        return {"problems": [f"block {window.row_off}: cannot be read"], "temporary": True}
+    return window, (None, None), {}
+
+
+@pytest.fixture
+def large(client: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """Computes blocks of a large map that have nothing in them."""
+
+    def run(compute: Any = empty_block) -> Any:
+        monkeypatch.setattr(blocks, "compute_block", compute)
+        return compute_blocks(Pair(Grid(None, None, SHAPE), (), ()), "dnbr", True, client)
+
+    return run
+
+
+def tasks(client: Any) -> int:
+    """How many tasks the scheduler knows of, results in memory included."""
+    return int(client.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks)))
+
+
+def test_blocks_under_way(client: Any, large: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every block once, a bounded number at a time, and lines of progress."""
+    monkeypatch.setattr(blocks, "UNDER_WAY", 3)
+    monkeypatch.setattr(blocks, "EVERY", 0.02)
+    seen = []
+    with logged() as lines:
+        for made in large():
+            seen.append(str(made.window))
+            assert tasks(client) <= 3 + 1
+    assert sorted(seen) == sorted(str(window) for window in blocks.windows(SHAPE))
+    assert any(" of 24 blocks after " in line for line in lines)
+
+
+def test_nothing_stays_on_the_cluster(client: Any, large: Any) -> None:
+    """Neither after the last block, nor when the caller stops early, nor after an error; two runs
+    at once share nothing: one that stops early takes nothing from the other."""
+
+    def assert_idle() -> None:
+        wait_for(lambda: not tasks(client), "end of the tasks on the cluster")
+
+    first, second = large(), large()
+    next(first)
+    next(second)
+    first.close()
+    assert len([*second]) == 23
+    assert_idle()
+    some = large()
+    next(some)
+    some.close()
+    assert_idle()
+    with pytest.raises(InputError, match="block 4096: cannot be read"):
+        list(large(broken_block))
+    assert_idle()

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from loguru import logger
 
 from bai_example import access, lazy
 from bai_example.access import InputError, Unavailable
@@ -22,6 +21,7 @@ from bai_example.sample import write_sample
 from bai_example.scenes import Scene, read_scene, to_scene
 from tests.bai.maps import block, computed, item
 from tests.bai.servers import RasterServer, rasters_over_http
+from tests.support.bai import logged
 
 Scenes = tuple[tuple[Scene, ...], tuple[Scene, ...]]
 SECRET = "sig=s3cr3t"
@@ -217,12 +217,10 @@ def test_the_settings_bound_the_patience() -> None:
 @pytest.fixture
 def said(caplog: pytest.LogCaptureFixture) -> Iterator[list[str]]:
     """All that is logged here, by this program, GDAL, Dask."""
-    lines: list[str] = []
     caplog.set_level(logging.WARNING, "matplotlib")  # a line for each font there is
     caplog.set_level(logging.DEBUG)  # last, for it is also that of what is kept
-    sink = logger.add(lines.append, format="{message}\n{exception}", level="TRACE")
-    yield lines
-    logger.remove(sink)
+    with logged("{message}\n{exception}", "TRACE") as lines:
+        yield lines
     lines += [record.getMessage() for record in caplog.records]
 
 
@@ -362,13 +360,16 @@ def test_pairs_that_do_not_fit(
 def test_everything_cloudy(
     program: Callable[..., Any], make_raster: Callable[..., Path], tmp_path: Path
 ) -> None:
-    """Says so, leaves nothing; and the way out that it names is one. (An item that is named twice
-    counts once.)"""
-    pair = write_pair(tmp_path, make_raster, scl=np.full((4, 4), 9, np.uint8))
+    """Says what the masks took from each event, leaves nothing; and the way out that it names is
+    one. (An item that is named twice counts once.)"""
+    classes = np.full((4, 4), 9, np.uint8)
+    classes[3] = 3
+    pair = write_pair(tmp_path, make_raster, scl=classes)
     status, lines = program(*pair)
     assert status == 1
     assert lines[-1].startswith("the map is empty: no pixel has a value in both events (post-event")
-    assert "cloud 100.0 %" in lines[-1]
+    assert "post-event: cloud 75.0 %, shadow 25.0 %" in lines[-1]
+    assert "pre-event" not in lines[-1]
     assert "--no-mask" in lines[-1]
     assert not [*(tmp_path / "out").iterdir()]
     status, _ = program(*pair, "--no-mask", "--pre-event", "pre.json")

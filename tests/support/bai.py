@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -85,13 +86,24 @@ def make_raster(tmp_path: Path) -> Callable[..., Path]:
     return make
 
 
+@contextmanager
+def logged(format: str = "{message}", level: str = "DEBUG") -> Iterator[list[str]]:
+    """What the program logs, line by line."""
+    from loguru import logger
+
+    lines: list[str] = []
+    sink = logger.add(lines.append, format=format, level=level)
+    try:
+        yield lines
+    finally:
+        logger.remove(sink)
+
+
 @pytest.fixture
 def program(
     client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[..., tuple[int, list[str]]]]:
     """Runs the program, in this process and `tmp_path`; its exit status and what it logged."""
-    from loguru import logger
-
     from bai_example.__main__ import main
 
     monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", client.scheduler.address)
@@ -99,12 +111,8 @@ def program(
     before = signal.getsignal(signal.SIGTERM)
 
     def run(*arguments: object) -> tuple[int, list[str]]:
-        lines: list[str] = []
-        sink = logger.add(lines.append, format="{message}")
-        try:
+        with logged() as lines:
             status = main([*map(str, arguments)])
-        finally:
-            logger.remove(sink)
         return status, [line.strip() for line in lines]
 
     yield run
