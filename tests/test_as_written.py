@@ -43,6 +43,19 @@ WORDS = {"options": "tag", "environment": "TAG", "hpc": "queue"}
 Way = Callable[[str, Path], Claim]
 
 
+def read(flags: dict[str, object], **environ: str) -> Claim:
+    return load(claimed(flags), {**NOWHERE, **environ}).claim
+
+
+def of_fields(text: object) -> dict[str, object]:
+    return {"image": text, **{name: {word: text} for name, word in WORDS.items()}}
+
+
+def of_yaml(text: str) -> str:
+    lines = [f"{name}:\n  {word}: {text}" for name, word in WORDS.items()]
+    return "\n".join([f"image: {text}", *lines])
+
+
 def by_flag(text: str, folder: Path) -> Claim:
     given = {name: (f"{word}={text}",) for name, word in WORDS.items()}
     return read({**given, "image": text})
@@ -54,37 +67,24 @@ def by_variable(text: str, folder: Path) -> Claim:
 
 
 def by_variable_of_json(text: str, folder: Path) -> Claim:
-    whole = {f"DASK_CLAIM_{name.upper()}": json.dumps({word: text}) for name, word in WORDS.items()}
-    return read({}, DASK_CLAIM_IMAGE=text, **whole)
+    whole = {name: json.dumps(value) for name, value in of_fields(text).items()} | {"image": text}
+    return read({}, **{f"DASK_CLAIM_{name.upper()}": value for name, value in whole.items()})
 
 
 def by_claim(text: str, folder: Path) -> Claim:
-    fields = {name: {word: text} for name, word in WORDS.items()}
-    return read({}, DASK_CLAIM=json.dumps({"image": text, **fields}))
+    return read({}, DASK_CLAIM=json.dumps(of_fields(text)))
 
 
 def by_site_file(text: str, folder: Path) -> Claim:
-    return by_yaml(fields_of_yaml(text), folder)
-
-
-def by_quoted_site_file(text: str, folder: Path) -> Claim:
-    return by_yaml(fields_of_yaml(f"'{text}'"), folder)
+    return read({}, DASK_CLAIM_SITE=str(write(folder / "claim.yaml", text)))
 
 
 def by_profile(text: str, folder: Path) -> Claim:
-    fields = textwrap.indent(fields_of_yaml(text), "    ")
-    return by_yaml(f"profile: 1.10\nprofiles:\n  1.10:\n{fields}", folder)
+    fields = textwrap.indent(of_yaml(text), "    ")
+    return by_site_file(f"profile: 1.10\nprofiles:\n  1.10:\n{fields}", folder)
 
 
-def by_yaml(content: str, folder: Path) -> Claim:
-    return read({}, DASK_CLAIM_SITE=str(write(folder / "claim.yaml", content)))
-
-
-def by_cwl(text: str, folder: Path) -> Claim:
-    return by_document(fields_of_yaml(f"'{text}'"), folder)
-
-
-def by_document(fields: str, folder: Path) -> Claim:
+def by_cwl(fields: str, folder: Path) -> Claim:
     path = write(
         folder / "tool.cwl",
         "cwlVersion: v1.2\nclass: CommandLineTool\nhints:\n  DaskGatewayRequirement:\n"
@@ -94,20 +94,16 @@ def by_document(fields: str, folder: Path) -> Claim:
     return read({}, DASK_CLAIM=json.dumps(claim_of(document(translate(path)))))
 
 
-def fields_of_yaml(text: str) -> str:
-    return "\n".join(
-        [f"image: {text}", *(f"{name}:\n  {word}: {text}" for name, word in WORDS.items())]
-    )
-
-
-def read(flags: dict[str, object], **environ: str) -> Claim:
-    return load(claimed(flags), {**NOWHERE, **environ}).claim
-
-
-WAYS = (
-    *(by_flag, by_variable, by_variable_of_json, by_claim),
-    *(by_site_file, by_quoted_site_file, by_profile, by_cwl),
-)
+WAYS: dict[str, Way] = {
+    "flag": by_flag,
+    "variable": by_variable,
+    "variable of JSON": by_variable_of_json,
+    "DASK_CLAIM": by_claim,
+    "site file": lambda text, folder: by_site_file(of_yaml(text), folder),
+    "site file, quoted": lambda text, folder: by_site_file(of_yaml(f"'{text}'"), folder),
+    "profile": by_profile,
+    "CWL": lambda text, folder: by_cwl(of_yaml(f"'{text}'"), folder),
+}
 
 NUMBERS = [
     ("Integer", "4", 4), ("Integer", "007", 7), ("Float", "1.10", 1.1), ("Float", "1e3", 1000.0),
@@ -115,8 +111,8 @@ NUMBERS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
-def test_text_arrives(way: Way, tmp_path: Path) -> None:
+@pytest.mark.parametrize("way", WAYS)
+def test_text_arrives(way: str, tmp_path: Path) -> None:
     """At the gateway, in the batch job and in the program.
 
     A number or truth is one where the gateway wants one.
@@ -130,9 +126,9 @@ def test_text_arrives(way: Way, tmp_path: Path) -> None:
         return options["tag"]
 
     for text in TEXTS:
-        if way in (by_site_file, by_profile) and text in NULLS:
+        if way in ("site file", "profile") and text in NULLS:
             continue
-        claim = way(text, tmp_path)
+        claim = WAYS[way](text, tmp_path)
         assert filled(claim, server.String("tag")) == text
         assert filled(claim, server.Select("tag", options=["other", *TEXTS])) == text
         for kind, written, value in NUMBERS:
@@ -177,7 +173,7 @@ def test_option_without_quotes_in_cwl(tmp_path: Path) -> None:
     other = {*NULLS, "+4", "-0", "True", "TRUE", "False", "12345678901234567890"}
     texts = {f"tag{n}": text for n, text in enumerate(TEXTS) if text not in other}
     lines = "".join(f"  {name}: {text}\n" for name, text in texts.items())
-    options = by_document(f"options:\n{lines}", tmp_path).options
+    options = by_cwl(f"options:\n{lines}", tmp_path).options
     found = {
         name: tag if isinstance(tag, str) else json.dumps(tag) for name, tag in options.items()
     }
@@ -193,7 +189,7 @@ def test_numbers_of_yaml_in_cwl(tmp_path: Path) -> None:
         "gpus": ("+1", 1),
     }  # fmt: skip
     lines = "\n".join(f"{name}: {text}" for name, (text, _) in numbers.items())
-    claim = by_document(lines, tmp_path)
+    claim = by_cwl(lines, tmp_path)
     for name, (_, value) in numbers.items():
         found = getattr(claim, name)
         assert getattr(found, "bytes", found) == value, name
@@ -208,7 +204,7 @@ def test_numbers_of_yaml_in_cwl(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_yaml_in_an_option(text: str, value: object, tmp_path: Path) -> None:
-    options = by_yaml(f"options:\n  deep: {text}\n", tmp_path).options
+    options = by_site_file(f"options:\n  deep: {text}\n", tmp_path).options
     assert options["deep"] == value
     assert options.get("y", {"a": 1, "b": 2}) == {"a": 1, "b": 2}
 
@@ -217,4 +213,4 @@ def test_aliases_of_aliases_are_refused(tmp_path: Path) -> None:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 9)]
     with pytest.raises(ClaimError, match="too much in it"):
-        by_yaml("\n".join(lines), tmp_path)
+        by_site_file("\n".join(lines), tmp_path)

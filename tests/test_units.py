@@ -17,18 +17,33 @@ from dask_claim.claim.units import FrozenDict
 GIB = 1024**3
 
 
+def in_bytes(written: object) -> int:
+    return Memory(written).bytes
+
+
 @pytest.mark.parametrize(
-    ("written", "expected"),
+    ("reader", "written", "expected"),
     [
-        *((text, 4 * GIB) for text in ("4 G", "4G", "4g", "4Gi", "4GiB", "4 gib")),
-        ("4GB", 4 * 1000**3), ("4gb", 4 * 1000**3), ("7kB", 7000), ("7KB", 7000), ("7K", 7168),
-        ("2MB", 2 * 1000**2), ("2M", 2 * 1024**2), ("1T", 1024**4), ("1TB", 1000**4),
-        ("1P", 1024**5), ("1.5G", 3 * GIB // 2), ("0.1G", 107374182), (".5K", 512),
-        ("100B", 100), ("100", 100), ("1e9", 10**9), (100, 100), (2.0, 2),
+        *((in_bytes, text, 4 * GIB) for text in ("4 G", "4G", "4g", "4Gi", "4GiB", "4 gib")),
+        *((in_bytes, text, amount) for text, amount in (
+            ("4GB", 4 * 1000**3), ("4gb", 4 * 1000**3), ("7kB", 7000), ("7KB", 7000), ("7K", 7168),
+            ("2MB", 2 * 1000**2), ("2M", 2 * 1024**2), ("1T", 1024**4), ("1TB", 1000**4),
+            ("1P", 1024**5), ("1.5G", 3 * GIB // 2), ("0.1G", 107374182), (".5K", 512),
+            ("100B", 100), ("100", 100), ("1e9", 10**9), (100, 100), (2.0, 2))),
+        *((units.number, text, amount) for text, amount in (
+            ("4", 4), ("0.5", 0.5), (" 2 ", 2), ("4.0", 4), (4.0, 4), ("1e3", 1000), (0.1, 0.1),
+            (7, 7))),
+        (units.web_address, "http://gw.example.org:8000/", "http://gw.example.org:8000"),
+        (units.web_address, "https://gw.example.org/base/", "https://gw.example.org/base"),
+        (units.public_address, "/services/dask-gateway/", "/services/dask-gateway"),
+        *((units.proxy_address, text, str(text))
+          for text in (8786, "8786", "host:8786", "[::1]:8786")),
+        (units.proxy_address, "tls://host:8786/", "tls://host:8786"),
     ],
 )  # fmt: skip
-def test_memory_in_bytes(written: object, expected: int) -> None:
-    assert Memory(written).bytes == expected
+def test_read(reader: Callable[[object], object], written: object, expected: object) -> None:
+    found = reader(written)
+    assert found == expected and type(found) is type(expected)
 
 
 @pytest.mark.parametrize("written", ["4 G", "4G", " 1.5 GiB ", 4294967296, "4294967296"])
@@ -52,15 +67,6 @@ def test_memory_counts_exactly(amount: int, unit: str) -> None:
     if amount * 1024**power < 2**63:
         assert Memory(f"{amount}{unit}").bytes == amount * 1024**power
         assert Memory(f"{amount} {unit}B".lower()).bytes == amount * 1000**power
-
-
-@pytest.mark.parametrize(
-    ("written", "expected"),
-    [("4", 4), ("0.5", 0.5), (" 2 ", 2), ("4.0", 4), (4.0, 4), ("1e3", 1000), (0.1, 0.1), (7, 7)],
-)
-def test_numbers(written: object, expected: float) -> None:
-    found = units.number(written)
-    assert found == expected and type(found) is type(expected)
 
 
 Reader = Callable[[object], object]
@@ -97,23 +103,6 @@ def test_only_value_errors(value: object, reader: Reader) -> None:
         reader(value)
     except ValueError as error:
         assert str(error).startswith(("is ", "holds "))
-
-
-@pytest.mark.parametrize(
-    ("reader", "written", "expected"),
-    [
-        (units.web_address, "http://gw.example.org:8000/", "http://gw.example.org:8000"),
-        (units.web_address, "https://gw.example.org/base/", "https://gw.example.org/base"),
-        (units.public_address, "/services/dask-gateway/", "/services/dask-gateway"),
-        (units.proxy_address, 8786, "8786"),
-        (units.proxy_address, "8786", "8786"),
-        (units.proxy_address, "host:8786", "host:8786"),
-        (units.proxy_address, "[::1]:8786", "[::1]:8786"),
-        (units.proxy_address, "tls://host:8786/", "tls://host:8786"),
-    ],
-)
-def test_addresses(reader: Callable[[object], str], written: object, expected: str) -> None:
-    assert reader(written) == expected
 
 
 @pytest.mark.parametrize(
