@@ -26,19 +26,31 @@ def test_nothing_said(environ: Env) -> None:
     assert set(resolved.sources) == set(Claim.model_fields)
 
 
-def test_one_variable_for_one_field(environ: Env) -> None:
-    environ |= {
-        "dask_claim_worker_cores": "0.5",
-        "DASK_CLAIM_CORES_MAX": "8",
-        "DASK_CLAIM_WORKER_MEMORY": "4 G",
-        "DASK_CLAIM_CREATE": "False",
-        "DASK_CLAIM_IMAGE": "",
-        "DASK_CLAIM_MIN_CORES": "  ",
-        "DASK_CLAIM_RECEIPT": "out.json",
-    }
-    claim = load(environ=environ).claim
-    assert (claim.worker_cores, claim.max_cores, str(claim.worker_memory)) == (0.5, 8, "4 G")
-    assert (claim.create, claim.image, claim.min_cores) == (False, None, None)
+@pytest.mark.parametrize(
+    ("said", "claim"),
+    [
+        ({"dask_claim_worker_cores": "0.5", "DASK_CLAIM_CORES_MAX": "8", "DASK_CLAIM_IMAGE": "",
+          "DASK_CLAIM_CREATE": "False", "DASK_CLAIM_MIN_CORES": "  ", "DASK_CLAIM_RECEIPT": "x"},
+         {"worker_cores": 0.5, "max_cores": 8, "create": False, "image": None, "min_cores": None}),
+        # The same twice.
+        ({"DASK_CLAIM_MIN_CORES": "4", "DASK_CLAIM_CORES_MIN": "4"}, {"min_cores": 4}),
+        # Sound only together.
+        ({"DASK_CLAIM": '{"provider": "gateway", "min_workers": 4, "max_workers": 2}',
+          "DASK_CLAIM_GATEWAY_URL": "http://gw", "DASK_CLAIM_MAX_WORKERS": "8"},
+         {"provider": "gateway", "max_workers": 8}),
+        # A port of the proxy is on the gateway that won.
+        ({"DASK_CLAIM": '{"gateway_url": "http://one:8000"}', "DASK_CLAIM_PROXY_URL": "8786",
+          "DASK_CLAIM_GATEWAY_URL": "http://two:8000"}, {"proxy_url": "gateway://two:8786"}),
+        ({"DASK_GATEWAY__ADDRESS": "http://{HOST}/services/dask-gateway/", "HOST": "proxy-public",
+          "DASK_GATEWAY__PROXY_ADDRESS": "8786",
+          "DASK_GATEWAY__PUBLIC_ADDRESS": "/services/dask-gateway/"},
+         {"gateway_url": "http://proxy-public/services/dask-gateway",
+          "proxy_url": "gateway://proxy-public:8786", "public_url": "/services/dask-gateway"}),
+    ],
+)  # fmt: skip
+def test_one_variable_for_one_field(environ: Env, said: Env, claim: Fields) -> None:
+    found = load(environ=environ | said).claim
+    assert {name: getattr(found, name) for name in claim} == claim
 
 
 def test_mappings_in_variables(environ: Env, site: Path) -> None:
@@ -99,21 +111,41 @@ UNKNOWN = "is no variable of dask-claim"
         ("_SERVICE_HOSTS", "x", UNKNOWN),
         ("_JOBS_PORT_TCP", "tcp://x:1", UNKNOWN),
         ("_JOBS_PORT_80_TCP_ADDRESS", "x", UNKNOWN),
+        # Two underscores are a setting of Dask.
+        *((f"__{name}", "x", f"; write DASK_CLAIM_{name}")
+          for name in ("GATEWAY_URL", "ENV__IMAGE", "image")),
     ],
-)
+)  # fmt: skip
 def test_a_faulty_variable_is_named(name: str, value: str, message: str) -> None:
     (fault,) = faults_of(**{f"DASK_CLAIM{name}": value})
     assert fault.startswith(f"DASK_CLAIM{name}: ") and message in fault
     assert "hunter2" not in fault
 
 
-@pytest.mark.parametrize("old", ["DASK_CLAIM__GATEWAY_URL", "DASK_CLAIM__ENV__IMAGE",
-                                 "dask_claim__image"])  # fmt: skip
-def test_two_underscores_are_a_setting_of_dask(old: str) -> None:
-    for claim in ("", '{"create": false}'):
-        (fault,) = faults_of(**{old: "http://gw", "DASK_CLAIM": claim})
-        new = f"DASK_CLAIM_{old[len('DASK_CLAIM__') :]}"
-        assert fault.startswith(f"{old}: ") and fault.endswith(f"; write {new}")
+CORES = '{"clusterMinCores": 4, "worker_cores": 2, "worker_cores_limit": 2}'
+OF_DASK = "Dask's configuration (gateway.address): gateway_url = "
+
+
+@pytest.mark.parametrize(
+    ("said", "start", "message"),
+    [
+        ({"DASK_CLAIM__IMAGE": "x", "DASK_CLAIM": '{"create": false}'}, "DASK_CLAIM__IMAGE: ", ""),
+        ({"dask_claim__image": "x"}, "dask_claim__image: ", "; write DASK_CLAIM_image"),
+        ({"DASK_CLAIM_MIN_CORES": "4", "DASK_CLAIM_CORES_MIN": "5"}, "DASK_CLAIM_MIN_CORES: ",
+         "contradicts DASK_CLAIM_CORES_MIN"),
+        ({"DASK_CLAIM_OPTIONS": '{"a": true}', "DASK_CLAIM_OPTIONS__QUEUE": "short"}, "",
+         "cannot be read by Dask beside DASK_CLAIM_OPTIONS__QUEUE, which the environment"),
+        # Each source is sound by itself.
+        ({"DASK_CLAIM": CORES, "DASK_CLAIM_MAX_CORES": "3"}, "DASK_CLAIM, DASK_CLAIM_MAX_CORES: ",
+         "clusterMinCores/max_cores: "),
+        ({"DASK_GATEWAY__ADDRESS": "http://{NOT_SET}/"}, OF_DASK, "NOT_SET is not set"),
+        ({"DASK_GATEWAY__ADDRESS": "http://{/"}, OF_DASK, "cannot be filled in"),
+        ({"DASK_GATEWAY__ADDRESS": "somewhere"}, OF_DASK, "is no http:// or https:// address"),
+    ],
+)  # fmt: skip
+def test_faults_of_several_variables(said: Env, start: str, message: str) -> None:
+    (fault,) = faults_of(**said)
+    assert fault.startswith(start) and message in fault
 
 
 LINKS = {
@@ -181,36 +213,6 @@ def test_the_claim_does_not_disturb_dask() -> None:
         dask.config.refresh({}, paths=[], env={**env, "DASK_CLAIM": text})
 
 
-def test_variables_of_the_claim_that_dask_cannot_read() -> None:
-    (fault,) = faults_of(DASK_CLAIM_OPTIONS='{"a": true}', DASK_CLAIM_OPTIONS__QUEUE="short")
-    assert "cannot be read by Dask beside DASK_CLAIM_OPTIONS__QUEUE, which the environment" in fault
-
-
-def test_two_variables_that_contradict_one_another(environ: Env) -> None:
-    environ |= {"DASK_CLAIM_MIN_CORES": "4", "DASK_CLAIM_CORES_MIN": "5"}
-    (fault,) = faults_of(**environ)
-    assert fault.startswith("DASK_CLAIM_MIN_CORES: contradicts DASK_CLAIM_CORES_MIN")
-    assert load(environ={**environ, "DASK_CLAIM_CORES_MIN": "4"}).claim.min_cores == 4
-
-
-def test_faults_between_layers_name_both(environ: Env) -> None:
-    environ["DASK_CLAIM"] = '{"clusterMinCores": 4, "worker_cores": 2}'
-    environ["DASK_CLAIM_MAX_CORES"] = "3"
-    (fault,) = faults_of({"worker_cores_limit": 2}, **environ)
-    assert fault.startswith("DASK_CLAIM, DASK_CLAIM_MAX_CORES: clusterMinCores/max_cores: ")
-
-
-def test_layers_that_are_sound_only_together(environ: Env) -> None:
-    fields = {"provider": "gateway", "gateway_url": "http://one:8000"}
-    environ["DASK_CLAIM"] = json.dumps({**fields, "min_workers": 4, "max_workers": 2})
-    environ["DASK_CLAIM_MAX_WORKERS"] = "8"
-    environ["DASK_CLAIM_GATEWAY_URL"] = "http://two:8000"
-    environ["DASK_CLAIM_PROXY_URL"] = "8786"
-    claim = load(environ=environ).claim
-    # A port of the proxy is on the gateway that won.
-    assert (claim.max_workers, claim.proxy_url) == (8, "gateway://two:8786")
-
-
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -264,39 +266,16 @@ def test_the_default_site_file_may_be_absent(
 class TestDask:
     """What Dask's own configuration says of a gateway."""
 
-    def test_variables(self, environ: Env) -> None:
-        environ |= {
-            "DASK_GATEWAY__ADDRESS": "http://{GATEWAY_HOST}/services/dask-gateway/",
-            "DASK_GATEWAY__PROXY_ADDRESS": "8786",
-            "DASK_GATEWAY__PUBLIC_ADDRESS": "/services/dask-gateway/",
-            "GATEWAY_HOST": "proxy-public",
-        }
-        resolved = load(environ=environ)
-        assert resolved.claim.gateway_url == "http://proxy-public/services/dask-gateway"
-        assert resolved.claim.proxy_url == "gateway://proxy-public:8786"
-        assert resolved.claim.public_url == "/services/dask-gateway"
-        assert resolved.claim.plan({}).provider == "gateway"
-        assert resolved.sources["proxy_url"] == "Dask's configuration (gateway.proxy-address)"
-
     @pytest.mark.parametrize("where", ["home/.config/dask", "etc", "own"])
     def test_files(self, environ: Env, tmp_path: Path, where: str) -> None:
         text = "gateway:\n  address: http://from-dask\n  proxy_address: tls://proxy:1\n"
         file = write(tmp_path / where / "site.yaml", text)
         if where == "own":
             environ["DASK_CONFIG"] = str(file)
-        claim = load(environ=environ).claim
+        found = load(environ=environ)
+        claim = found.claim
         assert (claim.gateway_url, claim.proxy_url) == ("http://from-dask", "tls://proxy:1")
-
-    @pytest.mark.parametrize(
-        ("address", "message"),
-        [("http://{NOT_SET}/", "NOT_SET is not set"), ("http://{/", "cannot be filled in"),
-         ("somewhere", "is no http:// or https:// address")],
-    )  # fmt: skip
-    def test_faults(self, environ: Env, address: str, message: str) -> None:
-        environ["DASK_GATEWAY__ADDRESS"] = address
-        (fault,) = faults_of(**environ)
-        assert fault.startswith("Dask's configuration (gateway.address): gateway_url = ")
-        assert message in fault
+        assert found.plan({}).provider == "gateway"
 
     def test_a_file_that_is_no_yaml(self, environ: Env, tmp_path: Path) -> None:
         write(tmp_path / "etc" / "bad.yaml", "gateway: [\n")
