@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,9 +43,10 @@ def environ(folder: Path, text: str = POLICY, **claim: Any) -> Env:
 
 
 def test_within_the_bounds(tmp_path: Path) -> None:
-    found = load(environ=environ(tmp_path, worker_cores=2, max_workers=4, worker_memory="5G"))
+    found = load(environ=environ(tmp_path, profile="large", worker_memory="5G", max_workers=2))
     assert found.claim.max_lifetime == 3600
     assert found.sources["max_lifetime"] == f"{tmp_path}/claim.yaml, policy"
+    assert found.sources["worker_cores"] == f"{tmp_path}/claim.yaml, profile large"
     assert found.warnings() == []
 
 
@@ -121,12 +123,54 @@ def test_what_is_passed_on(tmp_path: Path, claim: Fields, refused: list[tuple[st
     assert found == refused
 
 
-def test_options_by_name(tmp_path: Path) -> None:
-    text = "policy: {options: [queue, 'cluster_*']}\n"
-    allowed = {"options": {"queue": "x", "cluster_name_prefix": "y"}}
-    assert load(environ=environ(tmp_path, text, **allowed)).claim.options == allowed["options"]
-    with pytest.raises(ClaimError, match=r"options\.account.*policy\.options.*queue, cluster_\*"):
-        load(environ=environ(tmp_path, text, options={"account": "other"}))
+GATEWAY = "https://gw.example.org"
+NAMED = "policy: {options: [queue, 'cluster_*']}\n"
+LONG = "profiles: {long: {options: {queue: long}}}\npolicy: {options: []}\n"
+OWN = "policy: {foreign_gateways: false}\n"
+ITS_OWN = f"gateway_url: {GATEWAY}/own/../services/dask\n{OWN}"
+
+
+@pytest.mark.parametrize(
+    ("text", "claim", "refused"),
+    [
+        (POLICY, {"worker_cores": 8}, r"policy\.worker_cores"),
+        # The claim's own value, the profile's, not the site's own.
+        (POLICY, {"profile": "large", "max_workers": 2}, None),
+        (POLICY, {"profile": "huge"}, "is no profile of this site; it has large"),
+        ("", {"profile": "large"}, "it has none"),
+        (NAMED, {"options": {"queue": "x", "cluster_name_prefix": "y"}}, None),
+        (NAMED, {"options": {"account": "other"}},
+         r"options\.account.*policy\.options.*queue, cluster_\*"),
+        (LONG, {"profile": "long", "options": {}}, None),
+        (LONG, {"options": {"queue": "long"}}, r"options\.queue"),
+        (OWN, {"gateway_url": GATEWAY}, "foreign_gateways"),
+        (ITS_OWN, {"gateway_url": f"{GATEWAY}/services/dask/x"}, None),
+        (ITS_OWN, {"gateway_url": f"{GATEWAY}/user/x"}, "foreign_gateways"),
+        (ITS_OWN, {"gateway_url": f"{GATEWAY}/services/dask2"}, "foreign_gateways"),
+        # What cannot be cut; a faulty policy lets nothing pass.
+        (POLICY + "  excess: cut\n", {"image": "other"}, r"policy\.images"),
+        ("policy: {max_worker: 1}", {}, "policy.max_worker"),
+        ("policy: {max_workers: some, images: x}", {}, "policy.images"),
+        ("policy: [1]", {}, "policy"),
+        ("profiles: [1]", {}, "profiles"),
+    ],
+)  # fmt: skip
+def test_what_a_site_allows(tmp_path: Path, text: str, claim: Fields, refused: str | None) -> None:
+    """Whoever brings the claim: a runner, or a program."""
+    env = environ(tmp_path, text, **claim)
+    program = partial(Resolved.of, dask_claim.Claim(**claim), environ(tmp_path, text))
+    for attempt in (partial(load, environ=env), program):
+        if refused is None:
+            found = attempt().claim
+            expected = {**claim, **({"options": {"queue": "long"}} if text == LONG else {})}
+            assert {name: getattr(found, name) for name in expected} == expected
+            continue
+        with pytest.raises(ClaimError, match=refused):
+            attempt()
+    if "foreign" in (refused or ""):
+        # The operator names it, too.
+        url = claim["gateway_url"]
+        assert load(environ={**env, "DASK_CLAIM_GATEWAY_URL": url}).claim.gateway_url == url
 
 
 def test_cut_with_a_warning(tmp_path: Path) -> None:
@@ -137,25 +181,6 @@ def test_cut_with_a_warning(tmp_path: Path) -> None:
     assert found.claim.plan({}).max_workers == 2
     assert len(found.warnings()) == 5
     assert any("max_workers 9 is cut to 2" in warning for warning in found.warnings())
-    # An image cannot be cut.
-    with pytest.raises(ClaimError):
-        load(environ=environ(tmp_path, text, image="other"))
-
-
-def test_a_claim_of_a_program_keeps_to_it(tmp_path: Path) -> None:
-    environment = environ(tmp_path)
-    with pytest.raises(ClaimError, match=r"policy\.worker_cores"):
-        Resolved.of(dask_claim.Claim(worker_cores=8), environment)
-    found = Resolved.of(dask_claim.Claim(profile="large", max_workers=1), environment)
-    assert (found.claim.worker_cores, found.claim.max_workers) == (4, 1)
-    assert found.sources["worker_cores"].endswith("profile large")
-    with pytest.raises(ClaimError, match="it has large"):
-        Resolved.of(dask_claim.Claim(profile="huge"), environment)
-    text = "profiles: {long: {options: {queue: long}}}\npolicy: {options: []}\n"
-    found = Resolved.of(dask_claim.Claim(profile="long"), environ(tmp_path, text))
-    assert found.claim.options == {"queue": "long"}
-    with pytest.raises(ClaimError, match=r"options\.queue"):
-        Resolved.of(dask_claim.Claim(options={"queue": "long"}), environ(tmp_path, text))
 
 
 SITES_OWN = """
@@ -198,25 +223,6 @@ def test_a_claim_of_the_environment_keeps_its_sources(tmp_path: Path) -> None:
     assert (found.claim, found.sources["options.queue"]) == (claim, "claim")
 
 
-def test_foreign_gateways(tmp_path: Path) -> None:
-    gateway, policy = "https://gw.example.org", "policy: {foreign_gateways: false}\n"
-    site = f"gateway_url: {gateway}/own/../services/dask\n"
-    for text, url, allowed in (
-        (policy, gateway, False),
-        (site + policy, f"{gateway}/services/dask/x", True),
-        (site + policy, f"{gateway}/user/x", False),
-        (site + policy, f"{gateway}/services/dask2", False),
-    ):
-        env = environ(tmp_path, text, gateway_url=url)
-        if allowed:
-            assert load(environ=env).claim.gateway_url == url
-            continue
-        with pytest.raises(ClaimError, match="foreign_gateways"):
-            load(environ=env)
-        named = {**env, "DASK_CLAIM_GATEWAY_URL": url}
-        assert load(environ=named).claim.gateway_url == url
-
-
 @pytest.mark.parametrize(
     ("allowed", "urls"),
     [
@@ -245,33 +251,6 @@ def test_patterns_of_gateways(allowed: bool, urls: list[str]) -> None:
 def test_a_pattern_that_matches_no_gateway(pattern: str) -> None:
     with pytest.raises(ValueError, match="matches no gateway; write for example"):
         Policy(gateways=[pattern])
-
-
-def test_profiles(tmp_path: Path) -> None:
-    found = load(environ=environ(tmp_path, profile="large", max_workers=2))
-    # The claim's own value, the profile's, not the site's own.
-    assert (found.claim.max_workers, found.claim.worker_cores) == (2, 4)
-    assert found.sources["worker_memory"] == f"{tmp_path}/claim.yaml, profile large"
-    with pytest.raises(ClaimError, match="is no profile of this site; it has large"):
-        load(environ=environ(tmp_path, profile="huge"))
-    with pytest.raises(ClaimError, match="it has none"):
-        load(environ=environ(tmp_path, "", profile="large"))
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("policy: {max_worker: 1}", "policy.max_worker"),
-        ("policy: {max_workers: some, images: x}", "policy.images"),
-        ("policy: [1]", "policy"),
-        ("profiles: [1]", "profiles"),
-    ],
-)
-def test_a_faulty_policy_lets_nothing_pass(tmp_path: Path, text: str, said: str) -> None:
-    with pytest.raises(ClaimError, match=said):
-        load(environ=environ(tmp_path, text))
-    with pytest.raises(ClaimError, match=said):
-        Resolved.of(dask_claim.Claim(), environ(tmp_path, text))
 
 
 def test_show_and_schema(tmp_path: Path) -> None:
