@@ -1,9 +1,14 @@
-"""The claim in a gateway's own terms, on the option types that server and client really have."""
+"""The claim in a gateway's own terms: a worker is never smaller than claimed.
+
+The options are the server's own classes, seen through the client's; what comes out is accepted by
+the server and read as the site's handler would read it, by an oracle of its own.
+"""
 
 from __future__ import annotations
 
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import example, given
@@ -11,12 +16,14 @@ from hypothesis import strategies as st
 
 from dask_claim.claim.memory import Memory
 from dask_claim.claim.model import Claim, load
-from dask_claim.claim.site_sections import OPTION_NAMES, GatewayOptions
+from dask_claim.claim.site_sections import OPTION_NAMES, GatewayOptions, Policy
 from dask_claim.cli.options import claimed
 from dask_claim.errors import OptionError
+from dask_claim.providers.gateway.bounded import keep_within
 from dask_claim.providers.gateway.conversion import gateway_memory
 from dask_claim.providers.gateway.options import (
     IDLE_TIMEOUT,
+    Filled,
     end_when_idle,
     fill,
     variables_option,
@@ -25,34 +32,31 @@ from dask_claim.providers.gateway.options import (
 server = pytest.importorskip("dask_gateway_server.options")
 traitlets = pytest.importorskip("dask_gateway_server.traitlets")
 
+KINDS = ("Integer", "Float", "String", "Select", "Bool", "Mapping")
 
-def offered(*fields: object) -> object:
+
+def option(kind: str, name: str, choices: Any = ("x", "y"), **settings: Any) -> Any:
+    """One of the server's own."""
+    if kind == "Select":
+        return server.Select(name, list(choices), **settings)
+    return getattr(server, kind)(name, **settings)
+
+
+def offered(*fields: Any) -> Any:
     """The client's view of what a server offers."""
     from dask_gateway.options import Options
 
     return Options._from_spec(server.Options(*fields).get_specification())
 
 
-@pytest.mark.parametrize(
-    ("field", "written", "value"),
-    [
-        (("String", {}), "4G", "4G"),
-        (("String", {}), "4 GiB", "4 G"),
-        (("String", {}), "4GB", "3906250 K"),
-        (("String", {}), 4294967296, "4 G"),
-        (("Float", {"default": 2}), "1536M", 1.5),
-        (("Integer", {"default": 2, "min": 1, "max": 16}), "4 G", 4),
-        (("Integer", {"default": 2**30}), "4 G", 4 * 2**30),
-    ],
-)
-def test_memory_in_the_options_own_type(
-    field: tuple[str, dict[str, object]], written: object, value: object
-) -> None:
-    kind, settings = field
-    options = offered(getattr(server, kind)("worker_memory", **settings))
-    assert fill(options, Claim(worker_memory=written)).missing == []
-    assert options["worker_memory"] == value
-    assert type(options["worker_memory"]) is type(value)
+def given_by(field: Any, claim: Claim, site: GatewayOptions | None = None) -> Any:
+    """What the server accepts for a claim on one option; the fault where there is one."""
+    options = offered(field)
+    try:
+        filled = fill(options, claim, 3, site)
+    except OptionError as error:
+        return None, str(error)
+    return server.Options(field).parse_options(dict(options))[field.field], filled
 
 
 def test_what_is_not_offered_is_named_and_left() -> None:
@@ -67,18 +71,16 @@ def test_every_fault_at_once_with_its_limits() -> None:
         server.Integer("worker_cores", default=2, min=2, max=8),
         server.Float("worker_memory", default=2, min=2, max=16),
         server.Select("profile", options=["small", "large"]),
-        server.Bool("gpu"),
-        server.String("account"),
-    )
+        server.Bool("gpu"), server.String("account"),
+    )  # fmt: skip
     own = {"profile": "huge", "gpu": "maybe", "account": 12345}
-    claim = Claim(worker_cores=0.5, worker_memory="32 G", options=own)
     with pytest.raises(OptionError) as caught:
-        fill(options, claim)
-    text = str(caught.value)
-    assert "worker_cores = 0.5: is not a whole number; this gateway offers 2 to 8" in text
-    assert "worker_memory = 32 G" in text and "2 to 16 GiB" in text
-    assert "one of small, large" in text
-    assert "gpu = maybe" in text
+        fill(options, Claim(worker_cores=0.5, worker_memory="32 G", options=own))
+    for said in (
+        "worker_cores = 0.5: is not a whole number; this gateway offers 2 to 8",
+        "worker_memory = 32 G", "2 to 16 GiB", "one of small, large", "gpu = maybe",
+    ):  # fmt: skip
+        assert said in str(caught.value)
     assert caught.value.exit_status == 78
     assert options["account"] == "12345"  # digits are no fault of a text
 
@@ -86,18 +88,24 @@ def test_every_fault_at_once_with_its_limits() -> None:
 @given(st.one_of(st.integers(1, 10**15), st.sampled_from(["1GB", "1Gi", "1.5 GiB", "7 K"])))
 @example(4 * 10**9)
 def test_the_server_reads_exactly_the_claimed_bytes(written: int | str) -> None:
-    limit, memory = traitlets.MemoryLimit(), Memory(written)
-    assert limit.validate(None, gateway_memory(memory)) == memory.bytes
+    memory = Memory(written)
+    assert traitlets.MemoryLimit().validate(None, gateway_memory(memory)) == memory.bytes
+
+
+def test_memory_is_written_as_a_person_would() -> None:
+    for written, text in (("4G", "4G"), ("4 GiB", "4 G"), ("4GB", "3906250 K"), (2**32, "4 G")):
+        options = offered(server.String("worker_memory"), server.Integer("mem", default=2**30))
+        site = GatewayOptions.model_validate({"names": {"worker_memory": "mem"}})
+        fill(options, Claim(worker_memory=written))
+        fill(options, Claim(worker_memory=written), None, site)
+        assert dict(options) == {"worker_memory": text, "mem": Memory(written).bytes}
 
 
 def test_variables_and_gpus_under_other_names() -> None:
     fields = server.Mapping("environment_vars", {"SITE": "x"}), server.Bool("gpu")
     options = offered(*fields)
-    filled = fill(options, Claim(gpus=1, environment={"GDAL_CACHEMAX": "256"}))
-    assert dict(options) == {
-        "environment_vars": {"SITE": "x", "GDAL_CACHEMAX": "256"},
-        "gpu": True,
-    }
+    filled = fill(options, Claim(gpus=1, environment={"A": "b"}))
+    assert dict(options) == {"environment_vars": {"SITE": "x", "A": "b"}, "gpu": True}
     assert filled.understood == ["gpus is its gpu", "environment is its environment_vars"]
     with pytest.raises(OptionError, match="gpu = 2: it offers one or none"):
         fill(offered(*fields), Claim(gpus=2))
@@ -115,10 +123,11 @@ def test_what_no_default_satisfies() -> None:
     assert fill(options, Claim(gpus=0)).missing == []
 
 
-CHOICES = ["4CPU, 28.9Gi", "1CPU, 7.2Gi", "2CPU, 14.5Gi"]
+# -- choices that stand for a size
 
 
 def test_smallest_choice_that_is_enough() -> None:
+    sizes = ["4CPU, 28.9Gi", "1CPU, 7.2Gi", "2CPU, 14.5Gi"]
     for claim, chosen in (
         (Claim(worker_cores=1), "1CPU, 7.2Gi"),
         (Claim(worker_cores=1.5), "2CPU, 14.5Gi"),
@@ -126,7 +135,7 @@ def test_smallest_choice_that_is_enough() -> None:
         (Claim(worker_cores=2, worker_memory="7 GiB"), "2CPU, 14.5Gi"),
         (Claim(image="eo:1"), "4CPU, 28.9Gi"),
     ):
-        options = offered(server.Select("size", CHOICES), server.Select("queue", ["a", "b"]))
+        options = offered(server.Select("size", sizes), server.Select("queue", ["a", "b"]))
         fill(options, claim)
         assert dict(options) == {"size": chosen, "queue": "a"}
     with pytest.raises(OptionError, match="no choice is enough; this gateway offers one of 4CPU"):
@@ -134,6 +143,47 @@ def test_smallest_choice_that_is_enough() -> None:
     odd = offered(server.Select("size", ["small", "1CPU, 2Gi"]))
     assert fill(odd, Claim(worker_cores=5)).missing == ["worker_cores"]
 
+
+@pytest.mark.parametrize(
+    ("choices", "claim", "chosen"),
+    [
+        (["2 CPU, 4 GB, 1 GPU", "2 CPU, 8 GB"], {"worker_cores": 2}, "2 CPU, 8 GB"),
+        (["2 CPU, 8 GB", "2 CPU, 4 GB, 1 GPU"], {"gpus": 1}, "2 CPU, 4 GB, 1 GPU"),
+        (["4 CPU, 16 GB", "4 CPU, 16 GB, 2 x T4"], {"gpus": 2}, "4 CPU, 16 GB, 2 x T4"),
+        (["4 CPU, 16 GB, no GPU", "4 CPU, 16 GB, GPU"], {"gpus": 1}, "4 CPU, 16 GB, GPU"),
+        (["A100 40GB: 4 CPU, 16 GB RAM", "8 CPU, 64 GB"], {"worker_memory": "32G"}, "8 CPU, 64 GB"),
+        (["A100 (40 GB), 4 CPU, 16 GB"], {"worker_memory": "32G"}, None),
+        (["16 GB VRAM, 4 CPU, 8 GB"], {"worker_memory": "12G"}, None),
+        (["4 CPU, 16 GB, 100 GB disk"], {"worker_memory": "32G"}, None),
+        (["1-4 CPU, 8 GB", "2 CPU, 4 GB"], {"worker_cores": 2}, "missing"),
+        (["up to 4 CPU, 8 GB"], {"worker_cores": 4}, "missing"),
+        (["8 CPU, 8 to 64 GB"], {"worker_memory": "32G"}, "missing"),
+    ],
+)  # fmt: skip
+def test_what_a_text_says_of_a_worker(
+    choices: list[str], claim: dict[str, Any], chosen: str | None
+) -> None:
+    value, said = given_by(server.Select("size", choices), Claim.model_validate(claim))
+    if chosen == "missing":
+        assert said.missing == list(claim)
+    elif chosen is None:
+        assert "no choice is enough" in said
+    else:
+        assert value == chosen
+        assert f"{chosen!r} is its smallest choice that is enough (" in said.understood[0]
+
+
+def test_a_size_is_that_of_a_whole_worker() -> None:
+    """Of both, cores and memory, where an option of a field's own name tells both."""
+    field = server.Select("worker_memory", ["1 CPU, 8 GB", "4 CPU, 16 GB"])
+    assert given_by(field, Claim(worker_cores=4, worker_memory="4 G"))[0] == "4 CPU, 16 GB"
+    schedulers = server.Select("scheduler_size", ["1CPU, 2Gi"])
+    options = offered(schedulers, server.Select("size", ["8CPU, 9Gi"]))
+    fill(options, Claim(worker_cores=4))
+    assert dict(options) == {"scheduler_size": "1CPU, 2Gi", "size": "8CPU, 9Gi"}
+
+
+# -- the site's file
 
 SITE = GatewayOptions.model_validate(
     {
@@ -149,6 +199,7 @@ SITE = GatewayOptions.model_validate(
         "default": {"cores": 2, "memory": "8G"},
     }
 )
+RENAMED = GatewayOptions.model_validate({"names": {"environment": "Env_Vars"}})
 
 
 def test_names_and_units_of_the_site_file() -> None:
@@ -158,27 +209,29 @@ def test_names_and_units_of_the_site_file() -> None:
     filled = fill(options, Claim(worker_cores=2, worker_memory="4GB", image="eo:1"), None, SITE)
     assert dict(options) == {"kerne": 2, "mem": 4000.0, "tag": "eo:1"}
     assert "worker_cores is its kerne" in filled.understood
+    for field, names in OPTION_NAMES.items():
+        for name in names:
+            assert GatewayOptions().field_of(name.upper()) == field
+            assert GatewayOptions().option_for(field, ["x", name.upper()]) == name.upper()
+    assert RENAMED.field_of("ENV_VARS") == "environment" and RENAMED.field_of("x") is None
 
 
 @pytest.mark.parametrize(
-    "option",
+    "field",
     [
         server.Select("profile", ["Medium", "Small", "Large", "Graphics", "Odd"]),
         server.String("profile", "Medium"),
     ],
 )
-def test_choices_of_the_site_file(option: object) -> None:
+def test_choices_of_the_site_file(field: object) -> None:
     for claim, chosen in (
-        (Claim(worker_cores=1, worker_memory="1G"), "Small"),
-        (Claim(worker_cores=2), "Large"),
-        (Claim(gpus=1), "Graphics"),
-        (Claim(image="eo:1"), "Medium"),
-    ):
-        options = offered(option)
-        fill(options, claim, None, SITE)
-        assert options["profile"] == chosen
-    with pytest.raises(OptionError, match="worker_cores = 9: no choice is enough"):
-        fill(options, Claim(worker_cores=9), None, SITE)
+        (Claim(worker_cores=1, worker_memory="1G"), "Small"), (Claim(worker_cores=2), "Large"),
+        (Claim(gpus=1), "Graphics"), (Claim(image="eo:1"), "Medium"),
+    ):  # fmt: skip
+        assert given_by(field, claim, SITE)[0] == chosen
+    assert (
+        "worker_cores = 9: no choice is enough" in given_by(field, Claim(worker_cores=9), SITE)[1]
+    )
 
 
 def test_default_of_the_site_file() -> None:
@@ -198,24 +251,23 @@ def test_a_cluster_that_nobody_uses_ends() -> None:
     fields = server.Mapping("environment", {"A": "b"}), server.Integer("idle_timeout_minutes")
     options = offered(*fields)
     assert end_when_idle(options, Claim(), 90)
-    assert options["environment"] == {"A": "b", IDLE_TIMEOUT: "90s"}
-    assert options["idle_timeout_minutes"] == 2
+    own = {"A": "b", IDLE_TIMEOUT: "90s"}
+    assert dict(options) == {"environment": own, "idle_timeout_minutes": 2}
     # What the claim says itself stays.
-    own = Claim(environment={IDLE_TIMEOUT: "5s"}, options={"idle_timeout_minutes": 30})
-    fill(options, own)
-    end_when_idle(options, own, 90)
+    claim = Claim(environment={IDLE_TIMEOUT: "5s"}, options={"idle_timeout_minutes": 30})
+    fill(options, claim)
+    end_when_idle(options, claim, 90)
     assert options["environment"][IDLE_TIMEOUT] == "5s"
     assert options["idle_timeout_minutes"] == 30
     assert not end_when_idle(offered(server.String("image")), Claim(), 90)
-    verbatim = offered(*fields)
-    own = Claim(options={"environment": {}, "idle_timeout_minutes": 0})
-    fill(verbatim, own)
-    assert not end_when_idle(verbatim, own, 90)
+    verbatim, claim = (
+        offered(*fields),
+        Claim(options={"environment": {}, "idle_timeout_minutes": 0}),
+    )
+    fill(verbatim, claim)
+    assert not end_when_idle(verbatim, claim, 90)
     chosen = offered(server.Integer("idle_timeout", 1800))
     assert not end_when_idle(chosen, Claim(), 90) and chosen["idle_timeout"] == 1800
-
-
-RENAMED = GatewayOptions.model_validate({"names": {"environment": "Env_Vars"}})
 
 
 def test_the_sites_name_for_variables_counts_everywhere() -> None:
@@ -232,33 +284,43 @@ def test_the_sites_name_for_variables_counts_everywhere() -> None:
     assert variables_option(offered(server.String("environment")), None) is None
 
 
-def test_one_table_tells_which_option_is_which_field() -> None:
-    for field, names in OPTION_NAMES.items():
-        for name in names:
-            assert GatewayOptions().field_of(name.upper()) == field
-            assert GatewayOptions().option_for(field, ["x", name.upper()]) == name.upper()
-    assert RENAMED.field_of("ENV_VARS") == "environment" and RENAMED.field_of("x") is None
+@pytest.mark.parametrize("choices", [["2G", "8G"], ["2 CPU, 8G", "1 CPU, 2G"]], ids=str)
+def test_the_policy_never_makes_a_worker_smaller_than_claimed(choices: list[str]) -> None:
+    """Without a fault or a warning; and no choice is beyond it."""
+    name = "size" if "CPU" in choices[0] else "worker_memory"
+    for asked, strict, excess in product([None, "1G", "4G"], [True, False], ["refuse", "cut"]):
+        options = offered(server.Select(name, choices))
+        claim = Claim(worker_memory=asked, strict=strict)
+        policy = Policy.model_validate({"worker_memory": "6G", "excess": excess})
+        more = (GatewayOptions(), policy, "claim.yaml", frozenset())
+        fill(options, claim, 1)
+        if asked == "4G" and strict and excess == "refuse":
+            with pytest.raises(OptionError, match=r"policy\.worker_memory in claim\.yaml"):
+                keep_within(options, claim, 1, *more)
+            continue
+        _, less = keep_within(options, claim, 1, *more)
+        assert "2G" in options[name]
+        assert bool(less) == (asked == "4G")
 
+
+# -- the case of names
 
 NOWHERE = {"DASK_CLAIM_SITE": "/dev/null", "HOME": "/nonexistent"}
-# Variables are mostly written in capitals.
-SOURCES = {
-    "claim": lambda said: (said, Claim(options={said: 2})),
-    "flag": lambda said: (said, load(claimed({"options": (f"{said}=2",)}), NOWHERE).claim),
-    "variable": lambda said: (
-        said.lower() if said.isupper() else said,
-        load({}, {**NOWHERE, f"DASK_CLAIM_OPTIONS__{said}": "2"}).claim,
-    ),
-}
 
 
-@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("source", ["claim", "flag", "variable"])
 def test_options_are_matched_whatever_their_case(source: str) -> None:
     """Exactly first, where two differ in nothing else."""
-    for offers, written in product(
+    for offers, said in product(
         [("CPU",), ("Cpu",), ("cpu",), ("CPU", "cpu"), ("Cpu", "CPU")], ["CPU", "cpu", "Cpu"]
     ):
-        said, claim = SOURCES[source](written)
+        claim = Claim(options={said: 2})
+        if source == "flag":
+            claim = load(claimed({"options": (f"{said}=2",)}), NOWHERE).claim
+        elif source == "variable":
+            claim = load({}, {**NOWHERE, f"DASK_CLAIM_OPTIONS__{said}": "2"}).claim
+            # Variables are mostly written in capitals.
+            said = said.lower() if said.isupper() else said
         options = offered(*(server.Integer(name, default=1) for name in offers))
         assert fill(options, claim).missing == []
         chosen = said if said in offers else offers[-1]
@@ -274,3 +336,205 @@ def test_stronger_source_holds_where_names_differ_in_case_only(tmp_path: Path) -
     assert dict(options) == {"CPU": 2, "Queue": "long"}
     fill(options, load({"options": {"CPU": 3}}, environ).claim)
     assert options["CPU"] == 3
+
+
+# -- every kind of option × label × unit × form of choice
+
+BYTES = {
+    "bytes": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "KB": 10**3, "MB": 10**6, "GB": 10**9,
+}  # fmt: skip
+LABELS = {
+    "bytes": ["Memory (bytes)", "memory in bytes", "RAM [B]"],
+    "MiB": ["Memory (Mi)", "Worker Memory (MiB)", "mebibytes", "ram_mib", "memory in M"],
+    "GiB": ["Memory (GiB)", "memory in gi", "Worker memory, gibibytes", "(G)"],
+    "MB": ["in mb", "Memory (MB)", "megabytes", "memory_mb"],
+    "GB": ["Memory in GB", "gigabytes", "Worker Memory (gb)"],
+}
+UNLABELLED = {"bytes": [2**20, 2**30], "MiB": [256, 4096, 2**20 - 1], "GiB": [0, 1, 4, 255]}
+SUFFIXES = {
+    "": 1, "K": 2**10, "M": 2**20, "G": 2**30, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, **BYTES
+}  # fmt: skip
+UNITS = sorted(SUFFIXES.keys() - {"", "bytes"})
+CLAIMS = ["4 G", "4GB", "1536 MiB", "7.2Gi", "123456789", "500 MB", "1 K"]
+
+
+def in_bytes(text: str) -> int:
+    """As a handler reads a text: a number and its suffix, in whole bytes."""
+    digits = text.rstrip("KMGTiBb ")
+    return int(float(digits) * SUFFIXES[text[len(digits) :].strip()])
+
+
+@st.composite
+def memory_options(draw: Any) -> tuple[Any, str]:
+    """An option for a worker's memory, and the unit that its numbers really count."""
+    kind = draw(st.sampled_from(["Integer", "Float", "String", "Select"]))
+    labelled = draw(st.booleans())
+    unit = draw(st.sampled_from(sorted(LABELS if labelled else UNLABELLED)))
+    label = draw(st.sampled_from(LABELS[unit])) if labelled else None
+    default = 4 if labelled else draw(st.sampled_from(UNLABELLED[unit]))
+    if kind != "Select":
+        value = str(default) if kind == "String" else default
+        return option(kind, "worker_memory", default=value, label=label), unit
+    numbers = [max(default, 1) * factor for factor in draw(st.permutations([1, 2, 4, 8]))]
+    if not labelled:
+        small = {"MiB": [256, 1024, 4096, 16384], "GiB": [1, 4, 2, 8]}
+        numbers = small.get(unit, numbers)
+    return option(kind, "worker_memory", map(str, numbers), label=label), unit
+
+
+@given(memory_options(), st.sampled_from(CLAIMS))
+def test_memory_as_a_number(made: tuple[Any, str], claimed: str) -> None:
+    field, unit = made
+    value, said = given_by(field, Claim(worker_memory=claimed))
+    if value is None:
+        assert "worker_memory = " in said
+        return
+    asked = float(value) * BYTES[unit]
+    assert asked >= in_bytes(claimed) - 1e-3
+    if not isinstance(field, server.Select):
+        assert asked <= in_bytes(claimed) * 1.011
+    assert f"worker_memory counts {unit} (" in "; ".join(said.understood)
+
+
+@given(st.sampled_from(UNITS), st.sampled_from(["", " "]), st.sampled_from(CLAIMS))
+def test_memory_as_a_text(suffix: str, space: str, claimed: str) -> None:
+    """A text has the form of the gateway's default, and exactly the amount."""
+    field = server.String("worker_memory", f"2{space}{suffix}")
+    value, said = given_by(field, Claim(worker_memory=claimed))
+    assert in_bytes(value) == in_bytes(claimed)
+    if suffix in "KMG":
+        assert value[-1] in "KMG"
+    else:
+        assert value.endswith(suffix[1:]) and said.understood
+
+
+@given(
+    st.permutations(["2", "4", "8"]), st.sampled_from(UNITS),
+    st.sampled_from(["{}{}", "{} {}", "large ({} {})", "{} {} RAM, 100 GB disk"]),
+    st.sampled_from(CLAIMS),
+)  # fmt: skip
+def test_memory_as_a_choice(numbers: list[str], suffix: str, form: str, claimed: str) -> None:
+    """The smallest that is enough, or none is."""
+    sizes = {form.format(number, suffix): float(number) * SUFFIXES[suffix] for number in numbers}
+    value, said = given_by(
+        server.Select("worker_memory", list(sizes)), Claim(worker_memory=claimed)
+    )
+    enough = [size for size in sizes.values() if size >= in_bytes(claimed)]
+    if value is None:
+        assert not enough and "no choice is enough; this gateway offers one of" in said
+    else:
+        assert sizes[value] == min(enough)
+        assert f"{value!r} is its smallest choice that is enough" in "; ".join(said.understood)
+
+
+FORMS = ["{}", "{}.0", "{} cores", "{} CPU", "{}vCPU (shared)", "large: {} cores"]
+
+
+@given(
+    st.sampled_from(KINDS), st.sampled_from(["worker_cores", "worker_cores_limit"]),
+    st.sampled_from(FORMS), st.permutations([1, 2, 4]), st.sampled_from([0.5, 1, 1.5, 2, 4, 5]),
+)  # fmt: skip
+def test_cores(kind: str, name: str, form: str, numbers: list[int], claimed: float) -> None:
+    choices = {form.format(number): number for number in numbers}
+    claim = Claim(**{"worker_cores": min(claimed, 0.5), name: claimed})
+    value, said = given_by(option(kind, name, choices), claim)
+    if value is None:
+        assert f"{name} = {claimed}" in said
+        wrong = {"Bool", "Mapping"} | ({"Select"} if claimed > 4 else set())
+        assert kind in wrong | ({"Integer"} if claimed % 1 else set())
+    elif kind == "Select":
+        assert choices[value] == min(number for number in numbers if number >= claimed)
+    else:
+        assert float(value) == claimed
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_kind_that_cannot_hold_a_field_is_status_78(kind: str) -> None:
+    for name, asked, holding in (
+        ("worker_memory", "4 G", {"Integer", "Float", "String"}),
+        ("worker_cores", 2, {"Integer", "Float", "String"}),
+        ("gpus", 1, {"Integer", "Float", "String", "Bool"}),
+        ("gpus", 0, {"Integer", "Float", "String", "Bool", "Select"}),
+        ("image", "a:1", {"String"}),
+        ("environment", {"A": "b"}, {"Mapping"}),
+    ):
+        value, said = given_by(option(kind, name, ["x"]), Claim(**{name: asked}))
+        if kind in holding:
+            assert isinstance(said, Filled) and not said.missing
+        else:
+            assert value is None and f"{name} = " in said
+    if kind != "Mapping":
+        # Nobody knows the form in which such a gateway wants them.
+        assert "environment = A" in said and "give environment in `options`" in said
+    own = Claim(options={"environment": "A=b"})
+    assert given_by(server.String("environment"), own)[0] == "A=b"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_scheduler_that_cannot_be_counted(kind: str) -> None:
+    for name, label in product(
+        ["scheduler_cores", "scheduler_core_limit", "scheduler_memory", "scheduler_memory_limit"],
+        [None, "Blocks (pages)"],
+    ):
+        fields = (
+            option(kind, name, ["small", "large"], label=label),
+            server.Integer("cluster_max_cores"), server.Integer("cluster_max_memory", 2**40),
+        )  # fmt: skip
+        options = offered(*fields)
+        own = {name: True} if kind == "Bool" else {}
+        fill(options, Claim(worker_cores=2, worker_memory="4G", options=own), 3)
+        counted = kind in ("Integer", "Float")
+        assert options["cluster_max_cores"] == (6 if counted and "core" in name else 7)
+        counted = counted and "memory" in name and not label
+        assert options["cluster_max_memory"] == (12 if counted else 14) * 2**30
+        server.Options(*fields).parse_options(dict(options))
+
+
+def test_a_scheduler_that_is_counted() -> None:
+    options = offered(
+        server.Select("scheduler_cores", ["1.0", "2.0"]),
+        server.Select("scheduler_memory", ["1GB", "4 GB"]),
+        server.Float("cluster_max_cores"), server.Float("cluster_max_memory", 2**40),
+    )  # fmt: skip
+    own = {"scheduler_cores": "2.0", "scheduler_memory": "4 GB"}
+    fill(options, Claim(worker_cores=2, worker_memory="4G", options=own), 3)
+    assert options["cluster_max_cores"] == 8
+    assert options["cluster_max_memory"] == 12 * 2**30 + 4e9
+
+
+@pytest.mark.parametrize("kind", ["String", "Select", "Bool", "Mapping"])
+def test_what_nobody_claimed_is_no_fault(kind: str) -> None:
+    for name in (
+        "worker_threads", "worker_memory_limit", "cluster_max_workers", "cluster_max_memory",
+        "cluster_max_cores",
+    ):  # fmt: skip
+        field = option(kind, name)
+        value, said = given_by(field, Claim(worker_cores=2, worker_memory="4G", max_workers=3))
+        assert isinstance(said, Filled)
+        assert kind == "String" or value == field.get_default()
+
+
+@pytest.mark.parametrize("label", ["Memory (pages)", "memory in blocks", "pages", "RAM [words]"])
+def test_an_unknown_unit_is_status_78(label: str) -> None:
+    claim, site = Claim(worker_memory="4 G"), {"units": {"Worker_Memory": "GiB"}}
+    for field in (
+        server.Integer("worker_memory", 4, label=label),
+        server.String("worker_memory", "4", label=label),
+        server.Select("worker_memory", ["1", "8"], label=label),
+    ):
+        value, said = given_by(field, claim)
+        assert value is None
+        assert f"its label {label!r} names an unknown unit" in said and "gateway_options" in said
+        value, said = given_by(field, claim, GatewayOptions.model_validate(site))
+        assert float(value) in (4, 8) and "by the site's file" in "; ".join(said.understood)
+
+
+@pytest.mark.parametrize(
+    "label", ["Memory", "RAM", "Worker memory (optional)", "Arbeitsspeicher je Worker"]
+)
+def test_a_label_without_a_unit(label: str) -> None:
+    value, said = given_by(
+        server.Float("worker_memory", 4, label=label), Claim(worker_memory="8 G")
+    )
+    assert value == 8
+    assert "worker_memory counts GiB (neither its label" in "; ".join(said.understood)

@@ -117,7 +117,7 @@ def test_gateway_that_cannot_be_asked(fault: str, monkeypatch: pytest.MonkeyPatc
         assert command(gateway).exception is not None
         assert stop_orphaned(gateway) == []
         for requested in ({"mark": ASKED[MARK]}, guess(gateway)):
-            outcome, told = end(gateway, 1.0, requested=requested)
+            outcome, told = end(gateway, 0.4, requested=requested)
             assert outcome is Outcome.NOT_CONFIRMED and "could not be looked for" in told[0]
             assert gateway.ended == []
         # What has a name is ended whatever the list says, and not confirmed without a report.
