@@ -48,11 +48,9 @@ def tester(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, "tester")
 
 
-def ask(
-    claim: dict[str, Any], work: Callable[[GatewayApi], Awaitable[Any]], credentials: bool = True
-) -> Any:
+def ask(claim: dict[str, Any], work: Callable[[GatewayApi], Awaitable[Any]], **more: Any) -> Any:
     async def asked() -> Any:
-        api = GatewayApi(Claim.model_validate(claim), credentials=credentials)
+        api = GatewayApi(Claim.model_validate(claim), **more)
         try:
             return await work(api)
         finally:
@@ -61,7 +59,7 @@ def ask(
     return asyncio.run(asked())
 
 
-def ask_of(answers: dict[str, list[tuple[int, Any]]], work: Any, **more: bool) -> Any:
+def ask_of(answers: dict[str, list[tuple[int, Any]]], work: Any, **more: Any) -> Any:
     """Ask a server that gives these answers."""
     with answering(answers) as (url, _):
         return ask({"gateway_url": url}, work, **more)

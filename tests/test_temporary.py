@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -28,20 +29,21 @@ from dask_claim.providers.gateway.api import GatewayApi
 from dask_claim.providers.gateway.patience import Patience
 from dask_claim.providers.gateway.provider import GatewayProvider, _is_refusal
 from dask_claim.providers.holding import failure
-from dask_claim.providers.values import Addresses, Request
+from dask_claim.providers.values import Request
 from tests.support.faulty import CLUSTER, faulty
 from tests.support.launcher import Launcher
 from tests.support.serving import answering, in_thread, raw
 from tests.test_gateway_api import NAME, ask
 from tests.test_site_network import certificates
 
-PAGE = "<html>Log in</html>"
+OWN = '{"error": "out of order"}'
+ELSE = '{"message": "no Route matched"}'
 
 
-def http(status: str, body: str = PAGE, more: str = "") -> bytes:
+def http(status: int, body: str = "<html>Log in</html>", more: str = "") -> bytes:
     kind = "application/json" if body[0:1] in ("{", "[") else "text/html"
-    head = f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n"
-    return f"{head}{more}Connection: close\r\n\r\n{body}".encode()
+    head = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\nContent-Type: {kind}\r\n{more}"
+    return f"{head}Content-Length: {len(body)}\r\nConnection: close\r\n\r\n{body}".encode()
 
 
 @pytest.fixture(autouse=True)
@@ -52,49 +54,35 @@ def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name.upper(), raising=False)
 
 
-def fault_of(url: str, work: Any = lambda api: api.options()) -> DaskClaimError:
+def fault_of(url: str, work: Any = GatewayApi.options) -> DaskClaimError:
     with pytest.raises(DaskClaimError) as caught:
         ask({"gateway_url": url}, work)
     return caught.value
 
 
+ANSWERS = {
+    # What a restart or time cures: of the gateway itself, or of a proxy without one behind it.
+    GatewayUnreachable: [
+        *map(http, (500, 502, 503, 504, 408, 429)), http(500, OWN),
+        http(200, "half")[:-2], b"HTTP/1.1 200 OK\r\n", b"",
+    ],
+    NoGatewayThere: [http(404), http(404, ELSE)],
+    # What does not pass by itself.
+    NotAGateway: [*map(http, (200, 400, 405, 422)), http(200, "[]"), http(200, ELSE)],
+    AuthenticationError: [http(401), http(403)],
+    ConfigurationError: [http(302, more="Location: ?login\r\n"), http(407), b"SSH-2.0-Open\r\n"],
+}  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("sent", "kind"),
-    [
-        # What a restart or time cures: of the gateway itself, or of a proxy without one behind it.
-        (http("500 Internal Server Error"), GatewayUnreachable),
-        (http("500 Internal Server Error", '{"error": "out of order"}'), GatewayUnreachable),
-        (http("502 Bad Gateway"), GatewayUnreachable),
-        (http("503 Service Unavailable"), GatewayUnreachable),
-        (http("504 Gateway Timeout"), GatewayUnreachable),
-        (http("408 Request Timeout"), GatewayUnreachable),
-        (http("429 Too Many Requests"), GatewayUnreachable),
-        (http("404 Not Found"), NoGatewayThere),
-        (http("404 Not Found", '{"message": "no Route matched"}'), NoGatewayThere),
-        (http("200 OK", "half")[:-2], GatewayUnreachable),
-        (b"HTTP/1.1 200 OK\r\n", GatewayUnreachable),
-        (b"", GatewayUnreachable),
-        # What does not pass by itself.
-        (http("200 OK"), NotAGateway),
-        (http("200 OK", "[]"), NotAGateway),
-        (http("200 OK", '{"something": "else"}'), NotAGateway),
-        (http("302 Found", more="Location: ?login\r\n"), ConfigurationError),
-        (http("400 Bad Request"), NotAGateway),
-        (http("405 Method Not Allowed"), NotAGateway),
-        (http("422 Unprocessable Entity"), NotAGateway),
-        (http("401 Unauthorized"), AuthenticationError),
-        (http("403 Forbidden"), AuthenticationError),
-        (http("407 Proxy Authentication Required"), ConfigurationError),
-        (b"SSH-2.0-OpenSSH_9.2\r\n", ConfigurationError),
-    ],
+    [(sent, kind) for kind, answers in ANSWERS.items() for sent in answers],
     ids=lambda value: value[:32].decode().strip() if isinstance(value, bytes) else value.__name__,
 )
 def test_answers(sent: bytes, kind: type[DaskClaimError]) -> None:
     """Whatever is asked for."""
     with in_thread(raw(sent)) as port:
-        for work in (
-            lambda api: api.options(), lambda api: api.report(NAME), lambda api: api.clusters(),
-        ):  # fmt: skip
+        for work in (GatewayApi.options, GatewayApi.clusters, lambda api: api.report(NAME)):
             error = fault_of(f"http://127.0.0.1:{port}", work)
             assert type(error) is kind and f"127.0.0.1:{port}" in str(error)
             assert error.exit_status == (75 if issubclass(kind, GatewayUnreachable) else 78)
@@ -113,8 +101,8 @@ def test_tls(tmp_path: Path) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
     for sent, tls, kind, words in (
-        (http("200 OK"), context, ConfigurationError, "SSL_CERT_FILE"),
-        (http("400 Bad Request"), None, ConfigurationError, "does not speak TLS"),
+        (http(200), context, ConfigurationError, "SSL_CERT_FILE"),
+        (http(400), None, ConfigurationError, "does not speak TLS"),
         (b"", None, GatewayAway, ""),
     ):
         with in_thread(raw(sent, tls=tls)) as port:
@@ -138,16 +126,10 @@ def test_names(monkeypatch: pytest.MonkeyPatch, code: int, kind: type[DaskClaimE
 
 
 @pytest.mark.parametrize(
-    ("answer", "status"),
-    [
-        ("502 Bad Gateway", 75),
-        ("429 Too Many Requests", 75),
-        ("407 Proxy Authentication Required", 78),
-        ("403 Forbidden", 78),
-    ],
+    ("answer", "status"), [(502, 75), (503, 75), (429, 75), (407, 78), (403, 78)]
 )
 @pytest.mark.filterwarnings("ignore:The 'proxy_auth' parameter")  # the gateway's client gives it
-def test_http_proxy(monkeypatch: pytest.MonkeyPatch, answer: str, status: int) -> None:
+def test_http_proxy(monkeypatch: pytest.MonkeyPatch, answer: int, status: int) -> None:
     """To CONNECT, before the gateway has heard of it: nothing can have been made."""
     with in_thread(raw(http(answer, ""))) as port:
         monkeypatch.setenv("https_proxy", f"http://me:guessed-1234@127.0.0.1:{port}")
@@ -156,11 +138,7 @@ def test_http_proxy(monkeypatch: pytest.MonkeyPatch, answer: str, status: int) -
     assert isinstance(error, GatewayAway) is (status == 75)
     assert f"the HTTP proxy http://127.0.0.1:{port}" in str(error)
     assert "guessed" not in str(error)
-
-
-def test_http_proxy_that_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
-    error = fault_of("https://gateway.example")
+    error = fault_of("https://gateway.example")  # from a proxy that is away
     assert isinstance(error, GatewayAway) and "HTTP proxy" in str(error)
 
 
@@ -168,16 +146,9 @@ def test_gateway_of_the_run_itself_is_asked_without_the_http_proxy(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
-
-    async def names(url: str) -> list[str]:
-        api = GatewayApi(Addresses(url, None, None), login=("me", "its-own-password"))
-        try:
-            return [report.name for report in await api.clusters()]
-        finally:
-            await api.close()
-
     with faulty("refused") as server:
-        assert asyncio.run(names(server.url)) == [CLUSTER]
+        of_run = {"gateway_url": server.url}, GatewayApi.clusters
+        assert [report.name for report in ask(*of_run, login=("me", "own"))] == [CLUSTER]
 
 
 def test_creation_that_something_else_answers_may_have_made_one() -> None:
@@ -256,18 +227,13 @@ class Asking(Provider):
     async def wait_until_running(self) -> None: ...
 
 
-def patient(question: Any, fallback: str) -> tuple[Asking, Any]:
-    claim = Claim.model_validate({"gateway_url": "http://g", "fallback": fallback})
-    provider = Asking(Request(claim, claim.plan(), {}), lambda _: None, lambda _: None)
-    return provider, Patience(provider).ask(question)
+def provider_for(kind: type[Provider], **claimed: Any) -> Any:
+    claim = Claim.model_validate(claimed)
+    return kind(Request(claim, claim.plan(), {}), lambda _: None, lambda _: None)
 
 
 @pytest.mark.parametrize("fallback", ["fail", "local"])
-@pytest.mark.parametrize(
-    "kind",
-    [GatewayUnreachable, GatewayAway, NoGatewayThere, LimitReached],
-    ids=lambda k: k.__name__,
-)
+@pytest.mark.parametrize("kind", [GatewayUnreachable, GatewayAway, NoGatewayThere, LimitReached])
 @pytest.mark.parametrize("heals", [True, False], ids=["heals", "stays"])
 def test_patience(
     monkeypatch: pytest.MonkeyPatch, fallback: str, kind: type[Any], heals: bool
@@ -288,7 +254,8 @@ def test_patience(
         raise kind("in trouble")
 
     ends = fallback == "local" or kind is NoGatewayThere
-    provider, asking = patient(question, fallback)
+    provider = provider_for(Asking, gateway_url="http://g", fallback=fallback)
+    asking = Patience(provider).ask(question)
     if heals or not ends:
         assert asyncio.run(asking) == 51
         assert provider.obstacle is None
@@ -303,8 +270,9 @@ def test_gateway_that_hangs_is_left_where_there_is_a_fallback(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(patience, "SOON", 0.05)
+    provider = provider_for(Asking, gateway_url="http://g", fallback="local")
     with pytest.raises(GatewayUnreachable, match="does not answer within"):
-        asyncio.run(patient(lambda: asyncio.sleep(3600), "local")[1])
+        asyncio.run(Patience(provider).ask(lambda: asyncio.sleep(3600)))
 
 
 def test_list_of_clusters_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -319,40 +287,34 @@ def test_list_of_clusters_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
 
     with faulty("refused") as server:
         server.faults = {"list": "502"}
-        claim = Claim.model_validate({**server.claim(), "fallback": "local"})
-        request = Request(claim, claim.plan(), {})
         with pytest.raises(GatewayUnreachable):
-            asyncio.run(submit(GatewayProvider(request, lambda _: None, lambda _: None)))
+            asyncio.run(submit(provider_for(GatewayProvider, **server.claim(), fallback="local")))
         assert server.requested is None
 
 
 # -- processes that hold a cluster
 
 
-@pytest.mark.parametrize(
-    ("error", "status"),
-    [
-        (ModuleNotFoundError("No module named 'nosuch'"), 78),
-        (ImportError("libnosuch.so.1: cannot open shared object file"), 78),
-        (SyntaxError("invalid syntax"), 78),
-        (ValueError("no such setting"), 78),
-        (FileNotFoundError(2, "No such file or directory"), 78),
-        (OSError(98, "Address already in use"), 75),
-        (OSError(28, "No space left on device"), 75),
-        (MemoryError(), 75),
-        (TimeoutError("Nanny failed to start in 60 seconds"), 75),
-        (RuntimeError("whatever"), 75),
-    ],
-    ids=lambda value: type(value).__name__,
-)
-def test_what_a_held_cluster_fails_of(error: Exception, status: int) -> None:
+LASTING = (
+    ModuleNotFoundError("No module named 'nosuch'"), SyntaxError("invalid syntax"),
+    ImportError("libnosuch.so.1: cannot open shared object file"), ValueError("no such setting"),
+    FileNotFoundError(2, "No such file or directory"),
+)  # fmt: skip
+PASSING = (
+    OSError(98, "Address already in use"), OSError(28, "No space left on device"), MemoryError(),
+    TimeoutError("Nanny failed to start in 60 seconds"), RuntimeError("whatever"),
+)  # fmt: skip
+
+
+def test_what_a_held_cluster_fails_of() -> None:
     """Dask raises errors of its own from the first cause."""
-    raised = RuntimeError("Cluster failed to start")
-    raised.__cause__ = RuntimeError("Nanny failed to start")
-    raised.__cause__.__cause__ = error
-    event = failure(raised)
-    assert event["lasting"] is (status == 78)
-    assert str(error) in str(event["error"])
+    for error in (*LASTING, *PASSING):
+        raised = RuntimeError("Cluster failed to start")
+        raised.__cause__ = RuntimeError("Nanny failed to start")
+        raised.__cause__.__cause__ = error
+        event = failure(raised)
+        assert event["lasting"] is (error in LASTING), error
+        assert str(error) in str(event["error"])
 
 
 @pytest.mark.slow
@@ -382,8 +344,7 @@ def test_library_that_cannot_be_loaded(tmp_path: Path, monkeypatch: pytest.Monke
 )
 def test_schedulers_at_an_ipv6_address(url: str, proxy: str | None, fits: bool) -> None:
     """The gateway's client connects to none: said before anything is asked."""
-    claim = Claim.model_validate({"gateway_url": url, "proxy_url": proxy})
-    provider = GatewayProvider(Request(claim, claim.plan(), {}), lambda _: None, lambda _: None)
+    provider = provider_for(GatewayProvider, gateway_url=url, proxy_url=proxy)
     if fits:
         provider.check()
     else:
