@@ -2,6 +2,9 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# A tenth of the time that pip takes; pip where uv does not know the machine's package index.
+INSTALL := $(BIN)/python -m uv pip install --quiet --python $(BIN)/python --editable
+INSTALL_ELSE := $(BIN)/python -m pip install --quiet --editable
 OUT ?= demo-output
 # What all tests need; those that are not slow do without `benchmarks`.
 EXTRAS ?= bai,s3,cwl,landsat,job-service,benchmarks,test,dev
@@ -40,9 +43,7 @@ test-fast: $(VENV)/.installed-test
 # With the lowest versions that pyproject.toml allows: what needs nothing but the base install.
 LOWEST := $(addprefix tests/test_,claim.py names.py nothing_lost.py settings.py units.py)
 test-lowest: | $(VENV)/.created
-	sed -n '/^dependencies = \[/,/^\]/s/.*"\(.*\)>=\(.*\)".*/\1==\2/p' pyproject.toml >$(VENV)/lowest.txt
-	$(BIN)/python -m pip install --quiet --constraint $(VENV)/lowest.txt --editable . \
-	    'pytest>=8,<9.2' 'hypothesis>=6.100'
+	$(INSTALL) . --resolution lowest-direct 'pytest>=8,<9.2' 'hypothesis>=6.100'
 	$(BIN)/python -m pytest -m "not slow" $(or $(TESTS),$(LOWEST))
 
 lint: $(VENV)/.installed-test
@@ -55,15 +56,16 @@ clean:
 	rm -rf $(VENV) $(OUT)
 
 $(VENV)/.installed-bai: pyproject.toml | $(VENV)/.created
-	$(BIN)/python -m pip install --quiet --editable '.[bai]'
+	$(INSTALL) '.[bai]' || $(INSTALL_ELSE) '.[bai]'
 	@touch $@
 
 $(VENV)/.installed-test: pyproject.toml | $(VENV)/.created
-	$(BIN)/python -m pip install --quiet --editable '.[$(EXTRAS)]'
+	$(INSTALL) '.[$(EXTRAS)]' || $(INSTALL_ELSE) '.[$(EXTRAS)]'
 	@touch $@ $(VENV)/.installed-bai
 
 $(VENV)/.created:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
 	    { echo "dask-claim needs Python 3.10 or newer: make PYTHON=python3.12 …"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet uv
 	@touch $@
