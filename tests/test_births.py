@@ -5,12 +5,8 @@ Most rows attach to one scheduler, for what is odd here concerns the launcher an
 
 from __future__ import annotations
 
-import os
-import resource
 import signal
 import subprocess
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,62 +16,19 @@ from tests.support.launcher import ONE_TASK, PYTHON, Launcher, Running, processe
 from tests.support.missing import need
 from tests.support.scenes import until_ready
 
-ALL = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
 # What Python sets for itself, which nobody can see afterwards; glibc's own.
-OF_PYTHON = {signal.SIGPIPE, signal.SIGXFSZ}
-OF_GLIBC = {32, 33}
-
-
-def ignoring(*signals: int) -> Callable[[], None]:
-    def before() -> None:
-        for signum in signals:
-            signal.signal(signum, signal.SIG_IGN)
-
-    return before
-
-
-def blocking(*signals: int) -> Callable[[], None]:
-    return lambda: signal.pthread_sigmask(signal.SIG_BLOCK, signals) and None
-
-
-def closing(*numbers: int) -> Callable[[], None]:
-    def before() -> None:
-        for number in numbers:
-            os.close(number)
-
-    return before
-
-
-@dataclass
-class Birth:
-    """How the launcher is started."""
-
-    popen: dict[str, Any] = field(default_factory=dict)
-    before: tuple[str, ...] = ()
-    env: dict[str, str] = field(default_factory=dict)
-    unset: tuple[str, ...] = ()
-    module: str = ""
-    """Runs in each Python at its start, from `{folder}`."""
-
-    root: bool = False
-    """Whether only root can start it so."""
-
-
-def born(preexec: Callable[[], None]) -> Birth:
-    # Nothing is reset between this and the launcher.
-    return Birth({"preexec_fn": preexec, "restore_signals": False})
-
+NOT_SEEN = {signal.SIGPIPE, signal.SIGXFSZ, 32, 33}
 
 SIGNALS = {
-    "SIGCHLD ignored": born(ignoring(signal.SIGCHLD)),
-    "SIGPIPE, SIGHUP ignored": born(ignoring(signal.SIGPIPE, signal.SIGHUP)),
-    "all signals ignored": born(ignoring(*ALL - OF_GLIBC)),
-    "SIGTERM, SIGCHLD blocked": born(blocking(signal.SIGTERM, signal.SIGCHLD)),
-    "all signals blocked": born(blocking(*ALL)),
+    "SIGCHLD ignored": ("env", "--ignore-signal=CHLD"),
+    "SIGPIPE, SIGHUP ignored": ("env", "--ignore-signal=PIPE,HUP"),
+    "all signals ignored": ("env", "--ignore-signal"),
+    "SIGTERM, SIGCHLD blocked": ("env", "--block-signal=TERM,CHLD"),
+    "all signals blocked": ("env", "--block-signal"),
 }
 DESCRIPTORS = {
-    f"descriptors closed: {numbers}": born(closing(*map(int, numbers)))
-    for numbers in ("01", "02", "12", "012")
+    f"descriptors closed: {closing}": ("sh", "-c", f'exec "$@" {closing}', "-")
+    for closing in ("<&- >&-", "<&- 2>&-", ">&- 2>&-", "<&- >&- 2>&-")
 }
 
 # Whatever is not below the test's own folder ($0) cannot be written to.
@@ -83,11 +36,11 @@ READ_ONLY = (
     'mount --bind "$0" "$0" && mount -o remount,ro,bind / && cd "$0" && '
     '{ mount -o remount,ro,bind /tmp 2>/dev/null; exec "$@"; }'
 )
+READ_ONLY_ROOT = ("unshare", "-m", "sh", "-c", READ_ONLY, "{folder}")
 GONE = 'folder=$(mktemp -d) && cd "$folder" && rmdir "$folder" && exec "$@"'
-NOBODY = 54321
 CAPABILITIES = "+dac_override,+dac_read_search"
 UNKNOWN_USER = (
-    "setpriv", f"--reuid={NOBODY}", "--clear-groups", f"--inh-caps={CAPABILITIES}",
+    "setpriv", "--reuid=54321", "--clear-groups", f"--inh-caps={CAPABILITIES}",
     f"--ambient-caps={CAPABILITIES}",
 )  # fmt: skip
 JUMPING_CLOCK = """
@@ -95,47 +48,31 @@ import itertools, time
 jumps, real = itertools.cycle([0, 86400, -86400, 3e7]), time.time
 time.time = lambda: real() + next(jumps)
 """
-
-
-def limiting(kind: int, number: int) -> Callable[[], None]:
-    return lambda: resource.setrlimit(kind, (number, number))
-
-
 OTHERS = {
-    "64 descriptors": born(limiting(resource.RLIMIT_NOFILE, 64)),
-    "no HOME, locale C": Birth(unset=("HOME",), env={"LANG": "C", "LC_ALL": "C"}),
-    "working directory is gone": Birth(before=("sh", "-c", GONE, "-")),
-    "HOME is not there, clock jumps": Birth(
-        env={"HOME": "/no/such/home", "PYTHONPATH": "{folder}"}, module=JUMPING_CLOCK
-    ),
-    "read-only root": Birth(before=("unshare", "-m", "sh", "-c", READ_ONLY, "{folder}"), root=True),
-    "user without an entry": Birth(before=UNKNOWN_USER, root=True),
+    "64 descriptors": ("sh", "-c", 'ulimit -n 64; exec "$@"', "-"),
+    "no HOME, locale C": ("env", "-u", "HOME", "LANG=C", "LC_ALL=C"),
+    "working directory is gone": ("sh", "-c", GONE, "-"),
+    "HOME is not there, clock jumps": ("env", "HOME=/no/such/home", "PYTHONPATH={folder}"),
+    "read-only root": READ_ONLY_ROOT,
+    "user without an entry": UNKNOWN_USER,
 }
 BIRTHS = {**SIGNALS, **DESCRIPTORS, **OTHERS}
 
 
 def start(
-    launcher: Launcher, birth: Birth, *command: str, folder: Path = Path(), **more: Any
+    launcher: Launcher, birth: tuple[str, ...], *command: str, folder: Path = Path(), **more: Any
 ) -> Running:
-    if birth.root:
+    if birth[0] in ("unshare", "setpriv"):
         need("root")
-    if birth.module:
-        (folder / "sitecustomize.py").write_text(birth.module)
-    own = {name: value.format(folder=folder) for name, value in birth.env.items()}
-    return launcher.start(
-        *command,
-        before=[word.replace("{folder}", str(folder)) for word in birth.before],
-        env={**more.pop("env", {}), **own},
-        unset=birth.unset,
-        **{**birth.popen, **more},
-    )
+    before = [word.replace("{folder}", str(folder)) for word in birth]
+    return launcher.start(*command, before=before, **more)
 
 
 def signals(status: str) -> list[set[int]]:
     """Those that are ignored, and those that are blocked."""
     found = dict(line.split(":") for line in status.splitlines() if line.startswith("Sig"))
     return [
-        {n for n in range(1, 65) if int(found[kind], 16) >> (n - 1) & 1} - OF_PYTHON - OF_GLIBC
+        {n for n in range(1, 65) if int(found[kind], 16) >> (n - 1) & 1} - NOT_SEEN
         for kind in ("SigIgn", "SigBlk")
     ]
 
@@ -146,20 +83,21 @@ def test_run(launcher: Launcher, scheduler: dict[str, str], name: str, tmp_path:
     folders = [tmp_path / "tmp", tmp_path / "work"]
     for folder in folders:
         folder.mkdir()
-    # Python's faulthandler, which is on in the tests, has handlers of its own.
-    birth = replace(BIRTHS[name], unset=(*BIRTHS[name].unset, "PYTHONFAULTHANDLER"))
+    (tmp_path / "sitecustomize.py").write_text(JUMPING_CLOCK)
     command = ("sh", "-c", "cat /proc/self/status; exit 3")
     run = start(
-        launcher, birth, *command,
-        env={**scheduler, "TMPDIR": str(folders[0])}, cwd=folders[1], folder=tmp_path,
+        launcher, BIRTHS[name], *command, folder=tmp_path, cwd=folders[1],
+        env={**scheduler, "TMPDIR": str(folders[0])},
+        # Which is on in the tests, and has handlers of its own.
+        unset=("PYTHONFAULTHANDLER",),
     ).finish(30)  # fmt: skip
     assert (run.status, run.receipt["exit_status"]) == (3, 3), run.err
     assert run.receipt["warnings"] == []
     assert "Traceback" not in run.err
     assert [list(folder.iterdir()) for folder in folders] == [[], []]
     if name in SIGNALS:
-        without = subprocess.run(command, stdout=subprocess.PIPE, text=True, **birth.popen).stdout
-        assert signals(run.out.decode()) == signals(without), run.err
+        without = subprocess.run((*BIRTHS[name], *command), stdout=subprocess.PIPE, text=True)
+        assert signals(run.out.decode()) == signals(without.stdout), run.err
 
 
 @pytest.mark.parametrize("name", ["SIGCHLD ignored", "all signals blocked"])
@@ -187,20 +125,18 @@ socket.getaddrinfo = slow
 
 
 @pytest.mark.parametrize(
-    "variable",
+    ("variable", "address"),
     [
-        "DASK_SCHEDULER_ADDRESS=tcp://slow.example:1",
-        "DASK_CLAIM_GATEWAY_URL=http://slow.example",
+        ("DASK_SCHEDULER_ADDRESS", "tcp://slow.example:1"),
+        ("DASK_CLAIM_GATEWAY_URL", "http://slow.example"),
     ],
 )
 def test_sigterm_while_a_name_is_resolved(
-    launcher: Launcher, tmp_path: Path, variable: str
+    launcher: Launcher, tmp_path: Path, variable: str, address: str
 ) -> None:
     """Nobody waits for the resolver, which cannot be interrupted."""
     (tmp_path / "sitecustomize.py").write_text(SLOW_RESOLVER)
-    run = launcher.start(
-        "true", env={"PYTHONPATH": str(tmp_path), **dict([variable.split("=", 1)])}
-    )
+    run = launcher.start("true", env={"PYTHONPATH": str(tmp_path), variable: address})
     run.until("looking for slow.example")
     run.process.send_signal(signal.SIGTERM)
     ended = run.finish(20)
@@ -243,8 +179,7 @@ def test_command_has_a_guard_whosever_the_cluster_is(
 
 def test_no_place_for_temporary_files(launcher: Launcher, tmp_path: Path) -> None:
     """A local cluster needs one."""
-    birth = replace(OTHERS["read-only root"], env={"TMPDIR": "/no/such/folder"})
-    birth.before = (*birth.before, "sh", "-c", 'cd / && exec "$@"', "-")
+    birth = (*READ_ONLY_ROOT, "env", "--chdir=/", "TMPDIR=/no/such/folder")
     run = start(launcher, birth, "true", folder=tmp_path).finish(30)
     assert run.status == 78, run.err
     assert "set TMPDIR" in run.err and "set TMPDIR" in run.receipt["error"]
@@ -254,8 +189,7 @@ def test_only_the_working_directory_can_be_written_to(launcher: Launcher, tmp_pa
     """Nothing of Dask's or the launcher's stays among a program's files."""
     work = tmp_path / "work"
     work.mkdir()
-    birth = replace(OTHERS["read-only root"], unset=("TMPDIR",), env={"HOME": "/"})
-    birth.before = (*birth.before, "sh", "-c", f'cd {work} && exec "$@"', "-")
+    birth = (*READ_ONLY_ROOT, "env", "-u", "TMPDIR", f"--chdir={work}", "HOME=/")
     run = start(launcher, birth, PYTHON, "-c", ONE_TASK, folder=tmp_path).finish(60)
     assert (run.status, run.out) == (0, b"42\n"), run.err
     assert list(work.iterdir()) == []
@@ -271,14 +205,10 @@ def test_empty_environment(launcher: Launcher, scheduler: dict[str, str]) -> Non
     assert [name for name in names if not name.startswith("DASK_")] == []
 
 
-@pytest.mark.needs("root")
 def test_no_more_processes(launcher: Launcher, scheduler: dict[str, str]) -> None:
     """What cannot be started now may be started later."""
-    birth = Birth(
-        before=(*UNKNOWN_USER, "prlimit", "--nproc=1"),
-        # OpenBLAS sends itself SIGINT where it gets no thread.
-        env={"OPENBLAS_NUM_THREADS": "1"},
-    )
+    # OpenBLAS sends itself SIGINT where it gets no thread.
+    birth = (*UNKNOWN_USER, "prlimit", "--nproc=1", "env", "OPENBLAS_NUM_THREADS=1")
     run = start(launcher, birth, "true", env=scheduler).finish(30)
     assert run.status == 75, run.err
     assert "process" in run.err.splitlines()[-1]
