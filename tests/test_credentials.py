@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import socket
 import subprocess
@@ -11,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from dask_claim.providers.gateway.auth import BearerAuth
 from dask_claim.providers.gateway.oidc_session import PATIENCE
 from tests.support.gateway import REFERENCE, GatewayServer, clean_environment
 from tests.support.launcher import DASK_CLAIM, ONE_TASK, PYTHON, Launcher, wait_for
@@ -26,6 +26,7 @@ from tests.support.oidc_provider import (
     Provider,
     provider,
 )
+from tests.support.proxy import Proxy
 from tests.support.scenes import SMALL
 
 # One provider and one gateway for all.
@@ -64,12 +65,16 @@ def site(issuer: Provider) -> Iterator[GatewayServer]:
     server.stop()
 
 
-def written(folder: Path, gateway: str, issuer: str, client: str, **more: str) -> dict[str, str]:
-    """The site's file, for OpenID Connect."""
-    said = {"type": "oidc", "issuer": f"'{issuer}'", "client_id": client, **more}
-    text = ", ".join(f"{name}: {value}" for name, value in said.items())
-    (folder / "claim.yaml").write_text(f"gateway_url: {gateway}\ncredentials: {{{text}}}\n")
+def written(folder: Path, gateway: str, credentials: str) -> dict[str, str]:
+    """The site's file."""
+    text = f"gateway_url: {gateway}\ncredentials: {{{credentials}}}\n"
+    (folder / "claim.yaml").write_text(text)
     return {"DASK_CLAIM_SITE": str(folder / "claim.yaml")}
+
+
+def oidc(issuer: str, client: str = CLIENT, **more: str) -> str:
+    said = {"type": "oidc", "issuer": f"'{issuer}'", "client_id": client, **more}
+    return ", ".join(f"{name}: {value}" for name, value in said.items())
 
 
 def configured(kind: str, gateway: str, **kwargs: object) -> dict[str, str]:
@@ -100,7 +105,7 @@ def test_token_replaced(
     if kind == "file":
         env = configured("auth.BearerAuth", site.url, TOKEN_FILE=mine)
     elif end == "SIGKILL":
-        env = written(tmp_path, site.url, issuer.issuer, CLIENT, client_secret_file="secret")
+        env = written(tmp_path, site.url, oidc(issuer.issuer, client_secret_file="secret"))
     else:
         secret = {"CLIENT_ID": CLIENT, "CLIENT_SECRET_FILE": tmp_path / "secret"}
         env = configured("oidc.OidcAuth", site.url, ISSUER=issuer.issuer, **secret)
@@ -147,7 +152,7 @@ def test_password_of_a_user_and_prefix(
     """As at EODC: a client without a secret, and a word directly before the token."""
     (tmp_path / "password").write_text(f"{PASSWORD}\n")
     user = {"username": USER, "password_file": "password", "token_prefix": TOKEN_PREFIX}
-    env = written(tmp_path, site.url, issuer.issuer, PUBLIC_CLIENT, **user)
+    env = written(tmp_path, site.url, oidc(issuer.issuer, PUBLIC_CLIENT, **user))
     run = launcher(PYTHON, "-c", ONE_TASK, claim={"worker_cores": 1}, env=env)
     assert (run.status, run.out) == (0, b"42\n"), run.err
     assert run.receipt["gone"] is True and site.clusters() == []
@@ -159,29 +164,60 @@ def test_password_of_a_user_and_prefix(
 
 
 @pytest.mark.parametrize(
-    ("more", "words"),
+    ("credentials", "words"),
     [
-        ({"client_secret": "wrong-0000"}, "the OpenID provider {} refuses: invalid_client"),
-        ({"client_secret": CLIENT_SECRET, "audience": "else"}, "refused the credentials (401"),
+        ("type: basic, password: wrong-secret", "They come from the credentials of {file}"),
+        (oidc("ISSUER", client_secret="wrong-secret"), "provider {issuer} refuses: invalid_client"),
+        (
+            oidc("ISSUER", client_secret=CLIENT_SECRET, audience="else"),
+            "refused the credentials (401",
+        ),
     ],
-    ids=["secret", "audience"],
+    ids=["password", "client", "audience"],
 )
 def test_what_is_refused(
     launcher: Launcher, site: GatewayServer, issuer: Provider, tmp_path: Path,
-    more: dict[str, str], words: str,
+    credentials: str, words: str,
 ) -> None:  # fmt: skip
-    env = written(tmp_path, site.url, issuer.issuer, CLIENT, **more)
-    run = launcher("true", claim={"worker_cores": 1}, env=env)
+    env = written(tmp_path, site.url, credentials.replace("ISSUER", issuer.issuer))
+    run = launcher("true", claim=SMALL, env=env)
     assert run.status == 78
-    assert words.format(issuer.issuer) in run.err
-    assert more["client_secret"] not in run.err + str(run.receipt)
+    assert words.format(issuer=issuer.issuer, file=tmp_path / "claim.yaml") in run.err
+    assert "-secret" not in run.err + str(run.receipt)
+
+
+ELSEWHERE = """
+import sys
+from dask_gateway import Gateway
+for address in (None, sys.argv[1]):
+    with Gateway(address) as gateway:
+        print(len(gateway.list_clusters()))
+"""
+
+
+def test_for_the_sites_gateway_alone(
+    launcher: Launcher, site: GatewayServer, gateway: GatewayServer, tmp_path: Path
+) -> None:
+    """Not for one that nobody but the program itself names."""
+    (tmp_path / "password").write_text(f"{site.password}\n")
+    text = "type: basic, username: tester, password_file: password"
+    # What is configured for Dask is not for this gateway.
+    other = {"DASK_GATEWAY__AUTH__KWARGS__PASSWORD": "for-another-one"}
+    env = {**written(tmp_path, site.url, text), **other}
+    with Proxy(gateway) as stranger:
+        run = launcher(PYTHON, "-c", ELSEWHERE, stranger.url, claim=SMALL, env=env)
+    assert (run.status, run.out) == (0, b"1\n0\n"), run.err
+    assert run.receipt["gone"] is True
+    shown = {header.partition(" ")[2] for header in stranger.shown}
+    assert {base64.b64decode(each) for each in shown} == {b"", b"tester:"}
+    assert site.password not in run.err + str(run.receipt)
 
 
 def test_signal_while_the_provider_hangs(launcher: Launcher, tmp_path: Path) -> None:
     """It ends the run at once: nobody waits for the provider's answer."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        env = written(tmp_path, address, address, "me", client_secret="no")
+        env = written(tmp_path, address, oidc(address, client_secret="no"))
         run = launcher.start("true", claim={"worker_cores": 1}, env=env)
         silent.settimeout(60)
         asked, _ = silent.accept()
@@ -192,25 +228,3 @@ def test_signal_while_the_provider_hangs(launcher: Launcher, tmp_path: Path) -> 
             while asked.recv(4096):
                 pass
         assert run.finish(30).status == 143
-
-
-@pytest.mark.parametrize("wrong", [{}, {"token": "a", "token_file": "b"}, {"token": "a\nb"}])
-def test_what_is_no_token(wrong: dict[str, str]) -> None:
-    with pytest.raises(ValueError, match="bearer authentication"):
-        BearerAuth(**wrong)
-
-
-def test_bearer_header(tmp_path: Path) -> None:
-    """A number, a prefix, and a file, which is read again; without it the last token stays."""
-
-    def header(auth: BearerAuth) -> str:
-        return auth.pre_request(None)[0]["Authorization"]
-
-    assert header(BearerAuth(token=1234, prefix="")) == "1234"
-    assert header(BearerAuth(token="abc", token_prefix="eodc/")) == "Bearer eodc/abc"
-    replace(file := tmp_path / "token", "first\n")
-    auth = BearerAuth(token_file=str(file))
-    replace(file, "second\n")
-    assert header(auth) == "Bearer second"
-    file.unlink()
-    assert header(auth) == "Bearer second"

@@ -1,4 +1,4 @@
-"""An OpenID provider's tokens: how they are asked for, and which answers are not trusted."""
+"""Tokens, of a file and of an OpenID provider, and which answers of that are not trusted."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 from aiohttp import web
 
 from dask_claim.errors import AuthenticationError, GatewayUnreachable
+from dask_claim.providers.gateway.auth import BearerAuth
 from dask_claim.providers.gateway.oidc import OidcAuth
 from tests.support.oidc_provider import (
     CLIENT,
@@ -130,16 +131,32 @@ def test_provider_that_is_away(tmp_path: Path) -> None:
     assert f"{tmp_path}/none" in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("wrong", "words"),
-    [
-        ({}, "wants client_secret"),
-        ({"issuer": "http://login.example.org"}, "https://"),
-        ({"client_secret": "a", "client_secret_file": "b"}, "either"),
-        ({"grant": "implicit"}, "none of"),
-        ({"password": "a"}, "username and password"),
-    ],
-)
-def test_what_is_missing_or_too_much(wrong: dict[str, str], words: str) -> None:
-    with pytest.raises(ValueError, match=words):
-        OidcAuth(**{"issuer": "https://login.example.org", "client_id": "me", **wrong})
+def test_what_is_missing_or_too_much() -> None:
+    for words, wrong in {
+        "wants client_secret": {},
+        "https://": {"issuer": "http://login.example.org"},
+        "either": {"client_secret": "a", "client_secret_file": "b"},
+        "none of": {"grant": "implicit"},
+        "username and password": {"password": "a"},
+    }.items():
+        with pytest.raises(ValueError, match=words):
+            OidcAuth(**{"issuer": "https://login.example.org", "client_id": "me", **wrong})
+    for token in {}, {"token": "a", "token_file": "b"}, {"token": "a\nb"}:
+        with pytest.raises(ValueError, match="bearer authentication"):
+            BearerAuth(**token)
+
+
+def test_bearer_header(tmp_path: Path) -> None:
+    """A number, a prefix, and a file, which is read again; without it the last token stays."""
+
+    def header(auth: BearerAuth) -> str:
+        return auth.pre_request(None)[0]["Authorization"]
+
+    assert header(BearerAuth(token=1234, prefix="")) == "1234"
+    assert header(BearerAuth(token="abc", token_prefix="eodc/")) == "Bearer eodc/abc"
+    (file := tmp_path / "token").write_text("first\n")
+    auth = BearerAuth(token_file=str(file))
+    file.write_text("second\n")
+    assert header(auth) == "Bearer second"
+    file.unlink()
+    assert header(auth) == "Bearer second"

@@ -1,8 +1,7 @@
-"""Credentials of the site's file: for its gateway alone, in the launcher and in the program."""
+"""Credentials of the site's file: what may stand there, and what is made of it."""
 
 from __future__ import annotations
 
-import base64
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,54 +19,20 @@ from dask_claim.errors import AuthenticationError, ClaimError
 from dask_claim.providers.gateway.login import Login
 from dask_claim.providers.gateway.site_auth import SiteAuth
 from dask_claim.redact import redact_text
-from tests.support.gateway import GatewayServer
-from tests.support.launcher import PYTHON, Launcher
-from tests.support.proxy import Proxy
-from tests.support.scenes import SMALL
 
 SECRET = "right-5678"
 SITE = "https://dask.example.org"
 
-# Its own gateway, by the configuration that it finds; then one that nobody but itself has named.
-PROGRAM = """
-import sys
-from dask_gateway import Gateway
-for address in (None, sys.argv[1]):
-    with Gateway(address) as gateway:
-        print(len(gateway.list_clusters()))
-"""
+
+@pytest.fixture
+def site(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    monkeypatch.setenv("DASK_CLAIM_SITE", str(tmp_path / "claim.yaml"))
+    monkeypatch.setenv("DASK_CONFIG", "/dev/null")
+    return tmp_path / "claim.yaml"
 
 
-def written(folder: Path, gateway: str, text: str, **more: str) -> dict[str, str]:
-    site = folder / "claim.yaml"
-    site.write_text(f"gateway_url: {gateway}\ncredentials: {{{text}}}\n")
-    return {"DASK_CLAIM_SITE": str(site), "DASK_CONFIG": "/dev/null", **more}
-
-
-def test_for_the_sites_gateway_alone(
-    launcher: Launcher, closed_gateway: GatewayServer, gateway: GatewayServer, tmp_path: Path
-) -> None:
-    """That a claim's gateway is not shown them either is for `test_trust`."""
-    (tmp_path / "password").write_text(f"{SECRET}\n")
-    text = "type: basic, username: tester, password_file: password"
-    env = written(tmp_path, closed_gateway.url, text)
-    # What is configured for Dask is not for this gateway.
-    env |= {"DASK_GATEWAY__AUTH__KWARGS__PASSWORD": "for-another-one"}
-    with Proxy(gateway) as stranger:
-        run = launcher(PYTHON, "-c", PROGRAM, stranger.url, claim=SMALL, env=env)
-        assert (run.status, run.out) == (0, b"1\n0\n"), run.err
-        assert run.receipt["gone"] is True
-        shown = {header.partition(" ")[2] for header in stranger.shown}
-        assert {base64.b64decode(each) for each in shown} == {b"", b"tester:"}
-    assert SECRET not in run.err + str(run.receipt)
-
-
-def test_wrong_password(launcher: Launcher, closed_gateway: GatewayServer, tmp_path: Path) -> None:
-    env = written(tmp_path, closed_gateway.url, "type: basic, password: wrong-0000")
-    run = launcher("true", claim={"worker_cores": 1}, env=env)
-    assert run.status == 78
-    assert f"They come from the credentials of {tmp_path}/claim.yaml" in run.err
-    assert "wrong-0000" not in run.err
+def said(text: str, gateway: str = SITE) -> str:
+    return f"gateway_url: {gateway}\ncredentials: {{{text}}}\n"
 
 
 class Own(GatewayAuth):
@@ -91,29 +56,27 @@ class Own(GatewayAuth):
         ("type: jupyterhub, api_token_env: HUB", "jupyterhub of-the-hub"),
         ("type: bearer, token: 0123", "Bearer 0123"),
         ("type: basic, username: 7, password: 1e5", "Basic NzoxZTU="),
-        (
-            f"type: {__name__}.Own, secret_file: secret, key_file: key",
-            "one-two {folder}/key",
-        ),
+        (f"type: {__name__}.Own, secret_file: secret, key_file: key", "one-two {folder}/key"),
     ],
 )
-def test_kinds(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str, header: str) -> None:
+def test_kinds(monkeypatch: pytest.MonkeyPatch, site: Path, text: str, header: str) -> None:
     """An argument by its file or variable, unless the class itself takes a file's name."""
-    (tmp_path / "secret").write_text("first-one\n")
+    site.write_text(said(text))
+    (secret := site.with_name("secret")).write_text("first-one\n")
     monkeypatch.setenv("HUB", "of-the-hub")
     monkeypatch.chdir("/")
-    auth = SiteAuth(written(tmp_path, SITE, text)["DASK_CLAIM_SITE"], password="of another one")
-    (tmp_path / "secret").write_text("one-two\n")
+    auth = SiteAuth(str(site), password="of another one")
+    secret.write_text("one-two\n")
     here = SimpleNamespace(url=f"{SITE}:443/api/v1/clusters/", status=200)
     auth.prepare()
     headers, context = auth.pre_request(here)
-    assert headers == {"Authorization": header.format(folder=tmp_path)}
+    assert headers == {"Authorization": header.format(folder=site.parent)}
     auth.post_response(here, context)
     for elsewhere in ("http://dask.example.org/", "https://dask.example.org.else.org/"):
         headers, context = auth.pre_request(SimpleNamespace(url=elsewhere))
         assert headers["Authorization"].startswith("Basic ") and context is None
-    (tmp_path / "secret").unlink()
-    assert auth.pre_request(here)[0]["Authorization"] == header.format(folder=tmp_path)
+    secret.unlink()
+    assert auth.pre_request(here)[0]["Authorization"] == header.format(folder=site.parent)
 
 
 @pytest.mark.parametrize(
@@ -127,44 +90,40 @@ def test_kinds(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str, heade
         ("type: basic, pasword: a-secret", "unexpected keyword argument 'pasword'"),
     ],
 )
-def test_what_cannot_be_used(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str, words: str
-) -> None:
-    for name, value in written(tmp_path, SITE, text).items():
-        monkeypatch.setenv(name, value)
+def test_what_cannot_be_used(site: Path, text: str, words: str) -> None:
+    site.write_text(said(text))
     with pytest.raises(AuthenticationError) as caught:
         Login(SITE, True, None).auth()
-    assert words in str(caught.value)
-    assert f"the credentials of {tmp_path}/claim.yaml" in str(caught.value)
+    assert words in str(caught.value) and f"the credentials of {site}" in str(caught.value)
     assert "a-secret" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
     ("text", "path"),
     [
-        ("credentials: a-secret", "credentials"),
-        ("credentials: {type: telepathy, password: a-secret}", "credentials.type"),
-        ("credentials: {type: basic, password: [a-secret]}", "credentials.password"),
-        ("credentials: {type: basic, password: a-secret}", "credentials.gateway"),
-        ("credentials: {type: basic, gateway: a-secret}", "credentials.gateway"),
+        ("a-secret", "credentials"),
+        ("{type: telepathy, password: a-secret}", "credentials.type"),
+        ("{type: basic, password: [a-secret]}", "credentials.password"),
+        ("{type: basic, password: a-secret}", "credentials.gateway"),
+        ("{type: basic, gateway: a-secret}", "credentials.gateway"),
     ],
 )
-def test_a_faulty_entry(tmp_path: Path, text: str, path: str) -> None:
-    (tmp_path / "claim.yaml").write_text(text)
+def test_a_faulty_entry(site: Path, text: str, path: str) -> None:
+    site.write_text(f"credentials: {text}")
     with pytest.raises(ClaimError) as caught:
-        load(environ={"DASK_CLAIM_SITE": str(tmp_path / "claim.yaml")})
+        load()
     assert path in str(caught.value) and "a-secret" not in str(caught.value)
 
 
-def test_arguments_of_a_class(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_arguments_of_a_class(monkeypatch: pytest.MonkeyPatch, site: Path) -> None:
     """Names and secrets stay as they were written; what else it takes may be a number."""
     monkeypatch.setattr("dask_claim.redact._known", set())
     text = (
         "type: my.Auth, username: 007, password: 12345678, pin: 0012, api_key: 1_000_000.10, "
-        "token_lifetime: 60, use_token: true, realm: ~, "
+        "token_lifetime: 60, use_token: true, realm: ~"
     )
-    said = written(tmp_path, SITE, text.rstrip(", "))
-    found = read_site(said).credentials
+    site.write_text(said(text))
+    found = read_site({"DASK_CLAIM_SITE": str(site)}).credentials
     assert found and found.arguments == {
         "username": "007", "password": "12345678", "pin": "0012", "api_key": "1_000_000.10",
         "token_lifetime": 60, "use_token": True,
@@ -172,30 +131,28 @@ def test_arguments_of_a_class(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     assert redact_text("of 12345678 and 1_000_000.10") == "of *** and ***"
 
 
-def test_null_is_absent(tmp_path: Path) -> None:
-    said = written(tmp_path, SITE, "type: basic, gateway: ~, password: ~")
-    with Path(said["DASK_CLAIM_SITE"]).open("a") as file:
-        file.write("\nprofiles: {standard: ~, other: {image: ~}}\npolicy: ~\ngateway_options: ~\n")
+def test_null_is_absent(site: Path) -> None:
+    more = "profiles: {standard: ~, other: {image: ~}}\npolicy: ~\ngateway_options: ~\n"
+    site.write_text(said("type: basic, gateway: ~, password: ~") + more)
     for name in ("standard", "other"):
-        found = load(environ={**said, "DASK_CLAIM_PROFILE": name})
+        found = load(environ={"DASK_CLAIM_SITE": str(site), "DASK_CLAIM_PROFILE": name})
         assert found.site and found.site.credentials and found.site.credentials.arguments == {}
 
 
-def test_show_and_schema(tmp_path: Path) -> None:
-    env = written(
-        tmp_path, "https://else.example.org", f"type: basic, gateway: '{SITE}', password: {SECRET}"
-    )
+def test_show_and_schema(site: Path) -> None:
+    text = f"type: basic, gateway: '{SITE}', password: {SECRET}"
+    site.write_text(said(text, "https://else.example.org"))
 
     def printed(*command: str) -> str:
-        done = CliRunner(env=env).invoke(cli, command)
+        done = CliRunner().invoke(cli, command)
         assert done.exit_code == 0, done.output
         return done.stdout
 
-    assert json.loads(printed("show", "--json"))["credentials"] == {
-        "type": "basic", "gateway": f"{SITE}:443", "source": env["DASK_CLAIM_SITE"],
+    shown = printed("show"), printed("show", "--json")
+    assert json.loads(shown[1])["credentials"] == {
+        "type": "basic", "gateway": f"{SITE}:443", "source": str(site),
     }  # fmt: skip
-    assert f"basic, for {SITE}:443 alone" in printed("show")
-    assert SECRET not in printed("show") + printed("show", "--json")
+    assert f"basic, for {SITE}:443 alone" in shown[0] and SECRET not in str(shown)
     checker = jsonschema.Draft202012Validator(json.loads(printed("schema", "--site")))
     assert checker.is_valid({"credentials": {"type": "basic", "password_file": "x"}})
     assert not checker.is_valid({"credentials": {"password_file": "x"}})
