@@ -100,24 +100,17 @@ def test_jobs_that_slurm_ends(launcher: Launcher, slurm: Slurm) -> None:
     """Each in its way; three are on one node and the fourth on another, whose end is its own."""
     run = start_waiting(launcher, slurm, max_workers=4, min_workers=4, hpc={"queue": "frail"})
     run.until("4 workers up")
-    jobs = [
-        line.split() for line in slurm.run("squeue", "--noheader", "--format=%N %i").splitlines()
-    ]
-    (alone,) = (job for node, job in jobs if node == "frail1")
-    late, cancelled, requeued = (job for node, job in jobs if node == "frail0")
+    alone, late, cancelled, requeued = slurm.run("squeue", "-h", "-S", "-N", "-o", "%i").split()
     slurm.run("scontrol", "update", f"JobId={late}", "EndTime=now")
     slurm.run("scancel", cancelled)
     slurm.run("scontrol", "requeue", requeued)
     slurm.run("scontrol", "update", f"JobId={alone}", "Requeue=0")
     slurm.run("scontrol", "update", "NodeName=frail1", "State=DOWN", "Reason=test")
     told = [
-        f"Slurm ended job {job} of a worker {said}"
-        for job, said in (
-            (cancelled, "(CANCELLED): somebody cancelled it"),
-            (requeued, "(REQUEUED): it is to start again"),
-            (alone, "(NODE_FAIL): its node failed"),
-            (late, "(TIMEOUT): its walltime was over"),
-        )
+        f"Slurm ended job {cancelled} of a worker (CANCELLED): somebody cancelled it",
+        f"Slurm ended job {requeued} of a worker (REQUEUED): it is to start again",
+        f"Slurm ended job {alone} of a worker (NODE_FAIL): its node failed",
+        f"Slurm ended job {late} of a worker (TIMEOUT): its walltime was over",
     ]
     for text in told:
         run.until(re.escape(text), 60)  # Slurm looks at walltimes every 30 s

@@ -50,46 +50,41 @@ async def user(request: web.Request) -> web.Response:
 
 
 @pytest.fixture
-def hub() -> Iterator[str]:
+def hub() -> Iterator[tuple[str, str]]:
+    """Its address, and that of a gateway behind it."""
     with in_thread(http(user)) as address:
-        yield address
+        server = GatewayServer(REFERENCE + BEHIND.format(hub=address))
+        yield address, server.url
+        server.stop()
 
 
-@pytest.fixture
-def behind(hub: str) -> Iterator[GatewayServer]:
-    server = GatewayServer(REFERENCE + BEHIND.format(hub=hub))
-    yield server
-    server.stop()
+async def clusters(gateway: str) -> int | str:
+    api = GatewayApi(Claim(gateway_url=gateway))
+    try:
+        return len(await api.clusters())
+    except AuthenticationError as error:
+        return str(error)
+    finally:
+        await api.close()
 
 
 @pytest.mark.slow
-def test_scope_that_is_missing(
-    behind: GatewayServer, hub: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def clusters(token: str) -> int | str:
+def test_scope_that_is_missing(hub: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    address, gateway = hub
+
+    def asked(token: str) -> int | str:
         monkeypatch.setenv("JUPYTERHUB_API_TOKEN", token)
+        with dask.config.set({"gateway.auth.type": "jupyterhub"}):
+            return asyncio.run(clusters(gateway))
 
-        async def ask() -> int:
-            api = GatewayApi(Claim(gateway_url=behind.url))
-            try:
-                return len(await api.clusters())
-            finally:
-                await api.close()
-
-        try:
-            with dask.config.set({"gateway.auth.type": "jupyterhub"}):
-                return asyncio.run(ask())
-        except AuthenticationError as error:
-            return str(error)
-
-    monkeypatch.setenv("JUPYTERHUB_API_URL", hub)
-    assert clusters("right-scope-2222") == clusters("all-scopes-3333") == 0
+    monkeypatch.setenv("JUPYTERHUB_API_URL", address)
+    assert asked("right-scope-2222") == asked("all-scopes-3333") == 0
     lacks = "The token lacks the scope access:services!service=NAME"
-    assert lacks in str(clusters("no-scope-0000"))
-    other = str(clusters("other-scope-1111"))
+    assert lacks in str(asked("no-scope-0000"))
+    other = str(asked("other-scope-1111"))
     assert lacks in other and "it has access:services!service=binder" in other
     assert "read:users" not in other and "1111" not in other
     monkeypatch.delenv("JUPYTERHUB_API_URL")
-    assert "may want the scope access:services!service=NAME" in str(clusters("no-scope-0000"))
+    assert "may want the scope access:services!service=NAME" in str(asked("no-scope-0000"))
     monkeypatch.setenv("JUPYTERHUB_API_URL", "http://127.0.0.1:1")
-    assert "Its hub cannot be asked why" in str(clusters("no-scope-0000"))
+    assert "Its hub cannot be asked why" in str(asked("no-scope-0000"))

@@ -41,7 +41,29 @@ print(client.submit(sum, [20, 22]).result(), flush=True)
 assert (worker["nthreads"], worker["memory_limit"]) == (1, 512 * 2**20), worker
 assert list(client.run(os.environ.get, "SITE").values()) == ["here"]
 """
+# Neither an argument nor a file tells it, and without it nobody is served.
+NOBODY_SEES_THE_PASSWORD = """
+import os, stat, subprocess, urllib.request, urllib.error
+password = os.environ["DASK_GATEWAY__AUTH__KWARGS__PASSWORD"]
+assert password not in subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout
+for folder, _, names in os.walk(os.environ["TMPDIR"]):
+    if "dask-claim-" in folder:
+        assert stat.S_IMODE(os.stat(folder).st_mode) == 0o700, folder
+    for name in names:
+        assert password.encode() not in open(os.path.join(folder, name), "rb").read(), name
+url = os.environ["DASK_GATEWAY__ADDRESS"]
+assert url.startswith("http://127.0.0.1:")
+directly = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+for header in ({}, {"Authorization": "Basic dGVzdGVyOg=="}):
+    try:
+        directly.open(urllib.request.Request(url + "/api/v1/clusters/", headers=header))
+        raise SystemExit("served")
+    except urllib.error.HTTPError as error:
+        assert error.code == 401, error
+print(password)
+"""
 ITS_CLAIM = {
+    "create": False,
     "EnvVarRequirement": {
         "worker_cores": "DASK_WORKER_CORES", "worker_cores_limit": "DASK_WORKER_CORES_LIMIT",
         "worker_memory": "DASK_WORKER_MEMORY", "gateway_url": "DASK_GATEWAY_URL",
@@ -74,14 +96,17 @@ def places(folder: Path) -> list[Path]:
 
 
 def test_program_makes_its_own_cluster(launcher: Launcher, tmp_path: Path) -> None:
-    claim = {"create": False, **ITS_CLAIM}
     env = {
         "TMPDIR": str(tmp_path), "SITE": "here", "http_proxy": "http://127.0.0.1:9",
         # Another gateway's.
         "DASK_GATEWAY__AUTH__TYPE": "jupyterhub", "DASK_GATEWAY__AUTH__KWARGS__API_TOKEN": "x",
     }  # fmt: skip
-    run = launcher(PYTHON, "-c", MAKES_ITS_OWN, claim=claim, env=env)
-    assert (run.status, run.out) == (0, b"42\n"), run.err
+    program = NOBODY_SEES_THE_PASSWORD + MAKES_ITS_OWN
+    run = launcher(PYTHON, "-c", program, claim=ITS_CLAIM, env=env)
+    assert run.status == 0, run.err
+    password, result = run.out.decode().split()
+    assert result == "42" and len(password) > 30
+    assert password not in run.err + str(run.receipt)
     # Its cluster is left running by the program, and is gone.
     assert run.receipt["gone"] is True
     assert run.receipt["provider"] == "local"
@@ -110,12 +135,11 @@ def test_program_connects_to_the_claimed_cluster(launcher: Launcher, tmp_path: P
 
 @pytest.mark.parametrize("whom", ["launcher", "the gateway's process, too"])
 def test_sigkill_leaves_nothing(launcher: Launcher, tmp_path: Path, whom: str) -> None:
-    claim = {"create": False, **ITS_CLAIM}
     env = {"TMPDIR": str(tmp_path), "SITE": "here"}
     # Once a task is done there is a worker.
     program = MAKES_ITS_OWN.replace("client.submit(sum, [20, 22]).result()", "ready()")
     program = f"ready = lambda: client.submit(str, 'ready').result()\n{program}\ninput()"
-    run = launcher.start(PYTHON, "-c", program, claim=claim, env=env)
+    run = launcher.start(PYTHON, "-c", program, claim=ITS_CLAIM, env=env)
     until_ready(run)
     found = [command_line(pid) for pid in processes_with(launcher.marker)]
     for part in ("gateway_server.py", "dask-gateway-proxy", " scheduler ", " worker "):
@@ -127,34 +151,6 @@ def test_sigkill_leaves_nothing(launcher: Launcher, tmp_path: Path, whom: str) -
     kill(run)
     wait_for(lambda: not processes_with(launcher.marker), "end of all", 40)
     wait_for(lambda: not places(tmp_path), "end of the files", 20)
-
-
-def test_nobody_sees_the_password(launcher: Launcher, tmp_path: Path) -> None:
-    """Neither an argument, nor a file, nor the log; and without it nobody is served."""
-    program = """
-import os, stat, subprocess, urllib.request, urllib.error
-password = os.environ["DASK_GATEWAY__AUTH__KWARGS__PASSWORD"]
-assert password not in subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout
-for folder, _, names in os.walk(os.environ["TMPDIR"]):
-    if "dask-claim-" in folder:
-        assert stat.S_IMODE(os.stat(folder).st_mode) == 0o700, folder
-    for name in names:
-        assert password.encode() not in open(os.path.join(folder, name), "rb").read(), name
-url = os.environ["DASK_GATEWAY__ADDRESS"]
-assert url.startswith("http://127.0.0.1:")
-for header in ({}, {"Authorization": "Basic dGVzdGVyOg=="}):
-    try:
-        urllib.request.urlopen(urllib.request.Request(url + "/api/v1/clusters/", headers=header))
-        raise SystemExit("served")
-    except urllib.error.HTTPError as error:
-        assert error.code == 401, error
-print(password)
-"""
-    run = launcher(PYTHON, "-c", program, claim={"create": False}, env={"TMPDIR": str(tmp_path)})
-    assert run.status == 0, run.err
-    password = run.out.decode().strip()
-    assert len(password) > 30
-    assert password not in run.err and password not in json.dumps(run.receipt)
 
 
 @pytest.mark.parametrize(
@@ -169,36 +165,33 @@ print(password)
 def test_without_the_extra(
     monkeypatch: pytest.MonkeyPatch, claim: dict[str, Any], kind: str | None, told: bool
 ) -> None:
+    """What the run does, and what doctor says."""
     monkeypatch.setattr(own_gateway, "has_server", lambda: False)
     for name, value in {**NOWHERE, "DASK_CLAIM": json.dumps(claim)}.items():
         monkeypatch.setenv(name, value)
     warnings: list[str] = []
     request = SimpleNamespace(claim=Claim.model_validate(claim), for_command=True)
-    if kind is None:
-        with pytest.raises(ConfigurationError) as caught:
-            own_gateway.local_kind(request, warnings.append)
-        warnings.append(str(caught.value))
-    else:
+    try:
         assert own_gateway.local_kind(request, warnings.append) == kind
-    assert ("pip install 'dask-claim[local-gateway]'" in "".join(warnings)) is told
+    except ConfigurationError as error:
+        assert kind is None
+        warnings.append(str(error))
+    assert ("pip install 'dask-claim[local-gateway]'" in str(warnings)) is told
 
     async def findings() -> list[Finding]:
         return [found async for found in examine({})]
 
     (found,) = (each for each in asyncio.run(findings()) if each.name == "provider")
-    assert (found.hint == own_gateway.INSTALL) is told, found
     assert found.state == ("fail" if kind is None else "warn" if told else "ok")
+    assert (found.hint == own_gateway.INSTALL) is told
 
 
-@pytest.mark.parametrize(
-    ("claim", "told"),
-    [
-        ('{"env": {"gateway_url": "URL"}}', "env.gateway_url is set"),
-        ('{"create": false}', "create is false"),
-        ("{}", ""),
-    ],
-)
-def test_show_tells_of_it(claim: str, told: str) -> None:
-    shown = CliRunner(env={**NOWHERE, "DASK_CLAIM": claim}).invoke(cli, ["show"]).stdout
-    assert ("a Dask Gateway is started for the command" in shown) is bool(told)
-    assert told in shown
+def test_show_tells_of_it() -> None:
+    for claim, told in {
+        '{"env": {"gateway_url": "URL"}}': "env.gateway_url is set",
+        '{"create": false}': "create is false",
+        "{}": "",
+    }.items():
+        shown = CliRunner(env={**NOWHERE, "DASK_CLAIM": claim}).invoke(cli, ["show"]).stdout
+        assert ("a Dask Gateway is started for the command" in shown) is bool(told)
+        assert told in shown
