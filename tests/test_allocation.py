@@ -140,28 +140,6 @@ except SystemExit as end:
 """
 
 
-def test_what_runs_ends_before_the_walltime(launcher: Launcher, scheduler: dict[str, str]) -> None:
-    """A command, or a program with a block of `connect()`.
-
-    Slurm's own limit is a minute at the least: its variable says a nearer end.
-    """
-    env = {
-        **scheduler, "SLURM_JOB_ID": "7", "SLURM_JOB_END_TIME": str(int(time.time()) + 20),
-        "SLURM_RESTART_COUNT": "2",
-    }  # fmt: skip
-    started = (
-        launcher.start("sh", "-c", TRAP, flags=("--grace", "5"), env=env),
-        launcher.program(CONNECT.replace("connect(", "connect(dask_claim.Claim(), "), env=env),
-    )
-    command, program = (run.finish() for run in started)
-    assert (command.status, command.out) == (3, b"ready\ntold\n"), command.err
-    assert (program.status, program.out) == (143, b"ready\ntold 143\n"), program.err
-    for ended in command, program:
-        assert "This job's walltime ends in" in ended.err
-        assert "this is start 3 of it" in ended.err
-    assert "so does the program" in program.err
-
-
 def test_no_cluster_without_keys(launcher: Launcher, tmp_path: Path) -> None:
     """Where no keys can be made others could get in: nothing is made."""
     (tmp_path / "sitecustomize.py").write_text("import sys; sys.modules['cryptography'] = None\n")
@@ -198,13 +176,22 @@ def submitted(launcher: Launcher, slurm: Slurm, folder: Path, command: str) -> J
     return Job(told.strip(), log)
 
 
-def test_jobs_that_slurm_ends(launcher: Launcher, slurm: Slurm, tmp_path: Path) -> None:
-    """Side by side: Slurm looks only every 30 s whether a job wants a signal before its end."""
-    command = f"{DASK_CLAIM} --grace 5 -- sh -c {shlex.quote(TRAP)}"
-    program = f"{PYTHON} -c {shlex.quote(CONNECT)}"
+def test_what_runs_ends_before_the_walltime(
+    launcher: Launcher, slurm: Slurm, scheduler: dict[str, str], tmp_path: Path
+) -> None:
+    """Side by side: a command and a program with a block of `connect()`, by Slurm's variable and
+    by its signals. It looks only every 30 s whether a job wants one before its end."""
+    env = {
+        **scheduler, "SLURM_JOB_ID": "7", "SLURM_JOB_END_TIME": str(int(time.time()) + 45),
+        "SLURM_RESTART_COUNT": "2",
+    }  # fmt: skip
+    told = launcher.start("sh", "-c", TRAP, flags=("--grace", "5"), env=env)
+    program = launcher.program(CONNECT.replace("connect(", "connect(dask_claim.Claim(), "), env=env)
+    launched = f"{DASK_CLAIM} --grace 5 -- sh -c {shlex.quote(TRAP)}"
+    connecting = f"{PYTHON} -c {shlex.quote(CONNECT)}"
     warned, cancelled, requeued = (
         submitted(launcher, slurm, tmp_path / str(number), what)
-        for number, what in enumerate((command, command, program))
+        for number, what in enumerate((launched, launched, connecting))
     )
     for job in warned, cancelled, requeued:
         job.until("ready")
@@ -220,6 +207,12 @@ def test_jobs_that_slurm_ends(launcher: Launcher, slurm: Slurm, tmp_path: Path) 
     assert "This job's walltime ends in" in warned.log.read_text()
     warned.until("The command ended with status 3")
     assert "Slurm ends this job" not in warned.log.read_text()
+    for run, status, out in (told, 3, b"ready\ntold\n"), (program, 143, b"ready\ntold 143\n"):
+        ended = run.finish()
+        assert (ended.status, ended.out) == (status, out), ended.err
+        assert "This job's walltime ends in" in ended.err
+        assert "this is start 3 of it" in ended.err
+    assert "so does the program" in ended.err
 
 
 def test_nodes_are_filled_one_after_the_other() -> None:

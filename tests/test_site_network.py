@@ -6,7 +6,6 @@ import asyncio
 import getpass
 import os
 import shutil
-import socket
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -56,21 +55,15 @@ def nginx(folder: Path, **ways: object) -> Iterator[None]:
     user = f"user {getpass.getuser()};" if os.geteuid() == 0 else ""
     (folder / "nginx.conf").write_text(NGINX.format(user=user, folder=folder, **ways))
     error = folder / "error.log"
-    found = shutil.which("nginx", path=PATH)
-    server = subprocess.Popen([found, "-p", folder, "-e", error, "-c", "nginx.conf"])
+    command = [shutil.which("nginx", path=PATH), "-p", folder, "-e", error, "-c", "nginx.conf"]
+    server = subprocess.Popen(command)
     try:
-        for name in ("port", "login_port"):
-            wait_for(lambda port=ways[name]: listening(port), "nginx", 20, error.read_text)
+        # Written when it listens.
+        wait_for((folder / "nginx.pid").exists, "nginx", 20, error.read_text)
         yield
     finally:
         server.terminate()
         server.wait()
-
-
-def listening(port: int) -> bool:
-    with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
-        return True
-    return False
 
 
 @asynccontextmanager
