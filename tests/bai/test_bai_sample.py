@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +10,6 @@ import pystac
 import pytest
 import rasterio
 from pystac.validation import validate_dict
-from rio_cogeo.cogeo import cog_validate
 
 from bai_example.sample import (
     CORE,
@@ -27,7 +24,7 @@ from bai_example.sample import (
     write_sample,
 )
 from bai_example.scenes import read_scene
-from tests.bai.maps import computed, sample_pair
+from tests.bai.maps import assert_cog, computed, sample_pair
 
 FILES = ["post.json", "post_B08.tif", "post_B12.tif", "pre.json", "pre_B08.tif", "pre_B12.tif"]
 
@@ -36,13 +33,15 @@ def hashes(folder: Path) -> dict[str, str]:
     return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(folder.iterdir())}
 
 
-def test_same_files_every_time(sample: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "bai_example.sample", tmp_path / "new", "--size", "256"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+def test_same_files_every_time(
+    sample: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(tmp_path / "new"), "--size", "256"]) == 0
+    out, err = capsys.readouterr()
     assert [*hashes(tmp_path / "new")] == FILES
     assert hashes(tmp_path / "new") == hashes(sample)
-    assert f"--pre-event {tmp_path / 'new' / 'pre.json'}" in done.stdout
-    assert done.stderr == ""
+    assert f"--pre-event {tmp_path / 'new' / 'pre.json'}" in out
+    assert err == ""
 
 
 def known_dnbr(size: int) -> np.ndarray:
@@ -75,7 +74,7 @@ def test_scenes(sample: Path) -> None:
     for event, baseline, offset in (("pre", "03.01", 0.0), ("post", "05.00", -0.1)):
         for band, pixel in (("B08", 10), ("B12", 20)):
             path = sample / f"{event}_{band}.tif"
-            assert cog_validate(path, strict=True)[0]
+            assert_cog(path)
             with rasterio.open(path) as file:
                 assert (file.res, file.dtypes, file.nodata) == ((pixel, pixel), ("uint16",), 0)
                 counts = file.read(1)
@@ -89,16 +88,15 @@ def test_scenes(sample: Path) -> None:
         assert scene.nir.offset == scene.swir.offset == offset
 
 
-@pytest.mark.parametrize("size", ["62", "65", "x"])
-def test_sizes_that_do_not_do(size: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    with pytest.raises(SystemExit) as caught:
-        main([str(tmp_path), f"--size={size}"])
-    assert caught.value.code == 2
-    assert "--size" in capsys.readouterr().err
+def test_sizes_and_folders_that_do_not_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for size in ("62", "65", "x"):
+        with pytest.raises(SystemExit) as caught:
+            main([str(tmp_path), f"--size={size}"])
+        assert caught.value.code == 2
+        assert "--size" in capsys.readouterr().err
     assert not [*tmp_path.iterdir()]
-
-
-def test_folder_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     (tmp_path / "file").touch()
     assert main([str(tmp_path / "file"), "--size", "64"]) == 1
     assert "cannot be written" in capsys.readouterr().err
