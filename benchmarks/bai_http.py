@@ -1,4 +1,4 @@
-"""A folder over HTTP, from as far away as 20 ms: nginx on loopback behind a delaying proxy.
+"""A folder over HTTP, from as far away as 20 ms: nginx behind a delaying proxy.
 
 The proxy stands in for `tc … netem`, which not every kernel has and which needs root. It delays
 and does not throttle: bytes that arrive together leave together, half a round trip later.
@@ -7,8 +7,8 @@ and does not throttle: bytes that arrive together leave together, half a round t
 from __future__ import annotations
 
 import asyncio
-import getpass
 import os
+import pwd
 import shutil
 import socket
 import subprocess
@@ -19,8 +19,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
-
-from tests.support.launcher import PYTHON
 
 #: Seconds there and back.
 ROUND_TRIP = 0.020
@@ -45,7 +43,7 @@ http {{
     sendfile on;
     tcp_nodelay on;
     keepalive_requests 100000;
-    server {{ listen 127.0.0.1:{port}; root {root}; }}
+    server {{ listen unix:{folder}/socket; root {root}; }}
 }}
 """
 
@@ -60,14 +58,20 @@ class Fetched(NamedTuple):
 class Site:
     """A folder's address over HTTP."""
 
-    def __init__(self, url: str, log: Path) -> None:
+    def __init__(self, url: str, folder: Path) -> None:
         self.url = url
-        self._log = log
+        self._log = folder / "access.log"
+        self._socket = str(folder / "socket")
 
     def fetched(self) -> Fetched:
         """Requests for rasters since the last call, and the bytes of their answers."""
-        # A line is written when its answer is out, which may be after the client has read it.
-        time.sleep(0.1)
+        # A line is written when its answer is out, which may be after the client has read it; but
+        # before the one process of the server closes a later connection.
+        with socket.socket(socket.AF_UNIX) as last:
+            last.connect(self._socket)
+            last.sendall(b"GET /item.json HTTP/1.0\r\n\r\n")
+            while last.recv(65536):
+                pass
         lines = [line.split() for line in self._log.read_text().splitlines()]
         os.truncate(self._log, 0)
         sizes = [int(size) for _, size, path in lines if path.endswith(".tif")]
@@ -84,39 +88,36 @@ def served(root: Path) -> Iterator[Site]:
     nginx = shutil.which("nginx", path=os.environ["PATH"] + ":/usr/sbin")
     if not nginx:
         raise SystemExit("nginx is not installed (apt-get install nginx-light)")
-    near, far = _free_port(), _free_port()
     with tempfile.TemporaryDirectory(prefix="bai-http-") as name:
         folder = Path(name)
         config = folder / "nginx.conf"
         # Started by root, nginx would change to a user who may not read the folder.
-        user = f"user {getpass.getuser()};" if os.geteuid() == 0 else ""
-        config.write_text(CONFIG.format(user=user, folder=folder, port=near, root=root.resolve()))
-        server = subprocess.Popen([nginx, "-p", name, "-e", f"{name}/error.log", "-c", config])
-        proxy = subprocess.Popen([PYTHON, "-m", "benchmarks.bai_http", str(far), str(near)])
+        user = f"user {pwd.getpwuid(0).pw_name};" if os.geteuid() == 0 else ""
+        config.write_text(CONFIG.format(user=user, folder=folder, root=root.resolve()))
+        # Its port is taken before the proxy begins, and nobody else's in between.
+        with socket.create_server(("127.0.0.1", 0)) as far:
+            server = subprocess.Popen([nginx, "-p", name, "-e", f"{name}/error.log", "-c", config])
+            proxy = subprocess.Popen(
+                [sys.executable, "-m", "benchmarks.bai_http", str(far.fileno()), f"{name}/socket"],
+                pass_fds=[far.fileno()],
+            )
+            url = f"http://127.0.0.1:{far.getsockname()[1]}"
         try:
-            for port in (near, far):
-                _until_listening(port)
-            yield Site(f"http://127.0.0.1:{far}", folder / "access.log")
+            _until_listening(f"{name}/socket", server)
+            yield Site(url, folder)
         finally:
             for process in (proxy, server):
                 process.terminate()
                 process.wait()
 
 
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port: int = free.getsockname()[1]
-    return port
-
-
-def _until_listening(port: int, timeout: float = 10) -> None:
-    deadline = time.monotonic() + timeout
+def _until_listening(path: str, server: subprocess.Popen[bytes]) -> None:
     while True:
-        with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
-            return
-        if time.monotonic() > deadline:
-            raise SystemExit(f"nothing listens on port {port} after {timeout:g} s")
-        time.sleep(0.05)
+        with suppress(OSError), socket.socket(socket.AF_UNIX) as client:
+            return client.connect(path)
+        if server.poll() is not None:
+            raise SystemExit(f"nginx ended with status {server.returncode}")
+        time.sleep(0.02)
 
 
 async def delay(
@@ -146,21 +147,20 @@ async def delay(
     writer.close()
 
 
-async def proxy(listen: int, target: int) -> None:
-    """Pass every connection on to another port of this machine, delayed both ways."""
+async def proxy(listen: int, target: str) -> None:
+    """Pass every connection to a listening descriptor on to a socket, delayed both ways."""
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        server_reader, server_writer = await asyncio.open_connection(
-            "127.0.0.1", target, limit=CHUNK
-        )
+        server_reader, server_writer = await asyncio.open_unix_connection(target, limit=CHUNK)
         # Connecting takes a round trip before the first byte may leave.
         await asyncio.gather(
             delay(reader, server_writer, ROUND_TRIP), delay(server_reader, writer, 0)
         )
 
-    async with await asyncio.start_server(connected, "127.0.0.1", listen, limit=CHUNK) as server:
+    listening = socket.socket(fileno=listen)
+    async with await asyncio.start_server(connected, sock=listening, limit=CHUNK) as server:
         await server.serve_forever()
 
 
 if __name__ == "__main__":
-    asyncio.run(proxy(int(sys.argv[1]), int(sys.argv[2])))
+    asyncio.run(proxy(int(sys.argv[1]), sys.argv[2]))

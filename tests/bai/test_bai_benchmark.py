@@ -27,14 +27,11 @@ def benchmark(part: str, folder: Path) -> str:
     command = [sys.executable, "-m", "benchmarks.bai", "--part", part, "--size", "256"]
     run = subprocess.run(
         [*command, "--rounds", "1", "--keep", str(folder)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+        capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
     assert run.returncode in (0, 1), run.stderr
     assert "Traceback" not in run.stderr
-    assert "| " in run.stdout, run.stderr
+    assert "| goal |" in run.stdout or part == "writers", run.stderr
     assert all(path.name.startswith("sample-") for path in folder.iterdir())
     return run.stdout
 
@@ -57,9 +54,10 @@ def test_bytes_over_http_are_counted(tmp_path: Path) -> None:
     assert "bytes fetched" in table
 
 
-def test_the_server_is_a_round_trip_away(tmp_path: Path) -> None:
+def test_the_server_is_a_round_trip_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from benchmarks.bai_http import ROUND_TRIP, Fetched, served
 
+    monkeypatch.setenv("USER", "nobody-here")  # no word of who this is
     data = bytes(range(256)) * 4096
     (tmp_path / "some.tif").write_bytes(data)
     (tmp_path / "item.json").write_bytes(b"{}")
