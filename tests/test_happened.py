@@ -34,18 +34,24 @@ client = Client()
 print(client.submit(sum, [20, 22]).result(), flush=True)
 client.shutdown()
 """
-
-# Ends as soon as its scheduler is lost.
+BLOCK = """
+import dask_claim
+with dask_claim.connect() as client:
+    print(client.submit(sum, [20, 22]).result(), flush=True)
+    client.shutdown()
+"""
+# Waits for a line as soon as its scheduler is lost.
 COMPUTES = """
-import sys, time
+import time
 from distributed import Client
 with Client() as client:
     future = client.submit(time.sleep, 60)
     print("ready", flush=True)
     try:
         future.result(timeout=50)
-    except Exception as error:
-        sys.exit(7)
+    except Exception:
+        input()
+        exit(7)
 """
 
 
@@ -84,13 +90,7 @@ def test_program_shuts_its_cluster_down(
 
 
 def test_block_shuts_its_cluster_down(launcher: Launcher) -> None:
-    program = (
-        "import dask_claim\n"
-        "with dask_claim.connect() as client:\n"
-        "    print(client.submit(sum, [20, 22]).result(), flush=True)\n"
-        "    client.shutdown()\n"
-    )
-    run = launcher.program(program, claim={"max_workers": 1}).finish()
+    run = launcher.program(BLOCK, claim={"max_workers": 1}).finish()
     assert (run.status, run.out) == (0, b"42\n"), run.err
     assert "was shut down by a client" in run.err
     nothing_untrue(run)
@@ -126,10 +126,9 @@ def test_death_of_the_process_that_holds_a_local_cluster(
 
 @pytest.fixture
 def run(launcher: Launcher, gateway: GatewayServer) -> Running:
-    """A command that computes on a gateway's cluster until that is lost, and then a line more."""
-    program = COMPUTES.replace("sys.exit(7)", "input()")
+    """A command that computes on a gateway's cluster."""
     claim = {"gateway_url": gateway.url, "max_workers": 1}
-    run = launcher.start(PYTHON, "-c", program, claim=claim, stdin=subprocess.PIPE)
+    run = launcher.start(PYTHON, "-c", COMPUTES, claim=claim, stdin=subprocess.PIPE)
     until_ready(run)
     return run
 
