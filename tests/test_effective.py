@@ -31,6 +31,7 @@ BATCH = {"provider": "slurm", "worker_memory": "1G"}
 CHOICES = {"choices": {"size": {
     "small": {"cores": 2, "memory": "4G"}, "large": {"cores": 16, "memory": "64G", "gpus": 1},
 }}}  # fmt: skip
+SMALL = {"choices": {"size": {"small": {"cores": 2, "memory": "4G"}}}}
 DEFAULT_16 = {"default": {"cores": 16, "memory": "2G"}}
 
 
@@ -66,6 +67,11 @@ def kept(policy: Fields, claim: Fields, **offered: Any) -> tuple[Claim, list[str
         ({"providers": ["gateway"]}, {**URL, "fallback": "local"}, {}, {"fallback": "providers"}),
         ({"lease_timeout": 300}, {**URL, "lease_timeout": 0}, {},
          {"lease_timeout": "lease_timeout"}),
+        # A choice that has no GPUs, as none has; one that no cut makes smaller.
+        ({"worker_cores": 1}, {**URL, "gpus": 1, "worker_cores": 1}, SMALL,
+         {"worker_cores": "worker_cores"}),
+        ({"max_cores": 8, "excess": "cut"}, {**URL, "options": {"size": "large"}}, CHOICES,
+         {"max_workers": "max_cores"}),
     ],
 )  # fmt: skip
 def test_beyond(policy: Fields, claim: Fields, offered: Fields, refused: dict[str, str]) -> None:
@@ -98,6 +104,13 @@ def test_beyond(policy: Fields, claim: Fields, offered: Fields, refused: dict[st
          {**URL, "fallback": "local", "max_workers": 2}, {},
          {"fallback": "local", "max_workers": 1}),
         ({"lease_timeout": 300}, {**URL, "lease_timeout": 0}, {}, {"lease_timeout": 300}),
+        ({"max_lifetime": 60}, {**URL, "max_lifetime": 90}, {}, {"max_lifetime": 60}),
+        ({"max_cores": 4}, {"max_cores": 8, "worker_cores": 2}, {},
+         {"max_cores": 4, "max_workers": 2}),
+        # A job has whole cores.
+        ({"worker_cores": 1.5}, {**BATCH, "worker_cores": 2}, {}, {"worker_cores": 1}),
+        ({"worker_memory": "1G"}, {"provider": "slurm", "max_memory": "512M"}, {},
+         {"worker_memory": Memory("512M")}),
     ],
 )  # fmt: skip
 def test_cut(policy: Fields, claim: Fields, offered: Fields, cut: Fields) -> None:

@@ -20,7 +20,7 @@ from tests.support.claims import NOWHERE, Env, Fields, faults_of, write
 
 
 def test_nothing_said(environ: Env) -> None:
-    resolved = load(environ=environ)
+    resolved = load({"gateway_url": None}, environ)
     assert resolved.claim == Claim()
     assert set(resolved.sources.values()) == {"default"}
     assert set(resolved.sources) == set(Claim.model_fields)
