@@ -61,14 +61,16 @@ def test_mappings_in_variables(environ: Env, site: Path) -> None:
         "DASK_CLAIM_OPTIONS": '{"queue": "short", "gpus": 2}',
         "DASK_CLAIM_OPTIONS__WORKERCLASS": "large",
         "DASK_CLAIM_OPTIONS__NEW_ONE": "x",
+        "DASK_CLAIM_OPTIONS__nodeType": "y",
         "DASK_CLAIM_ENVIRONMENT__http_proxy": "http://a",
         "DASK_CLAIM_ENVIRONMENT__HTTP_PROXY": "http://b",
     }
     resolved = load(environ=environ)
     assert resolved.claim.env == {"worker_cores": "CORES", "image": "OTHER"}
-    # An option's name is that of a weaker source, whatever its case.
-    options = {"queue": "short", "gpus": 2, "workerClass": "large", "new_one": "x"}
-    assert resolved.claim.options == options
+    # An option's name is that of a weaker source, whatever its case; else in small letters, but
+    # for one that is written in both.
+    named = {"workerClass": "large", "new_one": "x", "nodeType": "y"}
+    assert resolved.claim.options == {"queue": "short", "gpus": 2, **named}
     # The names of the workers' variables keep their case.
     assert resolved.claim.environment == {"http_proxy": "http://a", "HTTP_PROXY": "http://b"}
     assert resolved.sources["env.image"] == "DASK_CLAIM_ENV__IMAGE"
