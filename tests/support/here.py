@@ -1,0 +1,41 @@
+"""`dask-claim` in this process: for whatever needs none of its own."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from unittest import mock
+
+import dask.config
+
+from dask_claim.cli.main import run_cli
+from tests.support.gateway import clean_environment
+
+
+@dataclass
+class Answer:
+    status: int
+    out: str
+    err: str
+
+
+def dask_claim(*arguments: str, **variables: str) -> Answer:
+    """The command with these arguments, in an environment that holds nothing else of Dask."""
+    out, err = io.StringIO(), io.StringIO()
+    with environment(variables), redirect_stdout(out), redirect_stderr(err):
+        status = run_cli(arguments)
+    return Answer(status, out.getvalue(), err.getvalue())
+
+
+@contextmanager
+def environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """What this process has instead of its own variables; also Dask, which reads them once."""
+    try:
+        with mock.patch.dict(os.environ, clean_environment(**variables), clear=True):
+            dask.config.refresh()
+            yield
+    finally:
+        dask.config.refresh()
