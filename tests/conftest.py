@@ -10,7 +10,11 @@ from tests.support.start import as_after_a_login
 pytest_plugins = [
     "tests.support.bai",
     "tests.support.claims",
+    "tests.support.cwl",
     "tests.support.gateways",
+    "tests.support.images",
+    "tests.support.job_service",
+    "tests.support.landsat",
     "tests.support.launching",
     "tests.support.missing",
     "tests.support.slurm",

@@ -18,9 +18,9 @@ from dask_claim.launch.handoff import variables
 from dask_claim.providers.gateway.options import fill
 from dask_claim.providers.hpc.batch import SlurmProvider
 from dask_claim.providers.values import Cluster, Request
-from tests.cwl.support import claim_of
-from tests.cwl.support import load as document
 from tests.support.claims import NOWHERE, write
+from tests.support.cwl import claim_of
+from tests.support.cwl import load as document
 
 TEXTS = (
     # numbers

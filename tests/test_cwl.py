@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
-import socket
 import subprocess
 import sys
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import packages_distributions, requires
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import rasterio
 import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import dask_claim
-from tests.support.gateway import GatewayServer, clean_environment
+from tests.support.cwl import BIN, ROOT, Cwltool, Done, run
+from tests.support.gateway import GatewayServer, clean_environment, free_port
 from tests.support.launcher import PYTHON, processes_with, wait_for
 
-ROOT = Path(__file__).resolve().parent.parent
 DOCUMENT = ROOT / "cwl" / "bai.cwl"
 PROCESS = f"{DOCUMENT}#burned-area"
-CWLTOOL = str(Path(sys.executable).with_name("cwltool"))
 FILES = {
     "catalog.json", "bai.json", "bai.tif", "bai-severity.tif", "bai-severity.tif.aux.xml",
     "bai.png",
@@ -33,62 +36,12 @@ PIXELS = 256
 
 
 @dataclass
-class Ended:
-    """A finished run of the runner."""
-
-    status: int
-    err: str
-    outputs: dict[str, Any]
+class Ended(Done):
     folder: Path
     """Where the runner put what the document calls outputs."""
 
     written: set[str]
     """Every file that the tool wrote into its working directory, which is its HOME, too."""
-
-
-class Runner:
-    """Runs the document with cwltool, on the sample pair."""
-
-    def __init__(self, folder: Path, sample: Path) -> None:
-        self._folder = folder
-        self._job = folder / "job.json"
-        items = {"class": "Directory", "path": str(sample)}
-        pair = {"items": items, "pre_event": "pre.json", "post_event": "post.json"}
-        self._job.write_text(json.dumps(pair))
-
-    def __call__(self, name: str, **variables: str) -> Ended:
-        """Run it with an operator's `variables`, each passed on by name."""
-        folder = self._folder / name
-        marker = f"TEST_RUN={uuid.uuid4()}"
-        variables |= dict([marker.split("=")])
-        passed = [f"--preserve-environment={variable}" for variable in variables]
-        run = subprocess.run(
-            [
-                CWLTOOL, "--no-container", *passed,
-                "--outdir", folder / "out",
-                # The tool's own folder is looked at, too, so nothing is moved away or cleaned up.
-                "--copy-outputs", "--leave-tmpdir",
-                "--tmpdir-prefix", folder / "tmp" / "t",
-                "--tmp-outdir-prefix", folder / "tool" / "t",
-                PROCESS, self._job,
-            ],
-            env=clean_environment(**variables),
-            cwd=self._folder,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )  # fmt: skip
-        wait_for(lambda: not processes_with(marker), "end of every process of this run")
-        tool = folder / "tool"
-        written = {str(path.relative_to(tool)) for path in tool.rglob("*") if path.is_file()}
-        return Ended(
-            run.returncode,
-            run.stderr,
-            json.loads(run.stdout),
-            folder / "out",
-            {path.partition("/")[2] for path in written},
-        )
 
 
 @pytest.fixture(scope="session")
@@ -100,28 +53,51 @@ def sample_pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
-def cwltool(tmp_path: Path, sample_pair: Path) -> Runner:
-    """Runs the document."""
-    return Runner(tmp_path, sample_pair)
+def run_document(
+    runner: Callable[..., Done], sample: Path, folder: Path, **variables: str
+) -> Ended:
+    """Run it on the sample pair with an operator's `variables`, each passed on by name."""
+    folder.mkdir()
+    items = {"class": "Directory", "path": str(sample)}
+    pair = {"items": items, "pre_event": "pre.json", "post_event": "post.json"}
+    (folder / "job.json").write_text(json.dumps(pair))
+    variables["TEST_RUN"] = str(uuid.uuid4())
+    done = runner(
+        "--no-container", *(f"--preserve-environment={name}" for name in variables),
+        "--outdir", folder / "out",
+        # The tool's own folder is looked at, too, so nothing is moved away or cleaned up.
+        "--copy-outputs", "--leave-tmpdir",
+        "--tmpdir-prefix", folder / "tmp" / "t", "--tmp-outdir-prefix", folder / "tool" / "t",
+        PROCESS, folder / "job.json", folder=folder, **variables,
+    )  # fmt: skip
+    marker = f"TEST_RUN={variables['TEST_RUN']}"
+    wait_for(lambda: not processes_with(marker), "end of every process of this run")
+    paths = (folder / "tool").rglob("*")
+    written = {str(path.relative_to(folder / "tool")) for path in paths if path.is_file()}
+    written = {path.partition("/")[2] for path in written}
+    return Ended(done.status, done.out, done.err, folder / "out", written)
 
 
 def pixels(run: Ended) -> np.ndarray:
+    import rasterio
+
     with rasterio.open(run.folder / "burned-area" / "bai.tif") as file:
         return file.read(1)
 
 
 def test_same_map_on_a_local_cluster_and_on_a_gateway(
-    cwltool: Runner, gateway: GatewayServer
+    sample_pair: Path, gateway: GatewayServer, tmp_path: Path
 ) -> None:
-    local = cwltool("local")
-    remote = cwltool("gateway", DASK_CLAIM_GATEWAY_URL=gateway.url)
-    for run in (local, remote):
-        assert run.status == 0, run.err
-        assert {path.name for path in (run.folder / "burned-area").iterdir()} == FILES
-        assert run.written == {f"burned-area/{name}" for name in FILES}
-        assert [output["basename"] for output in run.outputs.values()] == ["burned-area"]
-        assert " stopped after " in run.err
+    command = partial(run, BIN / "cwltool")
+    local = run_document(command, sample_pair, tmp_path / "local")
+    url = {"DASK_CLAIM_GATEWAY_URL": gateway.url}
+    remote = run_document(command, sample_pair, tmp_path / "gateway", **url)
+    for ended in (local, remote):
+        assert ended.status == 0, ended.err
+        assert {path.name for path in (ended.folder / "burned-area").iterdir()} == FILES
+        assert ended.written == {f"burned-area/{name}" for name in FILES}
+        assert [output["basename"] for output in ended.outputs.values()] == ["burned-area"]
+        assert " stopped after " in ended.err
     # The document's claim was heard, whoever fulfilled it; the runner granted the tool one core.
     assert "Adapting cluster: minimum=1, maximum=2" in remote.err
     assert "1 of 2 workers: it has 1 core (local_cores)" in local.err
@@ -133,36 +109,26 @@ def test_same_map_on_a_local_cluster_and_on_a_gateway(
 
 
 @pytest.mark.slow
-def test_fault_in_the_claim_is_a_permanent_failure(cwltool: Runner) -> None:
-    run = cwltool("fault", DASK_CLAIM_WORKER_CORES="-1")
-    assert "exited with status: 78" in run.err
-    assert "DASK_CLAIM_WORKER_CORES" in run.err
-    assert "Final process status is permanentFail" in run.err
-    assert (run.status, run.written) == (1, set())
+def test_faults_are_permanent_and_a_gateway_that_is_away_temporary(
+    cwltool: Cwltool, sample_pair: Path, tmp_path: Path
+) -> None:
+    away = {"DASK_CLAIM_GATEWAY_URL": f"http://127.0.0.1:{free_port()}"}
+    for name, variables, status, words, kind in (
+        ("fault", {"DASK_CLAIM_WORKER_CORES": "-1"}, 78, "DASK_CLAIM_WORKER_CORES", "permanent"),
+        ("away", {**away, "DASK_CLAIM_START_TIMEOUT": "1"}, 75, "was not ready", "temporary"),
+    ):
+        ended = run_document(cwltool, sample_pair, tmp_path / name, **variables)
+        assert f"exited with status: {status}" in ended.err and words in ended.err
+        assert f"Final process status is {kind}Fail" in ended.err
+        assert (ended.status, ended.written) == (1, set())
+        assert set(ended.outputs.values()) == {None}
 
 
 @pytest.mark.slow
-def test_unreachable_gateway_is_a_temporary_failure(cwltool: Runner) -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))  # and never listens
-        url = f"http://127.0.0.1:{taken.getsockname()[1]}"
-        # It is asked until then.
-        run = cwltool("unreachable", DASK_CLAIM_GATEWAY_URL=url, DASK_CLAIM_START_TIMEOUT="3")
-    assert "exited with status: 75" in run.err
-    assert "Final process status is temporaryFail" in run.err
-    assert (run.status, run.written) == (1, set())
-    assert set(run.outputs.values()) == {None}
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("job", [[], ["cwl/job-remote.yml"]], ids=["document", "remote job"])
-def test_document_is_valid(job: list[str]) -> None:
-    run = subprocess.run(
-        [CWLTOOL, "--validate", PROCESS, *job],
-        env=clean_environment(), cwd=ROOT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert run.returncode == 0, run.stderr
-    assert "is valid CWL" in run.stdout + run.stderr
+def test_document_is_valid(cwltool: Cwltool) -> None:
+    for job in ([], ["cwl/job-remote.yml"]):
+        done = cwltool("--validate", PROCESS, *job, folder=ROOT)
+        assert done.status == 0 and "is valid CWL" in done.out + done.err, done.err
 
 
 READ_AND_IMPORT = """
@@ -211,3 +177,42 @@ def test_versions_agree() -> None:
 def document() -> dict[str, Any]:
     content: dict[str, Any] = yaml.safe_load(DOCUMENT.read_text())
     return content
+
+
+def brought(name: str, extra: str = "") -> set[str]:
+    """All that is installed with a distribution."""
+    needed = [Requirement(text) for text in requires(name) or ()]
+    given = {"extra": extra}
+    direct = {each.name for each in needed if each.marker is None or each.marker.evaluate(given)}
+    return direct.union(*map(brought, direct))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("folder", "extras"),
+    [
+        ("cwl/landsat", ["landsat"]),
+        ("bai_example", ["bai", "s3", "planetary-computer"]),
+        ("examples/job_service", ["job-service"]),
+    ],
+)
+def test_extras_bring_what_is_imported(folder: str, extras: list[str]) -> None:
+    """The tests' image has one environment for all, which would not tell."""
+    cells = [
+        "".join(cell["source"])
+        for path in (ROOT / folder).glob("*.ipynb")
+        for cell in json.loads(path.read_text())["cells"]
+        if cell["cell_type"] == "code"
+    ]
+    programs = [path.read_text() for path in (ROOT / folder).rglob("*.py")]
+    imported = set()
+    for node in (node for text in [*cells, *programs] for node in ast.walk(ast.parse(text))):
+        if isinstance(node, ast.Import):
+            imported |= {name.name.partition(".")[0] for name in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            imported.add(str(node.module).partition(".")[0])
+    imported -= {"bai_example", "dask_claim", "job_service", *sys.stdlib_module_names}
+    there = {canonicalize_name(name) for extra in extras for name in brought("dask-claim", extra)}
+    owners = packages_distributions()
+    assert imported
+    assert [n for n in imported if not {*map(canonicalize_name, owners[n])} & there] == []

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from dask_claim.cwl.check import check
 from dask_claim.cwl.translate import translate
-from tests.cwl.support import DOCUMENTS
+from tests.support.cwl import DOCUMENTS
 
 HEAD = (
     "cwlVersion: v1.2\nclass: CommandLineTool\nbaseCommand: echo\ninputs: {n: int}\noutputs: []\n"
@@ -75,6 +75,8 @@ def test_nothing_to_say(tmp_path: Path) -> None:
     path.write_text(f"{HEAD}requirements:\n{CLAIM}")
     assert findings(tmp_path, translate(path)) == []
     assert findings(tmp_path, HEAD) == []
+    # CWL v1.0 has no NetworkAccess, and lets every tool use the network.
+    assert findings(tmp_path, translate(path).replace("v1.2", "v1.0")) == []
 
 
 def test_steps() -> None:

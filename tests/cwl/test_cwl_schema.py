@@ -14,9 +14,9 @@ import pytest
 from dask_claim.claim.fields import FIELDS, ClaimFields
 from dask_claim.claim.spellings import resolve
 from dask_claim.cwl import schema
-from tests.cwl.support import DOCUMENTS
+from tests.support.cwl import ROOT
 
-FOLDER = DOCUMENTS.parents[2] / "cwl"
+FOLDER = ROOT / "cwl"
 
 GOOD: list[dict[str, Any]] = [
     {},
@@ -61,15 +61,12 @@ def test_every_field_is_there() -> None:
         assert {resolve(spelled) for spelled in spellings} == {name}
 
 
-@pytest.mark.parametrize("number", range(len(GOOD)))
-def test_editors_accept(number: int) -> None:
-    jsonschema.validate(GOOD[number], schema.json_schema())
-
-
-@pytest.mark.parametrize("wrong", BAD, ids=str)
-def test_editors_refuse(wrong: dict[str, Any]) -> None:
-    with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate(wrong, schema.json_schema())
+def test_editors() -> None:
+    validator = jsonschema.Draft202012Validator(schema.json_schema())
+    for good in GOOD:
+        validator.validate(good)
+    for bad in BAD:
+        assert not validator.is_valid(bad), bad
 
 
 # As Calrissian takes an extension: its schema, and its class among those that are supported.
@@ -81,8 +78,9 @@ def extend():
     for version in ("v1.0", "v1.1", "v1.2"):
         process.use_custom_schema(version, {schema.BASE[:-1]!r}, text)
 process.supportedProcessRequirements.append({(schema.BASE + "DaskGatewayRequirement")!r})
-status = [main.main(["--validate", path], custom_schema_callback=extend) for path in sys.argv[1:]]
-print(status)
+extend()
+keep = {{"custom_schema_callback": lambda: None}}
+print([main.main(["--validate", path], **keep) for path in sys.argv[1:]])
 """
 
 

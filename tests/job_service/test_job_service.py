@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import rasterio
 
-from tests.job_service.conftest import Service, request
+from tests.support.job_service import Service, request
 from tests.support.launcher import wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("job-service")]

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.job_service.conftest import Service
 from tests.support.gateway import GatewayServer, free_port
+from tests.support.job_service import Service
 from tests.support.launcher import processes_with, wait_for
 from tests.support.missing import CHROMIUM, need
 
@@ -87,10 +87,10 @@ def postgresql(tmp_path: Path) -> Iterator[str]:
 
 
 def test_postgresql(
-    start_service: Callable[..., Service], scheduler: str, postgresql: str, tmp_path: Path
+    start_service: Callable[..., Service], job_cluster: str, postgresql: str, tmp_path: Path
 ) -> None:
     """Its jobs are there after a restart; no job sees the database's password."""
-    environment = {"DASK_SCHEDULER_ADDRESS": scheduler, "JOBS_DATABASE": postgresql}
+    environment = {"DASK_SCHEDULER_ADDRESS": job_cluster, "JOBS_DATABASE": postgresql}
     service = start_service(environment, limit=1)
     first, second = service.post("blocked.tif"), service.post("a.tif")
     service.in_progress(first)
@@ -153,13 +153,15 @@ def test_the_page_shows_and_cancels(
 
 @pytest.mark.needs("root")
 @pytest.mark.xdist_group("job-service")
-def test_a_full_disk(start_service: Callable[..., Service], scheduler: str, tmp_path: Path) -> None:
+def test_a_full_disk(
+    start_service: Callable[..., Service], job_cluster: str, tmp_path: Path
+) -> None:
     """A job that has no room is refused; one that ran to its end meanwhile is not forgotten."""
     data = tmp_path / "small"
     data.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", data], check=True)
     try:
-        service = start_service({"DASK_SCHEDULER_ADDRESS": scheduler}, data=str(data))
+        service = start_service({"DASK_SCHEDULER_ADDRESS": job_cluster}, data=str(data))
         running = service.post("blocked.tif")
         service.in_progress(running)
         filler = data / "filler"

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from tests.cwl.landsat.conftest import DOCUMENT, FOLDER, IMAGE, ROOT
-from tests.cwl.support import load
+from tests.support.cwl import ROOT, Calrissian, load
+from tests.support.images import LANDSAT
 from tests.support.kubectl import kustomize
+from tests.support.landsat import DOCUMENT, FOLDER
 
 OBJECTS = ROOT / "k8s" / "landsat"
 
@@ -65,45 +65,12 @@ def test_no_secret_is_published(objects: dict[str, Any]) -> None:
     assert {inputs[name] for name in inputs if name.startswith("aws_")} == {"REPLACE-ME"}
 
 
-# What Calrissian does up to the point where a pod would start.
-BUILD = """
-import json, sys
-from cwltool.context import LoadingContext, RuntimeContext
-from cwltool.load_tool import load_tool
-from cwltool.secrets import SecretStore
-from calrissian.tool import CalrissianCommandLineTool, calrissian_make_tool
-from cwltool.command_line_tool import CommandLineTool
-
-# Its job class wants a Kubernetes to be there; the one below it builds the same command.
-CalrissianCommandLineTool.make_job_runner = CommandLineTool.make_job_runner
-context = LoadingContext()
-context.construct_tool_object = calrissian_make_tool
-made = {}
-for name, inputs in json.load(open(sys.argv[2])).items():
-    tool = load_tool(f"file://{sys.argv[1]}#{name}", context)
-    runtime = RuntimeContext()
-    runtime.secret_store = SecretStore()
-    secrets, _ = tool.get_requirement("http://commonwl.org/cwltool#Secrets")
-    if secrets:
-        runtime.secret_store.store([s.rpartition("/")[2] for s in secrets["secrets"]], inputs)
-    job = next(tool.job(inputs, None, runtime))
-    made[name] = {
-        "command": job.command_line,
-        "environment": job.environment,
-        "image": tool.get_requirement("DockerRequirement")[0]["dockerPull"],
-        "files": {f["basename"]: f.get("contents") for f in job.generatefiles["listing"]},
-        "temporary": job.temporaryFailCodes,
-    }
-print(json.dumps(made))
-"""
-
-
 @pytest.mark.slow
-def test_calrissian(calrissian: Path, band: Path, tmp_path: Path) -> None:
+def test_calrissian(calrissian: Calrissian, band: Path, tmp_path: Path) -> None:
     """Its pinned cwltool makes the three jobs; no secret is in what becomes a pod."""
     dataset = tmp_path / "x_downsampled"
     dataset.mkdir()
-    inputs = {
+    inputs: dict[str, dict[str, Any]] = {
         "stage-in": {"url": "https://example.org/x.TIF"},
         "process": {"image": {"class": "File", "location": band.as_uri()}},
         "stage-out": {
@@ -112,19 +79,13 @@ def test_calrissian(calrissian: Path, band: Path, tmp_path: Path) -> None:
             "aws_secret_access_key": "s3cret-key", "aws_session_token": "s3cret-token",
         },
     }  # fmt: skip
-    (tmp_path / "inputs.json").write_text(json.dumps(inputs))
-    done = subprocess.run(
-        [calrissian / "python", "-c", BUILD, DOCUMENT, tmp_path / "inputs.json"],
-        cwd=tmp_path, capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    made = json.loads(done.stdout.splitlines()[-1])
-    assert {job["image"] for job in made.values()} == {IMAGE}
-    assert all(job["temporary"] == [75] for job in made.values())
-    assert made["process"]["command"][:3] == ["dask-claim", "--", "papermill"]
+    made = calrissian.jobs(*((f"{DOCUMENT}#{step}", inputs[step]) for step in inputs))
+    jobs = {step: job for step, (job,) in zip(inputs, made, strict=True)}
+    assert {job["image"] for job in jobs.values()} == {LANDSAT}
+    assert all(job["temporary"] == [75] for job in jobs.values())
+    assert jobs["process"]["command"][:3] == ["dask-claim", "--", "papermill"]
     for name, step in (("stage_in.py", "stage-in"), ("process.ipynb", "process"),
                        ("stage_out.py", "stage-out")):  # fmt: skip
-        assert made[step]["files"][name] == (FOLDER / name).read_text()
-    credentials = made["stage-out"]["files"]["credentials"]
-    assert credentials.count("(secret-") == 3
-    assert "s3cret" not in done.stdout
+        assert jobs[step]["files"][name] == (FOLDER / name).read_text()
+    assert jobs["stage-out"]["files"]["credentials"].count("(secret-") == 3
+    assert "s3cret" not in json.dumps(made)

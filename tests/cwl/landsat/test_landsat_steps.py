@@ -11,10 +11,9 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
 
-from tests.cwl.landsat.conftest import FOLDER, Server, Store, program
 from tests.support.gateway import clean_environment, free_port
+from tests.support.landsat import FOLDER, Server, Store, program
 
 NAME = "LC08_L1TP_065045_20210714_20210721_01_T1_BQA.TIF"
 
@@ -27,12 +26,14 @@ def stage_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("how", ["whole", "cut-once"])
-def test_fetched(how: str, stage_in: ModuleType, server: Server, tmp_path: Path) -> None:
-    path = stage_in.stage_in(server.url(NAME, how), Path("image"))
+@pytest.mark.parametrize(("how", "tries"), [("whole", 1), ("cut-once", 2)])
+def test_fetched(
+    how: str, tries: int, stage_in: ModuleType, band_server: Server, tmp_path: Path
+) -> None:
+    path = stage_in.stage_in(band_server.url(NAME, how), Path("image"))
     assert path == Path("image", NAME)
-    assert path.read_bytes() == server.content
-    assert len(server.seen) == (2 if how == "cut-once" else 1)
+    assert path.read_bytes() == band_server.content
+    assert len(band_server.seen) == tries
     assert [each for each in tmp_path.rglob("*") if each.is_file()] == [tmp_path / path]
 
 
@@ -44,31 +45,26 @@ def test_fetched(how: str, stage_in: ModuleType, server: Server, tmp_path: Path)
         ("503", 75, 3, "the server answers 503 Service Unavailable"),
         ("cut", 75, 3, "the download was cut off"),
         ("page", 1, 1, "a web page, not a file"),
+        ("nobody", 75, 0, "cannot be reached (ConnectionError)"),
+        ("whole", 1, 1, "larger than 1000 bytes"),
     ],
 )
 def test_not_fetched(
-    how: str, status: int, tries: int, words: str, stage_in: ModuleType, server: Server,
+    how: str, status: int, tries: int, words: str, stage_in: ModuleType, band_server: Server,
     tmp_path: Path,
 ) -> None:  # fmt: skip
     """One line with the URL, without its secrets; and no file."""
+    url, port = band_server.url(NAME, how), str(band_server.server_port)
+    if how == "nobody":
+        url, port = url.replace(port, other := str(free_port())), other
+    if how == "whole":
+        stage_in.LARGEST = 1000
     with pytest.raises(stage_in.Failure) as caught:
-        stage_in.stage_in(server.url(NAME, how), Path("image"))
-    shown = f"http://127.0.0.1:{server.server_port}/{how}/{NAME}: "
-    assert str(caught.value).startswith(shown) and words in str(caught.value)
-    assert caught.value.status == status
-    assert len(server.seen) == tries
+        stage_in.stage_in(url, Path("image"))
+    assert str(caught.value).startswith(f"http://127.0.0.1:{port}/{how}/{NAME}: ")
+    assert words in str(caught.value) and caught.value.status == status
+    assert len(band_server.seen) == tries
     assert [each for each in tmp_path.rglob("*") if each.is_file()] == []
-
-
-def test_nobody_listens(stage_in: ModuleType) -> None:
-    with pytest.raises(stage_in.Later, match=r"cannot be reached \(ConnectionError\)"):
-        stage_in.stage_in(f"http://127.0.0.1:{free_port()}/{NAME}", Path("image"))
-
-
-def test_a_file_that_never_ends(stage_in: ModuleType, server: Server) -> None:
-    stage_in.LARGEST = 1000
-    with pytest.raises(stage_in.Failure, match="larger than 1000 bytes"):
-        stage_in.stage_in(server.url(NAME), Path("image"))
 
 
 @pytest.mark.parametrize(
@@ -131,43 +127,43 @@ def test_sent(dataset: Path, store: Store) -> None:
 @pytest.mark.parametrize(
     ("changed", "status", "words"),
     [
-        ({"aws_access_key_id": "AKIA0000000000000000"}, 1, "not sent (InvalidAccessKeyId)"),
-        ({"aws_secret_access_key": "wr0ng"}, 1, "not sent (SignatureDoesNotMatch)"),
+        ({"key": "AKIA0000000000000000"}, 1, "not sent (InvalidAccessKeyId)"),
+        ({"secret": "wr0ng"}, 1, "not sent (SignatureDoesNotMatch)"),
         ({"destination": "s3://closed/x"}, 1, "not sent (AccessDenied)"),
         ({"destination": "s3://me:passw0rd@maps/x"}, 1, "must be s3://bucket/prefix"),
         ({"endpoint": "nonsense"}, 1, "not sent (ValueError)"),
+        ({"endpoint": "http://127.0.0.1:{port}"}, 75, "not sent (EndpointConnectionError)"),
+        ({"half": "a dataset"}, 1, "is no complete dataset"),
     ],
 )
 def test_refused(
-    changed: dict[str, str], status: int, words: str, dataset: Path, store: Store
-) -> None:
-    done = send(dataset, store, **changed)
-    assert done.returncode == status
-    assert words in done.stderr and done.stderr.count("\n") == 1 and "passw0rd" not in done.stderr
+    changed: dict[str, str], status: int, words: str, dataset: Path, store: Store,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    module = program("stage_out")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", changed.get("key", store.key))
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", changed.get("secret", store.secret))
+    if "half" in changed:
+        (dataset / "scene_downsampled.met.json").unlink()
+    destination = changed.get("destination", f"s3://maps/{dataset.parent.name}")
+    endpoint = changed.get("endpoint", store.url).format(port=free_port())
+    with pytest.raises(module.Failure) as caught:
+        module.stage_out(dataset, destination, endpoint, "us-east-1")
+    shown = str(caught.value)
+    assert words in shown and "\n" not in shown and "passw0rd" not in shown
+    assert caught.value.status == status
     assert store.objects(dataset.parent.name) == store.objects("x", "closed") == {}
-
-
-def test_no_store(dataset: Path, store: Store) -> None:
-    done = send(dataset, store, endpoint=f"http://127.0.0.1:{free_port()}")
-    assert done.returncode == 75
-    assert "not sent (EndpointConnectionError)" in done.stderr
 
 
 def test_an_overloaded_store() -> None:
     """As S3 says it; nothing else of its answer is shown."""
+    from botocore.exceptions import ClientError
+
     answer = {
         "Error": {"Code": "SlowDown", "Message": "k3y"}, "ResponseMetadata": {"HTTPStatusCode": 503}
     }  # fmt: skip
     failure = program("stage_out").explained(ClientError(answer, "PutObject"), "s3://maps/x/")
     assert (str(failure), failure.status) == ("s3://maps/x/: not sent (SlowDown)", 75)
-
-
-def test_half_a_dataset(dataset: Path, store: Store) -> None:
-    (dataset / "scene_downsampled.met.json").unlink()
-    done = send(dataset, store)
-    assert done.returncode == 1
-    assert "is no complete dataset" in done.stderr
-    assert store.objects(dataset.parent.name) == {}
 
 
 @pytest.mark.parametrize("how", ["error", "SIGTERM"])

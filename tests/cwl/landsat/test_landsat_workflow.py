@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,41 +15,23 @@ import numpy as np
 import pytest
 import rasterio
 
-from tests.cwl.landsat.conftest import DOCUMENT, Server, Store
-from tests.cwl.support import CWLTOOL
-from tests.cwl.test_cwl_container import with_user
-from tests.support.gateway import GatewayServer, clean_environment, free_port
+from tests.support.cwl import Cwltool, Done, Toil
+from tests.support.gateway import GatewayServer, free_port
+from tests.support.images import Podman
+from tests.support.landsat import DOCUMENT, Server, Store
 from tests.support.launcher import Launcher, wait_for
+from tests.support.missing import need
 
 pytestmark = pytest.mark.slow
 
 STEPS = ("stage_in", "process", "stage_out")
 
 
-class Done:
-    """A finished run: its status, log and outputs (name → path)."""
-
-    def __init__(self, status: int, out: str, log: str) -> None:
-        self.status, self.log = status, log
-        found = json.loads(out) if out.strip() else {}
-        self.outputs = {name: Path(value["path"]) for name, value in found.items() if value}
-
-    def text(self, name: str) -> str:
-        return self.outputs[name].read_text()
-
-
-def run(
-    step: str, inputs: dict[str, Any], folder: Path, runner: list[Any] | None = None, **more: str
-) -> Done:
-    """Run the workflow, or one step of it alone; outputs go to `folder`/outputs."""
+def words(step: str, inputs: dict[str, Any], folder: Path) -> list[Any]:
+    """The workflow, or one step of it alone, as a runner's last words; outputs go to `folder`."""
+    need("node")
     (folder / "job.json").write_text(json.dumps(inputs))
-    command = runner or [CWLTOOL, "--no-container"]
-    command = [*command, "--outdir", folder / "outputs", f"{DOCUMENT}#{step}", folder / "job.json"]
-    done = subprocess.run(
-        [str(word) for word in command],
-        cwd=folder, env=clean_environment(**more), capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
-    return Done(done.returncode, done.stdout, done.stderr)
+    return ["--outdir", folder / "outputs", f"{DOCUMENT}#{step}", folder / "job.json"]
 
 
 def located(path: Path, kind: str = "File") -> dict[str, str]:
@@ -120,16 +100,16 @@ def check_product(band: Path, folder: Path, factor: int, method: str = "mode") -
     assert scene == (("LC08", name[13:16]) if name.startswith("LC08") else None)
 
 
-def check_workflow(done: Done, server: Server, store: Store, prefix: str, factor: int) -> None:
+def check_workflow(done: Done, server: Server, store: Store, prefix: str, method: str) -> None:
     """All outputs, and in the store the dataset with the right bytes."""
-    assert done.status == 0, done.log
+    assert done.status == 0, done.err
     assert set(done.outputs) == {
         "image", "dataset", "notebook",
         *(f"{step}_{stream}" for step in STEPS for stream in ("stdout", "stderr")),
     }  # fmt: skip
-    image, dataset = done.outputs["image"], done.outputs["dataset"]
+    image, dataset = done.path("image"), done.path("dataset")
     assert image.read_bytes() == server.content
-    check_product(image, dataset, factor)
+    check_product(image, dataset, 20, method)
     sent = {f"{prefix}/{dataset.name}/{name}": data for name, data in files(dataset).items()}
     assert store.objects(prefix) == sent
     assert set(done.text("stage_out_stdout").split()) == {f"s3://maps/{key}" for key in sent}
@@ -139,43 +119,47 @@ def check_workflow(done: Done, server: Server, store: Store, prefix: str, factor
     assert "The command ended with status 0" in done.text("process_stderr")
 
 
-@pytest.mark.parametrize("runner", ["cwltool", "toil"])
-def test_workflow(
-    runner: str, band: Path, server: Server, store: Store, request: pytest.FixtureRequest,
-    tmp_path: Path,
-) -> None:  # fmt: skip
-    """And the credentials are in no command line, variable, log, output or provenance."""
-    command: list[Any] = [CWLTOOL, "--no-container", "--provenance", tmp_path / "provenance"]
-    more = {}
-    if runner == "toil":
-        folder = request.getfixturevalue("toil")
-        # Behind this Python: the tool's `python` is the one that has what the steps need.
-        more["PATH"] = os.pathsep.join([str(Path(CWLTOOL).parent), str(folder), os.environ["PATH"]])
-        command = [folder / "toil-cwl-runner", "--workDir", tmp_path, "--clean", "always"]
-        command += ["--no-container"]
-    inputs = {"url": server.url(band.name), "factor": 20, **store.inputs(runner)}
-    with watched(store.secret) as seen:
-        done = run("landsat", inputs, tmp_path, command, **more)
-    check_workflow(done, server, store, runner, 20)
-    assert seen["step"] and not seen["shown"]
-    (tmp_path / "job.json").unlink()
-    written = {"log": done.log.encode(), **files(tmp_path)}
-    assert [name for name, data in written.items() if store.secret.encode() in data] == []
-    assert (runner == "toil") or any(name.startswith("provenance/") for name in written)
+Check = Callable[..., Done]
+
+
+@pytest.fixture
+def check(band: Path, band_server: Server, store: Store, tmp_path: Path) -> Check:
+    """Run the workflow; the credentials are in no command line, variable, log or file."""
+
+    def run(runner: Callable[..., Done], *flags: Any, method: str = "mode", **more: str) -> Done:
+        prefix = tmp_path.name
+        inputs = {"url": band_server.url(band.name), "factor": 20, "method": method}
+        last = words("landsat", inputs | store.inputs(prefix), tmp_path)
+        with watched(store.secret) as seen:
+            done = runner(*flags, *last, folder=tmp_path, **more)
+        check_workflow(done, band_server, store, prefix, method)
+        assert seen["step"] and not seen["shown"]
+        (tmp_path / "job.json").unlink()
+        written = {"log": done.err.encode(), **files(tmp_path)}
+        assert [name for name, data in written.items() if store.secret.encode() in data] == []
+        return done
+
+    return run
+
+
+def test_cwltool(check: Check, cwltool: Cwltool, gateway: GatewayServer, tmp_path: Path) -> None:
+    """With its provenance; the notebook's own `Client()` reaches the gateway's cluster."""
+    name = "DASK_CLAIM_GATEWAY_URL"
+    flags = ["--no-container", "--provenance", tmp_path / "provenance", "--preserve-environment"]
+    done = check(cwltool, *flags, name, method="average", **{name: gateway.url})
+    assert (tmp_path / "provenance" / "bagit.txt").exists()
+    assert "gateway://" in done.text("process_stderr")
+
+
+def test_toil(check: Check, toil: Toil) -> None:
+    check(toil, "--no-container")
 
 
 @pytest.mark.container
-def test_workflow_in_containers(
-    podman: dict[str, str], server: Server, store: Store, band: Path, tmp_path: Path
-) -> None:
-    """In the image that holds only what the programs need, as a user that it does not know."""
-    command = [CWLTOOL, "--disable-pull", "--custom-net", "host"]
-    inputs = {"url": server.url(band.name), "factor": 20, **store.inputs("containers")}
-    with watched(store.secret) as seen:
-        user = with_user(podman, "48213:39911", tmp_path)
-        done = run("landsat", inputs, tmp_path, command, **user)
-    check_workflow(done, server, store, "containers", 20)
-    assert seen["step"] and not seen["shown"]
+def test_containers(check: Check, cwltool: Cwltool, podman: Podman, tmp_path: Path) -> None:
+    """As a user that the image does not know."""
+    docker = podman.docker(tmp_path, "48213:39911")
+    check(cwltool, "--disable-pull", "--custom-net", "host", **docker)
 
 
 @pytest.mark.parametrize(
@@ -185,82 +169,67 @@ def test_workflow_in_containers(
         ("LC08_L2SP_001062_20201031/SR_B5.TIF", "average"),  # has nodata
     ],
 )
-def test_a_real_band(name: str, method: str, realdata: Path, tmp_path: Path) -> None:
+def test_a_real_band(
+    name: str, method: str, realdata: Path, cwltool: Cwltool, tmp_path: Path
+) -> None:
     """The notebook's step alone."""
     band = realdata / "rasters" / name
-    done = run("process", {"image": located(band), "factor": 7, "method": method}, tmp_path)
-    assert done.status == 0, done.log
-    check_product(band, done.outputs["dataset"], 7, method)
+    inputs = {"image": located(band), "factor": 7, "method": method}
+    done = cwltool("--no-container", *words("process", inputs, tmp_path), folder=tmp_path)
+    assert done.status == 0, done.err
+    check_product(band, done.path("dataset"), 7, method)
 
 
 VRT = """<VRTDataset rasterXSize="9" rasterYSize="9"><VRTRasterBand dataType="UInt16" band="1">
 <SimpleSource><SourceFilename>{}</SourceFilename></SimpleSource></VRTRasterBand></VRTDataset>"""
 
 
-@pytest.mark.parametrize("content", ["no raster", VRT])
-def test_a_cell_that_raises(content: str, band: Path, tmp_path: Path) -> None:
+def test_a_cell_that_raises(band: Path, cwltool: Cwltool, tmp_path: Path) -> None:
     """The executed notebook tells which and why; no dataset, least of all one of another file."""
     broken = tmp_path / "broken.TIF"
-    broken.write_text(content.format(band))
-    done = run("process", {"image": located(broken)}, tmp_path)
-    assert "completed permanentFail" in done.log and done.status == 1
-    assert set(done.outputs) == {"notebook", "stdout", "stderr"}
+    broken.write_text(VRT.format(band))
+    last = words("process", {"image": located(broken)}, tmp_path)
+    done = cwltool("--no-container", *last, folder=tmp_path)
+    assert "completed permanentFail" in done.err and done.status == 1
+    assert {name for name, value in done.outputs.items() if value} == {
+        "notebook", "stdout", "stderr"
+    }  # fmt: skip
     assert "broken.TIF' not recognized as being in a supported file format" in done.text("stderr")
     cells = {cell["id"]: cell for cell in json.loads(done.text("notebook"))["cells"]}
     assert cells["open"]["outputs"][-1]["output_type"] == "error"
     assert not cells["write"]["outputs"]
 
 
-def test_no_cluster_now(band: Path, tmp_path: Path) -> None:
-    """A gateway that cannot be reached within the start timeout: the step may be tried again."""
-    variables = {
-        "DASK_CLAIM_GATEWAY_URL": f"http://127.0.0.1:{free_port()}",
-        "DASK_CLAIM_START_TIMEOUT": "3",
-    }
-    kept = [word for name in variables for word in ("--preserve-environment", name)]
-    runner = [CWLTOOL, "--no-container", *kept]
-    done = run("process", {"image": located(band)}, tmp_path, runner, **variables)
-    assert "completed temporaryFail" in done.log and done.status != 0
-    assert set(done.outputs) == {"stdout", "stderr"}
-
-
-@pytest.mark.parametrize(("how", "kind"), [("404", "permanentFail"), ("cut", "temporaryFail")])
-def test_nothing_to_process(
-    how: str, kind: str, server: Server, store: Store, band: Path, tmp_path: Path
+def test_what_fails_now_and_for_good(
+    band: Path, band_server: Server, store: Store, cwltool: Cwltool, tmp_path: Path
 ) -> None:
-    """The workflow ends with its first step, which says why."""
-    done = run("landsat", {"url": server.url(band.name, how), **store.inputs(how)}, tmp_path)
-    assert f"Final process status is {kind}" in done.log and done.status != 0
-    assert set(done.outputs) == {"stage_in_stdout", "stage_in_stderr"}
-    assert f"/{how}/{band.name}: " in done.text("stage_in_stderr")
-    assert "passw0rd" not in done.text("stage_in_stderr")
-
-
-def test_the_store_refuses(store: Store, tmp_path: Path) -> None:
-    """Permanently, by the step alone; one that is away is no reason to give up."""
+    """The first step, by which the workflow ends; no cluster now; and the store's answers."""
+    nowhere = f"http://127.0.0.1:{free_port()}"
     dataset = tmp_path / "x_downsampled"
     dataset.mkdir()
     (dataset / "x_downsampled.met.json").write_text("{}")
-    inputs = {"dataset": located(dataset, "Directory"), **store.inputs("refused")}
-    for changed, kind, words in (
-        ({"aws_secret_access_key": "wr0ng"}, "permanentFail", "(SignatureDoesNotMatch)"),
-        ({"endpoint": f"http://127.0.0.1:{free_port()}"}, "temporaryFail", "(EndpointConnection"),
-    ):
-        done = run("stage-out", {**inputs, **changed}, tmp_path)
-        assert f"completed {kind}" in done.log and done.status != 0
-        assert words in done.text("stderr")
+    given = {"dataset": located(dataset, "Directory"), **store.inputs("refused")}
+    first = {"stage_in_stdout", "stage_in_stderr"}
+    step = {"stdout", "stderr"}
+    for name, inputs, kind, outputs, text in (
+        ("landsat", {"url": band_server.url(band.name, "404")}, "permanentFail", first, "/404/"),
+        ("landsat", {"url": band_server.url(band.name, "cut")}, "temporaryFail", first, "/cut/"),
+        ("process", {"image": located(band)}, "temporaryFail", step, f"{nowhere} was not ready"),
+        ("stage-out", given | {"aws_secret_access_key": "wr0ng"}, "permanentFail", step,
+         "(SignatureDoesNotMatch)"),
+        ("stage-out", given | {"endpoint": nowhere}, "temporaryFail", step, "(EndpointConnection"),
+    ):  # fmt: skip
+        variables = {"DASK_CLAIM_GATEWAY_URL": nowhere, "DASK_CLAIM_START_TIMEOUT": "1"}
+        kept = [word for each in variables for word in ("--preserve-environment", each)]
+        if name == "landsat":
+            inputs = inputs | store.inputs("refused")
+        last = words(name, inputs, tmp_path)
+        done = cwltool("--no-container", *kept, *last, folder=tmp_path, **variables)
+        assert f"completed {kind}" in done.err and done.status == 1, done.err
+        assert {each for each, value in done.outputs.items() if value} == outputs
+        shown = done.text(next(each for each in outputs if each.endswith("stderr")))
+        assert text in shown and "passw0rd" not in shown
     assert store.objects("refused") == {}
-
-
-def test_on_a_gateway(gateway: GatewayServer, band: Path, tmp_path: Path) -> None:
-    """The notebook's own `Client()` reaches the gateway's cluster, which is gone afterwards."""
-    runner = [CWLTOOL, "--no-container", "--preserve-environment", "DASK_CLAIM_GATEWAY_URL"]
-    inputs = {"image": located(band), "factor": 20, "method": "average"}
-    done = run("process", inputs, tmp_path, runner, DASK_CLAIM_GATEWAY_URL=gateway.url)
-    assert done.status == 0, done.log
-    check_product(band, done.outputs["dataset"], 20, "average")
-    assert "gateway://" in done.text("stderr")
-    assert gateway.clusters() == []
 
 
 def test_ended_in_a_cell(launcher: Launcher, tmp_path: Path) -> None:

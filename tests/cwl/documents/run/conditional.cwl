@@ -25,6 +25,8 @@ $graph:
   - class: CommandLineTool
     id: square
     requirements:
+      # The user whose clusters the tests look at.
+      EnvVarRequirement: {envDef: {DASK_GATEWAY__AUTH__KWARGS__USERNAME: tester}}
       calrissian:DaskGatewayRequirement:
         workerCores: 1
         workerMemory: 512M

@@ -12,7 +12,7 @@ requirements:
     image: {name: IMAGE}
     cluster_name: {name: CLUSTER}
   EnvVarRequirement:
-    envDef: {MODE: fast}
+    envDef: {MODE: fast, DASK_GATEWAY__AUTH__KWARGS__USERNAME: tester}
 baseCommand: [python, -c]
 arguments:
   - |

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -12,13 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
-import numpy as np
 import pytest
-import rasterio
-import yaml
-from distributed import LocalCluster
-from rasterio.transform import from_origin
 
 from tests.support.gateway import clean_environment, free_port
 from tests.support.launcher import processes_with, wait_for
@@ -38,12 +33,14 @@ class Service:
     """One folder of inputs and data; its process may be ended and started again."""
 
     def __init__(self, folder: Path, environment: dict[str, str], **settings: Any) -> None:
+        import httpx
+
         self.folder, self.inputs = folder, folder / "inputs"
         self.data = settings.pop("data", folder / "data")
         self.inputs.mkdir()
         self.port = free_port()
         config = {"inputs": str(self.inputs), "data": str(self.data), "port": self.port, **settings}
-        (folder / "service.yaml").write_text(yaml.safe_dump(config))
+        (folder / "service.yaml").write_text(json.dumps(config))
         # Whoever has it was started by this service, directly or not.
         self.marker = f"JOB_SERVICE_TEST={uuid.uuid4()}"
         name, _, value = self.marker.partition("=")
@@ -58,6 +55,8 @@ class Service:
         self.start()
 
     def start(self) -> None:
+        import httpx
+
         with self.log.open("ab") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "job_service"],
@@ -123,6 +122,10 @@ class Service:
 
 def write_scene(path: Path, left: float = 500000) -> None:
     """100 × 100 pixels of 10 m, counts from 1 to 10000, 0 for no data."""
+    import numpy as np
+    import rasterio
+    from rasterio.transform import from_origin
+
     counts = np.arange(1, 10001, dtype="uint16").reshape(1, 100, 100)
     with rasterio.open(
         path, "w", driver="GTiff", width=100, height=100, count=1, dtype="uint16", nodata=0,
@@ -153,8 +156,10 @@ def start_service(tmp_path: Path) -> Iterator[Callable[..., Service]]:
 
 
 @pytest.fixture(scope="session")
-def scheduler() -> Iterator[str]:
+def job_cluster() -> Iterator[str]:
     """A cluster that is there: where it is not the clusters that a test is about, jobs share it."""
+    from distributed import LocalCluster
+
     with LocalCluster(
         n_workers=2, threads_per_worker=2, dashboard_address=":0", silence_logs=50
     ) as cluster:
@@ -162,6 +167,6 @@ def scheduler() -> Iterator[str]:
 
 
 @pytest.fixture
-def service(start_service: Callable[..., Service], scheduler: str) -> Service:
+def service(start_service: Callable[..., Service], job_cluster: str) -> Service:
     """One whose jobs use the cluster that is there, four at a time."""
-    return start_service({"DASK_SCHEDULER_ADDRESS": scheduler}, limit=4)
+    return start_service({"DASK_SCHEDULER_ADDRESS": job_cluster}, limit=4)

@@ -14,17 +14,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import boto3
 import pytest
 
-from tests.cwl.support import built_image
 from tests.support.gateway import clean_environment, free_port
 from tests.support.launcher import wait_for
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "cwl" / "landsat"
 DOCUMENT = FOLDER / "landsat.cwl"
-IMAGE = "dask-claim:0.1.0-landsat"
 
 
 def program(name: str) -> ModuleType:
@@ -78,13 +75,15 @@ class Answer(http.server.BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def server(band: Path) -> Iterator[Server]:
+def band_server(band: Path) -> Iterator[Server]:
     with Server(band.read_bytes()) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 @dataclass
@@ -116,6 +115,8 @@ POLICY = """{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action"
 @pytest.fixture(scope="session")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     """moto, as a process of its own: it checks who asks, and that holds for the whole process."""
+    import boto3
+
     port, log = free_port(), tmp_path_factory.mktemp("store") / "log"
     url = f"http://127.0.0.1:{port}"
     with log.open("wb") as output:
@@ -164,10 +165,3 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     finally:
         process.terminate()
         process.wait(timeout=30)
-
-
-@pytest.fixture(scope="session")
-def podman(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The variables with which podman runs here; the workflow's image is built."""
-    tag = IMAGE.partition(":")[2]
-    return built_image(tmp_path_factory.mktemp("image"), "EXTRAS=landsat", IMAGE_TAG=tag)
