@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
-import rasterio.warp
 
 from bai_example import __main__ as command
 from bai_example import index as bai
@@ -210,30 +209,16 @@ def test_files_that_are_there(sample: Path, program: Callable[..., Any], tmp_pat
 
 
 def test_crop(sample: Path, program: Callable[..., Any], tmp_path: Path) -> None:
-    """A polygon: smaller than its box, smaller than the scenes, and in the map where it is."""
-    west, south, east, north = -8.285, 39.998, -8.275, 40.006
-    ring = [[west, south], [east, south], [west, north], [west, south]]
+    """A polygon: smaller than its box (what is outside is not counted as missing), smaller than the
+    scenes. (Where it lies in the map: test_bai_mosaic.)"""
+    ring = [[-8.285, 39.998], [-8.275, 39.998], [-8.285, 40.006], [-8.285, 39.998]]
     outline = tmp_path / "area.geojson"
     outline.write_text(json.dumps({"type": "Polygon", "coordinates": [ring]}))
-    with rasterio.open(sample / "pre_B08.tif") as file:
-        whole, crs = file.transform, file.crs
-        bounds = rasterio.warp.transform_bounds(crs, "EPSG:4326", *file.bounds)
-    assert bounds[0] < west < east < bounds[2] and bounds[1] < south < north < bounds[3]
     status, lines = program(*items(sample), "--geometry", outline)
     assert status == 0
-    with rasterio.open("bai.tif") as file:
-        (west_x,), _ = rasterio.warp.transform("EPSG:4326", crs, [west], [south])
-        top = round((whole.f - file.transform.f) / 10)
-        left = round((file.transform.c - whole.c) / 10)
-        assert file.transform.c - 10 < west_x < file.transform.c + 30
-        values = file.read(1).astype(float)
-    pre, post = nbr_of(sample, -0.1)
-    rows, columns = values.shape
-    expected = (pre - post)[top : top + rows, left : left + columns]
-    known = ~np.isnan(values)
-    assert 0.4 < known.mean() < 0.6, "a triangle"
-    assert np.abs(values - expected)[known].max() <= 1e-6
-    # What is outside is not counted as missing.
+    values = counts(Path("bai.tif"))
+    assert max(values.shape) < 128
+    assert 0.4 < np.isfinite(values).mean() < 0.6, "a triangle"
     assert any("100.0 % of the pixels have a value" in line for line in lines)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -71,10 +72,9 @@ def clear(*shape: int) -> np.ndarray:
 
 def test_two_tiles_that_overlap(make_raster: MakeRaster) -> None:
     """The first with a value counts: cloud and missing data in it are filled from the second."""
-    cloudy = clear(20, 20)
+    cloudy, other = clear(20, 20), clear(20, 20)
     cloudy[4:10, 12:] = 9
     cloudy[:3, :3] = 3
-    other = clear(20, 20)
     other[6:12, :6] = 10
     first = Tile(make_raster, "a", 1, scl=cloudy, empty=(slice(30, 34), slice(None)))
     second = Tile(make_raster, "b", 2, right=24, scl=other)
@@ -85,49 +85,52 @@ def test_two_tiles_that_overlap(make_raster: MakeRaster) -> None:
     before = mosaic((40, 64), first, second)
     assert_map(made.index, before - later.nbr)
     # Cloud of the first, where the second has nothing or cloud too, and of the second alone.
-    took = made.statistics.masked["pre_event"]
-    gap = np.isnan(before)
-    assert (
-        sum(took.values())
-        == np.count_nonzero(gap)
-        == made.statistics.pixels - (made.statistics.valid)
-    )
-    assert took["shadow"] == 36
-    assert took["no data"] == 4 * 24
-    assert took["cloud"] == np.count_nonzero(gap) - 36 - 4 * 24
+    took, gaps = made.statistics.masked["pre_event"], np.count_nonzero(np.isnan(before))
+    assert sum(took.values()) == gaps == made.statistics.pixels - made.statistics.valid
+    assert took == dict.fromkeys(took, 0) | {
+        "shadow": 36, "no data": 4 * 24, "cloud": gaps - 36 - 4 * 24,
+    }  # fmt: skip
     assert took["cloud"] > 0
     assert made.statistics.masked["post_event"]["cloud"] == 0
 
 
-def test_tiles_with_a_gap_between_them(make_raster: MakeRaster) -> None:
-    first, second = Tile(make_raster, "a", 1), Tile(make_raster, "b", 2, right=50, down=10)
-    later = Tile(make_raster, "post", 3, shape=(60, 100))
-    pair = open_pair([first.scene, second.scene], [later.scene])
-    assert pair.grid.shape == (50, 90)
+@pytest.mark.parametrize(
+    ("shape", "second", "whole"),
+    [
+        ((40, 40), {"right": 50, "down": 10}, (50, 90)),
+        # Across blocks: the second begins in the second, and the first ends there.
+        ((60, 2060), {"right": 2040, "shape": (60, 200)}, (60, 2240)),
+    ],
+)
+def test_two_tiles_apart_and_across_blocks(
+    make_raster: MakeRaster, shape: tuple[int, int], second: dict[str, Any], whole: tuple[int, int]
+) -> None:
+    tiles = Tile(make_raster, "a", 1, shape=shape), Tile(make_raster, "b", 2, **second)
+    later = Tile(make_raster, "post", 3, shape=(60, whole[1] + 10))
+    pair = open_pair([tile.scene for tile in tiles], [later.scene])
+    assert pair.grid.shape == whole
     made = computed(pair)
-    assert_map(made.index, mosaic((50, 90), first, second) - later.nbr[:50, :90])
-    assert made.statistics.masked["pre_event"]["no data"] == 50 * 90 - 2 * 1600
+    before = mosaic(whole, *tiles)
+    assert_map(made.index, before - later.nbr[: whole[0], : whole[1]])
+    assert made.statistics.masked["pre_event"]["no data"] == np.count_nonzero(np.isnan(before))
 
 
-def test_a_mosaic_across_blocks(make_raster: MakeRaster) -> None:
-    """A tile that begins in the second block, and ends in the first."""
-    first = Tile(make_raster, "a", 1, shape=(60, 2060))
-    second = Tile(make_raster, "b", 2, shape=(60, 200), right=2040)
-    later = Tile(make_raster, "post", 3, shape=(60, 2240))
-    made = computed(open_pair([first.scene, second.scene], [later.scene]))
-    assert_map(made.index, mosaic((60, 2240), first, second) - later.nbr)
+def border() -> tuple[tuple[float, float], tuple[float, float]]:
+    """In zones 29 and 30, a point of 6° W, where one ends and the other begins."""
+    return tuple(
+        tuple(value for (value,) in transform("EPSG:4326", f"EPSG:{epsg}", [-6.0], [40.0]))
+        for epsg in (32629, 32630)
+    )
+
+
+def corner(x: float, y: float) -> tuple[float, float]:
+    return round(x / 20) * 20.0, round(y / 20) * 20.0
 
 
 def test_two_zones(make_raster: MakeRaster) -> None:
     """A tile of the next zone is brought onto the grid: every value is one of its own pixels',
     from where the pixel lies, to within a pixel."""
-    # 6° W is where zone 29 ends and zone 30 begins.
-    (x29,), (y29,) = transform("EPSG:4326", "EPSG:32629", [-6.0], [40.0])
-    (x30,), (y30,) = transform("EPSG:4326", "EPSG:32630", [-6.0], [40.0])
-
-    def corner(x: float, y: float) -> tuple[float, float]:
-        return round(x / 20) * 20.0, round(y / 20) * 20.0
-
+    (x29, y29), (x30, y30) = border()
     home = Tile(make_raster, "a", 1, shape=(200, 200), corner=corner(x29 - 1900, y29 + 1000))
     # Counts that say where they are: NIR 1000 + column, SWIR 1000 + row, of the source.
     rows, columns = np.mgrid[:200, :200]
@@ -143,11 +146,8 @@ def test_two_zones(make_raster: MakeRaster) -> None:
     grid = pair.grid
     assert (grid.crs.to_epsg(), grid.resolution) == (32629, (10, 10))
     with rasterio.open(home.scene.nir.href) as file:
-        for mine, its in (
-            (grid.transform.c, file.transform.c),
-            (grid.transform.f, file.transform.f),
-        ):
-            assert (mine - its) % 10 == 0
+        own, bounds = file.transform, file.bounds
+    assert (grid.transform.c - own.c) % 10 == (grid.transform.f - own.f) % 10 == 0
     made = computed(pair)
     # The same pixels by hand: centre of each map pixel -> zone 30 -> pixel of the source.
     down, across = np.mgrid[: grid.shape[0], : grid.shape[1]]
@@ -161,27 +161,21 @@ def test_two_zones(make_raster: MakeRaster) -> None:
     nbr = made.index + after
     # Inside the tile, away from its edges and from the other tile.
     inside = (column > 3) & (column < 196) & (row > 3) & (row < 196)
-    with rasterio.open(home.scene.nir.href) as file:
-        inside &= (x > file.bounds.right) | (y > file.bounds.top) | (y < file.bounds.bottom)
+    inside &= (x > bounds.right) | (y > bounds.top) | (y < bounds.bottom)
     assert np.count_nonzero(inside) > 10_000
     assert not np.isnan(nbr[inside]).any()
     candidates = []
-    for shift_down in (-1, 0, 1):
-        for shift_across in (-1, 0, 1):
-            near = 1000 + 20 * (np.floor(column[inside]) + shift_across)
-            # The SWIR pixel: one of the 20 m pixels around.
-            short = 1000 + 20 * (np.floor(row[inside] / 2) * 2 + 2 * shift_down)
-            candidates.append(np.abs((near - short) / (near + short) - nbr[inside]))
+    for shift_down, shift_across in itertools.product((-1, 0, 1), repeat=2):
+        near = 1000 + 20 * (np.floor(column[inside]) + shift_across)
+        # The SWIR pixel: one of the 20 m pixels around.
+        short = 1000 + 20 * (np.floor(row[inside] / 2) * 2 + 2 * shift_down)
+        candidates.append(np.abs((near - short) / (near + short) - nbr[inside]))
     assert np.min(candidates, axis=0).max() < 2e-6, "a value that no pixel nearby has"
     exact = candidates[4] < 2e-6
     assert exact.mean() > 0.4, "off by a pixel everywhere"
     # Nothing where neither has a pixel, and all of the tile at home.
     outside = (column < -2) | (column > 202) | (row < -2) | (row > 202)
-    with rasterio.open(home.scene.nir.href) as file:
-        at_home = (
-            (x > file.bounds.left) & (x < file.bounds.right)
-            & (y > file.bounds.bottom) & (y < file.bounds.top)
-        )  # fmt: skip
+    at_home = (x > bounds.left) & (x < bounds.right) & (y > bounds.bottom) & (y < bounds.top)
     assert np.isnan(nbr[outside & ~at_home]).all()
     assert np.count_nonzero(outside & ~at_home) > 500
     assert not np.isnan(nbr[at_home]).any()
@@ -189,10 +183,9 @@ def test_two_zones(make_raster: MakeRaster) -> None:
 
 def test_a_tile_of_another_zone_that_knows_no_nodata_value(make_raster: MakeRaster) -> None:
     """Its corners on the map, turned, are beyond its pixels, and so have no value either."""
-    (x29,), (y29,) = transform("EPSG:4326", "EPSG:32629", [-6.0], [40.0])
-    (x30,), (y30,) = transform("EPSG:4326", "EPSG:32630", [-6.0], [40.0])
-    home = {"corner": (round(x29 / 20) * 20.0, round(y29 / 20) * 20.0)}
-    away = {"corner": (round(x30 / 20) * 20.0 + 1000, round(y30 / 20) * 20.0), "epsg": 32630}
+    (x29, y29), (x30, y30) = border()
+    home = {"corner": corner(x29, y29)}
+    away = {"corner": corner(x30 + 1000, y30), "epsg": 32630}
     fields = {"raster:bands": [{"scale": 1e-4, "offset": 0.1}]}
     gaps = []
     for nodata in (0, None):
@@ -215,12 +208,21 @@ def test_a_tile_of_another_zone_that_knows_no_nodata_value(make_raster: MakeRast
     assert np.count_nonzero(~gaps[0]) == pytest.approx(2 * 6400, rel=0.02)
 
 
-def test_two_zones_in_a_pair_are_refused(make_raster: MakeRaster) -> None:
-    """Only tiles of a mosaic are brought onto the grid: a pair's pixels are compared one by one."""
-    pre = Tile(make_raster, "a", 1)
-    post = Tile(make_raster, "b", 2, epsg=32630)
+def test_scenes_that_are_refused(make_raster: MakeRaster) -> None:
+    """Only tiles of a mosaic are brought onto the grid: a pair's pixels are compared one by one.
+    A scene far away is a mistake, not a map of a continent. An area beside the scenes, nearby or
+    where the map's projection ends."""
+    near, post = Tile(make_raster, "a", 1).scene, Tile(make_raster, "post", 2).scene
+    zone30 = Tile(make_raster, "b", 2, epsg=32630).scene
     with pytest.raises(InputError, match=r"pixels .* in EPSG:32630"):
-        open_pair([pre.scene], [post.scene])
+        open_pair([near], [zone30])
+    far = Tile(make_raster, "c", 2, corner=(WEST + 2_000_000, NORTH - 2_000_000)).scene
+    with pytest.raises(InputError, match=r"200040 x 200040 pixels.*--bbox"):
+        open_pair([near, far], [near, far])
+    for west, exact in ((-8, False), (100, True), (179.8, True)):
+        area = area_of((west, 0, west + 0.1, 0.1), None)
+        with pytest.raises(InputError, match=r"do not overlap: .*the area asked for covers west"):
+            open_pair([near], [post], area, exact)
 
 
 @pytest.mark.parametrize(("rows", "nodata"), [(14, 0), (26, 4)])
@@ -329,27 +331,10 @@ def test_a_side_of_the_polygon_is_a_line_in_degrees(make_raster: MakeRaster) -> 
     assert 0.1 < inside.mean() < 0.9
 
 
-@pytest.mark.parametrize(("west", "exact"), [(-8, False), (100, True), (179.8, True)])
-def test_crop_beside_the_scenes(make_raster: MakeRaster, west: float, exact: bool) -> None:
-    """Nearby, and where the map's projection ends."""
-    pre, post = (Tile(make_raster, n, i) for i, n in enumerate(("a", "post")))
-    area = area_of((west, 0, west + 0.1, 0.1), None)
-    with pytest.raises(InputError, match=r"do not overlap: .*the area asked for covers west"):
-        open_pair([pre.scene], [post.scene], area, exact)
-
-
-def test_a_mosaic_too_large(make_raster: MakeRaster) -> None:
-    """A scene far away is a mistake, not a map of a continent."""
-    near = Tile(make_raster, "a", 1)
-    far = Tile(make_raster, "b", 2, corner=(WEST + 2_000_000, NORTH - 2_000_000))
-    with pytest.raises(InputError, match=r"200040 x 200040 pixels.*--bbox"):
-        open_pair([near.scene, far.scene], [near.scene, far.scene])
-
-
 def test_a_crop_reads_only_what_it_needs(make_raster: MakeRaster, tmp_path: Path) -> None:
     """Of large tiled rasters on a server: their headers, and the tiles under the crop."""
     rng = np.random.default_rng(9)
-    tiled = {"tiled": True, "blockxsize": 256, "blockysize": 256, "compress": "deflate"}
+    tiled = {"tiled": True, "blockxsize": 256, "blockysize": 256, "compress": "lzw"}
     files = {
         "B08": make_raster("B08.tif", rng.integers(1, 9000, (2048, 2048), np.uint16), **tiled),
         "B12": make_raster("B12.tif", rng.integers(1, 9000, (1024, 1024), np.uint16), 20, **tiled),

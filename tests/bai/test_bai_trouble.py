@@ -83,12 +83,17 @@ def test_rasters_that_cannot_be_opened(
         open_pair(*scenes(tmp_path, sample, post_B08=nobody))
 
 
-def test_mask_that_is_missing_or_none(make_raster: Callable[..., Path]) -> None:
-    """A missing file, and one of other numbers under the mask's name."""
-    assets = {
+def bands(make_raster: Callable[..., Path]) -> dict[str, Path]:
+    """Two bands of 8 by 8 and of 4 by 4 pixels."""
+    return {
         "B08": make_raster("B08.tif", np.full((8, 8), 3000, np.uint16)),
         "B12": make_raster("B12.tif", np.full((4, 4), 2000, np.uint16), 20),
     }
+
+
+def test_mask_that_is_missing_or_none(make_raster: Callable[..., Path]) -> None:
+    """A missing file, and one of other numbers under the mask's name."""
+    assets = bands(make_raster)
     scene = to_scene(item("a", assets | {"SCL": "/nowhere/SCL.tif"}), "/item.json")
     with pytest.raises(InputError) as caught:
         open_pair([scene], [scene])
@@ -306,55 +311,14 @@ def test_signed_items_make_a_map_without_secrets(
 def test_a_busy_server_ends_with_75(
     server: RasterServer, program: Callable[..., Any], tmp_path: Path
 ) -> None:
-    """A raster of it, and the items."""
-    arguments = signed_items(server)
     server.trouble = lambda name, n: 503 if name == "pre_B12.tif" else None
-    status, lines = program(*arguments, "--output-dir", "out")
+    status, lines = program(*signed_items(server), "--output-dir", "out")
     assert status == 75
     assert lines[-1] == (
         f"pre-event SWIR: {server.url}/pre_B12.tif: cannot be read (HTTP response code: 503)"
     )
     assert not any(SECRET in line for line in lines)
     assert not (tmp_path / "out").exists()
-    server.trouble = lambda name, n: 503
-    status, lines = program(*arguments)
-    assert status == 75
-    assert [line for line in lines if "answered" in line] == [
-        f"{event}-event item: {server.url}/{event}.json: the server answered 503 ()"
-        for event in ("pre", "post")
-    ]
-
-
-def write_pair(tmp_path: Path, make_raster: Callable[..., Path], **post: Any) -> list[str]:
-    """Two items of 8 by 8 pixels; keywords are `make_raster`'s for the later one, or its SCL."""
-    classes = post.pop("scl", None)
-    for event, options in (("pre", {}), ("post", post)):
-        assets = {
-            "B08": make_raster(f"{event}_B08.tif", np.full((8, 8), 3000, np.uint16), **options),
-            "B12": make_raster(f"{event}_B12.tif", np.full((4, 4), 2000, np.uint16), 20, **options),
-        }
-        if classes is not None and event == "post":
-            assets["SCL"] = make_raster("post_SCL.tif", classes, 20)
-        (tmp_path / f"{event}.json").write_text(json.dumps(item(event, assets)))
-    return ["--pre-event", "pre.json", "--post-event", "post.json", "--output-dir", "out"]
-
-
-def test_pairs_that_do_not_fit(
-    program: Callable[..., Any], make_raster: Callable[..., Path], tmp_path: Path
-) -> None:
-    """(Which do not, is in test_bai_map and test_bai_mosaic.)"""
-    for post, options, message in (
-        (
-            {"epsg": 32630},
-            [],
-            "post-event NIR: the pixels do not line up: it has pixels of 10 x 10",
-        ),
-        ({}, ["--bbox", -9, 50, -8, 51], "the scenes do not overlap: "),
-    ):
-        status, lines = program(*write_pair(tmp_path, make_raster, **post), *options)
-        assert status == 1
-        assert any(line.startswith(message) for line in lines)
-        assert not (tmp_path / "out").exists()
 
 
 def test_everything_cloudy(
@@ -364,7 +328,11 @@ def test_everything_cloudy(
     one. (An item that is named twice counts once.)"""
     classes = np.full((4, 4), 9, np.uint8)
     classes[3] = 3
-    pair = write_pair(tmp_path, make_raster, scl=classes)
+    assets = bands(make_raster)
+    cloudy = assets | {"SCL": make_raster("SCL.tif", classes, 20)}
+    for event, its in (("pre", assets), ("post", cloudy)):
+        (tmp_path / f"{event}.json").write_text(json.dumps(item(event, its)))
+    pair = ["--pre-event", "pre.json", "--post-event", "post.json", "--output-dir", "out"]
     status, lines = program(*pair)
     assert status == 1
     assert lines[-1].startswith("the map is empty: no pixel has a value in both events (post-event")
