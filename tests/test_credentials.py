@@ -14,7 +14,7 @@ import pytest
 
 from dask_claim.providers.gateway.oidc_session import PATIENCE
 from tests.support.gateway import REFERENCE, GatewayServer, clean_environment
-from tests.support.launcher import DASK_CLAIM, ONE_TASK, PYTHON, Launcher, wait_for
+from tests.support.launcher import DASK_CLAIM, PYTHON, Launcher, wait_for
 from tests.support.oidc_provider import CHECKING as CHECKING
 from tests.support.oidc_provider import (
     CLIENT,
@@ -77,90 +77,87 @@ def oidc(issuer: str, client: str = CLIENT, **more: str) -> str:
     return ", ".join(f"{name}: {value}" for name, value in said.items())
 
 
-def configured(kind: str, gateway: str, **kwargs: object) -> dict[str, str]:
-    """Dask's own variables, for a class of ours."""
-    return {
-        "DASK_CLAIM_GATEWAY_URL": gateway,
-        "DASK_GATEWAY__AUTH__TYPE": f"dask_claim.providers.gateway.{kind}",
-        **{f"DASK_GATEWAY__AUTH__KWARGS__{name}": str(said) for name, said in kwargs.items()},
-    }
-
-
 def replace(path: Path, text: str) -> None:
     new = path.with_suffix(".new")
     new.write_text(text)
     os.replace(new, path)
 
 
+FILE = "type: bearer, token_file: token"
+PROVIDER = oidc("ISSUER", client_secret_file="secret")
+# As at EODC: a client without a secret, and a word directly before the token.
+USERS = oidc(
+    "ISSUER", PUBLIC_CLIENT, username=USER, password_file="password", token_prefix=TOKEN_PREFIX
+)
+WRITTEN = {"token": "first-secret-1", "secret": CLIENT_SECRET, "password": PASSWORD}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("end", ["ordinary", "SIGKILL"])
-@pytest.mark.parametrize("kind", ["file", "provider"])
+@pytest.mark.parametrize(
+    ("credentials", "end"),
+    [
+        (FILE, "ordinary"), (FILE, "SIGKILL"), (FILE, "removed"), (PROVIDER, "SIGKILL"),
+        ("Dask's", "ordinary"), (USERS, "ordinary"),
+    ],
+    ids=["file", "file-SIGKILL", "file-removed", "provider-SIGKILL", "provider", "users"],
+)  # fmt: skip
 def test_token_replaced(
-    launcher: Launcher, site: GatewayServer, issuer: Provider, tmp_path: Path, kind: str, end: str
-) -> None:
-    mine, theirs = tmp_path / "token", site.folder / "token"
-    replace(theirs, "first-secret-1")
-    replace(mine, "first-secret-1\n")
-    (tmp_path / "secret").write_text(f"{CLIENT_SECRET}\n")
-    if kind == "file":
-        env = configured("auth.BearerAuth", site.url, TOKEN_FILE=mine)
-    elif end == "SIGKILL":
-        env = written(tmp_path, site.url, oidc(issuer.issuer, client_secret_file="secret"))
-    else:
-        secret = {"CLIENT_ID": CLIENT, "CLIENT_SECRET_FILE": tmp_path / "secret"}
-        env = configured("oidc.OidcAuth", site.url, ISSUER=issuer.issuer, **secret)
+    launcher: Launcher, site: GatewayServer, issuer: Provider, tmp_path: Path,
+    credentials: str, end: str,
+) -> None:  # fmt: skip
+    """`removed`: the token that the gateway has accepted last will do."""
+    theirs = site.folder / "token"
+    replace(theirs, WRITTEN["token"])
+    for name, text in WRITTEN.items():
+        (tmp_path / name).write_text(f"{text}\n")
+    env = written(tmp_path, site.url, credentials.replace("ISSUER", issuer.issuer))
+    if credentials == "Dask's":
+        env = {
+            "DASK_CLAIM_GATEWAY_URL": site.url,
+            "DASK_GATEWAY__AUTH__TYPE": "dask_claim.providers.gateway.oidc.OidcAuth",
+            "DASK_GATEWAY__AUTH__KWARGS__ISSUER": issuer.issuer,
+            "DASK_GATEWAY__AUTH__KWARGS__CLIENT_ID": CLIENT,
+            "DASK_GATEWAY__AUTH__KWARGS__CLIENT_SECRET_FILE": str(tmp_path / "secret"),
+        }
+    given = len(issuer.grants)
     run = launcher.start(PYTHON, "-c", PROGRAM, claim=CLAIM, env=env, cwd=tmp_path)
     wait_for((tmp_path / "asked").exists, "the program's first request", 90, lambda: run.err)
     shown = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout
-    given = len(issuer.grants)
-    replace(theirs, "second-secret-2")
-    replace(mine, "second-secret-2\n")
+    before = len(issuer.grants)
+    if end == "removed":
+        (tmp_path / "token").unlink()
+    else:
+        replace(theirs, "second-secret-2")
+        replace(tmp_path / "token", "second-secret-2\n")
     if end == "SIGKILL":
         run.process.kill()
-    elif kind == "provider":
+    elif credentials != FILE:
         time.sleep(LIFETIME)  # the program's token ends
     (tmp_path / "replaced").touch()
     result = run.finish(90)
-    if end == "ordinary":
+    if end != "SIGKILL":
         assert (result.status, result.out) == (0, b"1\n1\n"), result.err
         assert result.receipt["gone"] is True
     wait_for(lambda: not site.clusters(), "end of the cluster", 60, lambda: run.err)
-    if kind == "provider":
+    if credentials != FILE:
         # The guard has one of its own, and the program, whose first has ended, another one.
-        assert set(issuer.grants[given:]) == {"client_credentials"}
-    for secret in ("secret-1", "secret-2", "eyJ"):
+        assert len(issuer.grants) > before
+        first = "password" if credentials == USERS else "client_credentials"
+        assert issuer.grants[given] == first
+    for secret in ("secret-1", "secret-2", "eyJ", PASSWORD):
         assert secret not in run.err + str(result.receipt) + shown
     assert "eyJ" not in site.log.read_text()
 
 
 @pytest.mark.slow
-def test_token_removed(launcher: Launcher, site: GatewayServer, tmp_path: Path) -> None:
-    """While the command runs: the token that the gateway has accepted ends the cluster."""
-    token = tmp_path / "token"
-    replace(site.folder / "token", "first-secret-1")
-    replace(token, "first-secret-1\n")
-    env = configured("auth.BearerAuth", site.url, TOKEN_FILE=token)
-    run = launcher("sh", "-c", f"rm {token}; exit 3", claim=CLAIM, env=env)
-    assert (run.status, run.receipt["gone"]) == (3, True), run.err
-    assert site.clusters() == []
-
-
-@pytest.mark.slow
-def test_password_of_a_user_and_prefix(
-    launcher: Launcher, site: GatewayServer, issuer: Provider, tmp_path: Path
+def test_doctor_tells_that_tokens_are_renewed(
+    site: GatewayServer, issuer: Provider, tmp_path: Path
 ) -> None:
-    """As at EODC: a client without a secret, and a word directly before the token."""
-    (tmp_path / "password").write_text(f"{PASSWORD}\n")
-    user = {"username": USER, "password_file": "password", "token_prefix": TOKEN_PREFIX}
-    env = written(tmp_path, site.url, oidc(issuer.issuer, PUBLIC_CLIENT, **user))
-    run = launcher(PYTHON, "-c", ONE_TASK, claim={"worker_cores": 1}, env=env)
-    assert (run.status, run.out) == (0, b"42\n"), run.err
-    assert run.receipt["gone"] is True and site.clusters() == []
-    doctor = subprocess.run(
-        [DASK_CLAIM, "doctor"], env=clean_environment(**env), capture_output=True, text=True
-    )
-    assert "credentials: accepted; clusters of yours: 0; tokens are renewed" in doctor.stdout
-    assert "password" in issuer.grants and PASSWORD not in run.err
+    (tmp_path / "secret").write_text(CLIENT_SECRET)
+    env = written(tmp_path, site.url, PROVIDER.replace("ISSUER", issuer.issuer))
+    command = [DASK_CLAIM, "doctor"]
+    told = subprocess.run(command, env=clean_environment(**env), capture_output=True, text=True)
+    assert "credentials: accepted; clusters of yours: 0; tokens are renewed" in told.stdout
 
 
 @pytest.mark.parametrize(
