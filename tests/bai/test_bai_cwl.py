@@ -12,6 +12,7 @@ DOCUMENT = Path(__file__).resolve().parents[2] / "cwl" / "bai.cwl"
 BIN = Path(sys.executable).parent
 
 
+@pytest.mark.slow
 @pytest.mark.needs("Python 3.11")  # eoap-validator
 @pytest.mark.parametrize("translated", [False, True])
 def test_it_is_an_application_package(tmp_path: Path, translated: bool) -> None:

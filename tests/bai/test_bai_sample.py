@@ -15,7 +15,6 @@ from bai_example.sample import (
     CORE,
     EVENTS,
     NOISE,
-    SIZE,
     burn,
     finer,
     main,
@@ -26,6 +25,7 @@ from bai_example.sample import (
 from bai_example.scenes import read_scene
 from tests.bai.maps import assert_cog, computed, sample_pair
 
+SIZE = 512
 FILES = ["post.json", "post_B08.tif", "post_B12.tif", "pre.json", "pre_B08.tif", "pre_B12.tif"]
 
 
@@ -55,7 +55,7 @@ def known_dnbr(size: int) -> np.ndarray:
 
 def test_values_are_known(tmp_path: Path) -> None:
     """The map of the sample is the dNBR it was made with, but for its noise."""
-    write_sample(tmp_path)
+    write_sample(tmp_path, SIZE)
     actual = computed(sample_pair(tmp_path)).index
     known = known_dnbr(SIZE)
     assert actual.shape == known.shape == (SIZE, SIZE)

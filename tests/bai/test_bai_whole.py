@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import rasterio
-from rasterio.transform import Affine
 
 from tests.bai.servers import rasters_over_http, stac_api
 
@@ -32,7 +29,7 @@ def tiles(sample: Path, folder: Path, url: str) -> list[dict[str, Any]]:
                 asset["href"] = f"{url}/{name}"
                 with rasterio.open(sample / f"{source}_{band}.tif") as file:
                     profile = file.profile
-                    profile["transform"] = Affine.translation(shift, 0) @ file.transform
+                    profile["transform"] = rasterio.Affine.translation(shift, 0) @ file.transform
                     with rasterio.open(folder / name, "w", **profile) as moved:
                         moved.write(file.read())
             degrees = shift / 85_000  # a degree of longitude at 40 degrees north, nearly
@@ -51,34 +48,29 @@ def tiles(sample: Path, folder: Path, url: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.needs("Python 3.11")  # rustac, the API server
-def test_from_a_search_to_the_map_of_two_tiles(sample: Path, client: Any, tmp_path: Path) -> None:
+def test_from_a_search_to_the_map_of_two_tiles(
+    sample: Path, program: Callable[..., Any], tmp_path: Path
+) -> None:
     rasters = tmp_path / "rasters"
     rasters.mkdir()
     with rasters_over_http(rasters) as server:
         items = tiles(sample, rasters, server.url)
         boxes = np.array([item["bbox"] for item in items])
-        (west, south), (east, north) = boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)
+        box = *boxes[:, :2].min(axis=0), *boxes[:, 2:].max(axis=0)
         with stac_api(tmp_path, items) as api:
-            done = subprocess.run(
-                [
-                    sys.executable, "-m", "bai_example", "--api", api.url,
-                    "--collection", "sentinel-2-l2a", "--event", "2021-07-20",
-                    "--bbox", *map(str, (west, south, east, north)), "--output-dir", "map",
-                ],
-                env=os.environ | {"DASK_SCHEDULER_ADDRESS": client.scheduler.address},
-                cwd=tmp_path, capture_output=True, text=True, timeout=60,
+            status, lines = program(
+                "--api", api.url, "--collection", "sentinel-2-l2a", "--event", "2021-07-20",
+                "--bbox", *box, "--output-dir", "map",
             )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    for tile in ("29TNE", "29TPE"):
-        assert f"{tile}_pre" in done.stderr
-        assert f"{tile}_post" in done.stderr
+    assert status == 0
+    taken = [f"{tile}_{event}" for tile in ("29TNE", "29TPE") for event in ("pre", "post")]
+    for name in taken:
+        assert any(name in line for line in lines)
     with rasterio.open(tmp_path / "map" / "bai.tif") as file:
         assert file.shape == (PIXELS, 2 * PIXELS)
-        first, second = file.read(1)[:, :PIXELS], file.read(1)[:, PIXELS:]
+        first, second = np.hsplit(file.read(1), 2)
     assert np.isfinite(first).mean() > 0.8
     assert np.array_equal(first, second, equal_nan=True)
     document = json.loads((tmp_path / "map" / "bai.json").read_text())
     links = [link["href"] for link in document["links"] if link["rel"] == "derived_from"]
-    assert sorted(link.rsplit("/", 1)[-1] for link in links) == sorted(
-        f"{tile}_{event}" for tile in ("29TNE", "29TPE") for event in ("pre", "post")
-    )
+    assert sorted(link.rsplit("/", 1)[-1] for link in links) == sorted(taken)
