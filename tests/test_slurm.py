@@ -107,12 +107,15 @@ def test_jobs_that_wait_are_taken_back(
 ) -> None:
     """There is no scheduler yet, so no lease: the launcher or its guard, also after a while."""
     asked = claim(slurm_gateway, options={"partition": "closed"})
+    late = launcher.start("true", claim=asked, flags=("--start-timeout", "25"))
     ends = (signal.SIGTERM, signal.SIGKILL)
     runs = [launcher.start("true", claim=asked) for _ in ends]
-    wait_for(lambda: slurm.jobs() == ["PENDING"] * 2, "waiting jobs", 30, lambda: runs[0].err)
+    for run in runs:
+        run.until("is requested")
+    wait_for(lambda: len(slurm.jobs()) >= 2, "waiting jobs")
     for run, end in zip(runs, ends, strict=True):
         run.process.send_signal(end)
-    late = launcher("true", claim=asked, flags=("--start-timeout", "10"))
-    assert (late.status, late.receipt["gone"]) == (75, True), late.err
     assert [run.finish().status for run in runs] == [128 + signal.SIGTERM, -signal.SIGKILL]
+    ended = late.finish()
+    assert (ended.status, ended.receipt["gone"]) == (75, True), ended.err
     wait_for(lambda: not processes_with(launcher.marker), "end of all processes", 20)
