@@ -131,7 +131,8 @@ OF_DASK = "Dask's configuration (gateway.address): gateway_url = "
 @pytest.mark.parametrize(
     ("said", "start", "message"),
     [
-        ({"DASK_CLAIM__IMAGE": "x", "DASK_CLAIM": '{"create": false}'}, "DASK_CLAIM__IMAGE: ", ""),
+        ({"DASK_CLAIM__IMAGE": "x", "DASK_CLAIM": '{"create": false}'}, "DASK_CLAIM__IMAGE: ",
+         "; write DASK_CLAIM_IMAGE"),
         ({"dask_claim__image": "x"}, "dask_claim__image: ", "; write DASK_CLAIM_image"),
         ({"DASK_CLAIM_MIN_CORES": "4", "DASK_CLAIM_CORES_MIN": "5"}, "DASK_CLAIM_MIN_CORES: ",
          "contradicts DASK_CLAIM_CORES_MIN"),
@@ -151,16 +152,11 @@ def test_faults_of_several_variables(said: Env, start: str, message: str) -> Non
 
 
 LINKS = {
-    "SERVICE_HOST": "10.0.0.7",
-    "SERVICE_PORT": "80",
-    "SERVICE_PORT_HTTP": "80",
-    "PORT": "tcp://10.0.0.7:80",
-    "PORT_8080_TCP": "tcp://10.0.0.7:8080",
-    "PORT_8080_TCP_PROTO": "tcp",
-    "PORT_8080_TCP_PORT": "8080",
-    "PORT_8080_TCP_ADDR": "10.0.0.7",
+    "SERVICE_HOST": "10.0.0.7", "SERVICE_PORT": "80", "SERVICE_PORT_HTTP": "80",
+    "PORT": "tcp://10.0.0.7:80", "PORT_8080_TCP": "tcp://10.0.0.7:8080",
+    "PORT_8080_TCP_PROTO": "tcp", "PORT_8080_TCP_PORT": "8080", "PORT_8080_TCP_ADDR": "10.0.0.7",
     "PORT_53_UDP": "udp://[fd00::7]:53",
-}
+}  # fmt: skip
 """What Kubernetes tells each pod of a Service."""
 
 

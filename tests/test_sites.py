@@ -170,11 +170,6 @@ def server() -> Iterator[GatewayServer]:
     made.stop()
 
 
-def seen(server: GatewayServer, name: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(Path(server.folder, f"{name}.json").read_text())
-    return found
-
-
 async def asked(server: GatewayServer, name: str) -> Filled:
     """Ask the gateway for a cluster, as a run does, and end it again."""
     claim = Claim(gateway_url=server.url, **CLAIM)
@@ -196,7 +191,7 @@ def test_site(server: GatewayServer, name: str) -> None:
             asyncio.run(asked(server, name))
         return
     filled = asyncio.run(asked(server, name))
-    found = seen(server, name)
+    found = json.loads(Path(server.folder, f"{name}.json").read_text())
     assert {option: found[option] for option in site.asked} == site.asked
     assert sorted(filled.missing) == sorted(site.missing)
 
@@ -223,4 +218,5 @@ def test_choices_by_the_site_file(
     run = launcher("true", flags=("--start", "eager"), claim=claim, env=env)
     assert run.status == 0, run.err
     assert "profile 'Medium Worker' is its smallest choice that is enough" in run.err
-    assert seen(server, "Nebari")["profile"] == "Medium Worker"
+    found = json.loads(Path(server.folder, "Nebari.json").read_text())
+    assert found["profile"] == "Medium Worker"
