@@ -20,7 +20,7 @@ from bai_example.item import ALL
 from bai_example.outputs import destination, staging, url
 from tests.bai.servers import Handler, Server, serving
 
-pytestmark = pytest.mark.xdist_group("bai")  # one store for all
+pytestmark = pytest.mark.xdist_group("s3")  # one store for all
 NAMES = ["bai.tif", "bai.png", "bai.json"]
 CONTENT = {"bai.tif": os.urandom(5 * 2**18), "bai.png": b"picture", "bai.json": b"{}"}
 
@@ -225,6 +225,7 @@ def send(bucket: Bucket, prefix: str = "a/b", overwrite: bool = False) -> None:
         fill(stage)
 
 
+@pytest.mark.slow
 def test_the_program_writes_to_s3(
     bucket: Bucket, sample: Path, program: Callable[..., Any]
 ) -> None:
