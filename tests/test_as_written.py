@@ -61,27 +61,12 @@ def by_flag(text: str, folder: Path) -> Claim:
     return read({**given, "image": text})
 
 
-def by_variable(text: str, folder: Path) -> Claim:
-    each = {f"DASK_CLAIM_{name}__{word}".upper(): text for name, word in WORDS.items()}
-    return read({}, DASK_CLAIM_IMAGE=text, **each)
-
-
-def by_variable_of_json(text: str, folder: Path) -> Claim:
-    whole = {name: json.dumps(value) for name, value in of_fields(text).items()} | {"image": text}
-    return read({}, **{f"DASK_CLAIM_{name.upper()}": value for name, value in whole.items()})
-
-
-def by_claim(text: str, folder: Path) -> Claim:
-    return read({}, DASK_CLAIM=json.dumps(of_fields(text)))
+def by_variables(fields: dict[str, object]) -> Claim:
+    return read({}, **{f"DASK_CLAIM_{name}".upper(): str(value) for name, value in fields.items()})
 
 
 def by_site_file(text: str, folder: Path) -> Claim:
     return read({}, DASK_CLAIM_SITE=str(write(folder / "claim.yaml", text)))
-
-
-def by_profile(text: str, folder: Path) -> Claim:
-    fields = textwrap.indent(of_yaml(text), "    ")
-    return by_site_file(f"profile: 1.10\nprofiles:\n  1.10:\n{fields}", folder)
 
 
 def by_cwl(fields: str, folder: Path) -> Claim:
@@ -96,12 +81,18 @@ def by_cwl(fields: str, folder: Path) -> Claim:
 
 WAYS: dict[str, Way] = {
     "flag": by_flag,
-    "variable": by_variable,
-    "variable of JSON": by_variable_of_json,
-    "DASK_CLAIM": by_claim,
+    "variable": lambda text, folder: by_variables(
+        {"image": text, **{f"{name}__{word}": text for name, word in WORDS.items()}}
+    ),
+    "variable of JSON": lambda text, folder: by_variables(
+        {"image": text, **{name: json.dumps({word: text}) for name, word in WORDS.items()}}
+    ),
+    "DASK_CLAIM": lambda text, folder: read({}, DASK_CLAIM=json.dumps(of_fields(text))),
     "site file": lambda text, folder: by_site_file(of_yaml(text), folder),
     "site file, quoted": lambda text, folder: by_site_file(of_yaml(f"'{text}'"), folder),
-    "profile": by_profile,
+    "profile": lambda text, folder: by_site_file(
+        f"profile: 1.10\nprofiles:\n  1.10:\n{textwrap.indent(of_yaml(text), '    ')}", folder
+    ),
     "CWL": lambda text, folder: by_cwl(of_yaml(f"'{text}'"), folder),
 }
 

@@ -15,7 +15,7 @@ from dask_claim.cgroup import Bound
 from dask_claim.providers.hpc.grants import granted_cores, granted_memory
 from dask_claim.providers.local.size import LocalRequest, LocalSize, fit_here, here
 from dask_claim.providers.local.size import fit as fit_into
-from tests.support.claims import write
+from tests.support.claims import Env, write
 
 GIB = 1024**3
 
@@ -161,58 +161,48 @@ HOST = socket.gethostname()
 FILE = "file:"
 
 MACHINE_AD = f'{FILE}TotalCpus = 64\nCpus = 3\nDetectedMemory = 9999\nMemory = 2048\nName = "x"\n'
-JOBS = {
+SLURM, PBS = {"SLURM_JOB_ID": "1"}, {"PBS_JOBID": "1.server"}
+LSF, SGE = {"LSB_JOBID": "1"}, {"JOB_ID": "1"}
+JOBS: dict[str, tuple[Env, tuple[int, str] | None, tuple[int, str] | None]] = {
     "no job": ({"NCPUS": "4", "NSLOTS": "4", "SLURM_CPUS_ON_NODE": "4"}, None, None),
-    "Slurm": (
-        {"SLURM_JOB_ID": "1", "SLURM_CPUS_ON_NODE": "4", "SLURM_MEM_PER_CPU": "500"},
-        (4, "SLURM_CPUS_ON_NODE"), (2000, "SLURM_MEM_PER_CPU"),
-    ),
-    "Slurm, memory of the node": (
-        {"SLURM_JOB_ID": "1", "SLURM_MEM_PER_NODE": "1000"}, None, (1000, "SLURM_MEM_PER_NODE"),
-    ),
+    "Slurm": ({**SLURM, "SLURM_CPUS_ON_NODE": "4", "SLURM_MEM_PER_CPU": "500"},
+              (4, "SLURM_CPUS_ON_NODE"), (2000, "SLURM_MEM_PER_CPU")),
+    "Slurm, memory of the node": ({**SLURM, "SLURM_MEM_PER_NODE": "1000"}, None,
+                                  (1000, "SLURM_MEM_PER_NODE")),
     "Slurm, all the memory there is": (
-        {"SLURM_JOB_ID": "1", "SLURM_CPUS_ON_NODE": "4", "SLURM_MEM_PER_NODE": "0"},
+        {**SLURM, "SLURM_CPUS_ON_NODE": "4", "SLURM_MEM_PER_NODE": "0"},
         (4, "SLURM_CPUS_ON_NODE"), None,
     ),
     "Slurm, something else": (
-        {"SLURM_JOB_ID": "1", "SLURM_CPUS_ON_NODE": "-4", "SLURM_MEM_PER_NODE": "many"}, None, None,
+        {**SLURM, "SLURM_CPUS_ON_NODE": "-4", "SLURM_MEM_PER_NODE": "many"}, None, None,
     ),
-    "PBS Professional": ({"PBS_JOBID": "1.server", "NCPUS": "6"}, (6, "NCPUS"), None),
+    "PBS Professional": ({**PBS, "NCPUS": "6"}, (6, "NCPUS"), None),
     "PBS Professional, a process for each core": (
-        {"PBS_JOBID": "1.server", "NCPUS": "1", "PBS_NODEFILE": f"{FILE}{HOST}\n{HOST}\nother\n"},
+        {**PBS, "NCPUS": "1", "PBS_NODEFILE": f"{FILE}{HOST}\n{HOST}\nother\n"},
         (2, "PBS_NODEFILE"), None,
     ),
-    "PBS Professional, one process": (
-        {"PBS_JOBID": "1.server", "NCPUS": "6", "PBS_NODEFILE": f"{FILE}{HOST}\n"},
-        (6, "NCPUS"), None,
-    ),
-    "Torque, two nodes": (
-        {"PBS_JOBID": "1.server", "PBS_NUM_PPN": "4", "PBS_NP": "8"}, (4, "PBS_NUM_PPN"), None,
-    ),
-    "Torque": ({"PBS_JOBID": "1.server", "PBS_NP": "8"}, (8, "PBS_NP"), None),
-    "LSF": ({"LSB_JOBID": "1", "LSB_DJOB_NUMPROC": "5"}, (5, "LSB_DJOB_NUMPROC"), None),
-    "LSF, two hosts": (
-        {"LSB_JOBID": "1", "LSB_DJOB_NUMPROC": "5", "LSB_MCPU_HOSTS": f"{HOST} 3 other 2"},
-        (3, "LSB_MCPU_HOSTS"), None,
-    ),
+    "PBS Professional, one process": ({**PBS, "NCPUS": "6", "PBS_NODEFILE": f"{FILE}{HOST}\n"},
+                                      (6, "NCPUS"), None),
+    "Torque, two nodes": ({**PBS, "PBS_NUM_PPN": "4", "PBS_NP": "8"}, (4, "PBS_NUM_PPN"), None),
+    "Torque": ({**PBS, "PBS_NP": "8"}, (8, "PBS_NP"), None),
+    "LSF": ({**LSF, "LSB_DJOB_NUMPROC": "5"}, (5, "LSB_DJOB_NUMPROC"), None),
+    "LSF, two hosts": ({**LSF, "LSB_DJOB_NUMPROC": "5", "LSB_MCPU_HOSTS": f"{HOST} 3 other 2"},
+                       (3, "LSB_MCPU_HOSTS"), None),
     "LSF, called by names of another kind": (
-        {"LSB_JOBID": "1", "LSB_DJOB_NUMPROC": "5", "LSB_MCPU_HOSTS": "one 3 other 2"},
+        {**LSF, "LSB_DJOB_NUMPROC": "5", "LSB_MCPU_HOSTS": "one 3 other 2"},
         (5, "LSB_DJOB_NUMPROC"), None,
     ),
-    "Grid Engine": ({"JOB_ID": "1", "NSLOTS": "7"}, (7, "NSLOTS"), None),
+    "Grid Engine": ({**SGE, "NSLOTS": "7"}, (7, "NSLOTS"), None),
     "Grid Engine, two hosts": (
-        {"JOB_ID": "1", "NSLOTS": "7",
+        {**SGE, "NSLOTS": "7",
          "PE_HOSTFILE": f"{FILE}{HOST}.example.org 2 all.q@{HOST} <NULL>\nother 5 all.q 0:1\n"},
         (2, "PE_HOSTFILE"), None,
     ),
     "Grid Engine, the file is away": (
-        {"JOB_ID": "1", "NSLOTS": "7", "PE_HOSTFILE": "/nonexistent/pe_hostfile"},
-        (7, "NSLOTS"), None,
+        {**SGE, "NSLOTS": "7", "PE_HOSTFILE": "/nonexistent/pe_hostfile"}, (7, "NSLOTS"), None,
     ),
-    "OAR": (
-        {"OAR_JOB_ID": "1", "OAR_NODEFILE": f"{FILE}{HOST}\n{HOST}\nother\n"},
-        (2, "OAR_NODEFILE"), None,
-    ),
+    "OAR": ({"OAR_JOB_ID": "1", "OAR_NODEFILE": f"{FILE}{HOST}\n{HOST}\nother\n"},
+            (2, "OAR_NODEFILE"), None),
     "HTCondor": ({"_CONDOR_MACHINE_AD": MACHINE_AD},
                  (3, "_CONDOR_MACHINE_AD"), (2048, "_CONDOR_MACHINE_AD")),
     "HTCondor, more than was asked for": (
@@ -225,10 +215,8 @@ JOBS = {
         (2, "_CONDOR_JOB_AD"), None,
     ),
     "HTCondor, garbage": ({"_CONDOR_MACHINE_AD": f"{FILE}Cpus = 0\nMemory = \"2\"\n"}, None, None),
-    "one in the other": (
-        {"JOB_ID": "1", "NSLOTS": "7", "LSB_JOBID": "1", "LSB_DJOB_NUMPROC": "2"},
-        (2, "LSB_DJOB_NUMPROC"), None,
-    ),
+    "one in the other": ({**SGE, "NSLOTS": "7", **LSF, "LSB_DJOB_NUMPROC": "2"},
+                         (2, "LSB_DJOB_NUMPROC"), None),
 }  # fmt: skip
 
 

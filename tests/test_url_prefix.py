@@ -42,17 +42,12 @@ def test_what_servers_read_differently(path: str) -> None:
     assert not UrlPrefix.of("https://hub.example.org").covers(url)
 
 
-HUB = "https://hub.example.org"
-
-
 @pytest.mark.parametrize(
     "url",
-    ["", HUB, f"{SERVICE}2", f"{SERVICE}/../../user/someone/proxy/8000",
-     f"{SERVICE}/%2e%2e/%2e%2e/user/someone", f"{SERVICE}/..%2f..%2fuser/someone",
-     f"{HUB}/user/services/dask-gateway", "http://hub.example.org/services/dask-gateway",
-     f"{HUB}:8443/services/dask-gateway", f"{HUB}@evil.org/services/dask-gateway",
-     "https://evil.org\\@hub.example.org/services/dask-gateway",
-     "gateway://hub.example.org/services/dask-gateway"],
+    ["", f"{SERVICE}2", f"{SERVICE}/../../user/x/proxy/8000", f"{SERVICE}/%2e%2e/%2e%2e/user/x",
+     SERVICE.replace("https", "http"), SERVICE.replace("https", "gateway"),
+     SERVICE.replace(".org", ".org:8443"), SERVICE.replace(".org", ".org@evil.org"),
+     SERVICE.replace("hub", "evil.org\\@hub")],
 )  # fmt: skip
 def test_covered(url: str) -> None:
     prefix = UrlPrefix.of(SERVICE)
