@@ -2,80 +2,67 @@
 
 from __future__ import annotations
 
-import subprocess
-
 import pytest
 
-from tests.support.gateway import GatewayServer, clean_environment
-from tests.support.launcher import PYTHON, Launcher, processes_with, wait_for
+from tests.support.gateway import GatewayServer
+from tests.support.launcher import Launcher, wait_for
 
 # Where a run can break: while the lease is placed, between two phases, while it is released.
-BROKEN = {
-    "lease made": "from dask_claim.lifetime import lease; lease.Lease.__init__ = broken",
-    "lease placed": "from dask_claim.lifetime import lease; lease.Lease.place = broken",
-    "lease released": "from dask_claim.lifetime import lease; lease.Lease.release = broken",
-    "phase changes": "from dask_claim.launch import launcher; launcher.variables = broken",
-    "command spawned": "from dask_claim.launch.child import Child; Child.spawn = broken",
-    "connections closed": (
-        "from dask_claim.providers.gateway.provider import GatewayProvider as P; P.close = broken"
-    ),
-    "event told": "from dask_claim.launch.receipt import Receipt; Receipt.__call__ = broken",
-}
+LEASE_MADE = "lifetime.lease.Lease.__init__"
+LEASE_PLACED = "lifetime.lease.Lease.place"
+LEASE_RELEASED = "lifetime.lease.Lease.release"
+PHASE_CHANGES = "launch.launcher.variables"
+COMMAND_SPAWNED = "launch.child.Child.spawn"
+CONNECTIONS_CLOSED = "providers.gateway.provider.GatewayProvider.close"
+EVENT_TOLD = "launch.receipt.Receipt.__call__"
 
 MAIN = """
-import sys
-def broken(*_, **__): raise ZeroDivisionError("broken on purpose")
-{how}
+from pydoc import locate
+def broken(*_, **__): raise {error}
+for place in {places}:
+    owner, _, name = place.rpartition(".")
+    setattr(locate("dask_claim." + owner), name, broken)
+locate("dask_claim.launch.session").WAIT_TOLD_EVERY = 0.5
 from dask_claim.cli.main import main
 main()
 """
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("where", BROKEN)
-def test_cluster_is_stopped(launcher: Launcher, gateway: GatewayServer, where: str) -> None:
-    run = subprocess.run(
-        [PYTHON, "-c", MAIN.format(how=BROKEN[where]), "--", "sh", "-c", "exit 5"],
-        env=clean_environment(
-            DASK_CLAIM_GATEWAY_URL=gateway.url, **dict([launcher.marker.split("=")])
-        ),
-        capture_output=True,
-        text=True,
-        timeout=90,
-        check=False,
-    )
-    before_the_command = where in ("phase changes", "command spawned")
-    assert run.returncode == (70 if before_the_command else 5), run.stderr
-    assert gateway.clusters() == [], run.stderr
-    wait_for(lambda: not processes_with(launcher.marker), "end of all processes", 20)
+def main(*places: str, error: str = "ZeroDivisionError('broken on purpose')") -> str:
+    return MAIN.format(places=places, error=error)
 
 
-@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("places", "status"),
+    [
+        ([LEASE_MADE, CONNECTIONS_CLOSED], 5),
+        ([LEASE_PLACED, EVENT_TOLD], 5),
+        ([LEASE_RELEASED], 5),
+        ([PHASE_CHANGES], 70),
+        ([COMMAND_SPAWNED], 70),
+    ],
+    ids=lambda value: ", ".join(value) if isinstance(value, list) else str(value),
+)
+def test_cluster_is_stopped(
+    launcher: Launcher, gateway: GatewayServer, places: list[str], status: int
+) -> None:
+    env = {"DASK_CLAIM_GATEWAY_URL": gateway.url}
+    run = launcher.program(main(*places), "--", "sh", "-c", "exit 5", env=env).finish()
+    assert run.status == status, run.err
+    assert gateway.clusters() == [], run.err
+
+
 def test_long_wait_is_told(launcher: Launcher, stuck_gateway: GatewayServer) -> None:
-    often = "from dask_claim.launch import session; session.WAIT_TOLD_EVERY = 1.0"
-    run = subprocess.run(
-        [PYTHON, "-c", MAIN.format(how=often), "--start-timeout", "8", "--", "true"],
-        env=clean_environment(
-            DASK_CLAIM_GATEWAY_URL=stuck_gateway.url, **dict([launcher.marker.split("=")])
-        ),
-        capture_output=True,
-        text=True,
-        timeout=90,
-        check=False,
-    )
-    assert run.returncode == 75, run.stderr
-    assert "Waiting for cluster " in run.stderr
+    env = {"DASK_CLAIM_GATEWAY_URL": stuck_gateway.url}
+    run = launcher.program(main(), "--", "true", env=env)
+    run.until("Waiting for cluster ")
+    run.process.terminate()
+    assert run.finish().status == 143
 
 
-@pytest.mark.slow
 def test_task_that_ends_python(launcher: Launcher, gateway: GatewayServer) -> None:
     """SystemExit in a task ends the loop, whatever waits there: what is left is the guard's."""
-    code = MAIN.replace('ZeroDivisionError("broken on purpose")', "SystemExit(3)")
-    run = launcher.program(
-        code.format(how=BROKEN["lease placed"]).replace(
-            "main()", "sys.argv[1:] = ['--', 'sleep', '60']; main()"
-        ),
-        env={"DASK_CLAIM_GATEWAY_URL": gateway.url},
-    )
-    assert run.finish(60).status == 70, run.err
+    code = main(LEASE_PLACED, error="SystemExit(3)")
+    run = launcher.program(code, "--", "sleep", "60", env={"DASK_CLAIM_GATEWAY_URL": gateway.url})
+    assert run.finish().status == 70, run.err
     wait_for(lambda: not gateway.clusters(), "end of the cluster", 40)

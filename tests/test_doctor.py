@@ -16,10 +16,9 @@ import threading
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -32,10 +31,11 @@ from dask_claim.doctor.here import has_route
 from dask_claim.errors import DaskClaimError
 from dask_claim.providers.gateway.api import GatewayApi
 from dask_claim.providers.values import Request
-from tests.support.faulty import faulty
+from tests.support.faulty import SECURITY, faulty
 from tests.support.gateway import GatewayServer, clean_environment, free_port
-from tests.support.here import dask_claim, environment
+from tests.support.here import Answer, dask_claim, environment
 from tests.support.launcher import DASK_CLAIM, wait_for
+from tests.support.missing import need
 from tests.support.proxy import GIVING_BACK, Proxy
 from tests.support.scenes import NAMESPACE, children
 from tests.test_versions import other_version
@@ -46,21 +46,20 @@ Findings = list[dict[str, str]]
 
 def doctor(*flags: str, before: Sequence[str] = (), **variables: str) -> tuple[int, Findings]:
     """Exit status and findings; with `before` those of the installed command behind it."""
+    words = ("doctor", "--json", *flags)
     if before:
+        env = clean_environment(**variables)
         done = subprocess.run(
-            [*before, DASK_CLAIM, "doctor", "--json", *flags],
-            env=clean_environment(**variables), capture_output=True, text=True, timeout=120,
-            check=False,
-        )  # fmt: skip
-        status, out, err = done.returncode, done.stdout, done.stderr
+            [*before, DASK_CLAIM, *words], env=env, capture_output=True, text=True
+        )
+        answer = Answer(done.returncode, done.stdout, done.stderr)
     else:
-        answer = dask_claim("doctor", "--json", *flags, **variables)
-        status, out, err = answer.status, answer.out, answer.err
-    assert SECRET not in out + err
-    assert out, err
-    findings: Findings = json.loads(out)
+        answer = dask_claim(*words, **variables)
+    assert SECRET not in answer.out + answer.err
+    assert answer.out, answer.err
+    findings: Findings = json.loads(answer.out)
     told_once(findings)
-    return status, findings
+    return answer.status, findings
 
 
 def told_once(findings: Findings) -> None:
@@ -76,30 +75,19 @@ def told_once(findings: Findings) -> None:
 
 
 @contextmanager
-def web_server(folder: Path, secure: bool = False) -> Iterator[int]:
+def web_server(secure: bool = False) -> Iterator[str]:
     """A server that is no gateway: 404 to all; `secure` with a certificate of a foreign CA."""
-
-    class NotFound(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_error(404)
-
-        def log_message(self, *_: object) -> None: ...
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), NotFound)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), SimpleHTTPRequestHandler)
     if secure:
-        from distributed.security import Security
-
-        made, pair = Security.temporary(), folder / "pair.pem"
-        pair.write_text(f"{made.tls_scheduler_key}\n{made.tls_scheduler_cert}")
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(pair)
+        context = SECURITY.get_listen_args("scheduler")["ssl_context"]
+        context.verify_mode = ssl.CERT_NONE
         server.socket = context.wrap_socket(
             server.socket, server_side=True, do_handshake_on_connect=False
         )
         server.handle_error = lambda *_: None  # type: ignore[method-assign]
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
-        yield server.server_address[1]
+        yield f"127.0.0.1:{server.server_address[1]}"
     finally:
         server.shutdown()
         server.server_close()
@@ -108,34 +96,25 @@ def web_server(folder: Path, secure: bool = False) -> Iterator[int]:
 @pytest.fixture(scope="module")
 def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """What the faults below name."""
-    folder = tmp_path_factory.mktemp("doctor")
-    site = folder / "claim.yaml"
+    site = tmp_path_factory.mktemp("doctor") / "claim.yaml"
     site.write_text("policy: {max_workers: 2, worker_cores: 2}\n")
-    with web_server(folder) as web, web_server(folder, secure=True) as tls:
-        yield {
-            "dead": f"127.0.0.1:{free_port()}",
-            "web": f"127.0.0.1:{web}",
-            "tls": f"127.0.0.1:{tls}",
-            "site": str(site),
-        }
+    with web_server() as web, web_server(secure=True) as tls:
+        yield {"dead": f"127.0.0.1:{free_port()}", "web": web, "tls": tls, "site": str(site)}
 
 
-@dataclass
-class Case:
+class Case(NamedTuple):
     """A planted fault, and the finding that is to come of it."""
 
     name: str
     check: str
     state: str
-    told: str
-    """Part of the hint."""
-
+    hint: str
     status: int = 0
     gateway: str | None = None
     """The fixture whose gateway is claimed."""
 
-    claim: dict[str, Any] = field(default_factory=dict)
-    env: dict[str, str] = field(default_factory=dict)
+    claim: Mapping[str, Any] = {}
+    env: Mapping[str, str] = {}
     """May name `places`, and the gateway's `url`, as the claim may."""
 
     before: tuple[str, ...] = ()
@@ -156,7 +135,6 @@ CASES = [
     Case("unknown field", "claim", "fail", "worker_cores", 78, claim={"worker_core": 1}),
     Case("variable that breaks Dask", "claim", "fail", "DASK_GATEWAY", 78,
          claim={"gateway_url": FOREIGN}, env={"DASK_GATEWAY": "x"}),
-    Case("bounds", "claim", "fail", "max_workers", 78, claim={"min_workers": 5, "max_workers": 2}),
     Case("policy", "claim", "fail", "2", 78, claim={"max_workers": 3},
          env={"DASK_CLAIM_SITE": "{site}"}),
     Case("name without address", "name resolution", "fail", "spelt right", 75,
@@ -236,6 +214,8 @@ def test_planted_fault(
     request: pytest.FixtureRequest,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    if case.before not in ((), ("env",)):
+        need("root")
     claim = case.claim
     if place is not None:
         places = {**places, "url": request.getfixturevalue(place).url}
@@ -251,7 +231,7 @@ def test_planted_fault(
     bad = [found for found in findings if found["state"] != "ok"]
     found = [each for each in bad if each["name"] == case.check]
     assert found and found[0]["state"] == case.state, findings
-    assert case.told in found[0]["hint"], found
+    assert case.hint in found[0]["hint"], found
     assert status == case.status
     # One fault is told as one: whatever follows from it is not told beside it.
     failing = {each["name"] for each in bad if each["state"] == "fail"}
@@ -343,6 +323,8 @@ def test_signal_gives_the_started_cluster_back(
     stuck_gateway: GatewayServer, signum: signal.Signals, first: bool
 ) -> None:
     """Also where doctor is a container's first process."""
+    if first:
+        need("root")
     env = {"DASK_CLAIM_GATEWAY_URL": stuck_gateway.url, "DASK_CLAIM_LEASE_TIMEOUT": "0"}
     with starting(stuck_gateway, before=NAMESPACE if first else (), **env) as process:
         [pid] = children(process.pid) if first else [process.pid]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shlex
 import signal
 import subprocess
 import sys
@@ -17,7 +16,7 @@ import pytest
 from dask_claim.lifetime import guard_process
 from dask_claim.lifetime.tickets import RUN_ID, Tickets
 from tests.support.gateway import GatewayServer
-from tests.support.launcher import PYTHON, Launcher, processes_with, wait_for
+from tests.support.launcher import Launcher, processes_with, wait_for
 from tests.support.proxy import CREATION, GIVING_BACK, Proxy
 from tests.support.proxy import WAITING as WAITING_FOR_IT
 from tests.support.scenes import (
@@ -26,12 +25,13 @@ from tests.support.scenes import (
     WAITING,
     children,
     command_line,
-    end_all,
     guards,
     kill,
+    let_go,
     until_gone,
     until_leased,
     until_ready,
+    waiting,
 )
 
 
@@ -77,39 +77,23 @@ def test_launcher_is_killed_before_the_answer(launcher: Launcher, gateway: Gatew
         run = launcher.start("true", claim=proxy.claim())
         wait_for(lambda: proxy.struck("withhold"), "request for a cluster")
         # Made in the meantime with the same options, and held by a lease.
-        other = launcher.start(*WAITING, claim=proxy.claim(), stdin=subprocess.PIPE)
-        until_ready(other)
+        other = waiting(launcher, gateway, leased=False, **proxy.claim())
         assert len(gateway.clusters()) == 2
         kill(run)
         wait_for(lambda: len(guards(launcher)) == 1, "end of the guard", 60)
         assert gateway.clusters() == [other.until(r"Cluster (\w+) is requested").group(1)]
-        other.process.communicate(b"\n")
-        ended = other.finish()
-        assert (ended.status, ended.receipt["gone"]) == (5, True)
-
-
-def test_container_is_killed(launcher: Launcher, gateway: GatewayServer) -> None:
-    """The guard dies with everything else: the lease remains."""
-    claim = {"gateway_url": gateway.url, **SMALL, "lease_timeout": 3}
-    run = launcher.start(*WAITING, claim=claim, stdin=subprocess.PIPE)
-    until_ready(run)
-    until_leased(gateway)
-    end_all(launcher)
-    run.process.communicate()
-    until_gone(gateway, 3 + 10)
+        assert let_go(other).receipt["gone"] is True
 
 
 @pytest.mark.needs("root")
-@pytest.mark.parametrize("shell", ["sh", "bash"])
-@pytest.mark.parametrize("redirection", [False, True])
+@pytest.mark.parametrize(("shell", "line"), [("sh", '"$@" > "$OUT"'), ("bash", '"$@"')])
 def test_shell_is_the_first_process(
-    launcher: Launcher, gateway: GatewayServer, tmp_path: Path, shell: str, redirection: bool
+    launcher: Launcher, gateway: GatewayServer, tmp_path: Path, shell: str, line: str
 ) -> None:
     """As a kubelet ends a pod: SIGTERM to its first process, and SIGKILL after a grace."""
-    line = '"$@"' + f" > {tmp_path / 'out'}" * redirection
     run = launcher.start(
         "sleep", "60", claim={"gateway_url": gateway.url, **SMALL, "lease_timeout": 3},
-        before=(*NAMESPACE, shell, "-c", line, "-"),
+        before=(*NAMESPACE, shell, "-c", line, "-"), env={"OUT": str(tmp_path / "out")},
     )  # fmt: skip
     run.until("Running sleep")
     until_leased(gateway)
@@ -123,15 +107,27 @@ def test_shell_is_the_first_process(
     until_gone(gateway, 3 + 10)
 
 
-def test_local_cluster_ends_with_a_killed_launcher(launcher: Launcher) -> None:
+@pytest.mark.parametrize("killed", ["launcher", "host", "both"])
+def test_local_cluster_and_its_keys_do_not_stay(
+    launcher: Launcher, tmp_path: Path, killed: str
+) -> None:
+    """The launcher is killed, the process that holds its cluster, or both."""
     run = launcher.start(
-        *WAITING, claim={"min_workers": 2, "max_workers": 2}, stdin=subprocess.PIPE,
+        *WAITING, claim={"max_workers": 1}, env={"TMPDIR": str(tmp_path)}, stdin=subprocess.PIPE,
         flags=("--start", "workers", "--grace", "1"),
     )  # fmt: skip
     until_ready(run)
-    assert len(processes_with(launcher.marker)) >= 5
-    kill(run)
-    wait_for(lambda: not processes_with(launcher.marker), "end of all processes", 30)
+    assert list(tmp_path.glob("dask-claim-keys-*"))
+    [host] = [pid for pid in children(run.process.pid) if "host.py" in command_line(pid)]
+    assert children(host)
+    if killed != "launcher":
+        os.kill(host, signal.SIGKILL)
+    if killed != "host":
+        kill(run)
+    else:
+        run.process.communicate(b"\n", timeout=60)
+    wait_for(lambda: not processes_with(launcher.marker), "end of all processes", 40)
+    assert not list(tmp_path.glob("dask-claim-*"))
 
 
 @pytest.mark.needs("root")
@@ -154,65 +150,30 @@ def test_first_process_waits_for_its_guard(launcher: Launcher, gateway: GatewayS
     assert gateway.clusters() == []
 
 
-@pytest.mark.parametrize("with_host", [False, True])
-def test_keys_of_a_local_cluster_do_not_stay(
-    launcher: Launcher, tmp_path: Path, with_host: bool
-) -> None:
-    """Its process is killed, alone or together with the launcher."""
-    run = launcher.start(
-        *WAITING, claim=SMALL, flags=("--grace", "1"), env={"TMPDIR": str(tmp_path)},
-        stdin=subprocess.PIPE,
-    )  # fmt: skip
-    until_ready(run)
-    assert list(tmp_path.glob("dask-claim-keys-*"))
-    [host] = [pid for pid in children(run.process.pid) if "host.py" in command_line(pid)]
-    os.kill(host, signal.SIGKILL)
-    if with_host:
-        kill(run)
-    else:
-        run.process.communicate(b"\n", timeout=60)
-    wait_for(lambda: not processes_with(launcher.marker), "end of all processes", 40)
-    assert not list(tmp_path.glob("dask-claim-*"))
+DAEMONS = """
+sleeps="echo; exec sleep 300"
+(setsid sh -c "$sleeps" & trap "" TERM; setsid sh -c "$sleeps" &) | (read a; read b)
+"""
 
 
-@pytest.mark.parametrize("provider", ["gateway", "local"])
 def test_what_daemonised_is_ended_and_reported(
-    launcher: Launcher, gateway: GatewayServer, provider: str
+    launcher: Launcher, scheduler: dict[str, str]
 ) -> None:
-    program = (
-        "import os, sys, time\n"
-        "if os.fork() == 0:\n"
-        "    os.setsid()\n"
-        "    if os.fork() == 0:\n"
-        "        time.sleep(300)\n"
-        "    os._exit(0)\n"
-    )
-    claim = {"gateway_url": gateway.url, **SMALL} if provider == "gateway" else SMALL
-    run = launcher(PYTHON, "-c", program, claim=claim)
+    """By SIGTERM, and by SIGKILL where that is ignored."""
+    run = launcher("sh", "-c", DAEMONS, env=scheduler, flags=("--grace", "1"))
     assert run.status == 0, run.err
-    assert re.search(r"process \d+ of the command still runs: SIGTERM", run.err)
-    assert run.receipt["gone"] is True
-    assert processes_with(launcher.marker) == []
-
-
-def test_daemon_that_ignores_sigterm(launcher: Launcher) -> None:
-    program = "import os, signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(300)"
-    line = f"setsid {sys.executable} -c {shlex.quote(program)} & sleep 1"
-    run = launcher("sh", "-c", line, claim=SMALL, flags=("--grace", "1"))
-    assert run.status == 0
-    assert "still runs: SIGKILL" in run.err
+    told = re.findall(r"process (\d+) of the command still runs: (SIG\w+)", run.err)
+    assert [name for _, name in sorted(told, key=lambda each: each[1])] == [
+        "SIGKILL", "SIGTERM", "SIGTERM"
+    ]  # fmt: skip
     assert processes_with(launcher.marker) == []
 
 
 def test_killed_guard_changes_nothing(launcher: Launcher, gateway: GatewayServer) -> None:
-    claim = {"gateway_url": gateway.url, **SMALL}
-    run = launcher.start(*WAITING, claim=claim, stdin=subprocess.PIPE)
-    until_ready(run)
+    run = waiting(launcher, gateway, leased=False)
     for guard in guards(launcher):
         os.kill(guard, signal.SIGKILL)
-    run.process.communicate(b"\n")
-    ended = run.finish()
-    assert (ended.status, ended.receipt["gone"]) == (5, True), ended.err
+    assert let_go(run).receipt["gone"] is True
 
 
 def test_guard_of_a_nested_run_is_no_part_of_the_outer_one(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from dask_claim.providers.gateway.mark import MARK, Mark
 from tests.support.gateway import GatewayServer
 from tests.support.launcher import PYTHON, Launcher
 from tests.support.scenes import kill, until_gone, until_ready
+from tests.test_clusters import by_hand
 
 # Leaves its cluster as a program does that crashes.
 LEAVES = """
@@ -30,23 +32,16 @@ def claim(gateway: GatewayServer) -> dict[str, object]:
     return {"gateway_url": gateway.url, "create": False, "env": {"gateway_url": "URL"}}
 
 
-@pytest.fixture
-def somebody_elses(variables_gateway: GatewayServer, launcher: Launcher) -> str:
-    """A cluster of the same user that another run makes meanwhile, and keeps."""
-    run = launcher(PYTHON, "-c", LEAVES, env={"URL": variables_gateway.url, **OPERATOR},
-                   claim={"provider": "local", "max_workers": 1})  # fmt: skip
-    assert run.status == 3, run.err
-    return run.out.decode().strip()
-
-
 def test_what_a_program_leaves_is_ended(
-    launcher: Launcher, variables_gateway: GatewayServer, somebody_elses: str
+    launcher: Launcher, variables_gateway: GatewayServer
 ) -> None:
+    """What the same user has made meanwhile, and another run, stays."""
     gateway = variables_gateway
+    others = [by_hand(gateway, environment=own) for own in ({}, {MARK: str(Mark("feed", False))})]
     run = launcher(PYTHON, "-c", LEAVES, claim=claim(gateway), env=OPERATOR)
     assert run.status == 3, run.err
     name = run.out.decode().strip()
-    assert gateway.clusters() == [somebody_elses]
+    assert set(gateway.clusters()) == set(others)
     assert run.receipt["gone"] is True
     assert any(name in warning for warning in run.receipt["warnings"])
     gateway.clear()
@@ -75,17 +70,12 @@ def test_gateway_that_cannot_tell(launcher: Launcher, gateway: GatewayServer) ->
     gateway.clear()
 
 
-@pytest.mark.parametrize(
-    ("fallback", "flags", "status"),
-    [("fail", ("--start-timeout", "9"), 75), ("local", (), 3)],
-)
-def test_gateway_that_is_away(
-    launcher: Launcher, fallback: str, flags: tuple[str, ...], status: int
-) -> None:
+@pytest.mark.parametrize(("fallback", "timeout", "status"), [("fail", "6", 75), ("local", "60", 3)])
+def test_gateway_that_is_away(launcher: Launcher, fallback: str, timeout: str, status: int) -> None:
     """The command would find nothing to make its cluster on, but for a gateway of the run."""
     away = {"gateway_url": "http://127.0.0.1:9", "create": False, "fallback": fallback}
     there = 'test "$DASK_GATEWAY__ADDRESS" != http://127.0.0.1:9 && exit 3'
-    run = launcher("sh", "-c", there, claim=away, flags=flags)
+    run = launcher("sh", "-c", there, claim=away, flags=("--start-timeout", timeout))
     assert run.status == status, run.err
     assert "cannot be reached" in run.err
 

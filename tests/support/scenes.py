@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.gateway import GatewayServer, clean_environment
-from tests.support.launcher import DASK_CLAIM, Launcher, Running, processes_with, wait_for
+from tests.support.launcher import DASK_CLAIM, Launcher, Run, Running, processes_with, wait_for
 
 SMALL = {"min_workers": 0, "max_workers": 1}
 
@@ -84,6 +84,26 @@ def until_ready(run: Running) -> None:
     assert run.process.stdout.readline() == b"ready\n", run.err
 
 
+def waiting(
+    launcher: Launcher, gateway: GatewayServer, *flags: str, leased: bool = True, **claim: Any
+) -> Running:
+    """A command that waits for a line of input, on a small cluster whose lease is placed."""
+    claim = {"gateway_url": gateway.url, **SMALL, **claim}
+    run = launcher.start(*WAITING, claim=claim, flags=flags, stdin=subprocess.PIPE)
+    until_ready(run)
+    if leased:
+        until_leased(gateway)
+    return run
+
+
+def let_go(run: Running) -> Run:
+    """Give it that line; it has ended with its own status."""
+    run.process.communicate(b"\n", timeout=60)
+    ended = run.finish()
+    assert ended.status == 5, ended.err
+    return ended
+
+
 def until_gone(gateway: GatewayServer, timeout: float) -> None:
     wait_for(lambda: not gateway.clusters(), "end of the cluster", timeout)
 
@@ -107,7 +127,13 @@ def leases(gateway: GatewayServer) -> dict[str, str]:
 
 
 def until_leased(gateway: GatewayServer) -> None:
-    wait_for(lambda: set(leases(gateway).values()) == {"live"}, "a lease on every cluster", 30)
+    from tests.support.here import dask_claim
+
+    def leased() -> bool:
+        answer = dask_claim("clusters", "--gateway-url", gateway.url, "--json")
+        return {row["lease"] for row in json.loads(answer.out)} == {"live"}
+
+    wait_for(leased, "a lease on every cluster", 30)
 
 
 def command_line(pid: int) -> str:
