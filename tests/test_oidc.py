@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,9 +12,10 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from dask_claim.errors import AuthenticationError, GatewayUnreachable
+from dask_claim.errors import AuthenticationError, ConfigurationError, GatewayUnreachable
 from dask_claim.providers.gateway.auth import BearerAuth
 from dask_claim.providers.gateway.oidc import OidcAuth
+from tests.support.certificates import certificates
 from tests.support.oidc_provider import (
     CLIENT,
     CLIENT_SECRET,
@@ -22,7 +24,7 @@ from tests.support.oidc_provider import (
     USER,
     provider,
 )
-from tests.support.serving import http, in_thread
+from tests.support.serving import http, in_thread, raw
 
 REFUSED = SimpleNamespace(status=401)
 
@@ -121,6 +123,16 @@ def test_untrustworthy_answers(
     assert words in str(caught.value) and issuer in str(caught.value)
     assert "client-secret" not in str(caught.value)
     assert len(forms) == (answer is not None)
+
+
+def test_ca_that_nobody_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    certificates(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
+    with in_thread(raw(tls=context)) as port, pytest.raises(ConfigurationError) as caught:
+        OidcAuth(f"https://127.0.0.1:{port}", "me", client_secret="client-secret").prepare()
+    assert "certificate" in str(caught.value) and "SSL_CERT_FILE" in str(caught.value)
 
 
 def test_provider_that_is_away(tmp_path: Path) -> None:

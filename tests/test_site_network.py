@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from subprocess import PIPE
 from typing import NamedTuple
@@ -45,25 +45,6 @@ with Gateway() as gateway, Client() as client:
 open("asked", "w").close()
 sys.stdin.read()
 """
-
-
-@contextmanager
-def nginx(folder: Path, **ways: object) -> Iterator[None]:
-    """HTTPS before a gateway and a provider; see `NGINX`."""
-    need("nginx")
-    # Started by root, nginx would change to a user who may not read the folder.
-    user = f"user {getpass.getuser()};" if os.geteuid() == 0 else ""
-    (folder / "nginx.conf").write_text(NGINX.format(user=user, folder=folder, **ways))
-    error = folder / "error.log"
-    command = [shutil.which("nginx", path=PATH), "-p", folder, "-e", error, "-c", "nginx.conf"]
-    server = subprocess.Popen(command)
-    try:
-        # Written when it listens.
-        wait_for((folder / "nginx.pid").exists, "nginx", 20, error.read_text)
-        yield
-    finally:
-        server.terminate()
-        server.wait()
 
 
 @asynccontextmanager
@@ -104,10 +85,13 @@ class Site(NamedTuple):
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    need("nginx")
     certificates(folder := tmp_path_factory.mktemp("site"))
     port, login_port = free_port(), free_port()
     url, issuer = (f"https://127.0.0.1:{each}" for each in (port, login_port))
-    tunnels: list[str] = []
+    # Started by root, nginx would change to a user who may not read the folder.
+    user = f"user {getpass.getuser()};" if os.geteuid() == 0 else ""
+    error, tunnels = folder / "error.log", []
     with provider(60, issuer=issuer) as login, in_thread(tunnelling(tunnels)) as proxy:
         gateway = GatewayServer(REFERENCE + login.checking(), password="operator-1234")
         (folder / "secret").write_text(CLIENT_SECRET)
@@ -116,11 +100,21 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             f"credentials: {{type: oidc, issuer: '{issuer}', client_id: {CLIENT}, "
             "client_secret_file: secret}\n"
         )
-        ways = {"url": gateway.url, "login": login.address}
+        (folder / "nginx.conf").write_text(
+            NGINX.format(
+                user=user, folder=folder, port=port, url=gateway.url, login_port=login_port,
+                login=login.address,
+            )
+        )  # fmt: skip
+        nginx = [shutil.which("nginx", path=PATH), "-p", folder, "-e", error, "-c", "nginx.conf"]
+        server = subprocess.Popen(nginx)
         try:
-            with nginx(folder, port=port, login_port=login_port, **ways):
-                yield Site(gateway, folder, url, proxy, tunnels)
+            # Written when it listens.
+            wait_for((folder / "nginx.pid").exists, "nginx", 20, error.read_text)
+            yield Site(gateway, folder, url, proxy, tunnels)
         finally:
+            server.terminate()
+            server.wait()
             gateway.stop()
 
 
@@ -157,10 +151,3 @@ def test_private_ca_and_proxy(
         assert (result.status, result.out) == (0, b"1 42\n"), result.err
         assert result.receipt["gone"] is True
         assert len(by_proxy) == 2 and f"CONNECT {site.url[8:]}" in by_proxy
-
-
-def test_ca_that_nobody_named(launcher: Launcher, site: Site) -> None:
-    env = {"DASK_CLAIM_SITE": str(site.folder / "claim.yaml")}
-    run = launcher("true", claim=CLAIM, env=env, unset=("SSL_CERT_FILE", "HTTPS_PROXY"))
-    assert run.status == 78
-    assert "certificate" in run.err and "SSL_CERT_FILE" in run.err
