@@ -47,7 +47,7 @@ with Client() as client:
     try:
         client.run_on_scheduler(lambda: bytearray(b"x") * 2**31)
     except OSError:
-        raise SystemExit(1)
+        pass
 """
 # With Dask's own limit, the nanny would end it before the kernel does.
 FILLS_WORKER = """
@@ -63,12 +63,9 @@ ONLY_THE_KERNEL = {
 
 @pytest.mark.parametrize("small_cgroup", [2**30], indirect=True)
 @pytest.mark.parametrize(
-    ("program", "told"),
+    ("program", "memory", "told"),
     [
-        (
-            FILLS_SCHEDULER,
-            "The local cluster has ended by itself: its process was killed by SIGKILL",
-        ),
+        (FILLS_SCHEDULER, "256M", "The local cluster has ended by itself: its process was killed"),
         (FILLS_WORKER, None, "a worker or another process here was killed by the kernel"),
     ],
     ids=["scheduler", "worker"],
@@ -80,7 +77,7 @@ def test_memory_limit_that_ends_a_part_of_a_local_cluster_is_named(
         PYTHON, "-c", program, claim={"max_workers": 1, "worker_memory": memory},
         before=inside(small_cgroup), env=ONLY_THE_KERNEL,
     )  # fmt: skip
-    assert run.status == 1, run.err
+    assert run.status == (0 if memory else 1), run.err
     (warning,) = run.receipt["warnings"]
     assert warning.startswith(told) and "memory limit of 1.00 GiB was reached" in warning
 
