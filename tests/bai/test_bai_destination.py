@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import http.client
 import os
 import signal
@@ -167,6 +168,7 @@ def store() -> Iterator[tuple[str, int]]:
     server.start()
     yield server.get_host_and_port()
     server.stop()
+    gc.collect()  # a connection that was left open is told of here, not in somebody else's test
 
 
 @pytest.fixture
