@@ -7,6 +7,7 @@ its items in memory, behind a small proxy that can fail as real servers do.
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import shutil
 import socket
@@ -14,8 +15,6 @@ import struct
 import subprocess
 import sys
 import threading
-import urllib.error
-import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from tests.support.gateway import free_port
 from tests.support.launcher import wait_for
 
 RUSTAC = shutil.which("rustac", path=str(Path(sys.executable).parent))
@@ -63,6 +63,17 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.write(content)
+
+    def ask(self, server: tuple[str, int], body: bytes) -> tuple[int, bytes, dict[str, str]]:
+        """What another server answers to the request; headers that we send ourselves left out."""
+        headers = {k: v for k, v in self.headers.items() if k.lower() != "expect"}
+        with contextlib.closing(http.client.HTTPConnection(*server)) as connection:
+            connection.request(self.command, self.path, body, headers)
+            reply = connection.getresponse()
+            content = reply.read()
+        own = ("content-length", "transfer-encoding", "connection", "date", "server")
+        kept = {k: v for k, v in reply.getheaders() if k.lower() not in own}
+        return reply.status, content, kept
 
     def write(self, content: bytes) -> bool:
         with contextlib.suppress(OSError):
@@ -166,7 +177,7 @@ class Proxy(Server):
         self.requests: list[tuple[str, str, bytes]] = []
         """Method, path and body of every request so far."""
         self.stop = threading.Event()
-        self.backend = ""
+        self.backend = ("", 0)
 
     def searches(self) -> list[dict[str, Any]]:
         """The bodies of the searches so far."""
@@ -207,7 +218,7 @@ class _Forward(Handler):
     do_POST = do_GET
 
     def _forward(self, fault: str, body: bytes) -> None:
-        status, answer = self._ask(body)
+        status, answer, _ = self.ask(self.server.backend, body)
         if fault == "get":
             root = json.loads(answer)
             root["links"] = [link for link in root["links"] if link.get("method") != "POST"]
@@ -221,18 +232,6 @@ class _Forward(Handler):
             answer = json.dumps(json.loads(answer) | next_page).encode()
         sent = answer[: len(answer) // 2] if fault == "short" else answer
         self.answer(status, sent, len(answer), Content_Type="application/json")
-
-    def _ask(self, body: bytes) -> tuple[int, bytes]:
-        request = urllib.request.Request(
-            self.server.backend + self.path, data=body or None, method=self.command,
-            headers={"Content-Type": self.headers.get("Content-Type", "application/json")},
-        )  # fmt: skip
-        try:
-            with urllib.request.urlopen(request, timeout=10) as reply:
-                return reply.status, reply.read()
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code, error.read()
 
 
 @contextmanager
@@ -254,23 +253,22 @@ def stac_api(folder: Path, items: Iterable[dict[str, Any]]) -> Iterator[Proxy]:
     files = [folder / f"{name}.json" for name in documents]
     for file, document in zip(files, documents.values(), strict=True):
         file.write_text(json.dumps(document))
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        address = f"127.0.0.1:{free.getsockname()[1]}"
+    address = ("127.0.0.1", free_port())
+    bound = "{}:{}".format(*address)
     with (
         (folder / "log").open("wb") as log,
         serving(Proxy()) as proxy,
         # Its links are those of the proxy.
         subprocess.Popen(
-            [RUSTAC, "serve", "--addr", proxy.url, "--bind", address, *map(str, files)],
+            [RUSTAC, "serve", "--addr", proxy.url, "--bind", bound, *map(str, files)],
             stdout=log, stderr=log,
         ) as server,
     ):  # fmt: skip
-        proxy.backend = f"http://{address}"
+        proxy.backend = address
 
         def is_up() -> bool:
             assert server.poll() is None, (folder / "log").read_text()
-            with contextlib.suppress(urllib.error.URLError):
-                urllib.request.urlopen(proxy.backend, timeout=5).close()
+            with contextlib.suppress(ConnectionError), socket.create_connection(address, 5):
                 return True
             return False
 

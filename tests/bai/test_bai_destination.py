@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
-import http.client
 import os
 import signal
 import socket
@@ -143,20 +141,10 @@ class Passing(Handler):
         elif how == "busy":
             self.answer(503, b"<Error><Code>SlowDown</Code></Error>")
         else:
-            self._pass_on(body)
+            status, content, headers = self.ask(self.server.store, body)
+            self.answer(status, content, **headers)
 
     do_HEAD = do_PUT = do_POST = do_DELETE = do_GET
-
-    def _pass_on(self, body: bytes) -> None:
-        with contextlib.closing(http.client.HTTPConnection(*self.server.store)) as store:
-            headers = {k: v for k, v in self.headers.items() if k.lower() != "expect"}
-            store.request(self.command, self.path, body, headers)
-            reply = store.getresponse()
-            content = reply.read()
-        length = reply.getheader("Content-Length") if self.command == "HEAD" else None
-        own = ("content-length", "transfer-encoding", "connection", "date", "server")
-        headers = {k: v for k, v in reply.getheaders() if k.lower() not in own}
-        self.answer(reply.status, content, length, **headers)
 
 
 @pytest.fixture(scope="module")
