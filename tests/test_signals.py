@@ -1,7 +1,9 @@
-"""What a signal means in each phase of a run (contract §4), on a real gateway."""
+"""What a signal means in each phase of a run (contract §4)."""
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
 import subprocess
 import time
@@ -9,92 +11,91 @@ import time
 import pytest
 
 from tests.support.gateway import GatewayServer
-from tests.support.launcher import PYTHON, Launcher, Running
-from tests.support.scenes import SMALL
+from tests.support.launcher import PYTHON, RUNS, Launcher, Running
+from tests.support.scenes import SMALL, until_ready
 
-FORWARDED = ["TERM", "INT", "HUP", "QUIT", "USR1", "USR2"]
+FORWARDED = ["USR1", "USR2", "HUP", "INT", "QUIT", "TERM"]
 
-# Tells that it is ready, and which signal it got.
+# Tells that it is ready, and which signals it gets, up to SIGTERM or Ctrl-C.
 HANDLER = """
-import os, signal, sys, time
+import os, signal, time
 def tell(signum, frame):
-    print(signal.Signals(signum).name, flush=True)
-    sys.exit(9)
+    name = signal.Signals(signum).name
+    print(name, flush=True)
+    if name[3:] in os.environ.get("LAST", "TERM"):
+        os._exit(9)
 for name in ("TERM", "INT", "HUP", "QUIT", "USR1", "USR2"):
     signal.signal(getattr(signal, "SIG" + name), tell)
 print("ready", flush=True)
-time.sleep(60)
+while True:
+    time.sleep(60)
 """
 
 
-def until_ready(run: Running) -> None:
-    assert run.process.stdout.readline() == b"ready\n"
-
-
-@pytest.mark.parametrize("name", FORWARDED)
-def test_pending_the_run_ends_at_once(
-    launcher: Launcher, stuck_gateway: GatewayServer, name: str
-) -> None:
-    run = launcher.start("sh", "-c", "echo started", claim={"gateway_url": stuck_gateway.url})
-    run.until("is requested")
-    began = time.monotonic()
-    run.process.send_signal(signal.Signals[f"SIG{name}"])
-    ended = run.finish()
-    assert ended.status == 128 + signal.Signals[f"SIG{name}"], ended.err
-    assert time.monotonic() - began < 15
-    assert ended.out == b""
-    assert ended.receipt["gone"] is True
-    assert ended.receipt["timeline"]["command_start"] is None
-    assert f"SIG{name}" in ended.receipt["error"]
-
-
-@pytest.mark.parametrize("name", FORWARDED)
-def test_running_it_reaches_the_command(
-    launcher: Launcher, gateway: GatewayServer, name: str
-) -> None:
-    run = launcher.start(PYTHON, "-c", HANDLER, claim={"gateway_url": gateway.url, **SMALL})
-    until_ready(run)
-    run.process.send_signal(signal.Signals[f"SIG{name}"])
-    ended = run.finish()
-    assert (ended.status, ended.out) == (9, f"SIG{name}\n".encode()), ended.err
-    assert ended.receipt["gone"] is True
-
-
-@pytest.mark.parametrize("name", FORWARDED)
-def test_giving_back_it_is_noted(launcher: Launcher, gateway: GatewayServer, name: str) -> None:
-    run = launcher.start("sh", "-c", "exit 3", claim={"gateway_url": gateway.url, **SMALL})
-    run.until("The command ended with status 3")
-    for _ in range(3):
+def send(run: Running, *names: str) -> None:
+    for name in names:
         run.process.send_signal(signal.Signals[f"SIG{name}"])
-    ended = run.finish()
-    assert ended.status == 3, ended.err
-    assert ended.receipt["gone"] is True
 
 
-@pytest.mark.parametrize("name", FORWARDED)
-def test_a_command_that_handles_nothing_ends_by_the_signal(launcher: Launcher, name: str) -> None:
-    run = launcher.start("sh", "-c", "echo ready; exec sleep 60", claim=SMALL)
-    until_ready(run)
-    run.process.send_signal(signal.Signals[f"SIG{name}"])
-    assert run.finish().status == 128 + signal.Signals[f"SIG{name}"]
+def test_pending_the_run_ends_at_once(launcher: Launcher, stuck_gateway: GatewayServer) -> None:
+    """Also where two come."""
+    runs = {}
+    for name in (*FORWARDED, "TERM INT"):
+        claim = {"gateway_url": stuck_gateway.url}
+        runs[name] = launcher.start("sh", "-c", "echo started", claim=claim)
+    for name, run in runs.items():
+        run.until("is requested")
+        send(run, *name.split())
+    for name, run in runs.items():
+        ended = run.finish(20)
+        signums = {signal.Signals[f"SIG{each}"] for each in name.split()}
+        assert ended.status in {128 + signum for signum in signums}, ended.err
+        assert ended.out == b""
+        assert ended.receipt["gone"] is True
+        assert ended.receipt["timeline"]["command_start"] is None
+        assert any(signum.name in ended.receipt["error"] for signum in signums)
 
 
 def test_pending_local(launcher: Launcher) -> None:
     run = launcher.start("sh", "-c", "echo started")
     run.until("Claiming")
-    run.process.send_signal(signal.SIGTERM)
+    send(run, "TERM")
     ended = run.finish()
     assert (ended.status, ended.out) == (143, b""), ended.err
 
 
-def test_two_signals_while_pending(launcher: Launcher, stuck_gateway: GatewayServer) -> None:
-    run = launcher.start("true", claim={"gateway_url": stuck_gateway.url})
-    run.until("is requested")
-    run.process.send_signal(signal.SIGTERM)
-    run.process.send_signal(signal.SIGINT)
+@pytest.mark.parametrize("way_in", RUNS, indirect=True)
+def test_running_it_reaches_the_command(way_in: Launcher) -> None:
+    """In another thread than the main one a run gets SIGINT alone."""
+    both = way_in.way != "run() in a notebook"
+    names = FORWARDED if both else ["INT"]
+    run = way_in.start(PYTHON, "-c", HANDLER, env={"LAST": names[-1]})
+    until_ready(run)
+    for name in names:
+        send(run, name)
+        assert run.process.stdout.readline() == f"SIG{name}\n".encode(), run.err
     ended = run.finish()
-    assert ended.status in (130, 143)
+    assert ended.receipt["exit_status"] == 9
+    # The program of a run that was interrupted is interrupted, too.
+    assert ended.status == (9 if both else -signal.SIGINT), ended.err
+
+
+def test_giving_back_it_is_noted(launcher: Launcher, gateway: GatewayServer) -> None:
+    run = launcher.start("sh", "-c", "exit 3", claim={"gateway_url": gateway.url, **SMALL})
+    run.until("The command ended with status 3")
+    send(run, *FORWARDED * 3)
+    ended = run.finish()
+    assert ended.status == 3, ended.err
     assert ended.receipt["gone"] is True
+
+
+def test_a_command_that_handles_nothing_ends_by_the_signal(attached: Launcher) -> None:
+    runs = {name: attached.start("sh", "-c", "echo ready; exec sleep 60") for name in FORWARDED}
+    for name, run in runs.items():
+        until_ready(run)
+        send(run, name)
+    for name, run in runs.items():
+        assert run.finish().status == 128 + signal.Signals[f"SIG{name}"]
 
 
 def test_term_while_an_eager_command_waits(
@@ -104,51 +105,63 @@ def test_term_while_an_eager_command_waits(
         PYTHON, "-c", HANDLER, claim={"gateway_url": stuck_gateway.url}, flags=("--start", "eager")
     )
     until_ready(run)
-    run.process.send_signal(signal.SIGTERM)
+    send(run, "TERM")
     ended = run.finish()
     assert (ended.status, ended.out) == (9, b"SIGTERM\n"), ended.err
     assert ended.receipt["gone"] is True
 
 
-def test_the_whole_process_group_gets_it(launcher: Launcher) -> None:
+def test_the_whole_process_group_gets_it(attached: Launcher) -> None:
     # dash does not pass SIGTERM on to what it waits for.
-    run = launcher.start(
-        "sh", "-c", f'{PYTHON} -c "$PROGRAM"; exit 4', claim=SMALL, env={"PROGRAM": HANDLER}
-    )
+    run = attached.start("sh", "-c", f'{PYTHON} -c "$PROGRAM"; exit 4', env={"PROGRAM": HANDLER})
     until_ready(run)
-    run.process.send_signal(signal.SIGTERM)
-    ended = run.finish()
-    assert ended.out == b"SIGTERM\n"
+    send(run, "TERM")
+    assert run.finish().out == b"SIGTERM\n"
 
 
-def test_kill_after_the_grace(launcher: Launcher, gateway: GatewayServer) -> None:
-    run = launcher.start(
+@pytest.mark.parametrize("way_in", ["command line", "run()"], indirect=True)
+def test_kill_after_the_grace(way_in: Launcher) -> None:
+    run = way_in.start(
         "sh", "-c", "trap '' TERM; echo ready; while :; do sleep 0.1; done",
-        claim={"gateway_url": gateway.url, **SMALL}, flags=("--grace", "0.5"),
+        env={"DASK_CLAIM_GRACE": "0.5"},
     )  # fmt: skip
     until_ready(run)
-    run.process.send_signal(signal.SIGTERM)
+    send(run, "TERM")
     ended = run.finish()
-    assert ended.status == 137
+    assert ended.receipt["exit_status"] == 137
+    assert ended.status == (137 if way_in.way == "command line" else 143)
     assert "SIGKILL" in ended.err
-    assert ended.receipt["gone"] is True
 
 
-def test_a_stopped_command_can_be_ended(launcher: Launcher) -> None:
-    run = launcher.start("sh", "-c", "echo ready; kill -STOP $$; sleep 60", claim=SMALL)
+def test_a_stopped_command_can_be_ended(attached: Launcher) -> None:
+    run = attached.start("sh", "-c", "echo ready; kill -STOP $$; sleep 60")
     until_ready(run)
-    run.process.send_signal(signal.SIGTERM)
+    send(run, "TERM")
     assert run.finish(30).status == 143
 
 
-def test_what_nohup_ignores_stays_ignored(launcher: Launcher) -> None:
+@pytest.mark.parametrize("way_in", ["command line", "run() in a notebook"], indirect=True)
+def test_command_that_stops_itself(way_in: Launcher) -> None:
+    """Where nobody could continue whoever runs it, that does not stop with it."""
+    run = way_in.start("sh", "-c", "echo $$; kill -TSTP $$; exit 4", start_new_session=True)
+    command = int(run.process.stdout.readline())
+    while run.process.poll() is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(command, signal.SIGCONT)
+        time.sleep(0.05)
+    ended = run.finish()
+    assert ended.status == 4, ended.err
+    assert "Exception" not in ended.err
+
+
+def test_what_nohup_ignores_stays_ignored(way_in: Launcher) -> None:
     program = "import signal; print(signal.getsignal(signal.SIGHUP) == signal.SIG_IGN, flush=True)"
-    run = launcher.start(
+    run = way_in.start(
         PYTHON, "-c", f"{program}; print('ready', flush=True); input()",
-        claim=SMALL, before=("nohup",), stdin=subprocess.PIPE,
+        before=("nohup",), stdin=subprocess.PIPE,
     )  # fmt: skip
     assert run.process.stdout.readline() == b"True\n"
     until_ready(run)
-    run.process.send_signal(signal.SIGHUP)
+    send(run, "HUP")
     run.process.stdin.write(b"\n")
     assert run.finish().status == 0

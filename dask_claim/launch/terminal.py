@@ -132,8 +132,10 @@ class Terminal:
 
         Returns after the shell has continued the launcher. In an orphaned group (a container's
         first process, say) nobody could continue it, the kernel ignores the stop, and the command
-        goes on at once.
+        goes on at once. In a program whose main thread is another one that stops nothing.
         """
+        if threading.current_thread() is not threading.main_thread():
+            return
         self.take_back()
         # The SIGCONT that ends this stop is answered here: handled once more, later, it would undo
         # a Ctrl-Z that has come meanwhile.
