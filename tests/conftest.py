@@ -43,7 +43,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         fixtures = set(getattr(item, "fixturenames", ()))
         # Whatever drives a gateway or the launcher is slow; the rest runs on every Python.
-        if {"launcher", *GATEWAYS} & fixtures:
+        if {"launcher", "scheduler", *GATEWAYS} & fixtures:
             item.add_marker("slow")
         arguments = item.callspec.params.values() if hasattr(item, "callspec") else ()
         for name in shared:

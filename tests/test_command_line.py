@@ -4,21 +4,40 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jsonschema
 import pytest
 
+from dask_claim import __version__
+from dask_claim.claim.model import Claim
+from dask_claim.cli.main import run_cli
+from dask_claim.cli.options import FIELDS
 from dask_claim.cwl import schema
 from tests.cwl.test_cwl_schema import BAD, GOOD
-from tests.support.gateway import clean_environment
-from tests.support.launcher import DASK_CLAIM
+from tests.support.launcher import DASK_CLAIM, PYTHON
 
 
-def dask_claim(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [DASK_CLAIM, *words],
-        env=clean_environment(**variables), capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
+class Done(NamedTuple):
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+Dask = Callable[..., Done]
+
+
+@pytest.fixture
+def dask_claim(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Dask:
+    """The command line, in this process; what runs a command changes its signal handlers."""
+
+    def run(*words: str, **variables: str) -> Done:
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        return Done(run_cli(words), *capfd.readouterr())
+
+    return run
 
 
 @pytest.mark.parametrize(
@@ -37,23 +56,34 @@ def dask_claim(*words: str, **variables: str) -> subprocess.CompletedProcess[str
         (["cwl"], "Usage: dask-claim cwl"),
         (["cwl", "check"], "Missing argument 'FILE'"),
         (["schema", "x"], "unexpected extra argument"),
+        (["--grace", "x", "--", "true"], "--grace"),
     ],
 )  # fmt: skip
-def test_wrong_usage(words: list[str], reason: str) -> None:
+def test_wrong_usage(dask_claim: Dask, words: list[str], reason: str) -> None:
     done = dask_claim(*words)
     assert (done.returncode, done.stdout) == (64, "")
     assert reason in done.stderr and "--help" in done.stderr
 
 
-@pytest.mark.parametrize("words", [["show"], ["clusters", "stop"], ["--help"], ["--", "x"]])
+@pytest.mark.parametrize("words", [["clusters", "stop"], ["--help"]])
 def test_all_behind_the_dashes_is_the_command(words: list[str]) -> None:
     """Also what reads as a command of dask-claim; none of these programs is there."""
-    done = dask_claim("--max-workers", "1", "--", *words)
+    command = [DASK_CLAIM, "--max-workers", "1", "--", *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 127
     assert f"{words[0]}: command not found" in done.stderr
 
 
-def test_help_names_the_commands() -> None:
+@pytest.mark.parametrize("program", [[DASK_CLAIM], [PYTHON, "-m", "dask_claim"]])
+def test_by_its_own_process(program: list[str]) -> None:
+    done = subprocess.run([*program, "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == f"dask-claim, version {__version__}\n"
+    wrong = subprocess.run([*program, "echo"], capture_output=True, text=True, check=False)
+    assert (wrong.returncode, wrong.stdout) == (64, "")
+    assert "'echo' is not one of" in wrong.stderr and "--help" in wrong.stderr
+
+
+def test_help_names_the_commands(dask_claim: Dask) -> None:
     done = dask_claim("-h")
     assert done.returncode == 0
     assert done.stdout.startswith("Usage: dask-claim [OPTIONS] -- COMMAND [ARG …]\n")
@@ -61,7 +91,7 @@ def test_help_names_the_commands() -> None:
         assert f"\n  {name} " in done.stdout
 
 
-def test_dashes_before_an_argument_of_a_command_of_ours() -> None:
+def test_dashes_before_an_argument_of_a_command_of_ours(dask_claim: Dask) -> None:
     done = dask_claim("cwl", "check", "--", "no-such.cwl")
     assert done.returncode == 78
     assert "no-such.cwl: cannot be read" in done.stderr
@@ -77,7 +107,7 @@ def test_dashes_before_an_argument_of_a_command_of_ours() -> None:
         ("dask-claim -- s", {"s"}),  # a file, which the shell finds
     ],
 )  # fmt: skip
-def test_completion(words: str, expected: set[str]) -> None:
+def test_completion(dask_claim: Dask, words: str, expected: set[str]) -> None:
     done = dask_claim(
         _DASK_CLAIM_COMPLETE="bash_complete",
         COMP_WORDS=words, COMP_CWORD=str(len(words.split(" ")) - 1),
@@ -88,14 +118,14 @@ def test_completion(words: str, expected: set[str]) -> None:
     assert set(kinds.values()) == {"file" if " -- " in words else "plain"}
 
 
-def test_completion_script() -> None:
+def test_completion_script(dask_claim: Dask) -> None:
     done = dask_claim(_DASK_CLAIM_COMPLETE="bash_source")
     assert done.returncode == 0
     checked = subprocess.run(["bash", "-n"], input=done.stdout, text=True)
     assert checked.returncode == 0 and "dask-claim" in done.stdout
 
 
-def test_schema() -> None:
+def test_schema(dask_claim: Dask) -> None:
     """A claim is what a requirement is, without expressions, and may be wrapped as one."""
     done = dask_claim("schema", "--json")
     assert done.returncode == 0
@@ -109,3 +139,21 @@ def test_schema() -> None:
         for shown in (content, {"DaskGatewayRequirement": content}):
             with pytest.raises(jsonschema.ValidationError):
                 jsonschema.validate(shown, printed)
+
+
+def test_every_field_is_a_flag() -> None:
+    elsewhere = {"version", "env", "options", "create", "environment", "hpc", "strict"}
+    assert set(FIELDS) == set(Claim.model_fields) - elsewhere
+
+
+def test_flags_reach_the_claim(dask_claim: Dask) -> None:
+    done = dask_claim(
+        "show", "--json", "--gateway-url", "http://g", "--env", "gateway_url=URL",
+        "--option", "queue=long", "--option", "nodes=3", "--no-create", "--environment", "A=1",
+        "--hpc", "queue=all", "--no-strict",
+    )  # fmt: skip
+    shown = json.loads(done.stdout)["claim"]
+    assert shown["env"] == {"gateway_url": "URL"}
+    assert shown["options"] == {"queue": "long", "nodes": 3}
+    assert shown["create"] is False and shown["strict"] is False
+    assert (shown["environment"], shown["hpc"]) == ({"A": "1"}, {"queue": "all"})

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
 import json
 import os
 import signal
 import subprocess
-import sys
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import dask_claim
-from tests.support.gateway import GatewayServer, clean_environment
+from dask_claim.cli.main import run_cli
+from tests.support.gateway import GatewayServer
 from tests.support.launcher import PYTHON, Launcher, wait_for
+from tests.support.scenes import children
 
 # As a user writes it: no `if __name__ == "__main__"`, no arguments.
 PROGRAM = """
@@ -26,9 +29,9 @@ print("after", flush=True)
 """
 
 
-def program(folder: Path, more: str = "pass") -> str:
+def program(folder: Path) -> str:
     path = folder / "program.py"
-    path.write_text(PROGRAM.format(more=more))
+    path.write_text(PROGRAM.format(more="pass"))
     return str(path)
 
 
@@ -51,78 +54,50 @@ def test_every_public_name_is_there() -> None:
         _ = dask_claim.nonsense
 
 
-def test_connect_under_the_launcher(launcher: Launcher, gateway: GatewayServer, tmp_path: Path):
-    run = launcher(PYTHON, program(tmp_path), claim={"gateway_url": gateway.url})
+def test_connect_under_the_launcher(attached: Launcher, tmp_path: Path) -> None:
+    run = attached(PYTHON, program(tmp_path))
     assert (run.status, run.out) == (0, b"42\nafter\n"), run.err
-    assert run.err.count("Claiming") == 1
+    assert run.err.count("Using the running scheduler") == 1
 
 
-@pytest.mark.parametrize("place", ["gateway", "local"])
-def test_connect_alone(gateway: GatewayServer, tmp_path: Path, place: str) -> None:
-    env = clean_environment(HOME=str(tmp_path))
-    if place == "gateway":
-        env["DASK_CLAIM"] = json.dumps({"GatewayUrl": gateway.url})
-    run = subprocess.run(
-        [PYTHON, program(tmp_path)], env=env, capture_output=True, text=True, check=False
-    )
-    assert (run.returncode, run.stdout) == (0, "42\nafter\n"), run.stderr
-    assert "stopped after" in run.stderr
-    assert gateway.clusters() == []
+def test_connect_alone(launcher: Launcher, tmp_path: Path) -> None:
+    run = launcher.program(PROGRAM.format(more="pass"), env={"HOME": str(tmp_path)}).finish()
+    assert (run.status, run.out) == (0, b"42\nafter\n"), run.err
+    assert "stopped after" in run.err
 
 
-def test_connect_gives_back_when_the_block_raises(gateway: GatewayServer, tmp_path: Path) -> None:
-    env = clean_environment(DASK_CLAIM_GATEWAY_URL=gateway.url)
-    run = subprocess.run(
-        [PYTHON, program(tmp_path, "raise KeyError('mine')")],
-        env=env, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert (run.returncode, run.stdout) == (1, "42\n")
-    assert "KeyError: 'mine'" in run.stderr
-    assert gateway.clusters() == []
-
-
-@pytest.mark.parametrize(("signum", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 1)])
-def test_connect_gives_back_on_signals(
-    gateway: GatewayServer, tmp_path: Path, signum: int, status: int
+def test_connect_gives_back_when_the_block_raises(
+    launcher: Launcher, gateway: GatewayServer
 ) -> None:
-    process = subprocess.Popen(
-        [PYTHON, program(tmp_path, "import time; time.sleep(60)")],
-        env=clean_environment(DASK_CLAIM_GATEWAY_URL=gateway.url),
-        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    assert process.stdout.readline() == b"42\n"
-    process.send_signal(signum)
-    process.communicate(timeout=30)
-    assert process.returncode in (status, -signum)
+    code = PROGRAM.format(more="raise KeyError('mine')")
+    run = launcher.program(code, claim={"GatewayUrl": gateway.url}).finish()
+    assert (run.status, run.out) == (1, b"42\n"), run.err
+    assert "KeyError: 'mine'" in run.err
     assert gateway.clusters() == []
 
 
-def test_run_is_what_the_command_does(
-    gateway: GatewayServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_connect_to_a_scheduler_that_is_named_after_dask_was_imported(
+    scheduler: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("DASK_CONFIG", "/dev/null")
+    """Dask reads the variable at its import; `connect` must not end up on a cluster of its own."""
+    import distributed  # noqa: F401
+
+    [(name, address)] = scheduler.items()
+    monkeypatch.setenv(name, address)
+    with dask_claim.connect() as client:
+        assert client.scheduler.address == address
+
+
+def test_run_is_what_the_command_does(gateway: GatewayServer, tmp_path: Path) -> None:
     claim = dask_claim.Claim.model_validate({"gatewayUrl": gateway.url})
     receipt = tmp_path / "receipt.json"
     result = dask_claim.run([PYTHON, program(tmp_path)], claim=claim, receipt=receipt)
     assert result.exit_status == 0
     assert json.loads(receipt.read_text()) == result.receipt
     assert result.receipt["gone"] is True
-    assert dask_claim.run(["sh", "-c", "exit 3"], claim=claim).exit_status == 3
 
 
-def test_run_where_a_loop_runs_already(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DASK_CONFIG", "/dev/null")
-
-    async def notebook() -> int:
-        return dask_claim.run(["sh", "-c", "exit 4"], claim=dask_claim.Claim()).exit_status
-
-    assert asyncio.run(notebook()) == 4
-
-
-def test_run_raises_what_kept_the_command_from_starting(
-    stuck_gateway: GatewayServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("DASK_CONFIG", "/dev/null")
+def test_run_raises_what_kept_the_command_from_starting(stuck_gateway: GatewayServer) -> None:
     claim = dask_claim.Claim(gateway_url=stuck_gateway.url)
     with pytest.raises(dask_claim.TemporaryError, match="--start-timeout"):
         dask_claim.run(["true"], claim=claim, start_timeout=1)
@@ -130,64 +105,102 @@ def test_run_raises_what_kept_the_command_from_starting(
         dask_claim.run(["no-such-command"], claim=claim)
 
 
-def test_signal_handlers_are_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DASK_CONFIG", "/dev/null")
-    signums = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGTSTP)
-    before = [signal.getsignal(signum) for signum in signums]
-    dask_claim.run(["true"], claim=dask_claim.Claim())
-    assert [signal.getsignal(signum) for signum in signums] == before
+def of_this_process() -> dict[str, object]:
+    """What a guest may not change."""
+    numbers = os.listdir("/proc/self/fd")
+    signums = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
+    return {
+        "descriptors": {number for number in numbers if os.path.exists(f"/proc/self/fd/{number}")},
+        "threads": [thread.name for thread in threading.enumerate() if "claim" in thread.name],
+        "children": set(children(os.getpid())),
+        "handlers": {signum: signal.getsignal(signum) for signum in signums},
+        "blocked": signal.pthread_sigmask(signal.SIG_BLOCK, ()),
+        "variables": dict(os.environ),
+        "folder": os.getcwd(),
+    }
 
 
-def test_show_agrees_with_the_library() -> None:
+def leaves_all_as_it_was(guest: Callable[[], object]) -> None:
+    guest()  # what is imported and made once
+    before = of_this_process()
+    for _ in range(3):
+        guest()
+
+    def changed() -> dict[str, object]:
+        now = of_this_process()
+        return {name: (now[name], before[name]) for name in now if now[name] != before[name]}
+
+    wait_for(lambda: not changed(), "the state before", 5, lambda: str(changed()))
+
+
+@pytest.mark.parametrize("how", ["good", "not found", "not executable", "unsound"])
+def test_run_leaves_this_process_as_it_was(
+    attached_here: None, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """Good, failed and impossible starts leave no descriptor, thread, child or handler."""
+    command = {"not found": "no-such-command", "not executable": "/etc/passwd"}.get(how, "true")
+    if how == "unsound":
+        monkeypatch.setenv("DASK_CLAIM", '{"min_cores": "many"}')
+
+    def start() -> None:
+        fails = pytest.raises(dask_claim.DaskClaimError)
+        with contextlib.nullcontext() if how == "good" else fails:
+            dask_claim.run([command])
+
+    leaves_all_as_it_was(start)
+
+
+def test_connect_leaves_this_process_as_it_was(attached_here: None) -> None:
+    def block() -> None:
+        with dask_claim.connect(dask_claim.Claim(provider="attach")) as client:
+            client.submit(sum, [20, 22]).result()
+
+    leaves_all_as_it_was(block)
+
+
+def test_scheduler_that_is_not_there_leaves_no_descriptors(launcher: Launcher) -> None:
+    """In a process of its own, for Dask leaves coroutines that nobody awaits."""
+    code = """
+import dask_claim, gc, os
+for _ in range(4):
+    try:
+        dask_claim.run(["true"], start_timeout=0.5)
+    except dask_claim.TemporaryError:
+        gc.collect()
+        print(len(os.listdir("/proc/self/fd")), flush=True)
+"""
+    env = {"DASK_SCHEDULER_ADDRESS": "tcp://127.0.0.1:1"}
+    first, *others = launcher.program(code, env=env).finish().out.split()
+    assert others == [first] * 3
+
+
+def test_show_agrees_with_the_library(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     claim = {"worker_cores": 0.5, "max_cores": 10, "min_cores": 4, "worker_cores_limit": 1}
-    env = clean_environment(DASK_CLAIM=json.dumps(claim), DASK_CLAIM_WORKER_MEMORY="4 G")
-    shown = json.loads(
-        subprocess.check_output([PYTHON, "-m", "dask_claim", "show", "--json"], env=env)
-    )
+    monkeypatch.setenv("DASK_CLAIM", json.dumps(claim))
+    monkeypatch.setenv("DASK_CLAIM_WORKER_MEMORY", "4 G")
+    assert run_cli(["show", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
     assert shown["claim"]["worker_memory"] == "4 G"
     assert shown["sources"]["worker_memory"] == "DASK_CLAIM_WORKER_MEMORY"
     assert shown["sources"]["max_cores"] == "DASK_CLAIM"
     assert shown["sources"]["image"] == "default"
-    plan = dask_claim.Claim.from_env(env).plan(env)
+    plan = dask_claim.Claim.from_env(os.environ).plan(os.environ)
     assert shown["plan"] == plan.to_dict()
     assert (plan.min_workers, plan.max_workers, plan.scaling) == (8, 10, "adapt")
-    text = subprocess.check_output(
-        [PYTHON, "-m", "dask_claim", "show", "--max-cores", "9"], env=env, text=True
-    )
+    assert run_cli(["show", "--max-cores", "9"]) == 0
+    text = capsys.readouterr().out
     assert "--max-cores" in text
     assert "8 to 9" in text
 
 
-def test_every_field_is_a_flag() -> None:
-    from dask_claim.claim.model import Claim
-    from dask_claim.cli.options import FIELDS
-
-    elsewhere = {"version", "env", "options", "create", "environment", "hpc", "strict"}
-    assert set(FIELDS) == set(Claim.model_fields) - elsewhere
-
-
-def test_flags_reach_the_claim() -> None:
-    shown = json.loads(
-        subprocess.check_output(
-            [
-                PYTHON, "-m", "dask_claim", "show", "--json", "--gateway-url", "http://g",
-                "--env", "gateway_url=URL", "--option", "queue=long", "--option", "nodes=3",
-                "--no-create", "--environment", "A=1", "--hpc", "queue=all", "--no-strict",
-            ],
-            env=clean_environment(),
-        )
-    )["claim"]  # fmt: skip
-    assert shown["env"] == {"gateway_url": "URL"}
-    assert shown["options"] == {"queue": "long", "nodes": 3}
-    assert shown["create"] is False and shown["strict"] is False
-    assert (shown["environment"], shown["hpc"]) == ({"A": "1"}, {"queue": "all"})
-
-
-@pytest.mark.slow
 def test_local_cluster_honours_this_containers_limits(launcher: Launcher) -> None:
+    """What its workers print stays off the command's output."""
     code = (
         "from distributed import Client\nwith Client() as c:\n"
         "    c.wait_for_workers(1)\n"
+        "    c.submit(print, 'from a worker').result()\n"
         "    workers = c.scheduler_info()['workers'].values()\n"
         "    print([(w['nthreads'], w['memory_limit']) for w in workers])"
     )
@@ -198,36 +211,4 @@ def test_local_cluster_honours_this_containers_limits(launcher: Launcher) -> Non
     assert run.out.decode().strip() == f"[(1, {2**30})]", run.err
     assert run.err.count("This machine gives") == 1
     assert "1 of 4 workers, 1 of 2 cores per worker, 1.0 GiB of 4.0 GiB per worker" in run.err
-
-
-def test_worker_output_stays_off_the_commands(launcher: Launcher) -> None:
-    code = (
-        "from distributed import Client\n"
-        "with Client() as c: c.submit(print, 'from a worker').result()"
-    )
-    run = launcher(PYTHON, "-c", code)
-    assert run.out == b""
-    wait_for(lambda: "from a worker" in run.err, "the worker's words on stderr")
-
-
-def test_python_dash_m(tmp_path: Path) -> None:
-    run = subprocess.run(
-        [sys.executable, "-m", "dask_claim", "--version"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert run.stdout == f"dask-claim, version {dask_claim.__version__}\n"
-    assert os.listdir(tmp_path) == []
-
-
-def test_connect_to_a_scheduler_that_is_named_after_dask_was_imported(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Dask reads the variable at its import; `connect` must not end up on a cluster of its own."""
-    from distributed import LocalCluster
-
-    with LocalCluster(n_workers=0, dashboard_address="127.0.0.1:0") as cluster:
-        monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", cluster.scheduler_address)
-        with dask_claim.connect() as client:
-            assert client.scheduler.address == cluster.scheduler_address
+    assert "from a worker" in run.err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import threading
@@ -39,7 +40,7 @@ class SessionThread:
         # would interrupt is ended in order, and then it takes effect.
         self._signals.catch()
         try:
-            threading.Thread(target=self._loop.run_forever, name="dask-claim", daemon=True).start()
+            threading.Thread(target=self._run_loop, name="dask-claim", daemon=True).start()
             self._wait(self._open())
             assert self._session is not None
             if self._signals.first is None:
@@ -55,6 +56,12 @@ class SessionThread:
         if isinstance(error, SystemExit) and error.code == 128 + signal.SIGTERM:
             self._loop.call_soon_threadsafe(self._own_job.tell_why)
         self._end()
+
+    def _run_loop(self) -> None:
+        try:
+            self._loop.run_forever()
+        finally:
+            self._loop.close()
 
     async def _open(self) -> None:
         for warning in self._resolved.warnings():
@@ -78,7 +85,8 @@ class SessionThread:
             if self._session is not None:
                 self._session.interrupt()
 
-        self._loop.call_soon_threadsafe(interrupt)
+        with contextlib.suppress(RuntimeError):  # all is released, and the loop closed
+            self._loop.call_soon_threadsafe(interrupt)
 
     def _end(self) -> None:
         self._signals.hold()

@@ -22,6 +22,7 @@ COMPARED = ("python", "dask", "distributed", "numpy", "msgpack", "cloudpickle")
 
 # Nobody waits longer for an answer that is only to be compared; seconds.
 TIMEOUT = 10.0
+CANCELLED_TIMEOUT = 0.5
 ASK_AGAIN = 0.5
 
 SCHEDULER, WORKERS = "the scheduler", "the workers"
@@ -78,7 +79,16 @@ async def versions_there(address: str, security: Any) -> dict[str, dict[str, str
     core = await asyncio.to_thread(import_quietly, "distributed.core")
     connect = core.connect
     arguments = security.get_connection_args("client") if security else {}
-    comm = await connect(address, timeout=TIMEOUT, **arguments)
+    opening = asyncio.ensure_future(connect(address, timeout=TIMEOUT, **arguments))
+    try:
+        comm = await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        # Dask and Tornado close no connection that is cancelled while it is made.
+        await asyncio.wait({opening}, timeout=CANCELLED_TIMEOUT)
+        if opening.done() and not opening.exception():
+            opening.result().abort()
+        opening.cancel()
+        raise
 
     async def ask(**call: Any) -> Any:
         return await in_time(core.send_recv(comm, **call), TIMEOUT)

@@ -77,8 +77,15 @@ class Run:
 class Running:
     """A run that is under way, its log read as it comes."""
 
-    def __init__(self, process: subprocess.Popen[bytes], log: Path, receipt: Path) -> None:
+    def __init__(
+        self,
+        process: subprocess.Popen[bytes],
+        log: Path,
+        receipt: Path,
+        environment: dict[str, str],
+    ) -> None:
         self.process = process
+        self.environment = environment
         self._log = log
         self._receipt = receipt
 
@@ -177,7 +184,7 @@ class Launcher:
             process = subprocess.Popen(
                 arguments, env=environment, stdout=subprocess.PIPE, stderr=err, **popen
             )
-        running = Running(process, log, receipt)
+        running = Running(process, log, receipt, environment)
         self._started.append(running)
         return running
 

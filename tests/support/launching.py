@@ -54,6 +54,13 @@ def attached(launcher: Launcher, scheduler: dict[str, str]) -> Launcher:
     return launcher
 
 
+@pytest.fixture
+def attached_here(scheduler: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """This process itself uses that scheduler."""
+    for name, value in scheduler.items():
+        monkeypatch.setenv(name, value)
+
+
 @pytest.fixture(params=WAYS)
 def way_in(request: pytest.FixtureRequest, attached: Launcher) -> Launcher:
     """The same, by the command line and by each function of the library."""
