@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import shlex
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.support.gateway import clean_environment
-from tests.support.launcher import DASK_CLAIM, PYTHON
+from tests.support.launcher import DASK_CLAIM, PYTHON, Launcher
 
 # What stands at the low numbers in the command and in a worker, told by a file: a task that
 # computes is part of it.
@@ -37,28 +35,38 @@ os._exit(7)
 """
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
-def test_closed(closed: str, tmp_path: Path) -> None:
+def closing(closed: str) -> tuple[str, ...]:
+    """What to start a program by, which finds these closed."""
+    return ("bash", "-c", f'exec "$@" {closed}', "-")
+
+
+@pytest.mark.parametrize("closed", ["<&- >&-", "<&- >&- 2>&-"])
+def test_closed_with_a_cluster_here(launcher: Launcher, tmp_path: Path, closed: str) -> None:
     """The command finds them closed; workers never have a connection there."""
-    (tmp_path / "program.py").write_text(PROGRAM)
-    command = shlex.join([DASK_CLAIM, "--receipt", "receipt", "--", PYTHON, "program.py", "told"])
-    done = subprocess.run(
-        ["bash", "-c", f"exec {command} {closed}"],
-        cwd=tmp_path, env=clean_environment(), stdin=subprocess.DEVNULL,
-        capture_output=True, text=True, timeout=90,
-    )  # fmt: skip
-    assert done.returncode == 7, done.stderr
-    assert "Traceback" not in done.stderr
+    run = launcher(PYTHON, "-c", PROGRAM, "told", before=closing(closed), cwd=tmp_path)
+    assert (run.status, run.receipt["exit_status"]) == (7, 7), run.err
+    assert "Traceback" not in run.err
     own, worker = json.loads((tmp_path / "told").read_text())
-    numbers = {"<&-": 0, ">&-": 1, "2>&-": 2}
-    missing = {numbers[word] for word in closed.split()}
-    assert [number for number in range(3) if own[number] is None] == sorted(missing)
+    assert own[:2] == [None, None] and (own[2] is None) == ("2>&-" in closed)
     # A worker's output goes where the log goes; its stdin is the launcher's.
     assert worker[0].startswith("pipe:")
     assert worker[1] == worker[2]
-    assert worker[2] == "/dev/null" if 2 in missing else worker[2].startswith("pipe:")
-    assert json.loads((tmp_path / "receipt").read_text())["exit_status"] == 7
+    assert worker[2] == "/dev/null" if "2>&-" in closed else worker[2].endswith(".log")
+
+
+# Which of them are open, told by a file: none is opened before they are looked at.
+OPEN = "for n in 0 1 2; do [ -e /proc/$$/fd/$n ] && open=$open$n; done; echo $open >told; exit 7"
+
+
+def test_closed(attached: Launcher, tmp_path: Path) -> None:
+    runs = {}
+    for closed, left in {"<&-": "12", ">&-": "02", "2>&-": "01", ">&- 2>&-": "0"}.items():
+        (tmp_path / left).mkdir()
+        command = ("sh", "-c", OPEN)
+        runs[left] = attached.start(*command, before=closing(closed), cwd=tmp_path / left)
+    for left, run in runs.items():
+        assert run.finish().status == 7, run.err
+        assert (tmp_path / left / "told").read_text() == f"{left}\n"
 
 
 @pytest.mark.parametrize(
@@ -71,16 +79,10 @@ def test_closed(closed: str, tmp_path: Path) -> None:
     ],
 )
 def test_statuses_stay(words: list[str], closed: str, status: int) -> None:
-    command = f"exec {shlex.join([DASK_CLAIM, *words])} {closed}"
-    assert subprocess.run(["bash", "-c", command], env=clean_environment()).returncode == status
+    assert subprocess.run([*closing(closed), DASK_CLAIM, *words]).returncode == status
 
 
-@pytest.mark.slow
-def test_full_log() -> None:
+def test_full_log(attached: Launcher) -> None:
     """A log that nobody can write changes nothing."""
-    command = f"exec {shlex.join([DASK_CLAIM, '--', 'sh', '-c', 'echo out; exit 3'])} 2>/dev/full"
-    done = subprocess.run(
-        ["bash", "-c", command],
-        env=clean_environment(), stdin=subprocess.DEVNULL, capture_output=True, timeout=90,
-    )  # fmt: skip
-    assert (done.returncode, done.stdout) == (3, b"out\n")
+    run = attached("sh", "-c", "echo out; exit 3", before=closing("2>/dev/full"))
+    assert (run.status, run.out) == (3, b"out\n")

@@ -20,12 +20,6 @@ with dask_claim.connect():
 print("after", flush=True)
 """
 
-RUN = """
-import dask_claim
-dask_claim.run(["sh", "-c", "echo ready; sleep 60"])
-print("after", flush=True)
-"""
-
 NOTEBOOK = """
 import asyncio, dask_claim
 async def cell():
@@ -71,18 +65,39 @@ def at(moment: str, program: Running, proxy: Proxy) -> None:
         assert program.process.stdout.readline() == b"ready\n", program.err
 
 
-@pytest.mark.parametrize("moment", ["asking", "waiting for the answer", "starting", "in the block"])
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
-@pytest.mark.parametrize("code", [CONNECT, RUN], ids=["connect", "run"])
+MOMENTS = ["asking", "waiting for the answer", "starting", "in the block"]
+SIGNALS = [signal.SIGTERM, signal.SIGINT, signal.SIGKILL]
+ENTRIES = ["connect()", "run()", "command line"]
+# Every moment with every signal, and each of them with every way in.
+CASES = [
+    (ENTRIES[(i + j) % 3], signum, moment)
+    for i, moment in enumerate(MOMENTS)
+    for j, signum in enumerate(SIGNALS)
+]
+
+
+@pytest.mark.parametrize(("way", "signum", "moment"), CASES)
 def test_nothing_is_left(
-    code: str, signum: int, moment: str, gateway: GatewayServer, proxy: Proxy, launcher: Launcher
+    way: str,
+    signum: signal.Signals,
+    moment: str,
+    gateway: GatewayServer,
+    proxy: Proxy,
+    launcher: Launcher,
 ) -> None:
     proxy.fault("slow", CREATION)
-    program = launcher.program(code, claim=proxy.claim())
+    if way == "connect()":
+        program = launcher.program(CONNECT, claim=proxy.claim())
+    else:
+        launcher.way = way
+        program = launcher.start(
+            "sh", "-c", "echo ready; sleep 60; echo after", claim=proxy.claim()
+        )
     at(moment, program, proxy)
     program.process.send_signal(signum)
-    assert b"after" not in program.finish().out
-    assert program.process.returncode in (-signum, 128 + signum, 1), program.err
+    ended = program.finish()
+    assert b"after" not in ended.out
+    assert ended.status in (-signum, 128 + signum, 1), program.err
     if signum != signal.SIGKILL:
         assert gateway.clusters() == [], program.err
     wait_for(lambda: not gateway.clusters(), "end of the cluster", 40, lambda: program.err)

@@ -1,71 +1,112 @@
-"""The run (contract §4): exit statuses, streams, what the command finds, on real clusters."""
+"""The run (contract §4): exit statuses, streams, what the command finds."""
 
 from __future__ import annotations
 
 import json
 import os
 import subprocess
-import sys
 import time
 from pathlib import Path
+from unittest.mock import ANY
 
 import pytest
 
+import dask_claim
 from tests.support.gateway import GatewayServer
-from tests.support.launcher import ONE_TASK, PYTHON, Launcher
-from tests.support.scenes import SMALL
+from tests.support.launcher import ONE_TASK, PYTHON, RUNS, Launcher
 
 ENVIRONMENT = "import json, os; print(json.dumps(dict(os.environ)))"
+ONE_LINE = "from distributed import Client; print(Client().submit(sum, [20, 22]).result())"
+
+# Copies its input, tells by files what else it finds, and ends with 3.
+PROGRAM = """
+import json, os, sys
+sys.stdout.buffer.write(sys.stdin.buffer.read())
+print("its own words", file=sys.stderr)
+if "WRITER" in os.environ:
+    os.write(int(os.environ["WRITER"]), b"through")
+with open(os.environ["TOLD"], "w") as file:
+    json.dump([os.getcwd(), dict(os.environ)], file)
+sys.exit(3)
+"""
 
 
-@pytest.mark.parametrize(
-    ("command", "status"),
-    [
-        (("true",), 0),
-        (("sh", "-c", "exit 3"), 3),
-        (("sh", "-c", "exit 255"), 255),
-        (("sh", "-c", "kill -KILL $$"), 137),
-        (("sh", "-c", "kill -SEGV $$"), 139),
-        (("no-such-command",), 127),
-        (("./no-such-file",), 127),
-        (("/etc/passwd",), 126),
-        (("/",), 126),
-    ],
-)
-def test_exit_status_of_the_command(
-    launcher: Launcher, command: tuple[str, ...], status: int
-) -> None:
-    run = launcher(*command, claim=SMALL)
-    assert run.status == status, run.err
-    assert run.receipt["exit_status"] == status
+def test_program_finds_what_it_would_find(way_in: Launcher, tmp_path: Path) -> None:
+    """Streams, working directory, variables and open files are its own, and so is the status."""
+    (tmp_path / "work").mkdir()
+    reader, writer = os.pipe()
+    env = {
+        "HOME": str(tmp_path), "TOLD": str(tmp_path / "told"), "KEPT": "as it was \n",
+        "DASK_CONFIG": str(tmp_path),
+    }  # fmt: skip
+    if way_in.way in RUNS:
+        env["WRITER"] = str(writer)
+    run = way_in.start(
+        PYTHON, "-c", PROGRAM, env=env,
+        cwd=tmp_path / "work", pass_fds=[writer], stdin=subprocess.PIPE,
+    )  # fmt: skip
+    os.close(writer)
+    data = bytes(range(256)) * 4096
+    out, _ = run.process.communicate(data, timeout=60)
+    assert out == data
+    assert run.process.returncode == 3
+    assert "its own words\n" in run.err
+    assert os.read(reader, 100) == (b"through" if way_in.way in RUNS else b"")
+    os.close(reader)
+    where, found = json.loads((tmp_path / "told").read_text())
+    assert where == str(tmp_path / "work")
+    added = {} if way_in.way == "connect()" else {"DASK_CLAIM_RUN_ID": ANY}
+    assert found == {**run.environment, **added}
+    receipt = run.finish().receipt
+    if way_in.way in RUNS:
+        assert [receipt[name] for name in ("exit_status", "provider", "gone")] == [
+            3, "attach", None,
+        ]  # fmt: skip
 
 
-def test_script_without_interpreter_line(launcher: Launcher, tmp_path: Path) -> None:
-    script = tmp_path / "script"
+STATUSES = {
+    ("true",): 0,
+    ("sh", "-c", "exit 255"): 255,
+    ("sh", "-c", "kill -KILL $$"): 137,
+    ("sh", "-c", "kill -SEGV $$"): 139,
+    # With SIGPIPE ignored, as Python has it, `yes` would report an error and end with 1.
+    ("bash", "-c", "yes | head -n 1; exit ${PIPESTATUS[0]}"): 141,
+    ("no-such-command",): 127,
+    ("./no-such-file",): 127,
+    ("/etc/passwd",): 126,
+    ("/",): 126,
+}
+
+
+def test_exit_status_of_the_command(attached: Launcher, tmp_path: Path) -> None:
+    script = tmp_path / "no interpreter"
     script.write_text("echo hello\n")
     script.chmod(0o755)
-    run = launcher(str(script), claim=SMALL)
-    assert run.status == 126
-    assert "#!/bin/sh" in run.err
+    statuses = {**STATUSES, (str(script),): 126}
+    runs = [attached.start(*command) for command in statuses]
+    ended = [run.finish() for run in runs]
+    assert [run.status for run in ended] == list(statuses.values()), ended
+    assert [run.receipt["exit_status"] for run in ended] == list(statuses.values())
+    assert "#!/bin/sh" in ended[-1].err
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [[], ["--"], ["true"], ["--nonsense", "--", "true"], ["--grace", "x", "--", "true"]],
-)
-def test_wrong_usage(arguments: list[str]) -> None:
-    run = subprocess.run(
-        [PYTHON, "-m", "dask_claim", *arguments], capture_output=True, text=True, check=False
-    )
-    assert run.returncode == 64
-    assert "dask-claim --help" in run.stderr
-    assert run.stdout == ""
+def test_exit_status_of_run(attached_here: None, tmp_path: Path) -> None:
+    for command, status in STATUSES.items():
+        receipt = tmp_path / "receipt"
+        try:
+            result = dask_claim.run(command, receipt=receipt)
+        except dask_claim.DaskClaimError as error:
+            assert error.exit_status == status
+        else:
+            assert result.exit_status == status
+            assert result.receipt == json.loads(receipt.read_text())
+        assert json.loads(receipt.read_text())["exit_status"] == status
 
 
-def test_unsound_claim_creates_nothing(launcher: Launcher, gateway: GatewayServer) -> None:
-    run = launcher(
-        "true", claim={"gateway_url": gateway.url, "worker_core": 1, "min_cores": "many"}
-    )
+def test_unsound_claim_creates_nothing(launcher: Launcher) -> None:
+    """Nor is a gateway asked, which would be status 75 here."""
+    claim = {"gateway_url": "http://127.0.0.1:1", "worker_core": 1, "min_cores": "many"}
+    run = launcher("true", claim=claim)
     assert run.status == 78
     assert "2 faults" in run.err
     assert "did you mean worker_cores?" in run.err
@@ -106,46 +147,53 @@ def test_unmodified_client_on_a_gateway(
 
 
 def test_unmodified_client_on_a_local_cluster(launcher: Launcher) -> None:
-    run = launcher(PYTHON, "-c", ONE_TASK)
-    assert (run.status, run.out) == (0, b"42\n"), run.err
-    assert run.receipt["provider"] == "local"
-    assert run.receipt["scheduler_address"].startswith("tls://127.0.0.1:")
-    assert run.receipt["dashboard_url"].startswith("http://127.0.0.1:")
-    assert run.receipt["gone"] is True
-
-
-def test_attach_uses_and_keeps_the_scheduler(launcher: Launcher) -> None:
+    """Which another run may use, and does not end."""
     outer = launcher.start(
-        PYTHON, "-u", "-c", f"{ENVIRONMENT}; input()", stdin=subprocess.PIPE
-    )  # fmt: skip
+        PYTHON, "-u", "-c", f"{ENVIRONMENT}; input(); {ONE_LINE}", stdin=subprocess.PIPE
+    )
     found = json.loads(outer.process.stdout.readline())
-    names = (name for name in found if name.startswith("DASK_"))
-    there = {name: found[name] for name in names if not name.startswith("DASK_CLAIM_")}
+    there = {
+        name: value
+        for name, value in found.items()
+        if name.startswith("DASK_") and not name.startswith("DASK_CLAIM_")
+    }
+    tls = {f"DASK_DISTRIBUTED__COMM__TLS__{name}" for name in ("CA_FILE", "CLIENT__CERT")}
+    tls.add("DASK_DISTRIBUTED__COMM__TLS__CLIENT__KEY")
+    added = {"DASK_SCHEDULER_ADDRESS", "DASK_CLAIM_RUN_ID", *tls}
+    assert set(found) - set(outer.environment) == added
+
     workers = ("--start", "workers")
-    inner = launcher(PYTHON, "-c", ONE_TASK, env=there, flags=workers)
-    assert (inner.status, inner.out) == (0, b"42\n"), inner.err
-    assert "No worker is waited for: the claim says no minimum" in inner.err
-    assert inner.receipt["provider"] == "attach"
-    assert inner.receipt["gone"] is None
-    # Still there, for whoever has its keys.
-    again = launcher(PYTHON, "-c", ONE_TASK, env=there, claim={"min_workers": 1}, flags=workers)
-    assert again.status == 0, again.err
     # It has one worker for each core.
     more = {"min_workers": (os.cpu_count() or 1) + 1}
-    too_few = launcher(
-        PYTHON, "-c", ONE_TASK, env=there, claim=more, flags=(*workers, "--start-timeout", "3")
-    )
+    address = {"DASK_SCHEDULER_ADDRESS": there["DASK_SCHEDULER_ADDRESS"]}
+    runs = [
+        launcher.start(PYTHON, "-c", ONE_TASK, env=there, claim={"min_workers": 1}, flags=workers),
+        launcher.start("true", env=there, claim=more, flags=(*workers, "--start-timeout", "3")),
+        launcher.start("true", env=address),
+    ]
+    inner, too_few, without_keys = [run.finish() for run in runs]
+    assert (inner.status, inner.out) == (0, b"42\n"), inner.err
+    assert (inner.receipt["provider"], inner.receipt["gone"]) == ("attach", None)
     assert too_few.status == 75 and "was not ready within 3 s" in too_few.err
-    address = there["DASK_SCHEDULER_ADDRESS"]
-    refused = launcher(PYTHON, "-c", ONE_TASK, env={"DASK_SCHEDULER_ADDRESS": address})
-    assert refused.status == 78 and "speaks TLS" in refused.err
+    assert without_keys.status == 78 and "speaks TLS" in without_keys.err
+
     outer.process.stdin.write(b"\n")
-    assert outer.finish().status == 0
+    run = outer.finish()
+    assert (run.status, run.out) == (0, b"42\n"), run.err
+    assert (run.receipt["provider"], run.receipt["gone"]) == ("local", True)
+    assert run.receipt["scheduler_address"].startswith("tls://127.0.0.1:")
+    assert run.receipt["dashboard_url"].startswith("http://127.0.0.1:")
+
+
+def test_attach_without_a_minimum_waits_for_no_worker(attached: Launcher) -> None:
+    run = attached("true", flags=("--start", "workers"))
+    assert run.status == 0
+    assert "No worker is waited for: the claim says no minimum" in run.err
 
 
 def test_attach_to_nothing(launcher: Launcher) -> None:
-    run = launcher("true", flags=("--start-timeout", "2"),
-                   env={"DASK_SCHEDULER_ADDRESS": "tcp://127.0.0.1:1"})  # fmt: skip
+    env = {"DASK_SCHEDULER_ADDRESS": "tcp://127.0.0.1:1"}
+    run = launcher("true", flags=("--start-timeout", "1"), env=env)
     assert run.status == 75
     assert "tcp://127.0.0.1:1" in run.err
 
@@ -197,24 +245,6 @@ def test_names_chosen_by_the_developer(launcher: Launcher, gateway: GatewayServe
     assert found["DASK_GATEWAY__ADDRESS"] == gateway.url
 
 
-def test_nothing_else_changes(launcher: Launcher, tmp_path: Path) -> None:
-    folder = tmp_path / "work"
-    folder.mkdir()
-    env = {"HOME": str(folder), "KEPT": "as it was \n", "DASK_CONFIG": str(tmp_path)}
-    program = ENVIRONMENT.replace("print", "print(os.getcwd()); print")
-    run = launcher(PYTHON, "-c", program, env=env, cwd=folder)
-    where, found = run.out.decode().splitlines()
-    assert where == str(folder)
-    added = {"DASK_SCHEDULER_ADDRESS", "DASK_CLAIM_RUN_ID"}
-    tls = "DASK_DISTRIBUTED__COMM__TLS__"
-    added |= {f"{tls}CA_FILE", f"{tls}CLIENT__CERT", f"{tls}CLIENT__KEY"}
-    found = json.loads(found)
-    for name, value in env.items():
-        assert found[name] == value
-    known = {*os.environ, *env, "USER", "DASK_CLAIM_RECEIPT", "TEST_RUN", "PYTHONFAULTHANDLER"}
-    assert set(found) - known - {"LC_CTYPE"} == added
-
-
 def test_create_false_only_maps_names(launcher: Launcher, gateway: GatewayServer) -> None:
     claim = {"gateway_url": gateway.url, "create": False, "env": {"gateway_url": "URL"}}
     run = launcher(PYTHON, "-c", ENVIRONMENT, claim=claim)
@@ -226,83 +256,42 @@ def test_create_false_only_maps_names(launcher: Launcher, gateway: GatewayServer
 
 
 @pytest.mark.parametrize("place", ["gateway", "local"])
-def test_no_file_in_home_or_working_directory(
+def test_unknown_user_whose_home_stays_empty(
     launcher: Launcher, gateway: GatewayServer, tmp_path: Path, place: str
 ) -> None:
     folder = tmp_path / "output"
     folder.mkdir()
-    claim = {"gateway_url": gateway.url} if place == "gateway" else {}
-    program = f"import dask_gateway; dask_gateway.Gateway\n{ONE_TASK}"
-    env = {"HOME": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
+    program = f"import dask_gateway, os; assert os.getuid() == 54321\n{ONE_TASK}"
+    if place == "gateway":
+        program += "\nprint(len(dask_gateway.Gateway().list_clusters()))"
     run = launcher(
-        PYTHON, "-c", program, claim=claim, env=env, cwd=folder, unset=["DASK_CONFIG"]
+        PYTHON, "-c", program, claim={"gateway_url": gateway.url} if place == "gateway" else {},
+        # A user namespace of its own: the files stay readable whoever runs the tests.
+        before=("unshare", "--map-user=54321", "--map-group=54321", "--"),
+        cwd=folder, env={"HOME": str(folder), "PYTHONDONTWRITEBYTECODE": "1"},
+        unset=["DASK_CONFIG", "USER", "LOGNAME", "LNAME", "USERNAME"],
     )  # fmt: skip
-    assert (run.status, run.out) == (0, b"42\n"), run.err
+    assert run.status == 0, run.err
+    assert run.out.split() == ([b"42", b"1"] if place == "gateway" else [b"42"])
     assert list(folder.iterdir()) == []
 
 
-@pytest.mark.parametrize("place", ["gateway", "local"])
-def test_uid_without_a_passwd_entry(launcher: Launcher, gateway: GatewayServer, place: str) -> None:
-    claim = {"gateway_url": gateway.url} if place == "gateway" else {}
-    program = f"import os; assert os.getuid() == 54321\n{ONE_TASK}"
-    if place == "gateway":
-        program += "\nimport dask_gateway; print(len(dask_gateway.Gateway().list_clusters()))"
-    run = launcher(
-        PYTHON,
-        "-c",
-        program,
-        claim=claim,
-        # A user namespace of its own: the files stay readable whoever runs the tests.
-        before=("unshare", "--map-user=54321", "--map-group=54321", "--"),
-        env={"HOME": "/nonexistent"},
-        unset=["USER", "LOGNAME", "LNAME", "USERNAME"],
-    )
-    assert run.status == 0, run.err
-    assert run.out.split() == ([b"42", b"1"] if place == "gateway" else [b"42"])
-
-
-def test_streams_are_the_commands_own(launcher: Launcher) -> None:
-    data = bytes(range(256)) * 4096
-    run = launcher.start("cat", claim=SMALL, stdin=subprocess.PIPE)
-    out, _ = run.process.communicate(data, timeout=60)
-    assert out == data
-
-
-def test_standard_input_is_not_read_ahead(tmp_path: Path) -> None:
+def test_standard_input_is_not_read_ahead(attached: Launcher) -> None:
     # The shell's next command finds what ours did not read.
-    script = f"{Path(sys.executable).parent}/dask-claim -q -- head -c 3; cat"
-    run = subprocess.run(["sh", "-c", script], input=b"abcdef", capture_output=True, check=True)
-    assert run.stdout == b"abcdef"
-
-
-def test_open_files_are_passed_on(launcher: Launcher) -> None:
-    reader, writer = os.pipe()
-    program = f"import os; os.write({writer}, b'through')"
-    run = launcher(PYTHON, "-c", program, claim=SMALL, pass_fds=[writer])
-    os.close(writer)
-    assert os.read(reader, 100) == b"through"
-    os.close(reader)
-    assert run.status == 0
-
-
-def test_broken_pipe_ends_the_command_as_always(launcher: Launcher) -> None:
-    # With SIGPIPE ignored, as Python has it, `yes` would report an error and end with 1.
-    run = launcher("bash", "-c", "yes | head -n 1; exit ${PIPESTATUS[0]}", claim=SMALL)
-    assert run.status == 141
-
-
-def test_log_masks_secrets(launcher: Launcher) -> None:
-    run = launcher("true", "--password=hunter2", "https://me:hunter2@example.org/", claim=SMALL)
-    assert "hunter2" not in run.err
-    assert "hunter2" not in json.dumps(run.receipt)
-
-
-def test_unwritable_receipt_changes_nothing_else(launcher: Launcher) -> None:
-    run = launcher(
-        "sh", "-c", "exit 5", claim=SMALL, flags=("--receipt", "/nonexistent/receipt.json")
+    run = attached.start(
+        "head", "-c", "3", before=("sh", "-c", '"$@"; cat', "-"), stdin=subprocess.PIPE
     )
+    out, _ = run.process.communicate(b"abcdef", timeout=60)
+    assert out == b"abcdef"
+
+
+def test_secrets_are_masked_and_an_unwritable_receipt_changes_nothing(attached: Launcher) -> None:
+    secrets = ("--password=hunter2", "https://me:hunter2@example.org/")
+    flags = ("--receipt", "/nonexistent/receipt.json")
+    run = attached("sh", "-c", "exit 5", *secrets, flags=flags)
     assert run.status == 5
     assert "/nonexistent/receipt.json" in run.err
+    assert "example.org" in run.err and "hunter2" not in run.err
 
 
 def test_a_defect_is_told_as_one(launcher: Launcher, tmp_path: Path) -> None:
@@ -318,33 +307,39 @@ def test_a_defect_is_told_as_one(launcher: Launcher, tmp_path: Path) -> None:
 ON_SIGTERM = "trap '{}' TERM; echo ready; while :; do sleep 0.1; done"
 
 
-@pytest.mark.parametrize(("answer", "status"), [("exit 0", 0), ("exit 3", 3), ("-", 143)])
-@pytest.mark.parametrize("cause", ["max_lifetime", "walltime"])
-def test_command_that_the_launcher_ends(
-    launcher: Launcher, scheduler: dict[str, str], cause: str, answer: str, status: int
-) -> None:
+def test_command_that_the_launcher_ends(attached: Launcher) -> None:
     """It has not done its work: never status 0, and the receipt says why."""
-    if cause == "max_lifetime":
-        env, instead = {"DASK_CLAIM_MAX_LIFETIME": "3"}, 124
-    else:
-        end = str(int(time.time()) + 8)
-        env, instead = {"SLURM_JOB_ID": "7", "SLURM_JOB_END_TIME": end}, 75
-    program = ON_SIGTERM.format(answer)
-    run = launcher("sh", "-c", program, env={**scheduler, **env}, flags=("--grace", "2"))
-    assert run.status == (status or instead), run.err
-    assert run.receipt["exit_status"] == run.status
-    assert cause in run.receipt["error"]
-    assert any(cause in warning for warning in run.receipt["warnings"])
+    lifetime = {"DASK_CLAIM_MAX_LIFETIME": "8"}
+    walltime = {"SLURM_JOB_ID": "7", "SLURM_JOB_END_TIME": str(int(time.time()) + 8)}
+    cases = [
+        ("max_lifetime", "exit 0", 124), ("walltime", "exit 0", 75),
+        ("max_lifetime", "exit 3", 3), ("walltime", "-", 143),
+    ]  # fmt: skip
+    runs = []
+    for cause, answer, _ in cases:
+        env = lifetime if cause == "max_lifetime" else walltime
+        program = ON_SIGTERM.format(answer)
+        runs.append(attached.start("sh", "-c", program, env=env, flags=("--grace", "2")))
+    for run, (cause, _, status) in zip(runs, cases, strict=True):
+        ended = run.finish()
+        assert ended.status == ended.receipt["exit_status"] == status, ended.err
+        assert cause in ended.receipt["error"]
+        assert any(cause in warning for warning in ended.receipt["warnings"])
 
 
-@pytest.mark.parametrize(("answer", "status"), [("exit 0", 75), ("exit 3", 3), ("-", 75)])
 def test_eager_command_is_told_why_it_is_ended(
-    launcher: Launcher, stuck_gateway: GatewayServer, answer: str, status: int
+    launcher: Launcher, stuck_gateway: GatewayServer
 ) -> None:
     claim = {"gateway_url": stuck_gateway.url}
-    flags = ("--start", "eager", "--start-timeout", "4", "--grace", "2")
-    run = launcher("sh", "-c", ON_SIGTERM.format(answer), claim=claim, flags=flags)
-    assert run.status == status, run.err
-    assert run.err.index("was not ready within 4 s") < run.err.index("The command ended"), run.err
-    assert "was not ready within 4 s" in run.receipt["error"]
-    assert run.receipt["timeline"]["command_end"]
+    flags = ("--start", "eager", "--start-timeout", "8", "--grace", "2")
+    statuses = {"exit 0": 75, "exit 3": 3, "-": 75}
+    runs = [
+        launcher.start("sh", "-c", ON_SIGTERM.format(answer), claim=claim, flags=flags)
+        for answer in statuses
+    ]
+    for run, status in zip(runs, statuses.values(), strict=True):
+        ended = run.finish()
+        assert ended.status == status, ended.err
+        assert ended.err.index("was not ready within 8 s") < ended.err.index("The command ended")
+        assert "was not ready within 8 s" in ended.receipt["error"]
+        assert ended.receipt["timeline"]["command_end"]
