@@ -49,10 +49,10 @@ def test_orphans_are_reaped(launcher: Launcher) -> None:
     assert (run.status, run.out) == (7, b"[]\n"), run.err
 
 
-def test_ctrl_c(launcher: Launcher) -> None:
+def test_ctrl_c(attached: Launcher) -> None:
     """A first process cannot end by a signal: its status says so."""
     command = (DASK_CLAIM, "-q", "--no-create", "--", "sh", "-c", "echo ready; exec sleep 60")
-    child = launcher.terminal(*NAMESPACE, *command)
+    child = attached.terminal(*NAMESPACE, *command)
     child.expect_exact("ready")
     child.sendintr()
     child.expect(pexpect.EOF)

@@ -239,12 +239,12 @@ while True:
 
 @pytest.mark.parametrize("shell_name", ["bash", "sh"])
 def test_script_goes_on_after_sigint_to_the_launcher_alone(
-    launcher: Launcher, shell_name: str, tmp_path: Path
+    attached: Launcher, shell_name: str, tmp_path: Path
 ) -> None:
     """`kill -INT` ends the run it was meant for, not the script or the pipeline around it."""
     receipt = tmp_path / "receipt"
     command = f"{DASK_CLAIM} --receipt {receipt} -q --no-create -- {PYTHON} -c '{ANSWERS}'"
-    child = launcher.terminal(shell_name, "-c", f"{command}; echo went on $?")
+    child = attached.terminal(shell_name, "-c", f"{command}; echo went on $?")
     child.expect(r"ready (\d+)")
     process = int(child.match[1])
     until_lent(child)
