@@ -35,12 +35,6 @@ def proxy(gateway: GatewayServer) -> Iterator[Proxy]:
         made.heal()
 
 
-@pytest.fixture
-def second_proxy(gateway: GatewayServer) -> Iterator[Proxy]:
-    with Proxy(gateway) as made:
-        yield made
-
-
 def test_trouble_in_every_phase_passes(launcher: Launcher, proxy: Proxy) -> None:
     """A gateway that is replaced, refuses, or hangs: whatever can be asked again is.
 
@@ -113,14 +107,15 @@ def test_creation_that_is_never_answered(
 # -- waiting
 
 
-def test_waiting_that_ends_by(launcher: Launcher, proxy: Proxy, second_proxy: Proxy) -> None:
+def test_waiting_that_ends_by(launcher: Launcher, gateway: GatewayServer, proxy: Proxy) -> None:
+    """Refused credentials, or the start timeout of a request that hangs."""
     proxy.fault("401", WAITING, times=1)
-    second_proxy.fault("hang", WAITING, times=1)
     refused = launcher.start("true", claim=proxy.claim())
-    unheard = launcher.start("true", claim=second_proxy.claim(), flags=("--start-timeout", "10"))
-    for run, status in ((refused, 78), (unheard, 75)):
-        ended = run.finish()
-        assert (ended.status, ended.receipt["gone"]) == (status, True), ended.err
+    with Proxy(gateway) as mute:
+        mute.fault("hang", WAITING, times=1)
+        unheard = launcher("true", claim=mute.claim(), flags=("--start-timeout", "10"))
+    for run, status in ((refused.finish(), 78), (unheard, 75)):
+        assert (run.status, run.receipt["gone"]) == (status, True), run.err
 
 
 # -- falling back

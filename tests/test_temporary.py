@@ -86,6 +86,7 @@ def test_answers(sent: bytes, kind: type[DaskClaimError]) -> None:
             error = fault_of(f"http://127.0.0.1:{port}", work)
             assert type(error) is kind and f"127.0.0.1:{port}" in str(error)
             assert error.exit_status == (75 if issubclass(kind, GatewayUnreachable) else 78)
+            assert "out of order" in str(error) or OWN.encode() not in sent
 
 
 def test_connections() -> None:
