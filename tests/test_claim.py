@@ -117,8 +117,7 @@ def test_values_in_the_form_that_programs_want() -> None:
         ("{", "is not JSON: Expecting property name enclosed in double quotes at line 1, column 2"),
         ("{'worker_cores': 1}", "at line 1, column 2"),
         ('{"image": "x",\n "worker_cores": }', "at line 2, column 18"),
-        ("worker_cores: 1", "is not JSON"),
-        ("null", "is not an object"),
+        ("worker_cores: 1", "is not JSON"), ("null", "is not an object"),
         ("[]", "is not an object"),
         ('{"worker_cores": NaN}', "worker_cores = NaN: is not a finite number"),
         ('{"options": {"x": -Infinity}}', "options.x = -Infinity: is not a finite number"),
@@ -132,7 +131,7 @@ def test_values_in_the_form_that_programs_want() -> None:
         ('{"image": "' + "x" * 2**20 + '"}', "is longer than"),
     ],
     ids=lambda text: text[:30],
-)
+)  # fmt: skip
 def test_text_that_is_no_claim(text: str, message: str) -> None:
     with pytest.raises(ClaimError) as caught:
         Claim.model_validate_json(text)

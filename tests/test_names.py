@@ -123,17 +123,13 @@ def test_every_key_that_dask_reads_is_refused() -> None:
         ("tool --password hunter2 --n 1", "tool --password *** --n 1"),
         ("tool --api-key 'a b' in.tif", "tool --api-key '***' in.tif"),
         ("sh -c 'tool --password hunter2'", "sh -c 'tool --password ***'"),
-        ('options=\'{"password": "hunter2"}\'', 'options=\'{"password": "***"}\''),
         ("http://h/,http://u:p@h2 http://a@b,http://c@d", None),
         ("x=1 password=a b", "x=1 password=*** b"),
         ('PGPASSWORD="a b', None),
         # A word within another one, or in the plural that counts.
         ({"accessToken": "x", "privateKey": "y"}, {"accessToken": "***", "privateKey": "***"}),
-        (["--access-token", "x", "--private-key", "y"],
-         ["--access-token", "***", "--private-key", "***"]),
         ("AWS_SECRET_ACCESS_KEY=x tokenValue=y", "AWS_SECRET_ACCESS_KEY=*** tokenValue=***"),
         ("SECRETKEY=x AWS_SECRETKEY=y", "SECRETKEY=*** AWS_SECRETKEY=***"),
-        ("tool --secretkey hunter2 --n 1", "tool --secretkey *** --n 1"),
         (["--secretkey", "x", "--secret-key=y"], ["--secretkey", "***", "--secret-key=***"]),
         ({"tokenvalue": "x", "secretKeys": ["y"]}, {"tokenvalue": "***", "secretKeys": "***"}),
         # Several of them are secrets, a number of them is none.

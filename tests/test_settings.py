@@ -98,7 +98,6 @@ UNKNOWN = "is no variable of dask-claim"
         ("_RECIEPT", "x", "did you mean DASK_CLAIM_RECEIPT?"),
         ("_OPTION__QUEUE", "x", "did you mean DASK_CLAIM_OPTIONS__QUEUE?"),
         ("_WORKER_CORE", "", "did you mean DASK_CLAIM_WORKER_CORES?"),
-        ("_GATEWAY_PASSWORD", "hunter2", UNKNOWN),
         ("_WORKER_CORES", "many", 'worker_cores = "many": is not a number'),
         ("_WORKER_CORES__MAX", "1", "has no parts"),
         ("_ENV__IMAG", "X", "is not a field whose value a variable can hold; did you"),
@@ -106,14 +105,12 @@ UNKNOWN = "is no variable of dask-claim"
         ("_ENV", "image=X", "is not JSON"),
         ("_OPTIONS", "[1]", "is not an object"),
         ("_CLUSTER_NAME", "x", "is known only at run time"),
-        ("_", "x", UNKNOWN),
         ("", "{", "is not JSON"),
-        # Misspelt, not Kubernetes's variables of a Service.
-        ("_PROXY_PORT", "8786", UNKNOWN),
-        ("_PROXY_PORT", "http://gw", UNKNOWN),
-        ("_SERVICE_HOSTS", "x", UNKNOWN),
-        ("_JOBS_PORT_TCP", "tcp://x:1", UNKNOWN),
-        ("_JOBS_PORT_80_TCP_ADDRESS", "x", UNKNOWN),
+        # Also misspelt, not Kubernetes's variables of a Service.
+        *((name, value, UNKNOWN) for name, value in (
+            ("_", "x"), ("_GATEWAY_PASSWORD", "hunter2"), ("_PROXY_PORT", "8786"),
+            ("_PROXY_PORT", "http://gw"), ("_SERVICE_HOSTS", "x"), ("_JOBS_PORT_TCP", "tcp://x:1"),
+            ("_JOBS_PORT_80_TCP_ADDRESS", "x"))),
         # Two underscores are a setting of Dask.
         *((f"__{name}", "x", f"; write DASK_CLAIM_{name}")
           for name in ("GATEWAY_URL", "ENV__IMAGE", "image")),

@@ -15,23 +15,18 @@ from dask_claim.claim.spellings import ALIASES, canonical, resolve
 from dask_claim.errors import ClaimError
 from tests.support.claims import Fields
 
-VALUES: dict[str, st.SearchStrategy[Any]] = {
-    "gateway_url": st.sampled_from(["http://gw.example.org", "https://gw.example.org:8000/x"]),
-    "image": st.sampled_from(["bai:1.0", "registry.example.org/eo/bai@sha256:ab"]),
-    "worker_cores": st.sampled_from([0.5, 1, 2, "0.25"]),
-    "worker_cores_limit": st.sampled_from([2, 4, "3.5"]),
-    "worker_memory": st.sampled_from(["4 G", "4GB", 2**30, "512Mi"]),
-    "min_cores": st.sampled_from([0, 1, 2]),
-    "max_cores": st.sampled_from([100, 200.5, "300"]),
-    "max_memory": st.sampled_from(["1T", 2**41]),
-    "min_workers": st.sampled_from([0, 1, 2]),
-    "max_workers": st.sampled_from([20, "30"]),
-    "options": st.sampled_from([{"queue": "short"}, {"a": 1, "b": [True]}]),
-    "provider": st.sampled_from(["auto", "local"]),
-    "create": st.booleans(),
-    "lease_timeout": st.sampled_from([0, 30]),
-}
-CLAIMS = st.fixed_dictionaries({}, optional=VALUES)
+VALUES: dict[str, tuple[Any, ...]] = {
+    "gateway_url": ("http://gw.example.org", "https://gw.example.org:8000/x"),
+    "image": ("bai:1.0", "registry.example.org/eo/bai@sha256:ab"),
+    "worker_cores": (0.5, 1, 2, "0.25"), "worker_cores_limit": (2, 4, "3.5"),
+    "worker_memory": ("4 G", "4GB", 2**30, "512Mi"), "min_cores": (0, 1, 2),
+    "max_cores": (100, 200.5, "300"), "max_memory": ("1T", 2**41), "min_workers": (0, 1, 2),
+    "max_workers": (20, "30"), "options": ({"queue": "short"}, {"a": 1, "b": [True]}),
+    "provider": ("auto", "local"), "create": (True, False), "lease_timeout": (0, 30),
+}  # fmt: skip
+CLAIMS = st.fixed_dictionaries(
+    {}, optional={name: st.sampled_from(values) for name, values in VALUES.items()}
+)
 NAMES = st.sets(st.sampled_from(sorted(MAPPABLE))).map(
     lambda fields: {field: suggestion(field) for field in sorted(fields)}
 )
