@@ -239,21 +239,21 @@ def test_pairs_that_do_not_fit(make_raster: Callable[..., Path]) -> None:
 
 
 def test_nodata_of_each_band_is_unknown(make_raster: Callable[..., Path]) -> None:
-    """The raster's own nodata value, else the item's, else 0; a NIR pixel or a SWIR four."""
+    """The raster's own nodata value, else the item's, else 0; NaN; a NIR pixel or a SWIR four."""
     near, short = np.full((8, 8), 3000, np.uint16), np.full((4, 4), 1500, np.uint16)
     near[0, 0], short[3, 3] = 7, 7
-    later, tagless = near.copy(), short.copy()
-    later[0, 1], tagless[3, 2] = 0, 0
+    later, tagless = near.astype(np.float32), short.copy()
+    later[0, 1], later[0, 2], tagless[3, 2] = 0, np.nan, 0
     pre = {"counts": near, "swir2_counts": short, "nodata": 7}
     post = {"counts": later, "swir2_counts": tagless, "nodata": None}
     made = computed(pair_of(make_raster, pre, post))
     expected = np.zeros((8, 8), dtype=bool)
-    expected[0, :2] = True
+    expected[0, :3] = True
     expected[6:, 4:] = True
     assert np.array_equal(np.isnan(made.index), expected)
     assert np.array_equal(made.severity == 0, expected)
     assert {event: took["no data"] for event, took in made.statistics.masked.items()} == {
-        "pre_event": 5, "post_event": 5,
+        "pre_event": 5, "post_event": 6,
     }  # fmt: skip
 
 

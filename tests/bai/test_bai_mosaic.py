@@ -98,8 +98,9 @@ def test_two_tiles_that_overlap(make_raster: MakeRaster) -> None:
     ("shape", "second", "whole"),
     [
         ((40, 40), {"right": 50, "down": 10}, (50, 90)),
-        # Across blocks: the second begins in the second, and the first ends there.
+        # Across blocks: either has pixels in both; and each has them in one only.
         ((60, 2060), {"right": 2040, "shape": (60, 200)}, (60, 2240)),
+        ((60, 2040), {"right": 2060, "shape": (60, 40)}, (60, 2100)),
     ],
 )
 def test_two_tiles_apart_and_across_blocks(
