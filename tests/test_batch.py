@@ -75,15 +75,22 @@ def test_program_shuts_its_jobs_down(launcher: Launcher, slurm: Slurm) -> None:
     assert "was already gone" in run.err and "Traceback" not in run.err, run.err
 
 
-def test_jobs_end_with_a_killed_launcher(launcher: Launcher, slurm: Slurm, tmp_path: Path) -> None:
-    """By the guard, which takes the keys away, too."""
+@pytest.mark.parametrize("whom", ["node", "launcher"])
+def test_jobs_end_with_their_launcher(
+    launcher: Launcher, slurm: Slurm, tmp_path: Path, whom: str
+) -> None:
+    """Its node is gone, and nobody can cancel anything; or by its guard, and the keys with them."""
     (temporary := tmp_path / "tmp").mkdir()
     run = start_waiting(launcher, slurm, env={"TMPDIR": str(temporary)})
-    wait_for(lambda: slurm.jobs() == ["RUNNING"], "running job")
+    run.until("1 worker up")
     assert list(temporary.glob("dask-claim-keys-*"))
-    kill(run)
-    wait_for(lambda: not processes_with(launcher.marker), "end of all processes", 40)
-    assert not list(temporary.glob("dask-claim-keys-*"))
+    if whom == "node":
+        end_all(launcher)
+        run.process.communicate()
+    else:
+        kill(run)
+        wait_for(lambda: not processes_with(launcher.marker), "end of all processes", 40)
+        assert not list(temporary.glob("dask-claim-keys-*"))
 
 
 def test_waiting_jobs_are_found_by_their_name(launcher: Launcher, slurm: Slurm) -> None:
@@ -121,14 +128,6 @@ def test_jobs_that_slurm_ends(launcher: Launcher, slurm: Slurm) -> None:
     assert ended.err.count(" of a worker (") == len(told)
     for text in told:
         assert any(text in warning for warning in ended.receipt["warnings"])
-
-
-def test_jobs_end_when_the_node_is_gone(launcher: Launcher, slurm: Slurm) -> None:
-    """Neither the launcher, nor its guard, nor the scheduler can cancel anything."""
-    run = start_waiting(launcher, slurm)
-    run.until("1 worker up")
-    end_all(launcher)
-    run.process.communicate()
 
 
 def test_jobs_that_slurm_refuses(launcher: Launcher, slurm: Slurm) -> None:

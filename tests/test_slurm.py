@@ -45,11 +45,6 @@ def claim(gateway: GatewayServer, **more: Any) -> dict[str, Any]:
     return {"gateway_url": gateway.url, "min_workers": 1, "max_workers": 1, **more}
 
 
-def until_two_jobs(slurm: Slurm) -> None:
-    """Scheduler and worker."""
-    wait_for(lambda: slurm.jobs() == ["RUNNING"] * 2, "running jobs", 30)
-
-
 def test_one_task_as_jobs(launcher: Launcher, slurm_gateway: GatewayServer) -> None:
     run = launcher(PYTHON, "-c", WHICH_JOBS, claim=claim(slurm_gateway))
     assert run.status == 0, run.err
@@ -59,29 +54,24 @@ def test_one_task_as_jobs(launcher: Launcher, slurm_gateway: GatewayServer) -> N
     assert run.receipt["warnings"] == []
 
 
-def test_jobs_end_by_their_lease(
-    launcher: Launcher, slurm_gateway: GatewayServer, slurm: Slurm
+@pytest.mark.parametrize("whom", ["node", "launcher"])
+def test_jobs_end_with_their_launcher(
+    launcher: Launcher, slurm_gateway: GatewayServer, slurm: Slurm, whom: str
 ) -> None:
-    """The launcher's node is gone, its guard with it."""
-    asked = claim(slurm_gateway, lease_timeout=LEASE)
+    """Its node is gone, its guard with it: by the lease. The launcher alone is killed: by its
+    guard, much sooner than the lease, whose timeout is 60 s."""
+    asked = claim(slurm_gateway, lease_timeout=LEASE if whom == "node" else 60)
     run = launcher.start(*WAITING, claim=asked, stdin=subprocess.PIPE)
     until_ready(run)
     until_leased(slurm_gateway)
-    until_two_jobs(slurm)
-    end_all(launcher)
-    run.process.communicate()
-    until_gone(slurm_gateway, LEASE + 10)
-
-
-def test_jobs_end_with_a_killed_launcher(
-    launcher: Launcher, slurm_gateway: GatewayServer, slurm: Slurm
-) -> None:
-    """By its guard, much sooner than the lease, whose timeout is 60 s."""
-    run = launcher.start(*WAITING, claim=claim(slurm_gateway), stdin=subprocess.PIPE)
-    until_ready(run)
-    until_two_jobs(slurm)
-    kill(run)
-    wait_for(lambda: not processes_with(launcher.marker), "end of all processes", 20)
+    wait_for(lambda: slurm.jobs() == ["RUNNING"] * 2, "jobs of scheduler and worker", 30)
+    if whom == "node":
+        end_all(launcher)
+        run.process.communicate()
+        until_gone(slurm_gateway, LEASE + 10)
+    else:
+        kill(run)
+        wait_for(lambda: not processes_with(launcher.marker), "end of all processes", 20)
 
 
 def test_launcher_is_a_job_that_is_cancelled(
