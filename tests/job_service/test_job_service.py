@@ -51,9 +51,10 @@ def test_a_job_from_request_to_rasters(start_service: Callable[..., Service]) ->
     assert sorted(path.name for path in (folder / "work").iterdir()) == ["s0.tif", "s1.tif"]
 
 
-def test_twenty_jobs_at_once(service: Service) -> None:
+def test_many_jobs_at_once(start_service: Callable[..., Service], job_cluster: str) -> None:
     """Never more than the limit, each started in the order it came, each with its own outcome."""
-    ids = [service.post("a.tif" if number % 5 else "gone.tif") for number in range(20)]
+    service = start_service({"DASK_SCHEDULER_ADDRESS": job_cluster}, limit=3)
+    ids = [service.post("a.tif" if number % 4 else "gone.tif") for number in range(8)]
     most = 0
 
     def all_over() -> bool:
@@ -64,16 +65,15 @@ def test_twenty_jobs_at_once(service: Service) -> None:
 
     wait_for(all_over, "end of all jobs", 240, service.log.read_text)
     jobs = [service.job(job_id) for job_id in ids]
-    assert most == 4
-    assert [job["state"] for job in jobs] == ["failed", *["done"] * 4] * 4
+    assert most == 3
+    assert [job["state"] for job in jobs] == ["failed", *["done"] * 3] * 2
     starts = [job["started"] for job in jobs]
     assert starts == sorted(starts)
     # Asked for by nobody, intermediate files are gone.
     assert not list(service.data.glob("jobs/*/work"))
     metrics = service.http.get("/metrics").text
-    assert (
-        'jobs{state="done"} 16.0' in metrics and 'jobs_ended_total{state="failed"} 4.0' in metrics
-    )
+    assert 'jobs{state="done"} 6.0' in metrics
+    assert 'jobs_ended_total{state="failed"} 2.0' in metrics
 
 
 @pytest.mark.parametrize(
@@ -121,13 +121,18 @@ def test_what_is_refused_and_what_leads_outside(service: Service, tmp_path: Path
         assert service.http.get(f"/jobs/{job['id']}/{path}").status_code == 404
 
 
-def test_the_service_keeps_to_its_own_schema(service: Service) -> None:
+def test_the_service_keeps_to_its_own_schema(
+    start_service: Callable[..., Service], job_cluster: str
+) -> None:
     """Schemathesis, all checks but two.
 
-    Rules between fields are in no schema, so 422 is right; and a cancelled job is still there.
+    Rules between fields are in no schema, so 422 is right; and a cancelled job is still there. One
+    job runs meanwhile, so that those that are made here only wait.
     """
+    service = start_service({"DASK_SCHEDULER_ADDRESS": job_cluster}, limit=1)
     job_id = service.post("a.tif")
     service.ended(job_id)
+    service.in_progress(service.post("blocked.tif"))
     (service.folder / "schemathesis.toml").write_text(
         f'[parameters]\n"path.job_id" = "{job_id}"\n"path.name" = "s0"\n'
     )
@@ -135,7 +140,7 @@ def test_the_service_keeps_to_its_own_schema(service: Service) -> None:
     checked = subprocess.run(
         [program, "run", f"http://127.0.0.1:{service.port}/openapi.json", "--checks=all",
          "--exclude-checks=positive_data_acceptance,use_after_free",
-         "--max-examples=15", "--seed=1",
+         "--max-examples=8", "--seed=1",
          "--request-timeout=60", "--no-color"],
         capture_output=True, text=True, cwd=service.folder,
     )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from tests.support.kubectl import kustomize
+from tests.support.missing import missing, need
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = sorted(
@@ -21,10 +22,23 @@ OVERLAYS = [folder for folder in FOLDERS if folder.startswith("overlays/")]
 Object = dict[str, Any]
 
 
+def kubectl(*words: str) -> str:
+    done = subprocess.run(["kubectl", *words], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 @cache
 def rendered(folder: str) -> list[Object]:
-    """The objects of one folder of k8s/."""
-    return [*yaml.safe_load_all(kustomize(ROOT / "k8s" / folder))]
+    """The objects of one folder of k8s/; skips where they cannot be rendered.
+
+    Folders among resources, and patches in place of strategic merges, take the kustomize of
+    kubectl 1.21 or newer; only such a kubectl tells its version.
+    """
+    need("kubectl")
+    if "Kustomize Version" not in kubectl("version", "--client"):
+        missing("kubectl 1.21")
+    return [*yaml.safe_load_all(kubectl("kustomize", str(ROOT / "k8s" / folder)))]
 
 
 def one(folder: str, kind: str, name: str) -> Object:
@@ -56,6 +70,15 @@ def pod(folder: str, name: str) -> Object:
 
 def container(folder: str, name: str) -> Object:
     return next(iter(pod(folder, name)["containers"]))
+
+
+def mounts(folder: str, name: str) -> dict[str, Object]:
+    """The volumes of the container by where it mounts them."""
+    volumes = {volume["name"]: volume for volume in pod(folder, name)["volumes"]}
+    return {
+        mount["mountPath"]: volumes[mount["name"]]
+        for mount in container(folder, name)["volumeMounts"]
+    }
 
 
 def variables(folder: str, name: str) -> dict[str, str]:

@@ -47,14 +47,10 @@ def server() -> Iterator[GatewayServer]:
     for name, text in CODE.items():
         compile(text, f"gateway.extraConfig.{name}", "exec")
     made = GatewayServer(options="\n".join([KUBERNETES, forwarded(), *CODE.values()]))
-    yield made
-    made.stop()
-
-
-@pytest.fixture
-def gateway(server: GatewayServer) -> Iterator[GatewayServer]:
-    yield server
-    assert clusters(server) == []
+    try:
+        yield made
+    finally:
+        made.stop()
 
 
 def run(
@@ -74,11 +70,11 @@ def clusters(gateway: GatewayServer) -> list[str]:
     return [each["name"] for each in json.loads(listed.stdout)]
 
 
-def test_the_tools_job(gateway: GatewayServer, tmp_path: Path) -> None:
+def test_the_tools_job(server: GatewayServer, tmp_path: Path) -> None:
     """Nothing that it claims is refused, changed or warned of."""
     receipt = tmp_path / "receipt.json"
     command = [*container("tool", "map")["command"], "python", "-c", ONE_TASK]
-    done = run(gateway, "tool", "map", command, DASK_CLAIM_RECEIPT=str(receipt))
+    done = run(server, "tool", "map", command, DASK_CLAIM_RECEIPT=str(receipt))
     assert (done.returncode, done.stdout) == (0, "42\n"), done.stderr
     said = json.loads(receipt.read_text())
     assert said["provider"] == "gateway" and said["leased"] and said["gone"]
@@ -86,33 +82,33 @@ def test_the_tools_job(gateway: GatewayServer, tmp_path: Path) -> None:
     assert said["workers"]["threads"] == 1 and said["workers"]["memory"] == 2 * 2**30
 
 
-def test_limits_and_bounds(gateway: GatewayServer, tmp_path: Path) -> None:
+def test_limits_and_bounds(server: GatewayServer, tmp_path: Path) -> None:
     """`worker_cores_limit` is offered; beyond what is offered a claim is refused with the limit."""
     receipt = {"DASK_CLAIM_RECEIPT": str(tmp_path / "receipt.json")}
     claim = '{"worker_cores": 0.5, "worker_cores_limit": 2, "worker_memory": "512 M"}'
     command = ["dask-claim", "--", "python", "-c", ONE_TASK]
-    done = run(gateway, "tool", "map", command, DASK_CLAIM=claim, **receipt)
+    done = run(server, "tool", "map", command, DASK_CLAIM=claim, **receipt)
     assert (done.returncode, done.stdout) == (0, "42\n"), done.stderr
     assert "worker_cores_limit" not in done.stderr and "WARNING" not in done.stderr
     claim = '{"worker_cores": 9}'
-    done = run(gateway, "tool", "map", ["dask-claim", "--", "true"], DASK_CLAIM=claim, **receipt)
+    done = run(server, "tool", "map", ["dask-claim", "--", "true"], DASK_CLAIM=claim, **receipt)
     assert done.returncode == 78 and "0.1 to 8" in done.stderr
 
 
-def test_doctor_and_clean_up(gateway: GatewayServer) -> None:
-    done = run(gateway, "doctor", "doctor", container("doctor", "doctor")["command"])
+def test_doctor_and_clean_up(server: GatewayServer) -> None:
+    done = run(server, "doctor", "doctor", container("doctor", "doctor")["command"])
     assert done.returncode == 0, done.stdout
     assert "fail" not in {line.split(" ")[0] for line in done.stdout.splitlines()}
 
     # Made by hand, under the same user: nobody holds it, and nobody but a person may end it.
     code = "from dask_gateway import Gateway; print(Gateway().submit())"
-    address = {"DASK_GATEWAY__ADDRESS": gateway.url}
-    made = run(gateway, "tool", "map", ["python", "-c", code], **address).stdout.strip()
-    assert clusters(gateway) == [made]
+    address = {"DASK_GATEWAY__ADDRESS": server.url}
+    made = run(server, "tool", "map", ["python", "-c", code], **address).stdout.strip()
+    assert clusters(server) == [made]
     command = container("tool", "end-orphaned-clusters")["command"]
     command = [*command, "--pending-after", "0"]
-    done = run(gateway, "tool", "end-orphaned-clusters", command)
+    done = run(server, "tool", "end-orphaned-clusters", command)
     assert (done.returncode, done.stdout) == (0, "nothing to stop\n"), done.stderr
-    assert clusters(gateway) == [made]
-    done = run(gateway, "tool", "map", ["dask-claim", "clusters", "stop", made])
-    assert clusters(gateway) == [], done.stderr
+    assert clusters(server) == [made]
+    done = run(server, "tool", "map", ["dask-claim", "clusters", "stop", made])
+    assert clusters(server) == [], done.stderr

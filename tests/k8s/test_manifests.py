@@ -20,12 +20,14 @@ from tests.k8s.objects import (
     ROOT,
     Object,
     container,
+    mounts,
     one,
     pod,
     pods,
     rendered,
     variables,
 )
+from tests.support.cwl import load
 from tests.support.gateway import clean_environment
 
 VALUES = yaml.safe_load((ROOT / "k8s" / "gateway" / "values.yaml").read_text())
@@ -64,15 +66,11 @@ def breaches(name: str, spec: Object) -> list[str]:
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
-def test_valid(folder: str) -> None:
+def test_valid_and_within_policies(folder: str) -> None:
     """By the schemas of the oldest version that the chart supports, and of the newest."""
     for each in rendered(folder):
         for version in ("1.30", kubernetes_validate.latest_version()):
             kubernetes_validate.validate(each, version, strict=True)
-
-
-@pytest.mark.parametrize("folder", FOLDERS)
-def test_policies(folder: str) -> None:
     found = {name: breaches(name, spec) for name, spec in pods(rendered(folder))}
     assert found == {name: [] for name in found}
     for name, spec in pods(rendered(folder)):
@@ -135,8 +133,9 @@ def test_what_is_tried_again() -> None:
 
 @pytest.mark.parametrize(
     ("folder", "name"),
-    [("tool", "map"), ("runner", "bai"), ("doctor", "doctor"), ("landsat", "landsat")],
-)
+    [("tool", "map"), ("runner", "bai"), ("doctor", "doctor"), ("landsat", "landsat"),
+     ("job_service", "job-service")],
+)  # fmt: skip
 def test_the_grace_is_enough(folder: str, name: str) -> None:
     options = RunOptions()
     wanted = options.grace + options.stop_timeout
@@ -171,16 +170,14 @@ def test_the_package_is_current() -> None:
 
 def test_calrissian_finds_its_files() -> None:
     """Each path in its arguments is a file of a config map that is mounted there."""
-    volumes = {each["name"]: each for each in pod("runner", "bai")["volumes"]}
-    mounts = {each["mountPath"]: volumes[each["name"]] for each in
-              container("runner", "bai")["volumeMounts"]}  # fmt: skip
+    mounted = mounts("runner", "bai")
     read = []
     for word in container("runner", "bai")["args"]:
         path = Path(word.partition("=")[2] or word)
         if not str(path).startswith("/config"):
             continue
         file, _, part = path.name.partition("#")
-        content = one("runner", "ConfigMap", mounts[str(path.parent)]["configMap"]["name"])["data"]
+        content = one("runner", "ConfigMap", mounted[str(path.parent)]["configMap"]["name"])["data"]
         read.append((file, part, yaml.safe_load(content[file])))
     (_, _, environment), (_, part, document), (_, _, inputs) = read
     (workflow,) = (each for each in document["$graph"] if each["id"] == part)
@@ -196,7 +193,7 @@ def test_calrissian_finds_its_files() -> None:
         (place,) = (word for word in container("runner", "bai")["args"]
                     if word.startswith(f"--{option}="))  # fmt: skip
         assert place.partition("=")[2].startswith("/calrissian/")
-    assert "persistentVolumeClaim" in mounts["/calrissian"]
+    assert "persistentVolumeClaim" in mounted["/calrissian"]
 
 
 def test_no_request_is_above_the_default_limit() -> None:
@@ -259,6 +256,83 @@ def test_the_proxy_is_for_the_runs() -> None:
     place = one("gateway", "Namespace", "dask-gateway")["metadata"]["name"]
     address = one("namespace", "ConfigMap", "gateway")["data"]["DASK_CLAIM_GATEWAY_URL"]
     assert address == f"http://traefik-dask-gateway.{place}.svc.cluster.local"
+
+
+LANDSAT = ROOT / "cwl" / "landsat"
+
+
+def test_landsats_package_is_whole() -> None:
+    """Every file of the document, as it is; mounted where the Job's arguments look for it."""
+    mounted = mounts("landsat", "landsat")
+
+    def config_map(path: str) -> Object:
+        return one("landsat", "ConfigMap", mounted[path]["configMap"]["name"])["data"]
+
+    package = config_map("/config/package")
+    assert package == {name: (LANDSAT / name).read_text() for name in package}
+    lines = package["landsat.cwl"].splitlines()
+    included = {line.split(": ")[-1].rstrip("}") for line in lines if "$include" in line}
+    assert set(package) == {"landsat.cwl", *included}
+    # Each of them becomes a variable of a pod, which must be a text.
+    settings = yaml.safe_load(config_map("/config/env")["pod-env.yml"])
+    assert all(isinstance(value, str) for value in settings.values())
+    volume = mounted["/calrissian"]["persistentVolumeClaim"]
+    claim = one("landsat", "PersistentVolumeClaim", volume["claimName"])
+    assert claim["spec"]["accessModes"] == ["ReadWriteMany"]
+
+
+def test_no_secret_of_landsat_is_published() -> None:
+    """None is rendered; the example fits the Job, has all that the workflow wants, and no value."""
+    kinds = sorted(each["kind"] for each in rendered("landsat"))
+    assert kinds == ["ConfigMap", "ConfigMap", "Job", "PersistentVolumeClaim"]
+    secret = yaml.safe_load((ROOT / "k8s" / "landsat" / "secret.example.yaml").read_text())
+    volume = mounts("landsat", "landsat")["/config/inputs"]["secret"]
+    assert volume["secretName"] == secret["metadata"]["name"]
+    inputs = yaml.safe_load(secret["stringData"]["inputs.yml"])
+    document = load((LANDSAT / "landsat.cwl").read_text())  # YAML 1.2
+    workflow = next(part for part in document["$graph"] if part["class"] == "Workflow")
+    assert set(inputs) <= set(workflow["inputs"])
+    wanted = {name for name, about in workflow["inputs"].items()
+              if "default" not in about and not about["type"].endswith("?")}  # fmt: skip
+    assert wanted <= set(inputs)
+    assert {inputs[name] for name in inputs if name.startswith("aws_")} == {"REPLACE-ME"}
+
+
+def test_the_job_service(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Its objects fit together, and the service takes their settings."""
+    from dask_claim import Claim
+    from examples.job_service.settings import Settings
+
+    folder, name = "job_service", "job-service"
+    deployment, service = one(folder, "Deployment", name), one(folder, "Service", name)
+    made = container(folder, name)
+    # One service at a time holds the queue.
+    assert deployment["spec"]["strategy"] == {"type": "Recreate"}
+    labels = deployment["spec"]["template"]["metadata"]["labels"]
+    assert service["spec"]["selector"].items() <= labels.items()
+    assert service["spec"]["ports"][0]["targetPort"] == made["ports"][0]["name"]
+    assert made["command"] == ["python", "-m", "job_service"]
+    mounted = mounts(folder, name)
+    for path in ("/inputs", "/data"):
+        volume_claim = mounted[path]["persistentVolumeClaim"]["claimName"]
+        claim = one(folder, "PersistentVolumeClaim", volume_claim)["spec"]
+        volume = one(folder, "PersistentVolume", claim["volumeName"])["spec"]
+        assert volume["accessModes"] == claim["accessModes"] and "nfs" in volume
+    ((file, text),) = one(folder, "ConfigMap", mounted["/config"]["configMap"]["name"])[
+        "data"
+    ].items()
+    assert variables(folder, name)["JOBS_CONFIG"] == f"/config/{file}"
+    (tmp_path / file).write_text(text)
+    monkeypatch.setenv("JOBS_CONFIG", str(tmp_path / file))
+    settings = Settings()
+    assert (str(settings.inputs), str(settings.data)) == ("/inputs", "/data")
+    assert settings.port == made["ports"][0]["containerPort"]
+    # The probes call it by a name that it answers to.
+    for probe in ("readinessProbe", "livenessProbe"):
+        (header,) = made[probe]["httpGet"]["httpHeaders"]
+        assert header["value"] in settings.hosts
+    assert service["metadata"]["name"] in settings.hosts
+    assert Claim.model_validate(settings.claim).plan().max_workers == 4
 
 
 def test_the_documents_commands() -> None:

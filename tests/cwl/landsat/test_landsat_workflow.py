@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 import rasterio
 
-from tests.support.cwl import Cwltool, Done, Toil
+from tests.support.cwl import Calrissian, Cwltool, Done, Toil
 from tests.support.gateway import GatewayServer, free_port
-from tests.support.images import Podman
-from tests.support.landsat import DOCUMENT, Server, Store
+from tests.support.images import LANDSAT, Podman
+from tests.support.landsat import DOCUMENT, FOLDER, Server, Store
 from tests.support.launcher import Launcher, wait_for
 from tests.support.missing import need
 
@@ -160,6 +160,31 @@ def test_containers(check: Check, cwltool: Cwltool, podman: Podman, tmp_path: Pa
     """As a user that the image does not know."""
     docker = podman.docker(tmp_path, "48213:39911")
     check(cwltool, "--disable-pull", "--custom-net", "host", **docker)
+
+
+def test_calrissian(calrissian: Calrissian, band: Path, tmp_path: Path) -> None:
+    """Its pinned cwltool makes the three jobs; no secret is in what becomes a pod."""
+    dataset = tmp_path / "x_downsampled"
+    dataset.mkdir()
+    inputs: dict[str, dict[str, Any]] = {
+        "stage-in": {"url": "https://example.org/x.TIF"},
+        "process": {"image": {"class": "File", "location": band.as_uri()}},
+        "stage-out": {
+            "dataset": {"class": "Directory", "location": dataset.as_uri()},
+            "destination": "s3://maps/x", "aws_access_key_id": "s3cret-id",
+            "aws_secret_access_key": "s3cret-key", "aws_session_token": "s3cret-token",
+        },
+    }  # fmt: skip
+    made = calrissian.jobs(*((f"{DOCUMENT}#{step}", inputs[step]) for step in inputs))
+    jobs = {step: job for step, (job,) in zip(inputs, made, strict=True)}
+    assert {job["image"] for job in jobs.values()} == {LANDSAT}
+    assert all(job["temporary"] == [75] for job in jobs.values())
+    assert jobs["process"]["command"][:3] == ["dask-claim", "--", "papermill"]
+    for name, step in (("stage_in.py", "stage-in"), ("process.ipynb", "process"),
+                       ("stage_out.py", "stage-out")):  # fmt: skip
+        assert jobs[step]["files"][name] == (FOLDER / name).read_text()
+    assert jobs["stage-out"]["files"]["credentials"].count("(secret-") == 3
+    assert "s3cret" not in json.dumps(made)
 
 
 @pytest.mark.parametrize(
