@@ -311,8 +311,8 @@ def test_command_that_the_launcher_ends(attached: Launcher) -> None:
     """It has not done its work: never status 0, and the receipt says why."""
     # Without a cluster, whose libraries take long to import on a busy machine.
     flags = ("--no-create", "--grace", "2")
-    lifetime = {"DASK_CLAIM_MAX_LIFETIME": "3"}
-    walltime = {"SLURM_JOB_ID": "7", "SLURM_JOB_END_TIME": str(int(time.time()) + 8)}
+    lifetime = {"DASK_CLAIM_MAX_LIFETIME": "5"}
+    walltime = {"SLURM_JOB_ID": "7", "SLURM_JOB_END_TIME": str(int(time.time()) + 14)}
     cases = [
         ("max_lifetime", "exit 0", 124), ("walltime", "exit 0", 75),
         ("max_lifetime", "exit 3", 3), ("walltime", "-", 143),
