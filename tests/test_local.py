@@ -117,42 +117,35 @@ def _environ() -> dict[str, str]:
     return dict(os.environ)
 
 
-async def _workers_environ(memory: str = "4G", **environ: str) -> dict[str, str]:
-    claim = {"max_workers": 1, "worker_memory": memory}
-    async with running(claim, **environ) as (_, client):
-        (found,) = (await client.run(_environ)).values()
-    return dict(found)
+def test_variables_of_workers_and_scheduler() -> None:
+    """The claim's and the operator's, and no claim."""
 
-
-def test_workers_have_the_claims_variables() -> None:
     async def found() -> Any:
-        async with running({"environment": {"GDAL_CACHEMAX": "256"}}) as (_, client):
-            return [await client.run(_environ), await client.run_on_scheduler(_environ)]
-
-    workers, scheduler = asyncio.run(found())
-    for environ in (*workers.values(), scheduler):
-        assert environ["GDAL_CACHEMAX"] == "256"
-
-
-def test_workers_see_the_operators_variables_but_no_claim() -> None:
-    found = asyncio.run(
-        _workers_environ(
+        claim = {"environment": {"GDAL_CACHEMAX": "256"}, "max_workers": 1, "worker_memory": "4G"}
+        environ = {
             # One that Dask cannot read, for it holds a text where a level is.
-            DASK_CLAIM='{"create": true}',
-            DASK_CLAIM__MAX_WORKERS="1",
-            DASK_CLAIM_GATEWAY_URL="http://somewhere",
-            DASK_CLAIMANT="kept",
-            OF_THE_SITE="kept",
-        )
-    )
-    assert [name for name in found if name.startswith("DASK_CLAIM")] == ["DASK_CLAIMANT"]
-    assert found["OF_THE_SITE"] == "kept"
+            "DASK_CLAIM": '{"create": true}',
+            "DASK_CLAIM__MAX_WORKERS": "1",
+            "DASK_CLAIM_GATEWAY_URL": "http://somewhere",
+            "DASK_CLAIMANT": "kept",
+            "OF_THE_SITE": "kept",
+        }
+        async with running(claim, **environ) as (_, client):
+            (worker,) = (await client.run(_environ)).values()
+            return worker, await client.run_on_scheduler(_environ)
+
+    worker, scheduler = asyncio.run(found())
+    assert worker["GDAL_CACHEMAX"] == scheduler["GDAL_CACHEMAX"] == "256"
+    assert [name for name in worker if name.startswith("DASK_CLAIM")] == ["DASK_CLAIMANT"]
+    assert worker["OF_THE_SITE"] == "kept"
+    # glibc sets its own thresholds.
+    assert "MALLOC_TRIM_THRESHOLD_" not in worker
+    assert worker["OMP_NUM_THREADS"] == "1"
 
 
 @pytest.mark.parametrize(
     ("memory", "environ", "threshold"),
     [
-        ("4G", {}, None),
         # Where memory is short, freed memory goes back at once, as Dask has it.
         ("1G", {}, "65536"),
         ("4G", {"MALLOC_TRIM_THRESHOLD_": "1234"}, "1234"),
@@ -163,12 +156,12 @@ def test_workers_see_the_operators_variables_but_no_claim() -> None:
         ),
     ],
 )
-def test_glibc_sets_its_own_thresholds(
-    memory: str, environ: dict[str, str], threshold: str | None
-) -> None:
-    found = asyncio.run(_workers_environ(memory, **environ))
-    assert found.get("MALLOC_TRIM_THRESHOLD_") == threshold
-    assert found["OMP_NUM_THREADS"] == "1"
+def test_thresholds_of_glibc(memory: str, environ: dict[str, str], threshold: str) -> None:
+    async def found() -> Any:
+        async with running({"max_workers": 1, "worker_memory": memory}, **environ) as (_, client):
+            return await client.run(os.getenv, "MALLOC_TRIM_THRESHOLD_")
+
+    assert list(asyncio.run(found()).values()) == [threshold]
 
 
 def test_starts_from_a_working_directory_that_is_gone(launcher: Launcher, tmp_path: Path) -> None:
@@ -321,7 +314,7 @@ with Client() as client:
 
 
 def test_a_scatter_takes_no_more_than_its_runner_granted(tmp_path: Path) -> None:
-    """Eight steps of one core each, as many at a time as cwltool grants of this machine."""
+    """Steps of one core each, as many at a time as cwltool grants of this machine."""
     claim = (
         '{"provider": "local", "local_cores": $(runtime.cores), "local_memory": "$(runtime.ram)Mi"}'
     )
@@ -351,7 +344,7 @@ def test_a_scatter_takes_no_more_than_its_runner_granted(tmp_path: Path) -> None
             }
         },
     }
-    counts = list(range(10, 18))
+    counts = list(range(10, 14))
     (tmp_path / "step.py").write_text(SCATTERED)
     (tmp_path / "scatter.cwl").write_text(json.dumps(workflow))
     (tmp_path / "job.json").write_text(json.dumps({"counts": counts}))
@@ -373,7 +366,7 @@ def test_a_scatter_takes_no_more_than_its_runner_granted(tmp_path: Path) -> None
     assert [step["result"] for step in found] == [
         sum(number**2 for number in range(count)) for count in counts
     ]
-    assert [step["threads"] for step in found] == [1] * 8
+    assert [step["threads"] for step in found] == [1] * len(counts)
     assert all(step["memory"] <= 512 * 2**20 for step in found)
     changes = itertools.chain.from_iterable(
         ((step["time"][0], step["threads"]), (step["time"][1], -step["threads"])) for step in found
