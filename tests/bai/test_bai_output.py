@@ -30,6 +30,7 @@ from tests.bai.servers import rasters_over_http
 from tests.support.bai import logged
 from tests.support.launcher import wait_for
 
+pytestmark = pytest.mark.xdist_group("bai")  # Matplotlib is imported once
 Scenes = tuple[list[Scene], list[Scene]]
 
 
