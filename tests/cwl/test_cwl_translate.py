@@ -7,7 +7,6 @@ import random
 import re
 import subprocess
 import sys
-from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -92,38 +91,6 @@ def test_refused(path: Path) -> None:
     for line in str(caught.value).splitlines():
         assert re.match(r"\S+\.(cwl|yml)(:\d+)?: ", line)
     assert caught.value.exit_status == 78
-
-
-RUNS = "- {class: Workflow, id: %s, inputs: [], outputs: [], steps: {s: {run: '#%s'}}}\n"
-CIRCLE = "cwlVersion: v1.2\n$graph:\n" + RUNS % ("a", "b") + RUNS % ("b", "a")
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        (tool("5"), "tool.cwl:5: DaskGatewayRequirement is not an object"),
-        (tool("{}", "  EnvVarRequirement: 5\n"), ":6: EnvVarRequirement is not an object with an"),
-        (CIRCLE, ":2: every process runs another one"),
-        (tool("{worker_memory: a}", "  ResourceRequirement: {ramMin: 4}\n"), "not an amount"),
-    ],
-)  # fmt: skip
-def test_faults_in_a_line(text: str, words: str, tmp_path: Path) -> None:
-    path = write(tmp_path, text)
-    with pytest.raises(CwlError, match=re.escape(words)):
-        translate(path)
-    with suppress(CwlError):
-        assert check(path).findings
-
-
-def test_what_is_empty_is_filled(tmp_path: Path) -> None:
-    """And the author's own codes of failures stay."""
-    codes = "temporaryFailCodes: []\npermanentFailCodes: [3]\n"
-    for said in ("{}", "{envDef: null}"):
-        text = tool("{max_workers: 1}", f"  EnvVarRequirement: {said}\n") + codes
-        done = load(translate(write(tmp_path, text)))
-        assert claim_of(done) == {"max_workers": 1}
-        assert done["temporaryFailCodes"] == [75]
-        assert done["permanentFailCodes"] == [3, 64, 70, 78, 124, 126, 127]
 
 
 def test_the_published_document() -> None:
@@ -243,39 +210,6 @@ def test_inheritance(cwltool: Cwltool, tmp_path: Path) -> None:
     cwltool.validate(write(tmp_path, json.dumps(done), "done.json"))
 
 
-def test_inherited_surroundings(tmp_path: Path) -> None:
-    """Image, variables and network of a workflow reach the tool as they did before."""
-    text = """
-cwlVersion: v1.2
-class: Workflow
-requirements:
-  EnvVarRequirement: {envDef: {OUTER: "1"}}
-  NetworkAccess: {networkAccess: true}
-  InlineJavascriptRequirement: {}
-hints:
-  DockerRequirement: {dockerPull: "example.org/outer:1"}
-inputs: {n: int}
-outputs: []
-steps:
-  one:
-    run:
-      class: CommandLineTool
-      requirements: {DaskGatewayRequirement: {max_workers: $(inputs.n + 1)}}
-      baseCommand: echo
-      inputs: {n: int}
-      outputs: []
-    in: {n: n}
-    out: []
-"""
-    done = load(translate(write(tmp_path, text)))
-    inner = done["steps"]["one"]["run"]
-    assert [*inner["requirements"]] == ["EnvVarRequirement"]
-    assert inner["requirements"]["EnvVarRequirement"]["envDef"]["OUTER"] == "1"
-    inner["requirements"]["InlineJavascriptRequirement"] = {}
-    assert claim_of(inner, {"n": 1}) == {"image": "example.org/outer:1", "max_workers": 2}
-    assert done["requirements"]["NetworkAccess"] == {"networkAccess": True}
-
-
 def test_references_hold_from_where_it_is_written(cwltool: Cwltool, tmp_path: Path) -> None:
     output = tmp_path / "deep" / "er" / "out.cwl"
     output.parent.mkdir(parents=True)
@@ -293,6 +227,7 @@ def test_what_claims_nothing_stays_a_reference(tmp_path: Path) -> None:
     text = (
         "cwlVersion: v1.2\nclass: Workflow\ninputs: []\noutputs: []\n"
         "steps:\n  a: {run: plain.cwl, in: [], out: []}  # as it is\n"
+        "  b: {run: https://example.org/x.cwl, in: [], out: []}\n"
     )
     path = write(tmp_path, text, "w.cwl")
     assert translate(path) == text
@@ -300,12 +235,7 @@ def test_what_claims_nothing_stays_a_reference(tmp_path: Path) -> None:
     assert "run: ../plain.cwl" in translate(path, tmp_path / "sub" / "w.cwl")
 
 
-def test_network(cwltool: Cwltool, tmp_path: Path) -> None:
-    """Where CWL has it, and the author says nothing of it."""
-    for version in ("v1.0", "v1.1", "v1.2"):
-        done = load(translate(write(tmp_path, tool("{max_workers: 1}", version=version))))
-        assert ("NetworkAccess" in done["requirements"]) == (version != "v1.0")
-        cwltool.validate(write(tmp_path, json.dumps(done), "done.json"))
+def test_what_the_author_says_of_the_network_holds(tmp_path: Path) -> None:
     for value in ("false", "true", "$(inputs.n == 1)"):
         more = f"  NetworkAccess: {{networkAccess: {value}}}\n"
         text = translate(write(tmp_path, tool("{max_workers: 1}", more)))
@@ -394,43 +324,6 @@ def test_packed(cwltool: Cwltool, tmp_path: Path) -> None:
     assert sorted(item["id"] for item in other["inputs"]) == ["f", "n", "s"]
     path = write(tmp_path, text, "packed.cwl")
     cwltool.validate(path)
-    assert translate(path) == text
-
-
-def test_a_copied_workflow_is_whole(cwltool: Cwltool, tmp_path: Path) -> None:
-    """Two steps run one workflow with different claims; packed, so that ids are absolute."""
-    inner = """
-- class: Workflow
-  id: "#sub"
-  inputs: [{id: "#sub/n", type: int}]
-  outputs: [{id: "#sub/o", type: File, outputSource: "#sub/a/o"}]
-  steps:
-  - {id: "#sub/a", run: "#t", in: [{id: "#sub/a/n", source: "#sub/n"}], out: ["#sub/a/o"]}
-- class: CommandLineTool
-  id: "#t"
-  baseCommand: echo
-  inputs: [{id: "#t/n", type: int}]
-  outputs: [{id: "#t/o", type: stdout}]
-"""
-    step = (
-        '  - {id: "#main/%s", run: "#sub", in: [{id: "#main/%s/n", source: "#main/n"}], '
-        'out: ["#main/%s/o"], requirements: [{class: DaskGatewayRequirement, max_workers: %d}]}\n'
-    )
-    text = (
-        "cwlVersion: v1.2\n$graph:\n- class: Workflow\n  id: '#main'\n"
-        "  requirements: [{class: SubworkflowFeatureRequirement}]\n"
-        "  inputs: [{id: '#main/n', type: int}]\n"
-        "  outputs: [{id: '#main/o', type: File, outputSource: '#main/x/o'}]\n  steps:\n"
-        + step % ("x", "x", "x", 1)
-        + step % ("y", "y", "y", 2)
-        + inner.lstrip()
-    )
-    text = translate(write(tmp_path, text))
-    path = write(tmp_path, text)
-    cwltool.validate(path)
-    main = load(text)["$graph"][0]
-    for number, one in enumerate(main["steps"], 1):
-        assert claim_of(one["run"]["steps"][0]["run"]) == {"max_workers": number}
     assert translate(path) == text
 
 

@@ -1,0 +1,22 @@
+cwlVersion: v1.2
+class: Workflow
+requirements:
+  EnvVarRequirement: {envDef: {OUTER: "1"}}
+  NetworkAccess: {networkAccess: true}
+  InlineJavascriptRequirement: {}
+hints:
+  DockerRequirement: {dockerPull: "example.org/outer:1"}
+inputs: {n: int}
+outputs: []
+steps:
+  one:
+    run:
+      class: CommandLineTool
+      requirements: {EnvVarRequirement: {envDef: {OUTER: '1', DASK_CLAIM: "${\n  return JSON.stringify({\n    \"image\": \"example.org/outer:1\",\n    \"max_workers\": (inputs.n + 1),\n    \"local_cores\": runtime.cores,\n    \"local_memory\": [(function(v) { return typeof v === \"string\" ? v : JSON.stringify(v); })(runtime.ram), \" Mi\"].join(\"\")\n  });\n}"}}}
+      temporaryFailCodes: [75]
+      permanentFailCodes: [64, 70, 78, 124, 126, 127]
+      baseCommand: [dask-claim, --, echo]
+      inputs: {n: int}
+      outputs: []
+    in: {n: n}
+    out: []
