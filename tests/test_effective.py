@@ -183,23 +183,13 @@ def smaller(claim: Fields, policy: Policy, offered: GatewayOptions) -> Iterator[
             less = {name: min(value, getattr(one, PARTS[name])) for name, value in said.items()}
             yield {**fixed, **less}
         return
-    bounds = {
-        "worker_cores": [policy.worker_cores, policy.max_cores],
-        "worker_memory": [policy.worker_memory, policy.max_memory],
-        "gpus": [policy.gpus],
-    }
-    least = {
-        name: min(limit for limit in limits if limit is not None)
-        for name, limits in bounds.items()
-        if any(limit is not None for limit in limits)
-    }
-    if "worker_cores" in least:
-        least["worker_cores"] = math.floor(least["worker_cores"])  # a job has whole cores
-    yield {**fixed, **least}
-
-
-def maybe(values: Any) -> Any:
-    return st.none() | values
+    for name, whole in (("worker_cores", "max_cores"), ("worker_memory", "max_memory"),
+                        ("gpus", "gpus")):  # fmt: skip
+        limits = [getattr(policy, bound) for bound in (name, whole)]
+        if found := [limit for limit in limits if limit is not None]:
+            # A job has whole cores.
+            fixed[name] = math.floor(min(found)) if name == "worker_cores" else min(found)
+    yield fixed
 
 
 def records(**fields: Any) -> Any:
@@ -212,6 +202,12 @@ counts = st.integers(1, 12)
 gpus = st.integers(0, 2)
 sizes = st.fixed_dictionaries({"cores": cores, "memory": memory, "gpus": gpus})
 
+offers = records(
+    default=sizes,
+    choices=st.fixed_dictionaries(
+        {"size": st.dictionaries(st.sampled_from("abc"), sizes, min_size=1, max_size=3)}
+    ),
+)
 # Cores that no file tells count as one.
 whole_cores = st.sampled_from([1, 1.5, 2, 3, 4, 8])
 
@@ -232,26 +228,17 @@ claims = records(
 @given(
     policies,
     claims,
-    maybe(sizes),
-    st.dictionaries(st.sampled_from("abc"), sizes, max_size=3),
-    maybe(st.sampled_from("abc")),
+    offers,
+    st.none() | st.sampled_from("abc"),
     st.sampled_from(["gateway", "local", "slurm"]),
     st.sampled_from(["refuse", "cut"]),
 )
 def test_nothing_exceeds_a_bound(
-    policy: Fields,
-    claim: Fields,
-    default: Fields | None,
-    choices: Fields,
-    option: str | None,
-    provider: str,
-    excess: str,
+    policy: Fields, claim: Fields, said: Fields, option: str | None, provider: str, excess: str
 ) -> None:
-    claim |= URL if provider == "gateway" else {"provider": provider}
-    if provider == "gateway" and option in choices:
+    claim = {**claim, **(URL if provider == "gateway" else {"provider": provider})}
+    if provider == "gateway" and option in said.get("choices", {}).get("size", {}):
         claim["options"] = {"size": option}
-    said = {"default": default} if default else {}
-    said |= {"choices": {"size": choices}} if choices else {}
     try:
         made = Claim.model_validate(claim)
     except ClaimError:
