@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gc
 import importlib.util
 import json
 import os
@@ -181,7 +182,7 @@ CASES = [
     Case("no batch system", "provider", "fail", "node from which jobs are submitted", 78,
          claim={"provider": "oar"}),
     Case("dead scheduler", "scheduler", "fail", "correct the variable", 75,
-         env={"DASK_SCHEDULER_ADDRESS": "tcp://{dead}"}),
+         env={"DASK_SCHEDULER_ADDRESS": "tcp://{dead}"}, before=("env",)),
     Case("scheduler of an unknown kind", "scheduler", "fail", "correct the variable", 78,
          env={"DASK_SCHEDULER_ADDRESS": "nothing://127.0.0.1:1"}, before=("env",)),
     Case("runner's cluster is gone", "scheduler", "fail", "correct the variable", 75, "gateway",
@@ -241,6 +242,7 @@ def test_planted_fault(
         with environment(env), pytest.raises(DaskClaimError) as ended:
             run(["true"], start_timeout=1 if status == 75 else 60)
         assert ended.value.exit_status == status
+    gc.collect()  # what is left shows here, not in another test
 
 
 def named(findings: Findings, name: str) -> dict[str, str]:

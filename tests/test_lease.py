@@ -54,11 +54,11 @@ def stays(gateway: GatewayServer, seconds: float) -> None:
 
 
 @contextmanager
-def stopped(*pids: int) -> Iterator[None]:
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
-    yield
-    for pid in reversed(pids):
+def stopped(pid: int) -> Iterator[None]:
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
         os.kill(pid, signal.SIGCONT)
 
 
