@@ -91,7 +91,10 @@ def test_names_that_are_refused(name: str) -> None:
             Scene(name="a", path=name)
 
 
-def test_what_is_refused_and_what_leads_outside(service: Service, tmp_path: Path) -> None:
+def test_what_is_refused_and_what_leads_outside(
+    start_service: Callable[..., Service], job_cluster: str, tmp_path: Path
+) -> None:
+    service = start_service({"DASK_SCHEDULER_ADDRESS": job_cluster})
     for wrong, what in (
         (request("../secret.tif"), "path"),
         (request("a.tif", grid={**request()["grid"], "resolution": 1e-9}), "pixels"),

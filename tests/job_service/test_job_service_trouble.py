@@ -25,40 +25,6 @@ def on(gateway: GatewayServer, **claim: object) -> dict[str, object]:
     return {"limit": 1, "claim": {"gateway_url": gateway.url, "max_workers": 1, **claim}}
 
 
-@pytest.mark.parametrize("everything", [False, True], ids=["service", "whole container"])
-def test_a_killed_service_loses_no_job_and_no_cluster(
-    everything: bool, gateway: GatewayServer, start_service: Callable[..., Service]
-) -> None:
-    """Without a lease, so that it is the launcher, or the next service, that ends the cluster."""
-    service = start_service(None, **on(gateway, lease_timeout=0))
-    first, second = service.post("blocked.tif"), service.post("a.tif")
-    service.in_progress(first)
-    (cluster,) = gateway.clusters()
-    if everything:
-        # Launcher, guard and processor, too, all at the same moment.
-        processes = processes_with(service.marker)
-        for signum in (signal.SIGSTOP, signal.SIGKILL):
-            for pid in processes:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signum)
-        service.process.wait()
-        assert gateway.clusters() == [cluster]
-    else:
-        service.kill()
-        wait_for(lambda: gateway.clusters() == [], "end of the cluster", 60)
-    service.start()
-    assert service.job(second)["state"] in ("queued", "running")
-    job = service.ended(first)
-    assert job["state"] == "interrupted"
-    assert "the service ended while it ran" in job["detail"]
-    if everything:
-        assert f"cluster {cluster} is gone" in job["detail"]
-    else:
-        assert job["receipt"]["gone"] is True
-    assert cluster not in gateway.clusters()
-    assert service.ended(second)["state"] == "done"
-
-
 @pytest.fixture
 def postgresql(tmp_path: Path) -> Iterator[str]:
     """The URL of a PostgreSQL server of this test's own, on loopback."""
@@ -86,23 +52,48 @@ def postgresql(tmp_path: Path) -> Iterator[str]:
         shutil.rmtree(folder)
 
 
-def test_postgresql(
-    start_service: Callable[..., Service], job_cluster: str, postgresql: str, tmp_path: Path
-) -> None:
-    """Its jobs are there after a restart; no job sees the database's password."""
-    environment = {"DASK_SCHEDULER_ADDRESS": job_cluster, "JOBS_DATABASE": postgresql}
-    service = start_service(environment, limit=1)
+@pytest.mark.parametrize("everything", [False, True], ids=["service", "whole container"])
+def test_a_killed_service_loses_no_job_and_no_cluster(
+    everything: bool, gateway: GatewayServer, start_service: Callable[..., Service],
+    request: pytest.FixtureRequest,
+) -> None:  # fmt: skip
+    """Without a lease, so that it is the launcher, or the next service, that ends the cluster.
+
+    The service alone with PostgreSQL, whose password no job sees, the container with SQLite.
+    """
+    url = {} if everything else {"JOBS_DATABASE": request.getfixturevalue("postgresql")}
+    service = start_service(url, **on(gateway, lease_timeout=0))
     first, second = service.post("blocked.tif"), service.post("a.tif")
     service.in_progress(first)
-    for pid in processes_with(service.marker):
-        if pid != service.process.pid:
+    (cluster,) = gateway.clusters()
+    # Launcher, guard and processor, too.
+    processes = processes_with(service.marker)
+    if everything:
+        # All at the same moment.
+        for signum in (signal.SIGSTOP, signal.SIGKILL):
+            for pid in processes:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signum)
+        service.process.wait()
+        assert gateway.clusters() == [cluster]
+    else:
+        for pid in {*processes} - {service.process.pid}:
             assert b"secret-of-jobs" not in Path(f"/proc/{pid}/environ").read_bytes()
-    service.kill()
+        service.kill()
+        wait_for(lambda: gateway.clusters() == [], "end of the cluster", 60)
     service.start()
-    assert service.ended(first)["state"] == "interrupted"
+    assert service.job(second)["state"] in ("queued", "running")
+    job = service.ended(first)
+    assert job["state"] == "interrupted"
+    assert "the service ended while it ran" in job["detail"]
+    if everything:
+        assert f"cluster {cluster} is gone" in job["detail"]
+    else:
+        assert job["receipt"]["gone"] is True
+    assert cluster not in gateway.clusters()
     assert service.ended(second)["state"] == "done"
     assert [job["id"] for job in service.http.get("/jobs").json()] == [second, first]
-    assert not list(service.data.glob("*.sqlite"))
+    assert bool(list(service.data.glob("*.sqlite"))) == everything
 
 
 def test_the_page_shows_and_cancels(

@@ -164,9 +164,3 @@ def job_cluster() -> Iterator[str]:
         n_workers=2, threads_per_worker=2, dashboard_address=":0", silence_logs=50
     ) as cluster:
         yield cluster.scheduler_address
-
-
-@pytest.fixture
-def service(start_service: Callable[..., Service], job_cluster: str) -> Service:
-    """One whose jobs use the cluster that is there, four at a time."""
-    return start_service({"DASK_SCHEDULER_ADDRESS": job_cluster}, limit=4)
