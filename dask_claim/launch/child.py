@@ -173,11 +173,21 @@ class Child:
     def _stopped(self, signum: int) -> None:
         if not self.running:
             return
-        if signum in (signal.SIGTTIN, signal.SIGTTOU) and self._terminal.hand_over(self.pid):
+        wants_terminal = signum in (signal.SIGTTIN, signal.SIGTTOU) and not self._is_to_stop()
+        if wants_terminal and self._terminal.hand_over(self.pid):
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.pid, signal.SIGCONT)
         elif signum != signal.SIGSTOP:  # somebody's deliberate SIGSTOP is theirs to undo
             self._terminal.stop_with(self.pid)
+
+    def _is_to_stop(self) -> bool:
+        """Whether a Ctrl-Z waits for the stopped command: SIGCONT would do away with it."""
+        try:
+            status = Path(f"/proc/{self.pid}/status").read_text(encoding="ascii", errors="replace")
+        except OSError:
+            return False
+        pending = [int(line.split()[1], 16) for line in status.splitlines() if "Pnd:" in line]
+        return any(mask >> (signal.SIGTSTP - 1) & 1 for mask in pending)
 
     def _ended(self, wait_status: int | None) -> None:
         if self._grace is not None:
