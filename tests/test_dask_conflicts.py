@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from itertools import permutations, product
+from itertools import product
 
 import pytest
 
@@ -58,11 +58,10 @@ def test_dask_and_we_agree_on_every_pair() -> None:
     assert 0 < broken < len(cases)
 
 
-@pytest.mark.parametrize("order", list(permutations(range(3))))
-def test_import_of_dask(order: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("order", [1, -1])
+def test_import_of_dask(order: int) -> None:
     """The real thing once for each order: a process that imports Dask."""
-    variables = [("DASK_GATEWAY", "x"), ("DASK_GATEWAY__ADDRESS", "http://gw"), ("DASK_X", "1")]
-    env = dict(variables[index] for index in order)
+    env = dict([("DASK_GATEWAY", "x"), ("DASK_GATEWAY__ADDRESS", "http://gw")][::order])
     clean = {name: value for name, value in os.environ.items() if not name.startswith("DASK_")}
     code = "import dask, dask_gateway; print(dask.config.get('gateway.address'))"
     child = subprocess.run(

@@ -162,7 +162,7 @@ def test_scheduler_that_is_not_there_leaves_no_descriptors(launcher: Launcher) -
     """In a process of its own, for Dask leaves coroutines that nobody awaits."""
     code = """
 import dask_claim, gc, os
-for _ in range(4):
+for _ in range(5):
     try:
         dask_claim.run(["true"], start_timeout=0.5)
     except dask_claim.TemporaryError:
@@ -170,8 +170,8 @@ for _ in range(4):
         print(len(os.listdir("/proc/self/fd")), flush=True)
 """
     env = {"DASK_SCHEDULER_ADDRESS": "tcp://127.0.0.1:1"}
-    first, *others = launcher.program(code, env=env).finish().out.split()
-    assert others == [first] * 3
+    counts = [int(word) for word in launcher.program(code, env=env).finish().out.split()]
+    assert max(counts) - min(counts) <= 1  # one that Dask closes a moment later
 
 
 def test_show_agrees_with_the_library(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import socket
 import time
@@ -15,15 +16,15 @@ import pytest
 from tests.support.launcher import DASK_CLAIM, PYTHON, Launcher, processes_with, wait_for
 
 PROMPT = "PROMPT# "
+# In a line for a shell.
+OURS, ITS_PYTHON = shlex.quote(DASK_CLAIM), shlex.quote(PYTHON)
 READER = "sh -c 'echo ready; while read line; do echo got $line; done; exit 7'"
 
 
 @pytest.fixture
 def shell(attached: Launcher) -> pexpect.spawn:
     """An interactive bash on a terminal of its own."""
-    bash = attached.terminal(
-        "bash", "--norc", "--noprofile", "-i", PS1=PROMPT, TERM="dumb", PYTHON=PYTHON
-    )
+    bash = attached.terminal("bash", "--norc", "--noprofile", "-i", PS1=PROMPT, TERM="dumb")
     bash.expect_exact(PROMPT)
     bash.sendline("bind 'set enable-bracketed-paste off'")
     bash.expect_exact(PROMPT)
@@ -31,7 +32,7 @@ def shell(attached: Launcher) -> pexpect.spawn:
 
 
 def claimed(shell: pexpect.spawn, command: str) -> None:
-    shell.sendline(f"{DASK_CLAIM} -q -- {command}")
+    shell.sendline(f"{OURS} -q -- {command}")
 
 
 def status(shell: pexpect.spawn) -> int:
@@ -57,17 +58,8 @@ def until_lent(terminal: pexpect.spawn) -> None:
     wait_for(lent, "foreground of the command")
 
 
-def test_keyboard_and_end_of_file(shell: pexpect.spawn) -> None:
-    claimed(shell, READER)
-    shell.expect_exact("ready")
-    shell.sendline("first")
-    shell.expect_exact("got first")
-    shell.sendeof()
-    assert status(shell) == 7
-
-
 def test_interactive_python(shell: pexpect.spawn) -> None:
-    claimed(shell, "$PYTHON -q -i -c 'from distributed import Client; c = Client()'")
+    claimed(shell, f"{ITS_PYTHON} -q -i -c 'from distributed import Client; c = Client()'")
     shell.expect_exact(">>> ")
     shell.sendline("c.submit(sum, [20, 22]).result()")
     shell.expect_exact("42")
@@ -80,15 +72,18 @@ def test_interactive_python(shell: pexpect.spawn) -> None:
 def test_control_c_while_pending(shell: pexpect.spawn) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"tcp://127.0.0.1:{silent.getsockname()[1]}"
-        shell.sendline(f"DASK_SCHEDULER_ADDRESS={address} {DASK_CLAIM} -- sh -c 'echo never'")
+        shell.sendline(f"DASK_SCHEDULER_ADDRESS={address} {OURS} -- sh -c 'echo never'")
         shell.expect_exact("Using the running")
         shell.sendintr()
         assert status(shell) == 130
 
 
 def test_stop_and_foreground(shell: pexpect.spawn) -> None:
+    """Keyboard and end of file are the command's, before and after."""
     claimed(shell, READER)
     shell.expect_exact("ready")
+    shell.sendline("key")
+    shell.expect_exact("got key")
     for word in ("first", "second"):
         shell.sendcontrol("z")
         shell.expect_exact("Stopped")
@@ -106,7 +101,7 @@ def test_stop_and_foreground(shell: pexpect.spawn) -> None:
 
 COUNTS = """
 import os, signal, sys, time
-signal.signal(signal.SIGCONT, lambda signum, frame: print("woken", flush=True))
+signal.signal(signal.SIGCONT, lambda signum, frame: os.write(1, b"woken\\n"))
 print("ready", flush=True)
 while not os.path.exists(sys.argv[1]):
     time.sleep(0.05)
@@ -116,7 +111,7 @@ while not os.path.exists(sys.argv[1]):
 def test_continued_once(shell: pexpect.spawn, tmp_path: Path) -> None:
     """For each `fg`: one more SIGCONT, a moment later, would undo a Ctrl-Z."""
     (tmp_path / "counts").write_text(COUNTS)
-    claimed(shell, f"$PYTHON {tmp_path}/counts {tmp_path}/go")
+    claimed(shell, f"{ITS_PYTHON} '{tmp_path}/counts' '{tmp_path}/go'")
     shell.expect_exact("ready")
     shell.sendcontrol("z")
     shell.expect_exact("Stopped")
@@ -134,7 +129,7 @@ def test_stop_and_background(shell: pexpect.spawn, tmp_path: Path) -> None:
     # and leaves the other waiting, with no launcher in sight.
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
-    claimed(shell, f"sh -c 'echo ready; read line < {fifo}; echo $line'")
+    claimed(shell, f"sh -c 'echo ready; read line < \"{fifo}\"; echo $line'")
     shell.expect_exact("ready")
     shell.sendcontrol("z")
     shell.expect_exact("Stopped")
@@ -151,7 +146,7 @@ def test_stop_and_background(shell: pexpect.spawn, tmp_path: Path) -> None:
 
 def test_pipeline_leaves_the_keyboard_to_its_other_end(shell: pexpect.spawn) -> None:
     reader = "import sys; sys.stdin.read(); print('typed', open('/dev/tty').readline())"
-    claimed(shell, f'sh -c "echo through" | $PYTHON -c "{reader}"')
+    claimed(shell, f'sh -c "echo through" | {ITS_PYTHON} -c "{reader}"')
     shell.sendline("hello")
     shell.expect_exact("typed hello")
     shell.expect_exact(PROMPT)
@@ -204,10 +199,10 @@ def test_script_ends_by_ctrl_c(
         "running": "sh -c 'echo ready; exec sleep 60'",
         "through a pipe": "sh -c 'echo ready; exec sleep 60' | cat",
         "pending": "true",
-        "handled": f"{PYTHON} -c '{HANDLES}'",
+        "handled": f"{ITS_PYTHON} -c '{HANDLES}'",
     }[moment]
     kind = "--provider attach" if moment == "pending" else "-q --no-create"
-    script = f"{DASK_CLAIM} --receipt {receipt} {kind} -- {command}; echo went on"
+    script = f"{OURS} --receipt {shlex.quote(str(receipt))} {kind} -- {command}; echo went on"
     # Takes connections, and says nothing.
     with socket.create_server(("127.0.0.1", 0)) as silent:
         child = launcher.terminal(
@@ -230,7 +225,7 @@ def test_script_ends_by_ctrl_c(
 ANSWERS = """
 import os, signal
 signal.signal(signal.SIGINT, signal.SIG_DFL)
-signal.signal(signal.SIGUSR1, lambda signum, frame: print("lent", flush=True))
+signal.signal(signal.SIGUSR1, lambda signum, frame: os.write(1, b"lent\\n"))
 print("ready", os.getppid(), flush=True)
 while True:
     signal.pause()
@@ -243,7 +238,8 @@ def test_script_goes_on_after_sigint_to_the_launcher_alone(
 ) -> None:
     """`kill -INT` ends the run it was meant for, not the script or the pipeline around it."""
     receipt = tmp_path / "receipt"
-    command = f"{DASK_CLAIM} --receipt {receipt} -q --no-create -- {PYTHON} -c '{ANSWERS}'"
+    ours = f"{OURS} --receipt {shlex.quote(str(receipt))} -q --no-create"
+    command = f"{ours} -- {ITS_PYTHON} -c '{ANSWERS}'"
     child = attached.terminal(shell_name, "-c", f"{command}; echo went on $?")
     child.expect(r"ready (\d+)")
     process = int(child.match[1])
