@@ -91,7 +91,7 @@ def test_run(launcher: Launcher, scheduler: dict[str, str], name: str, tmp_path:
         env={**scheduler, "TMPDIR": str(folders[0])},
         # Which is on in the tests, and has handlers of its own.
         unset=("PYTHONFAULTHANDLER",),
-    ).finish(30)  # fmt: skip
+    ).finish()  # fmt: skip
     assert (run.status, run.receipt["exit_status"]) == (2, 2), run.err
     assert run.receipt["warnings"] == []
     assert "Traceback" not in run.err
@@ -108,7 +108,7 @@ def test_sigterm(launcher: Launcher, scheduler: dict[str, str], name: str) -> No
     run = start(launcher, BIRTHS[name], "sleep", "60", env=scheduler, flags=flags)
     run.until("Running sleep")
     run.process.send_signal(signal.SIGTERM)
-    ended = run.finish(30)
+    ended = run.finish()
     assert ended.status == (137 if "blocked" in name else 143), ended.err
     assert "SIGTERM goes to the command" in ended.err
 
@@ -140,7 +140,7 @@ def test_sigterm_while_a_name_is_resolved(
     run = launcher.start("true", env={"PYTHONPATH": str(tmp_path), variable: address})
     run.until("looking for slow.example")
     run.process.send_signal(signal.SIGTERM)
-    ended = run.finish(20)
+    ended = run.finish()
     assert ended.status == 143, ended.err
     assert "SIGTERM" in ended.receipt["error"]
 
@@ -174,14 +174,14 @@ def test_command_has_a_guard_whosever_the_cluster_is(
     if killed:
         run.process.kill()
     else:
-        assert run.finish(30).status == 4, run.err
-    wait_for(lambda: not processes_with(launcher.marker), "end of all processes", 30)
+        assert run.finish().status == 4, run.err
+    wait_for(lambda: not processes_with(launcher.marker), "end of all processes", 60)
 
 
 def test_no_place_for_temporary_files(launcher: Launcher, tmp_path: Path) -> None:
     """A local cluster needs one."""
     birth = (*READ_ONLY_ROOT, "env", "--chdir=/", "TMPDIR=/no/such/folder")
-    run = start(launcher, birth, "true", folder=tmp_path).finish(30)
+    run = start(launcher, birth, "true", folder=tmp_path).finish()
     assert run.status == 78, run.err
     assert "set TMPDIR" in run.err and "set TMPDIR" in run.receipt["error"]
 
@@ -191,7 +191,7 @@ def test_only_the_working_directory_can_be_written_to(launcher: Launcher, tmp_pa
     work = tmp_path / "work"
     work.mkdir()
     birth = (*READ_ONLY_ROOT, "env", "-u", "TMPDIR", f"--chdir={work}", "HOME=/")
-    run = start(launcher, birth, PYTHON, "-c", ONE_TASK, folder=tmp_path).finish(60)
+    run = start(launcher, birth, PYTHON, "-c", ONE_TASK, folder=tmp_path).finish()
     assert (run.status, run.out) == (0, b"42\n"), run.err
     assert list(work.iterdir()) == []
 
@@ -210,6 +210,6 @@ def test_no_more_processes(launcher: Launcher, scheduler: dict[str, str]) -> Non
     """What cannot be started now may be started later."""
     # OpenBLAS sends itself SIGINT where it gets no thread.
     birth = (*UNKNOWN_USER, "prlimit", "--nproc=1", "env", "OPENBLAS_NUM_THREADS=1")
-    run = start(launcher, birth, "true", env=scheduler).finish(30)
+    run = start(launcher, birth, "true", env=scheduler).finish()
     assert run.status == 75, run.err
     assert "process" in run.err.splitlines()[-1]

@@ -87,14 +87,14 @@ def test_creation_that_is_never_answered(
     launcher: Launcher, variables_gateway: GatewayServer
 ) -> None:
     """Whether the gateway makes the cluster; the start timeout, or signals end the wait."""
-    timed = ("--start-timeout", "10", "--stop-timeout", "30")
+    timed = ("--start-timeout", "20", "--stop-timeout", "30")
     with Proxy(variables_gateway) as deaf, Proxy(variables_gateway) as mute:
         deaf.fault("hang", CREATION)
         mute.fault("withhold", CREATION)
         unasked = launcher.start("true", claim=deaf.claim(), flags=timed)
         unheard = launcher.start("true", claim=mute.claim(), flags=timed)
         told = launcher.start("true", claim=mute.claim(), flags=timed[2:])
-        wait_for(lambda: mute.struck("withhold") == 2, "requests for two clusters")
+        wait_for(lambda: mute.struck("withhold") == 2, "requests for two clusters", 40)
         told.process.send_signal(signal.SIGTERM)
         told.until("SIGTERM")
         told.process.send_signal(signal.SIGINT)  # while the launcher still hopes for the answer
@@ -113,7 +113,7 @@ def test_waiting_that_ends_by(launcher: Launcher, gateway: GatewayServer, proxy:
     refused = launcher.start("true", claim=proxy.claim())
     with Proxy(gateway) as mute:
         mute.fault("hang", WAITING, times=1)
-        unheard = launcher("true", claim=mute.claim(), flags=("--start-timeout", "10"))
+        unheard = launcher("true", claim=mute.claim(), flags=("--start-timeout", "20"))
     for run, status in ((refused.finish(), 78), (unheard, 75)):
         assert (run.status, run.receipt["gone"]) == (status, True), run.err
 
@@ -134,7 +134,7 @@ def test_fallback_that_leaves_a_cluster_says_so(
     assert any("does not confirm" in warning for warning in run.receipt["warnings"])
     assert gateway.clusters() == [run.cluster]
     proxy.heal()
-    until_gone(gateway, 15)
+    until_gone(gateway, 60)
 
 
 HANGING_HOST = """
@@ -146,7 +146,7 @@ if sys.argv and sys.argv[0].endswith("host.py") or "host.py" in " ".join(sys.ori
 
 def test_local_cluster_that_hangs_on_its_start(launcher: Launcher, tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(HANGING_HOST)
-    env, flags = {"PYTHONPATH": str(tmp_path)}, ("--start-timeout", "6", "--stop-timeout", "2")
+    env, flags = {"PYTHONPATH": str(tmp_path)}, ("--start-timeout", "12", "--stop-timeout", "2")
     away = {"gateway_url": "http://127.0.0.1:9", "fallback": "local"}
     for run in [launcher.start("true", claim=claim, env=env, flags=flags) for claim in ({}, away)]:
         ended = run.finish()
@@ -171,7 +171,7 @@ def test_giving_back_that_is_not_confirmed(
     assert (ended.status, ended.receipt["gone"]) == (5, False), ended.err
     [line] = [line for line in ended.err.splitlines() if "NOT confirmed gone" in line]
     assert ended.cluster in line and proxy.url in line
-    until_gone(gateway, 3 + 10)
+    until_gone(gateway, 60)
 
 
 # -- what stands behind the gateway
@@ -197,7 +197,7 @@ def test_gateway_restarted_while_the_command_runs(launcher: Launcher) -> None:
         assert left.cluster in left.err.split("NOT confirmed gone")[0].splitlines()[-1]
         server.restart()
         name = staying.until(r"Cluster (\w+) is requested").group(1)
-        wait_for(lambda: server.clusters() == [name], "end of the other cluster", 40)
+        wait_for(lambda: server.clusters() == [name], "end of the other cluster", 60)
         until_leased(server)
         staying.process.stdin.write(b"\n")
         ended = staying.finish(90)
@@ -240,7 +240,7 @@ def test_command_that_ignores_sigterm(launcher: Launcher, gateway: GatewayServer
     )  # fmt: skip
     until_ready(run)
     kill(run)
-    wait_for(lambda: not processes_with(launcher.marker), "end of all processes", 30)
+    wait_for(lambda: not processes_with(launcher.marker), "end of all processes", 60)
 
 
 # -- many
@@ -254,8 +254,8 @@ def test_more_launchers_than_the_limit_allows(
     before = limited_gateway.log.stat().st_size
     first = launcher.start(*WAITING_COMMAND, claim=claim, stdin=subprocess.PIPE)
     until_ready(first)
+    refused = launcher("true", claim=claim, flags=("--start-timeout", "20"))
     patient = [launcher.start("sh", "-c", f"exit {n}", claim=claim) for n in range(4)]
-    refused = launcher("true", claim=claim, flags=("--start-timeout", "8"))
     assert (refused.status, refused.receipt["gone"]) == (75, None)
     assert "limit of 1 clusters" in refused.err.splitlines()[-1], refused.err
     for run in patient:

@@ -75,7 +75,7 @@ def test_unreachable(launcher: Launcher) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # and never listens
         claim = {"gateway_url": f"http://127.0.0.1:{taken.getsockname()[1]}"}
-        waiting = launcher.start("echo", "ran", claim=claim, flags=("--start-timeout", "9"))
+        waiting = launcher.start("echo", "ran", claim=claim, flags=("--start-timeout", "15"))
         fallen = launcher(PYTHON, "-c", ONE_TASK, claim={**claim, "fallback": "local"})
         run = waiting.finish()
     assert (run.status, run.out) == (75, b"")
@@ -96,7 +96,7 @@ def test_cluster_that_does_not_start_in_time(
     launcher: Launcher, stuck_gateway: GatewayServer
 ) -> None:
     claim = {"gateway_url": stuck_gateway.url}
-    waiting = launcher.start("true", claim=claim, flags=("--start-timeout", "12"))
+    waiting = launcher.start("true", claim=claim, flags=("--start-timeout", "20"))
     eager = launcher.start(
         "sleep", "60", claim=claim, flags=("--start-timeout", "5", "--start", "eager")
     )
