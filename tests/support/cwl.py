@@ -109,7 +109,14 @@ def _installed(factory: pytest.TempPathFactory, name: str, package: str) -> Path
     folder = Path(_KEPT) / name if _KEPT else factory.mktemp("environments") / name
     if not (folder / "done").exists():
         subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-        subprocess.run([folder / "bin" / "pip", "install", "--quiet", package], check=True)
+        python = folder / "bin" / "python"
+        # pip, where uv does not know the machine's package index.
+        for installer in ((sys.executable, "-m", "uv", "pip", "install", "--python", python),
+                          (python, "-m", "pip", "install")):  # fmt: skip
+            done = subprocess.run([*installer, "--quiet", package], capture_output=True, text=True)
+            if done.returncode == 0:
+                break
+        assert done.returncode == 0, done.stderr
         (folder / "done").touch()
     return folder / "bin"
 

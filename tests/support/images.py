@@ -101,16 +101,20 @@ def content() -> str:
     return found.hexdigest()[:16]
 
 
+def make_base(podman: Podman, name: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        include = "--include=python3,python3-venv,ca-certificates"
+        command = ["debootstrap", "--variant=minbase", include, "bookworm", folder, *mirror()]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=900)
+        script = f"""cd {folder}; rm -rf var/cache/apt/archives/*.deb var/lib/apt/lists/*
+        tar -c . | podman import --quiet - {name} >/dev/null"""
+        variables = clean_environment(**podman.variables)
+        subprocess.run(["sh", "-ec", script], check=True, env=variables)
+
+
 def build(podman: Podman) -> None:
     if not podman.has(BASE):
-        with tempfile.TemporaryDirectory() as folder:
-            include = "--include=python3,python3-venv,ca-certificates"
-            command = ["debootstrap", "--variant=minbase", include, "bookworm", folder, *mirror()]
-            subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=900)
-            command = f"""cd {folder}; rm -rf var/cache/apt/archives/*.deb var/lib/apt/lists/*
-            tar -c . | podman import --quiet - {BASE} >/dev/null"""
-            variables = clean_environment(**podman.variables)
-            subprocess.run(["sh", "-ec", command], check=True, env=variables)
+        make_base(podman, BASE)
     built = f"localhost/dask-claim-test:{content()}"
     if not podman.has(built):
         # The machine's certificates, where its way to the package index has one of its own.
