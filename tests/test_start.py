@@ -16,6 +16,8 @@ from pathlib import Path
 import pytest
 
 SHOW = """
+# A nanny of Dask leaves the seed in a process that has started workers, as some tests do.
+KEPT = ("PYTHONPATH", "PYTHONHASHSEED")
 import json, os, resource, sys
 status = dict(line.split(":\\t") for line in open("/proc/self/status") if ":\\t" in line)
 umask = os.umask(0)
@@ -23,7 +25,7 @@ print(json.dumps({
     "ignored": int(status["SigIgn"], 16), "blocked": int(status["SigBlk"], 16), "umask": umask,
     "locale": [os.environ.get(name) for name in ("LANG", "LC_ALL", "LC_MESSAGES")],
     "dask": {name: value for name, value in os.environ.items() if name.startswith("DASK_")},
-    "python": [name for name in os.environ if name.startswith("PYTHON") and name != "PYTHONPATH"],
+    "python": [name for name in os.environ if name.startswith("PYTHON") and name not in KEPT],
     "core": resource.getrlimit(resource.RLIMIT_CORE)[0],
     "files": resource.getrlimit(resource.RLIMIT_NOFILE)[0],
     "memory": len(set(resource.getrlimit(resource.RLIMIT_AS))),
