@@ -88,6 +88,7 @@ def test_all_nodes_of_an_allocation(launcher: Launcher, slurm: Slurm) -> None:
     ended = start_on_both(launcher, slurm).finish()
     assert ended.status == 0, ended.err
     assert "the 2 nodes of the Slurm allocation" in ended.err
+    assert ON_NO_NODE not in ended.err
     assert ended.receipt["workers"]["peak"] == 3
     assert ended.receipt["gone"] is True, ended.err
     assert "srun: error" not in ended.err
@@ -206,6 +207,7 @@ def test_what_runs_ends_before_the_walltime(
     # Its Slurm sets no SLURM_JOB_END_TIME.
     assert "This job's walltime ends in" in warned.log.read_text()
     warned.until("The command ended with status 3")
+    warned.until("The local cluster stopped")
     assert "Slurm ends this job" not in warned.log.read_text()
     for run, status, out in (told, 3, b"ready\ntold\n"), (program, 143, b"ready\ntold 143\n"):
         ended = run.finish()

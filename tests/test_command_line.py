@@ -131,14 +131,14 @@ def test_schema(dask_claim: Dask) -> None:
     assert done.returncode == 0
     printed = json.loads(done.stdout)
     assert printed == schema.claim_schema()
+    valid = jsonschema.validators.validator_for(printed)(printed).is_valid
     for content in GOOD:
         if "$(" not in json.dumps(content):
-            jsonschema.validate(content, printed)
-            jsonschema.validate({"x:DaskGatewayRequirement": content}, printed)
+            assert valid(content)
+            assert valid({"x:DaskGatewayRequirement": content})
     for content in [*BAD, {"worker_cores": "$(inputs.x)"}, {"max_workers": "${return 1;}"}]:
         for shown in (content, {"DaskGatewayRequirement": content}):
-            with pytest.raises(jsonschema.ValidationError):
-                jsonschema.validate(shown, printed)
+            assert not valid(shown)
 
 
 def test_every_field_is_a_flag() -> None:

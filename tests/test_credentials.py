@@ -96,10 +96,10 @@ WRITTEN = {"token": "first-secret-1", "secret": CLIENT_SECRET, "password": PASSW
 @pytest.mark.parametrize(
     ("credentials", "end"),
     [
-        (FILE, "ordinary"), (FILE, "SIGKILL"), (FILE, "removed"), (PROVIDER, "SIGKILL"),
-        ("Dask's", "ordinary"), (USERS, "ordinary"),
+        (FILE, "ordinary"), (FILE, "SIGKILL"), (FILE, "removed"), (PROVIDER, "ordinary"),
+        ("Dask's", "SIGKILL"), (USERS, "ordinary"),
     ],
-    ids=["file", "file-SIGKILL", "file-removed", "provider-SIGKILL", "provider", "users"],
+    ids=["file", "file-SIGKILL", "file-removed", "provider", "Dask-SIGKILL", "users"],
 )  # fmt: skip
 def test_token_replaced(
     launcher: Launcher, site: GatewayServer, issuer: Provider, tmp_path: Path,
@@ -122,7 +122,8 @@ def test_token_replaced(
     given = len(issuer.grants)
     run = launcher.start(PYTHON, "-c", PROGRAM, claim=CLAIM, env=env, cwd=tmp_path)
     wait_for((tmp_path / "asked").exists, "the program's first request", 90, lambda: run.err)
-    shown = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout
+    shown = subprocess.check_output(["ps", "-eww", "-o", "args"], text=True)
+    assert PROGRAM.splitlines()[-1] in shown
     before = len(issuer.grants)
     if end == "removed":
         (tmp_path / "token").unlink()

@@ -85,6 +85,7 @@ def pixels(run: Ended) -> np.ndarray:
         return file.read(1)
 
 
+@pytest.mark.deep
 def test_same_map_on_a_local_cluster_and_on_a_gateway(
     sample_pair: Path, gateway: GatewayServer, tmp_path: Path
 ) -> None:

@@ -106,6 +106,7 @@ def launch(**variables: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("claim", ['{"create": false}', '{"create": false, "image": null}'])
 def test_a_command_that_imports_dask(claim: str) -> None:
     # One that refuses the launcher: the command may have credentials of its own.

@@ -54,6 +54,14 @@ def kept(policy: Fields, claim: Fields, **offered: Any) -> tuple[Claim, list[str
          {"options.size": "max_memory"}),
         ({"max_cores": 8}, {**URL, "options": {"size": "small"}, "max_workers": 5}, CHOICES,
          {"max_workers": "max_cores"}),
+        ({"max_cores": 64}, {**URL, "max_workers": 9}, DEFAULT_16, {"max_workers": "max_cores"}),
+        ({"worker_cores": 4}, {**URL, "worker_cores": 3}, CHOICES,
+         {"worker_cores": "worker_cores"}),
+        # A job has whole cores, and memory by default.
+        ({"max_cores": 4}, {"provider": "slurm", "worker_cores": 1.5, "max_workers": 3}, {},
+         {"max_workers": "max_cores"}),
+        ({"max_memory": "8G"}, {"provider": "slurm", "max_workers": 5}, {},
+         {"max_workers": "max_memory"}),
         # An option that stands for a field, where all workers together are bounded.
         *(({bound: "4G" if "memory" in bound else 2}, {**URL, "options": {name: 1}}, {},
            {f"options.{name}": bound})
@@ -65,8 +73,8 @@ def kept(policy: Fields, claim: Fields, **offered: Any) -> tuple[Claim, list[str
            {**BATCH, "hpc": {"directives": ["--array=1-50"]}}, {}, {"hpc.directives": bound})
           for bound in ("max_workers", "max_cores", "max_memory", "worker_cores", "gpus")),
         ({"providers": ["gateway"]}, {**URL, "fallback": "local"}, {}, {"fallback": "providers"}),
-        ({"lease_timeout": 300}, {**URL, "lease_timeout": 0}, {},
-         {"lease_timeout": "lease_timeout"}),
+        *(({"lease_timeout": 300}, {**URL, "lease_timeout": seconds}, {},
+           {"lease_timeout": "lease_timeout"}) for seconds in (0, 301)),
         # A choice that has no GPUs, as none has; one that no cut makes smaller.
         ({"worker_cores": 1}, {**URL, "gpus": 1, "worker_cores": 1}, SMALL,
          {"worker_cores": "worker_cores"}),

@@ -99,6 +99,13 @@ def test_memory_is_written_as_a_person_would() -> None:
         fill(options, Claim(worker_memory=written))
         fill(options, Claim(worker_memory=written), None, site)
         assert dict(options) == {"worker_memory": text, "mem": Memory(written).bytes}
+    for field, asked, value in (
+        (server.Integer("worker_memory", default=1024, label="Memory (MiB)"), "4 G", 4096),
+        (server.Float("worker_memory", default=4, label="Memory (GB)"), "4GB", 4.0),
+        (server.Float("worker_memory", default=2), "1536M", 1.5),
+        (server.Select("worker_memory", ["2G", "4G", "8G"]), "4 GiB", "4G"),
+    ):
+        assert given_by(field, Claim(worker_memory=asked))[0] == value
 
 
 def test_variables_and_gpus_under_other_names() -> None:

@@ -126,6 +126,10 @@ def test_every_key_that_dask_reads_is_refused() -> None:
         ("http://h/,http://u:p@h2 http://a@b,http://c@d", None),
         ("x=1 password=a b", "x=1 password=*** b"),
         ('PGPASSWORD="a b', None),
+        ('options=\'{"password": "hunter2"}\'', 'options=\'{"password": "***"}\''),
+        ("tool --secretkey hunter2 --n 1", "tool --secretkey *** --n 1"),
+        (["--access-token", "x", "--private-key", "y"],
+         ["--access-token", "***", "--private-key", "***"]),
         # A word within another one, or in the plural that counts.
         ({"accessToken": "x", "privateKey": "y"}, {"accessToken": "***", "privateKey": "***"}),
         ("AWS_SECRET_ACCESS_KEY=x tokenValue=y", "AWS_SECRET_ACCESS_KEY=*** tokenValue=***"),

@@ -151,8 +151,8 @@ ITS_OWN = f"gateway_url: {GATEWAY}/own/../services/dask\n{OWN}"
         (POLICY + "  excess: cut\n", {"image": "other"}, r"policy\.images"),
         ("policy: {max_worker: 1}", {}, "policy.max_worker"),
         ("policy: {max_workers: some, images: x}", {}, "policy.images"),
-        ("policy: [1]", {}, "policy"),
-        ("profiles: [1]", {}, "profiles"),
+        ("policy: [1]", {}, r"claim\.yaml: policy"),
+        ("profiles: [1]", {}, r"claim\.yaml: profiles"),
     ],
 )  # fmt: skip
 def test_what_a_site_allows(tmp_path: Path, text: str, claim: Fields, refused: str | None) -> None:

@@ -52,6 +52,7 @@ def test_one_task_as_jobs(launcher: Launcher, slurm_gateway: GatewayServer) -> N
     assert scheduler != worker
     assert (run.receipt["leased"], run.receipt["gone"]) == (True, True)
     assert run.receipt["warnings"] == []
+    assert slurm_gateway.clusters() == []
 
 
 @pytest.mark.parametrize("whom", ["node", "launcher"])
@@ -97,15 +98,16 @@ def test_jobs_that_wait_are_taken_back(
 ) -> None:
     """There is no scheduler yet, so no lease: the launcher or its guard, also after a while."""
     asked = claim(slurm_gateway, options={"partition": "closed"})
-    late = launcher.start("true", claim=asked, flags=("--start-timeout", "25"))
     ends = (signal.SIGTERM, signal.SIGKILL)
     runs = [launcher.start("true", claim=asked) for _ in ends]
     for run in runs:
         run.until("is requested")
-    wait_for(lambda: len(slurm.jobs()) >= 2, "waiting jobs")
+    wait_for(lambda: slurm.jobs() == ["PENDING"] * 2, "waiting jobs")
+    late = launcher.start("true", claim=asked, flags=("--start-timeout", "15"))
     for run, end in zip(runs, ends, strict=True):
         run.process.send_signal(end)
     assert [run.finish().status for run in runs] == [128 + signal.SIGTERM, -signal.SIGKILL]
     ended = late.finish()
     assert (ended.status, ended.receipt["gone"]) == (75, True), ended.err
     wait_for(lambda: not processes_with(launcher.marker), "end of all processes", 20)
+    assert slurm_gateway.clusters() == []

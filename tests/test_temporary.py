@@ -139,6 +139,7 @@ def test_http_proxy(monkeypatch: pytest.MonkeyPatch, answer: int, status: int) -
     assert isinstance(error, GatewayAway) is (status == 75)
     assert f"the HTTP proxy http://127.0.0.1:{port}" in str(error)
     assert "guessed" not in str(error)
+    assert "guessed" not in str(error)
     error = fault_of("https://gateway.example")  # from a proxy that is away
     assert isinstance(error, GatewayAway) and "HTTP proxy" in str(error)
 
@@ -242,7 +243,7 @@ def test_patience(
     """What passes is waited for; a name that is not known, or with a fallback, for seconds only."""
     monkeypatch.setattr(patience, "FIRST_PAUSE", 0.01)
     monkeypatch.setattr(patience, "LONGEST_PAUSE", 0.01)
-    monkeypatch.setattr(patience, "SOON", 60.0 if heals else 0.2)
+    monkeypatch.setattr(patience, "SOON", 60.0 if heals else 0.3)
     told: list[str] = []
     monkeypatch.setattr(patience.logger, "warning", told.append)
     questions = 0

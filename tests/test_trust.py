@@ -78,6 +78,7 @@ def test_gateway_of_a_cluster_that_is_there(
     env |= {operator: stranger.url} if operator else {}
     run = launcher("true", env=env)
     assert run.status == 75 and stranger.shown, run.err
+    assert "0" * 32 in run.err.splitlines()[-1]
     assert bool(secrets(stranger.shown)) is (operator is not None)
     told = "Only DASK_GATEWAY_URL names the gateway" in "".join(run.receipt["warnings"])
     assert told is (operator is None)

@@ -36,6 +36,7 @@ def benchmark(part: str, folder: Path) -> str:
     return run.stdout
 
 
+@pytest.mark.deep
 def test_rivals_make_the_same_map(tmp_path: Path) -> None:
     # The benchmark itself ends with an error where two maps differ by more than 1e-6.
     table = benchmark("pair", tmp_path)
@@ -44,11 +45,13 @@ def test_rivals_make_the_same_map(tmp_path: Path) -> None:
     assert "× limit | ≤ 1.3" in table
 
 
+@pytest.mark.deep
 def test_writers_write_cogs(tmp_path: Path) -> None:
     table = benchmark("writers", tmp_path)
     assert table.count("| valid |") == 5
 
 
+@pytest.mark.deep
 def test_bytes_over_http_are_counted(tmp_path: Path) -> None:
     table = benchmark("http", tmp_path)
     assert "bytes fetched" in table

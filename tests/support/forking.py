@@ -92,7 +92,7 @@ class Server:
             for key, _ in self._selector.select():
                 if key.fileobj is sys.stdin:
                     for forked in self._asking:
-                        os.kill(forked, signal.SIGKILL)
+                        self._end(forked)
                     return None
                 if key.fileobj is self._listener:
                     asking, _ = self._listener.accept()
@@ -101,9 +101,9 @@ class Server:
                 elif key.fileobj is self._ended:
                     self._ended.recv(1000)
                     self._reap()
-                else:  # whoever asked is dead
-                    os.kill(key.data, signal.SIGKILL)
+                elif self._asking.get(key.data) is key.fileobj:  # whoever asked is dead
                     self._selector.unregister(key.fileobj)
+                    self._end(key.data)
 
     def _fork(self, asking: socket.socket) -> dict[str, Any] | None:
         message, output, *_ = socket.recv_fds(asking, 1_000_000, 3)
@@ -118,10 +118,15 @@ class Server:
             return json.loads(message)
         for end in output:
             os.close(end)
-        asking.send(str(forked).encode())
+        with contextlib.suppress(OSError):
+            asking.send(str(forked).encode())
         self._asking[forked] = asking
         self._selector.register(asking, selectors.EVENT_READ, forked)
         return None
+
+    def _end(self, forked: int) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(forked, signal.SIGKILL)
 
     def _reap(self) -> None:
         while self._asking:

@@ -184,7 +184,8 @@ class GatewayServer:
         scripts = Path(sys.executable).parent
         with self.log.open("ab") as log:
             process = subprocess.Popen(
-                [scripts / "dask-gateway-server", "-f", config],
+                # A pytest that is ended by a signal runs no fixture to its end.
+                ["setpriv", "--pdeathsig", "TERM", scripts / "dask-gateway-server", "-f", config],
                 cwd=self.folder,
                 env=clean_environment(),
                 stdout=log,

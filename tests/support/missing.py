@@ -42,7 +42,7 @@ def modules(*names: str) -> Callable[[], bool]:
 
 
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
-SLURM = ("munged", "slurmctld", "slurmd", "salloc", "sbatch", "scancel", "scontrol", "sinfo",
+SLURM = ("slurmctld", "slurmd", "salloc", "sbatch", "scancel", "scontrol", "sinfo",
          "squeue", "srun", "sudo")  # fmt: skip
 
 THINGS = {
@@ -50,7 +50,7 @@ THINGS = {
     "Debian": Thing(Path("/etc/debian_version").exists, how="Debian, whose packages make images"),
     "podman": Thing(programs("podman", "buildah", "runc", "iptables", "debootstrap"),
                     "podman buildah runc iptables debootstrap"),
-    "Slurm": Thing(programs(*SLURM), "slurm-wlm munge sudo"),
+    "Slurm": Thing(programs(*SLURM), "slurm-wlm sudo"),
     "nginx": Thing(programs("nginx"), "nginx-light"),
     "Chromium": Thing(Path(CHROMIUM).exists, "chromium fonts-dejavu-core"),
     "kubectl": Thing(programs("kubectl"), "kubernetes-client"),

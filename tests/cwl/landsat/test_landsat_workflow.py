@@ -151,10 +151,12 @@ def test_cwltool(check: Check, cwltool: Cwltool, gateway: GatewayServer, tmp_pat
     assert "gateway://" in done.text("process_stderr")
 
 
+@pytest.mark.deep
 def test_toil(check: Check, toil: Toil) -> None:
     check(toil, "--no-container")
 
 
+@pytest.mark.deep
 @pytest.mark.container
 def test_containers(check: Check, cwltool: Cwltool, podman: Podman, tmp_path: Path) -> None:
     """As a user that the image does not know."""
