@@ -16,6 +16,7 @@ import pytest
 
 from dask_claim.cgroup import Bound
 from dask_claim.launch.own_job import seconds_left
+from dask_claim.providers.hpc.jobs import why_signalled
 from dask_claim.providers.hpc.step import cores_of_nodes, divide
 from dask_claim.providers.local.size import LocalRequest, fit, fit_here
 from tests.support.launcher import DASK_CLAIM, PYTHON, Launcher, Running, processes_with, wait_for
@@ -175,6 +176,13 @@ def submitted(launcher: Launcher, slurm: Slurm, folder: Path, command: str) -> J
         "--time=9", "--signal=B:TERM@40", str(script),
     )  # fmt: skip
     return Job(told.strip(), log)
+
+
+def test_signal_that_was_asked_for_is_no_end() -> None:
+    """By `--signal`: Slurm shows a state of its own while it sends it."""
+    states = "RUNNING", "SUSPENDED", "SIGNALING", "CANCELLED"
+    told = [why_signalled({"JobState": state}, {}) for state in states]
+    assert told[:3] == [None] * 3 and "somebody cancelled it" in told[3]
 
 
 def test_what_runs_ends_before_the_walltime(

@@ -266,7 +266,7 @@ def test_started_cluster(
         monkeypatch.syspath_prepend(other_version(tmp_path))
     status, findings = doctor("--start", DASK_CLAIM_GATEWAY_URL=gateway.url)
     bad = [(each["name"], each["state"]) for each in findings if each["state"] != "ok"]
-    assert (status, bad) == (0, [("versions", "warn")] if other else [])
+    assert (status, bad) == (0, [("versions", "warn")] if other else []), findings
     assert not other or "same ones on both sides" in named(findings, "versions")["hint"]
     order = ["claim", "network", "name resolution", "gateway", "clock", "credentials", "options"]
     order += ["scheduler path", "start", "task", "bandwidth", "versions", "lease", "release"]

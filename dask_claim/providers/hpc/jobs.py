@@ -51,7 +51,8 @@ def moment(written: str | None) -> float | None:
 def why_signalled(facts: Mapping[str, str], environ: Mapping[str, str]) -> str | None:
     """Return why Slurm has sent SIGTERM to this job; None where it is not ending it."""
     state = facts.get("JobState")
-    if state in (None, "RUNNING", "SUSPENDED"):
+    # SIGNALING: it is told what `--signal` promised it.
+    if state in (None, "RUNNING", "SUSPENDED", "SIGNALING"):
         return None
     starts, restarts = slurm_number(environ, "SLURM_RESTART_COUNT") or 0, facts.get("Restarts", "")
     if restarts.isdecimal() and int(restarts) > starts:
