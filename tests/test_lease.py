@@ -184,11 +184,19 @@ def test_lease_lifts_the_timeout_of_the_start(
     assert (run.status, run.out) == (0, b"60s None\n"), run.err
 
 
+def test_lifetime_ends_a_run(launcher: Launcher, gateway: GatewayServer) -> None:
+    claim = {"gateway_url": gateway.url, **SMALL, "max_lifetime": 8}
+    run = launcher("sleep", "300", claim=claim)
+    assert run.status == 143, run.err
+    assert any("max_lifetime of 8 s" in warning for warning in run.receipt["warnings"])
+    assert run.receipt["gone"] is True
+
+
 def test_lifetime_ends_a_wait(launcher: Launcher, stuck_gateway: GatewayServer) -> None:
-    run = launcher("true", claim={"gateway_url": stuck_gateway.url, **SMALL, "max_lifetime": 3})
+    run = launcher("true", claim={"gateway_url": stuck_gateway.url, **SMALL, "max_lifetime": 6})
     assert run.status == 75, run.err
-    assert "max_lifetime of 3 s" in run.err.splitlines()[-1]
-    assert run.receipt["gone"] is not False
+    assert "max_lifetime of 6 s" in run.err.splitlines()[-1]
+    assert run.receipt["gone"] is True
 
 
 def test_scheduler_that_refuses_plugins(launcher: Launcher, strict_gateway: GatewayServer) -> None:

@@ -149,13 +149,13 @@ def fork() -> Iterator[Forks]:
 
 
 @pytest.fixture
-def scheduler(fork: Forks) -> Other:
+def served(fork: Forks) -> Other:
     return fork(serve)
 
 
 @pytest.fixture
-def address(scheduler: Other) -> str:
-    return str(scheduler.hear())
+def address(served: Other) -> str:
+    return str(served.hear())
 
 
 @pytest.fixture
@@ -250,26 +250,26 @@ def relay(address: str) -> Iterator[Relay]:
 
 @pytest.mark.parametrize(("first", "last"), [("release", "kill"), ("kill", "release")])
 def test_cluster_ends_with_its_last_holder(
-    scheduler: Other, holder: Forks, first: str, last: str
+    served: Other, holder: Forks, first: str, last: str
 ) -> None:
     """It is killed, or leaves the end to its launcher for a while; who only counts is none."""
     holder(timeout=0).kill()
     counting = holder(timeout=0)
-    scheduler.stays(RECONNECT + 1)
+    served.stays(RECONNECT + 1)
     one, other = holder(), holder()
     getattr(one, first)()
-    scheduler.stays(RECONNECT + 1)
+    served.stays(RECONNECT + 1)
     leaves = time.monotonic()
     getattr(other, last)()
-    scheduler.ends()
+    served.ends()
     assert time.monotonic() - leaves > RECONNECT
     assert counting.process.is_alive()
 
 
-def test_stopped_holder_is_silent_and_not_closed(scheduler: Other, holder: Forks) -> None:
+def test_stopped_holder_is_silent_and_not_closed(served: Other, holder: Forks) -> None:
     holder(timeout=4).signal(signal.SIGSTOP)
-    scheduler.stays(RECONNECT + 1)
-    scheduler.ends()
+    served.stays(RECONNECT + 1)
+    served.ends()
 
 
 def test_connection_that_is_back_in_time_changes_nothing(
@@ -363,14 +363,14 @@ def test_scheduler_that_is_gone_is_told_once(holder: Forks, relay: Relay) -> Non
     assert "does not answer" in told[0]
 
 
-def test_busy_scheduler_is_told_and_its_recovery_too(scheduler: Other, holder: Forks) -> None:
+def test_busy_scheduler_is_told_and_its_recovery_too(served: Other, holder: Forks) -> None:
     held = holder(timeout=3)
-    scheduler.signal(signal.SIGSTOP)
+    served.signal(signal.SIGSTOP)
     held.until("does not answer")
-    scheduler.signal(signal.SIGCONT)
+    served.signal(signal.SIGCONT)
     held.until("answers again")
     assert "gone" not in held.said
-    scheduler.stays(RECONNECT + 1)
+    served.stays(RECONNECT + 1)
 
 
 def test_tasks_from_before_the_lease_count(address: str, fork: Forks, holder: Forks) -> None:

@@ -91,19 +91,21 @@ def test_wrong_claim(sample: Path, environment: dict[str, str], tmp_path: Path) 
 
 
 @pytest.mark.slow
-def test_sigterm_while_waiting(
-    sample: Path, environment: dict[str, str], tmp_path: Path, scheduler: dict[str, str]
-) -> None:
+def test_sigterm_while_waiting(sample: Path, environment: dict[str, str], tmp_path: Path) -> None:
     """Ended while it waits for a worker: status 128 + 15, no file or folder is left, and the
     older files are as they were."""
+    from distributed import LocalCluster
+
     out, log = tmp_path / "out", tmp_path / "log"
     out.mkdir()
     (out / "bai.tif").write_text("older")
     with (
+        LocalCluster(n_workers=0, dashboard_address="127.0.0.1:0", silence_logs=50) as empty,
         log.open("wb") as stderr,
         subprocess.Popen(
             [*COMMAND, *items(sample), "--output-dir", "out", "--overwrite"],
-            env=environment | scheduler, cwd=tmp_path, stderr=stderr,
+            env=environment | {"DASK_SCHEDULER_ADDRESS": empty.scheduler_address},
+            cwd=tmp_path, stderr=stderr,
         ) as process,
     ):  # fmt: skip
         try:
