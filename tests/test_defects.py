@@ -21,7 +21,9 @@ from pydoc import locate
 def broken(*_, **__): raise {error}
 for place in {places}:
     owner, _, name = place.rpartition(".")
-    setattr(locate("dask_claim." + owner), name, broken)
+    owner = locate("dask_claim." + owner)
+    assert hasattr(owner, name), place
+    setattr(owner, name, broken)
 locate("dask_claim.launch.session").WAIT_TOLD_EVERY = 0.5
 from dask_claim.cli.main import main
 main()

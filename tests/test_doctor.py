@@ -24,14 +24,11 @@ from typing import Any, NamedTuple
 import pytest
 
 from dask_claim import run
-from dask_claim.claim.model import load
 from dask_claim.doctor.examine import examine, exit_status
 from dask_claim.doctor.finding import Examined, Finding, fail, warn
-from dask_claim.doctor.gateway import check_credentials, token_expiry
+from dask_claim.doctor.gateway import token_expiry
 from dask_claim.doctor.here import has_route
 from dask_claim.errors import DaskClaimError
-from dask_claim.providers.gateway.api import GatewayApi
-from dask_claim.providers.values import Request
 from tests.support.faulty import SECURITY, faulty
 from tests.support.gateway import GatewayServer, clean_environment, free_port
 from tests.support.here import Answer, dask_claim, environment
@@ -51,7 +48,7 @@ def doctor(*flags: str, before: Sequence[str] = (), **variables: str) -> tuple[i
     if before:
         env = clean_environment(**variables)
         done = subprocess.run(
-            [*before, DASK_CLAIM, *words], env=env, capture_output=True, text=True
+            [*before, DASK_CLAIM, *words], env=env, capture_output=True, text=True, timeout=120
         )
         answer = Answer(done.returncode, done.stdout, done.stderr)
     else:
@@ -123,6 +120,8 @@ class Case(NamedTuple):
     hidden: str = ""
     """A package that seems not to be installed."""
 
+    message: str = ""
+
 
 TINY_SHM = 'mount -t tmpfs -o size=1m tmpfs /dev/shm && exec "$@"'
 NOBODY = 'unset USER LOGNAME; exec unshare --map-user=54321 --map-group=54321 -- "$@"'
@@ -156,7 +155,8 @@ CASES = [
          {"worker_cores": 99}),
     # It offers no cores to set, and no file tells how many its workers have.
     Case("workers may exceed the policy", "options", "fail", "within what is offered", 78,
-         "stuck_gateway", {"max_workers": 1}, {"DASK_CLAIM_SITE": "{site}"}),
+         "stuck_gateway", {"max_workers": 1}, {"DASK_CLAIM_SITE": "{site}"},
+         message="policy.worker_cores"),
     Case("option not offered", "options", "warn", "own options", 0, "gateway",
          {"options": {"queue": "long"}}),
     Case("no proxy of schedulers", "scheduler path", "fail", "proxy_url", 75, "gateway",
@@ -232,7 +232,7 @@ def test_planted_fault(
     bad = [found for found in findings if found["state"] != "ok"]
     found = [each for each in bad if each["name"] == case.check]
     assert found and found[0]["state"] == case.state, findings
-    assert case.hint in found[0]["hint"], found
+    assert case.hint in found[0]["hint"] and case.message in found[0]["message"], found
     assert status == case.status
     # One fault is told as one: whatever follows from it is not told beside it.
     failing = {each["name"] for each in bad if each["state"] == "fail"}
@@ -360,23 +360,16 @@ def token(end: float) -> str:
 
 @pytest.mark.parametrize(("life", "told"), [(90, "get a new one"), (7230, "120 minutes")])
 def test_end_of_a_token(life: float, told: str) -> None:
-    async def look() -> Finding:
-        resolved = load({})
-        api = GatewayApi(resolved.claim, credentials=True)
-        try:
-            request = Request.of(resolved, 1, 1)
-            return await check_credentials(api, Examined({}, resolved, request.plan, request))
-        finally:
-            await api.close()
-
+    """Which itself is never shown."""
     env = {
         "DASK_GATEWAY__AUTH__TYPE": "dask_claim.providers.gateway.auth.BearerAuth",
         "DASK_GATEWAY__AUTH__KWARGS__TOKEN": token(time.time() + life),
     }
-    with faulty("refused") as server, environment({**env, "DASK_CLAIM_GATEWAY_URL": server.url}):
-        found = asyncio.run(look())
-    assert found.state == ("warn" if life < 600 else "ok"), found
-    assert told in found.message + found.hint
+    with faulty("refused") as server:
+        _, findings = doctor(**env, DASK_CLAIM_GATEWAY_URL=server.url)
+    found = named(findings, "credentials")
+    assert found["state"] == ("warn" if life < 600 else "ok"), found
+    assert told in found["message"] + found["hint"]
 
 
 def test_expiry_of_a_token() -> None:

@@ -66,10 +66,12 @@ def test_other_addresses_need_no_credentials() -> None:
 
 def test_receipt_is_whole_or_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "receipt.json"
-    receipt = Receipt(["python", "--token", "abc", "x.py"])
+    secrets = ["--password=hunter2", "https://me:hunter2@example.org/"]
+    receipt = Receipt(["python", "--token", "abc", "x.py", *secrets])
     receipt.write(path)
-    assert json.loads(path.read_text())["command"] == ["python", "--token", "***", "x.py"]
+    assert json.loads(path.read_text())["command"][:4] == ["python", "--token", "***", "x.py"]
     before = path.read_text()
+    assert "example.org" in before and "hunter2" not in before
     receipt(Warned(object()))  # type: ignore[arg-type]
     with pytest.raises(TypeError):
         receipt.write(path)

@@ -20,6 +20,12 @@ with dask_claim.connect():
 print("after", flush=True)
 """
 
+RUN = """
+import dask_claim
+dask_claim.run(["sh", "-c", "echo ready; sleep 60"])
+print("after", flush=True)
+"""
+
 NOTEBOOK = """
 import asyncio, dask_claim
 async def cell():
@@ -86,13 +92,12 @@ def test_nothing_is_left(
     launcher: Launcher,
 ) -> None:
     proxy.fault("slow", CREATION)
-    if way == "connect()":
-        program = launcher.program(CONNECT, claim=proxy.claim())
-    else:
-        launcher.way = way
+    if way == "command line":
         program = launcher.start(
             "sh", "-c", "echo ready; sleep 60; echo after", claim=proxy.claim()
         )
+    else:
+        program = launcher.program(CONNECT if way == "connect()" else RUN, claim=proxy.claim())
     at(moment, program, proxy)
     program.process.send_signal(signum)
     ended = program.finish()

@@ -286,6 +286,7 @@ def test_connection_that_is_back_in_time_changes_nothing(
         wait_for(lambda: other.accepted > 1, "another connection")
         time.sleep(4)
         assert ask(address)[0]["holders"] == 2
+    held.until("")
     assert held.release()["workers"] == 0
     assert "scheduler" not in held.said
 

@@ -221,10 +221,12 @@ def test_local_cluster_honours_this_containers_limits(launcher: Launcher) -> Non
         "    print([(w['nthreads'], w['memory_limit']) for w in workers])"
     )
     claim = {"worker_cores": 2, "worker_memory": "4 G", "min_workers": 3, "max_workers": 4}
-    run = launcher(
+    running = launcher.start(
         PYTHON, "-c", code, claim=claim, before=("taskset", "-c", "0", "prlimit", f"--rss={2**30}")
     )
+    run = running.finish()
     assert run.out.decode().strip() == f"[(1, {2**30})]", run.err
     assert run.err.count("This machine gives") == 1
     assert "1 of 4 workers, 1 of 2 cores per worker, 1.0 GiB of 4.0 GiB per worker" in run.err
-    assert "from a worker" in run.err
+    # Written as the worker ends, which its launcher does not wait for.
+    wait_for(lambda: "from a worker" in running.err, "what a worker has printed")

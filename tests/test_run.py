@@ -51,6 +51,7 @@ def test_program_finds_what_it_would_find(way_in: Launcher, tmp_path: Path) -> N
     assert out == data
     assert run.process.returncode == 3
     assert "its own words\n" in run.err
+    os.set_blocking(reader, False)  # who else has the other end is found, not waited for
     assert os.read(reader, 100) == (b"through" if way_in.way in RUNS else b"")
     os.close(reader)
     where, found = json.loads((tmp_path / "told").read_text())
@@ -93,6 +94,7 @@ def test_exit_status_of_the_command(attached: Launcher, tmp_path: Path) -> None:
 def test_exit_status_of_run(attached_here: None, tmp_path: Path) -> None:
     for command, status in STATUSES.items():
         receipt = tmp_path / "receipt"
+        receipt.unlink(missing_ok=True)
         try:
             result = dask_claim.run(command, receipt=receipt)
         except dask_claim.DaskClaimError as error:
@@ -183,6 +185,7 @@ def test_unmodified_client_on_a_local_cluster(launcher: Launcher) -> None:
     assert (run.receipt["provider"], run.receipt["gone"]) == ("local", True)
     assert run.receipt["scheduler_address"].startswith("tls://127.0.0.1:")
     assert run.receipt["dashboard_url"].startswith("http://127.0.0.1:")
+    assert "still run" not in run.err, "the cluster's own processes are none of the command's"
 
 
 def test_attach_without_a_minimum_waits_for_no_worker(attached: Launcher) -> None:

@@ -6,12 +6,11 @@ import contextlib
 import os
 import signal
 import subprocess
-import time
 
 import pytest
 
 from tests.support.gateway import GatewayServer
-from tests.support.launcher import PYTHON, RUNS, Launcher, Running
+from tests.support.launcher import PYTHON, RUNS, Launcher, Running, wait_for
 from tests.support.scenes import SMALL, until_ready
 
 FORWARDED = ["USR1", "USR2", "HUP", "INT", "QUIT", "TERM"]
@@ -145,10 +144,13 @@ def test_command_that_stops_itself(way_in: Launcher) -> None:
     """Where nobody could continue whoever runs it, that does not stop with it."""
     run = way_in.start("sh", "-c", "echo $$; kill -TSTP $$; exit 4", start_new_session=True)
     command = int(run.process.stdout.readline())
-    while run.process.poll() is None:
+
+    def ended_after_sigcont() -> bool:
         with contextlib.suppress(ProcessLookupError):
             os.kill(command, signal.SIGCONT)
-        time.sleep(0.05)
+        return run.process.poll() is not None
+
+    wait_for(ended_after_sigcont, "end of the command", 60, lambda: run.err)
     ended = run.finish()
     assert ended.status == 4, ended.err
     assert "Exception" not in ended.err

@@ -173,7 +173,7 @@ def test_server_that_refuses_or_stays_busy(
         assert type(caught.value) is kind
         (problem,) = caught.value.problems
         assert problem.startswith(f"post-event SWIR: {server.url}/post_B12.tif: cannot be read (")
-        assert problem.endswith(f"{status})")
+        assert problem.endswith(f"{status})") and SECRET not in problem
         assert kind is Unavailable or server.asked["post_B12.tif"] <= 2
 
 
@@ -312,13 +312,22 @@ def test_a_busy_server_ends_with_75(
     server: RasterServer, program: Callable[..., Any], tmp_path: Path
 ) -> None:
     server.trouble = lambda name, n: 503 if name == "pre_B12.tif" else None
-    status, lines = program(*signed_items(server), "--output-dir", "out")
+    pair = signed_items(server)
+    status, lines = program(*pair, "--output-dir", "out")
     assert status == 75
     assert lines[-1] == (
         f"pre-event SWIR: {server.url}/pre_B12.tif: cannot be read (HTTP response code: 503)"
     )
     assert not any(SECRET in line for line in lines)
     assert not (tmp_path / "out").exists()
+    # An item: temporary where both are.
+    for other, expected in ((503, 75), (404, 1)):
+        server.trouble = lambda name, n, other=other: other if name == "post.json" else 503
+        status, lines = program(*pair)
+        told = [f"pre.json: the server answered {503}", f"post.json: the server answered {other}"]
+        assert status == expected
+        assert all(any(text in line for line in lines) for text in told), lines
+        assert not any(SECRET in line for line in lines)
 
 
 def test_everything_cloudy(

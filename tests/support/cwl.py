@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -60,6 +61,9 @@ class Cwltool:
 
     def __init__(self, logs: Path) -> None:
         self._out, self._err = logs / "out", logs / "err"
+        self._begin()
+
+    def _begin(self) -> None:
         self._forker = subprocess.Popen(
             [sys.executable, Path(__file__).with_name("cwltool_forker.py")],
             env=clean_environment(), text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
@@ -72,19 +76,38 @@ class Cwltool:
             "variables": clean_environment(**variables),
             "out": str(self._out), "err": str(self._err),
         }  # fmt: skip
+        try:
+            status = self._run(json.dumps(request))
+        except BaseException:
+            # What it answers yet would be taken for the answer to the next request.
+            self._forker.kill()
+            self._forker.communicate()
+            self._begin()
+            raise
+        return Done(status, self._out.read_text(), self._err.read_text())
+
+    def _run(self, request: str) -> int:
         assert self._forker.stdin and self._forker.stdout
-        self._forker.stdin.write(json.dumps(request) + "\n")
+        self._forker.stdin.write(request + "\n")
         self._forker.stdin.flush()
         pid = int(self._forker.stdout.readline())
-        # Told so, it ends what it has started.
-        timer = threading.Timer(300, os.kill, (pid, signal.SIGTERM))
-        timer.start()
+        timers = [
+            # Told so, it ends what it has started.
+            threading.Timer(300, os.kill, (pid, signal.SIGTERM)),
+            threading.Timer(330, os.killpg, (pid, signal.SIGKILL)),
+        ]
+        for timer in timers:
+            timer.start()
         try:
-            status = int(self._forker.stdout.readline())
+            return int(self._forker.stdout.readline())
+        except BaseException:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+            raise
         finally:
-            timer.cancel()
-            timer.join()
-        return Done(status, self._out.read_text(), self._err.read_text())
+            for timer in timers:
+                timer.cancel()
+                timer.join()
 
     def validate(self, path: Path) -> None:
         """Check a document against CWL's schema, links and expressions included."""

@@ -97,6 +97,8 @@ class Faulty:
         if request.method == "POST":
             self.requested = (await request.json())["cluster_options"]
             return web.json_response({"name": CLUSTER})
+        if request.path.endswith("/version"):
+            return web.json_response({"version": "0"})
         if request.path.endswith("/options"):
             return web.json_response({"cluster_options": self.offered})
         name = request.path.rsplit("/", 1)[1]

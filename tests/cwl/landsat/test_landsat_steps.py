@@ -63,6 +63,7 @@ def test_not_fetched(
         stage_in.stage_in(url, Path("image"))
     assert str(caught.value).startswith(f"http://127.0.0.1:{port}/{how}/{NAME}: ")
     assert words in str(caught.value) and caught.value.status == status
+    assert not any(secret in str(caught.value) for secret in ("passw0rd", "s1gned"))
     assert len(band_server.seen) == tries
     assert [each for each in tmp_path.rglob("*") if each.is_file()] == []
 
