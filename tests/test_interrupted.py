@@ -20,9 +20,12 @@ with dask_claim.connect():
 print("after", flush=True)
 """
 
-RUN = """
+# dash loses a SIGINT that comes between vfork and exec of what it starts: hence its own `exec`.
+WAITS = ["sh", "-c", "echo ready; exec sleep 60"]
+
+RUN = f"""
 import dask_claim
-dask_claim.run(["sh", "-c", "echo ready; sleep 60"])
+dask_claim.run({WAITS})
 print("after", flush=True)
 """
 
@@ -93,9 +96,7 @@ def test_nothing_is_left(
 ) -> None:
     proxy.fault("slow", CREATION)
     if way == "command line":
-        program = launcher.start(
-            "sh", "-c", "echo ready; sleep 60; echo after", claim=proxy.claim()
-        )
+        program = launcher.start(*WAITS, claim=proxy.claim())
     else:
         program = launcher.program(CONNECT if way == "connect()" else RUN, claim=proxy.claim())
     at(moment, program, proxy)
