@@ -45,8 +45,7 @@ def test_closed_with_a_cluster_here(launcher: Launcher, tmp_path: Path, closed: 
     """The command finds them closed; workers never have a connection there."""
     run = launcher(PYTHON, "-c", PROGRAM, "told", before=closing(closed), cwd=tmp_path)
     assert (run.status, run.receipt["exit_status"]) == (7, 7), run.err
-    # A worker may tell of a heartbeat that the end of its scheduler cut off.
-    assert "OSError" not in run.err and "dask_claim/" not in run.err
+    assert "Traceback" not in run.err
     own, worker = json.loads((tmp_path / "told").read_text())
     assert own[:2] == [None, None] and (own[2] is None) == ("2>&-" in closed)
     # A worker's output goes where the log goes; its stdin is the launcher's.

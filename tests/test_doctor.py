@@ -204,6 +204,11 @@ def filled(values: Mapping[str, Any], places: Mapping[str, str]) -> dict[str, An
     return {k: v.format(**places) if isinstance(v, str) else v for k, v in values.items()}
 
 
+# A connection on which TLS never comes is dropped with its loop.
+@pytest.mark.filterwarnings(
+    "ignore:Exception ignored in. <(socket|function _Selector):"
+    "pytest.PytestUnraisableExceptionWarning"
+)
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("case", "place"), [(case, case.gateway) for case in CASES], ids=[case.name for case in CASES]

@@ -10,6 +10,7 @@ import subprocess
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -105,13 +106,13 @@ def test_run_raises_what_kept_the_command_from_starting(stuck_gateway: GatewaySe
         dask_claim.run(["no-such-command"], claim=claim)
 
 
-def of_this_process() -> dict[str, object]:
+def of_this_process() -> dict[str, Any]:
     """What a guest may not change."""
     numbers = os.listdir("/proc/self/fd")
     signums = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
     return {
         "descriptors": {number for number in numbers if os.path.exists(f"/proc/self/fd/{number}")},
-        "threads": [thread.name for thread in threading.enumerate() if "claim" in thread.name],
+        "threads": {thread for thread in threading.enumerate() if "claim" in thread.name},
         "children": set(children(os.getpid())),
         "handlers": {signum: signal.getsignal(signum) for signum in signums},
         "blocked": signal.pthread_sigmask(signal.SIG_BLOCK, ()),
@@ -128,6 +129,9 @@ def leaves_all_as_it_was(guest: Callable[[], object]) -> None:
 
     def changed() -> dict[str, object]:
         now = of_this_process()
+        # What other tests have left may end meanwhile.
+        for name in ("descriptors", "threads", "children"):
+            now[name] |= before[name]
         return {name: (now[name], before[name]) for name in now if now[name] != before[name]}
 
     wait_for(lambda: not changed(), "the state before", 5, lambda: str(changed()))

@@ -16,6 +16,7 @@ from tests.support.gateway import REFERENCE, GatewayServer, clean_environment
 COMMAND = [sys.executable, "-m", "bai_example"]
 
 
+@pytest.mark.deep
 @pytest.mark.slow
 def test_workers_without_the_example(sample: Path, tmp_path: Path) -> None:
     blocked = tmp_path / "blocked"

@@ -124,6 +124,7 @@ def test_what_is_refused_and_what_leads_outside(
         assert service.http.get(f"/jobs/{job['id']}/{path}").status_code == 404
 
 
+@pytest.mark.deep
 def test_the_service_keeps_to_its_own_schema(
     start_service: Callable[..., Service], job_cluster: str
 ) -> None:

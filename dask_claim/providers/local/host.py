@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import logging
 import os
 import signal
 import sys
@@ -35,6 +36,11 @@ from dask_claim.providers.holding import (  # noqa: E402
     serve,
     tell,
     until_over,
+)
+
+# Workers load this file, too: none tells of the heartbeat that the cluster's end has cut off.
+logging.getLogger("distributed.worker").addFilter(
+    lambda record: "during heartbeat" not in str(record.msg)
 )
 
 # A cluster that was still starting when its launcher left is closed when it is up, or so late.

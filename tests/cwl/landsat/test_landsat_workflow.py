@@ -164,6 +164,7 @@ def test_containers(check: Check, cwltool: Cwltool, podman: Podman, tmp_path: Pa
     check(cwltool, "--disable-pull", "--custom-net", "host", **docker)
 
 
+@pytest.mark.deep
 def test_calrissian(calrissian: Calrissian, band: Path, tmp_path: Path) -> None:
     """Its pinned cwltool makes the three jobs; no secret is in what becomes a pod."""
     dataset = tmp_path / "x_downsampled"
@@ -211,6 +212,7 @@ VRT = """<VRTDataset rasterXSize="9" rasterYSize="9"><VRTRasterBand dataType="UI
 <SimpleSource><SourceFilename>{}</SourceFilename></SimpleSource></VRTRasterBand></VRTDataset>"""
 
 
+@pytest.mark.deep
 def test_a_cell_that_raises(band: Path, cwltool: Cwltool, tmp_path: Path) -> None:
     """The executed notebook tells which and why; no dataset, least of all one of another file."""
     broken = tmp_path / "broken.TIF"
