@@ -25,6 +25,7 @@ from urllib.parse import urlsplit
 
 from tests.support.gateway import free_port
 from tests.support.launcher import wait_for
+from tests.support.serving import serving
 
 RUSTAC = shutil.which("rustac", path=str(Path(sys.executable).parent))
 
@@ -80,19 +81,6 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(content)
             return True
         return False
-
-
-@contextmanager
-def serving(server: ThreadingHTTPServer) -> Iterator[Any]:
-    """Run a server in a thread until the block ends."""
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 # Rasters

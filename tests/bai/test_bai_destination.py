@@ -17,7 +17,8 @@ import pytest
 from bai_example.access import InputError, Unavailable
 from bai_example.item import ALL
 from bai_example.outputs import destination, staging, url
-from tests.bai.servers import Handler, Server, serving
+from tests.bai.servers import Handler, Server
+from tests.support.serving import serving
 
 pytestmark = pytest.mark.xdist_group("s3")  # one store for all
 NAMES = ["bai.tif", "bai.png", "bai.json"]

@@ -19,8 +19,9 @@ from bai_example import search as search_module
 from bai_example.access import InputError, Unavailable, public, signer
 from bai_example.search import Acquisition, Choice, area_of, period, read_item, search
 from tests.bai.maps import item
-from tests.bai.servers import Handler, Proxy, Server, serving, stac_api
+from tests.bai.servers import Handler, Proxy, Server, stac_api
 from tests.support.missing import need
+from tests.support.serving import serving
 
 S2 = "sentinel-2-l2a"
 # Two tiles side by side that overlap in 0.9..1 °E, as MGRS tiles do.

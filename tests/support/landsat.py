@@ -6,7 +6,6 @@ import http.server
 import importlib.util
 import subprocess
 import sys
-import threading
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import pytest
 
 from tests.support.gateway import clean_environment, free_port
 from tests.support.launcher import wait_for
+from tests.support.serving import serving
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "cwl" / "landsat"
@@ -76,14 +76,8 @@ class Answer(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def band_server(band: Path) -> Iterator[Server]:
-    with Server(band.read_bytes()) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving(Server(band.read_bytes())) as server:
+        yield server
 
 
 @dataclass

@@ -9,6 +9,7 @@ import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
+from http.server import ThreadingHTTPServer
 from ssl import SSLContext
 from typing import Any, TypeVar
 
@@ -44,6 +45,19 @@ def in_thread(serving: AbstractAsyncContextManager[T]) -> Iterator[T]:
             loop.call_soon_threadsafe(stop.set)
     finally:
         thread.join(30)
+
+
+@contextmanager
+def serving(server: ThreadingHTTPServer) -> Iterator[Any]:
+    """Run a server in a thread until the block ends."""
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
 @asynccontextmanager
