@@ -15,7 +15,6 @@ import pytest
 from dask_claim.providers.gateway.oidc_session import PATIENCE
 from tests.support.gateway import REFERENCE, GatewayServer, clean_environment
 from tests.support.launcher import DASK_CLAIM, PYTHON, Launcher, wait_for
-from tests.support.oidc_provider import CHECKING as CHECKING
 from tests.support.oidc_provider import (
     CLIENT,
     CLIENT_SECRET,

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.support.certificates import certificates as certificates
+from tests.support.certificates import certificates
 from tests.support.gateway import REFERENCE, GatewayServer, free_port
 from tests.support.launcher import PYTHON, Launcher, wait_for
 from tests.support.missing import PATH, need

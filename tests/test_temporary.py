@@ -30,11 +30,11 @@ from dask_claim.providers.gateway.patience import Patience
 from dask_claim.providers.gateway.provider import GatewayProvider, _is_refusal
 from dask_claim.providers.holding import failure
 from dask_claim.providers.values import Request
+from tests.support.certificates import certificates
 from tests.support.faulty import CLUSTER, faulty
 from tests.support.launcher import Launcher
 from tests.support.serving import answering, in_thread, raw
 from tests.test_gateway_api import NAME, ask
-from tests.test_site_network import certificates
 
 OWN = '{"error": "out of order"}'
 ELSE = '{"message": "no Route matched"}'
