@@ -6,31 +6,91 @@ import errno
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ClassVar
+from enum import Enum
 
 _SHOWN = 120
+
+
+class Reason(Enum):
+    """Why a run ended as it did: one word for the receipt and the log, and an exit status."""
+
+    exit_status: int | None
+    """None: the command's own, or 128 + n where signal n ended the run."""
+
+    def __new__(cls, word: str, exit_status: int | None) -> Reason:
+        reason = object.__new__(cls)
+        reason._value_ = word
+        reason.exit_status = exit_status
+        return reason
+
+    DEFECT = "defect", 70
+    USAGE = "usage", 64
+
+    CLAIM_INVALID = "claim_invalid", 78
+    CONFIGURATION_INVALID = "configuration_invalid", 78
+    CREDENTIALS_REFUSED = "credentials_refused", 78
+    NOT_A_GATEWAY = "not_a_gateway", 78
+    OPTION_REFUSED = "option_refused", 78
+
+    TEMPORARY = "temporary", 75
+    GATEWAY_UNREACHABLE = "gateway_unreachable", 75
+    LIMIT_REACHED = "limit_reached", 75
+    CLUSTER_FAILED = "cluster_failed", 75
+    CLUSTER_LOST = "cluster_lost", 75
+    START_TIMEOUT = "start_timeout", 75
+    NO_WORKERS = "no_workers", 75
+    NO_RESOURCES = "no_resources", 75
+    WALLTIME = "walltime", 75
+
+    LIFETIME = "lifetime", 124
+    COMMAND_NOT_EXECUTABLE = "command_not_executable", 126
+    COMMAND_NOT_FOUND = "command_not_found", 127
+
+    COMMAND_FAILED = "command_failed", None
+    COMMAND_KILLED = "command_killed", None
+    MEMORY_LIMIT = "memory_limit", None
+    WORKER_MEMORY = "worker_memory", None
+    INTERRUPTED = "interrupted", None
+
+    @property
+    def temporary(self) -> bool:
+        """Whether the same run may well succeed later."""
+        return self.exit_status == 75
 
 
 class DaskClaimError(Exception):
     """The root of the tree. Raised itself it means a defect in dask-claim (status 70)."""
 
-    exit_status: ClassVar[int] = 70
+    reason: Reason = Reason.DEFECT
+
+    def __init__(self, message: object = "", reason: Reason | None = None) -> None:
+        super().__init__(message)
+        if reason is not None:
+            self.reason = reason
+
+    @property
+    def exit_status(self) -> int:
+        """The status that dask-claim ends with."""
+        status = self.reason.exit_status
+        return 70 if status is None else status
 
 
 class UsageError(DaskClaimError):
     """dask-claim was called wrongly (status 64)."""
 
-    exit_status = 64
+    reason = Reason.USAGE
 
 
 class TemporaryError(DaskClaimError):
     """The same run may well succeed later (status 75)."""
 
-    exit_status = 75
+    reason = Reason.TEMPORARY
 
 
 class GatewayUnreachable(TemporaryError):
     """The gateway does not answer, or answers that it cannot serve now."""
+
+    reason = Reason.GATEWAY_UNREACHABLE
 
 
 class GatewayAway(GatewayUnreachable):
@@ -44,13 +104,19 @@ class NoGatewayThere(GatewayAway):
 class StartTimeout(TemporaryError):
     """The cluster did not start in time."""
 
+    reason = Reason.START_TIMEOUT
+
 
 class LimitReached(TemporaryError):
     """All clusters that a user or the site may have at a time are in use."""
 
+    reason = Reason.LIMIT_REACHED
+
 
 class ClusterFailed(TemporaryError):
     """The cluster was accepted, and failed or ended before the command could use it."""
+
+    reason = Reason.CLUSTER_FAILED
 
 
 class ClusterGone(ClusterFailed):
@@ -59,6 +125,8 @@ class ClusterGone(ClusterFailed):
 
 class Exhausted(TemporaryError):
     """This machine, or a limit of this user or container, gives no more processes or files."""
+
+    reason = Reason.NO_RESOURCES
 
     @classmethod
     def of(cls, error: BaseException) -> Exhausted | None:
@@ -78,19 +146,25 @@ class Exhausted(TemporaryError):
 class ConfigurationError(DaskClaimError):
     """The claim or the site's configuration is wrong; trying again does not help (status 78)."""
 
-    exit_status = 78
+    reason = Reason.CONFIGURATION_INVALID
 
 
 class AuthenticationError(ConfigurationError):
     """The gateway refused the credentials."""
 
+    reason = Reason.CREDENTIALS_REFUSED
+
 
 class NotAGateway(ConfigurationError):
     """Something else answers at the address, such as a login page; what it did nobody knows."""
 
+    reason = Reason.NOT_A_GATEWAY
+
 
 class OptionError(ConfigurationError):
     """A value lies outside what the gateway offers for that option."""
+
+    reason = Reason.OPTION_REFUSED
 
 
 @dataclass(frozen=True)
@@ -121,6 +195,8 @@ class Fault:
 
 class ClaimError(ConfigurationError, ValueError):
     """The claim is not sound. Carries every fault that was found, never only the first one."""
+
+    reason = Reason.CLAIM_INVALID
 
     def __init__(self, faults: Iterable[Fault]) -> None:
         self.faults: tuple[Fault, ...] = tuple(faults)

@@ -1,20 +1,21 @@
-"""Files that appear whole or not at all, and folders of one run."""
+"""Files that appear whole or not at all, folders of one run, and random names for both."""
 
 from __future__ import annotations
 
 import errno
 import os
 import re
+import secrets
 import select
 import shutil
 import stat
 import tempfile
 import time
 from pathlib import Path
+from string import ascii_lowercase
 from typing import Literal
 
 from dask_claim.errors import ConfigurationError
-from dask_claim.letters import letters
 
 _PATIENCE = 5.0
 """Seconds to wait for the reader of a FIFO or pipe: to open it, and each time that it is full."""
@@ -23,9 +24,16 @@ _IRREPLACEABLE = {errno.EBUSY, errno.EROFS, errno.EACCES, errno.EPERM}
 """A file that is a mount of its own, or lies in a folder that cannot be written to."""
 
 _OWN_DESCRIPTORS = re.compile(r"/dev/fd|/proc/(\d+)(/task/\d+)?/fd")
-
-
 _PRIVATE = re.compile("dask-claim-(files|keys|gateway)-")
+
+
+def letters(count: int = 32) -> str:
+    """Return random letters, 4.7 bits each.
+
+    Dask reads the value of each DASK_* variable as a Python literal, and Python warns on the
+    command's stderr of a digit before a word such as `in`, `if` or `or`.
+    """
+    return "".join(secrets.choice(ascii_lowercase) for _ in range(count))
 
 
 def private_folder(content: Literal["files", "keys", "gateway"]) -> Path:
@@ -48,7 +56,7 @@ def private_folder(content: Literal["files", "keys", "gateway"]) -> Path:
 
 
 def remove_private_folder(folder: str) -> None:
-    """Take such a folder away; anything that `private_folder` has not made stays."""
+    """Remove a folder that `private_folder` has made, and no other."""
     if _PRIVATE.match(Path(folder).name):
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -75,31 +83,30 @@ def write_whole(path: Path, text: str) -> None:
     content = text.encode()
     descriptor = _own_descriptor(path)
     if descriptor is not None:
-        # Not opened again: that would start at the beginning of what others have written to it.
+        # Opening it again would start at the beginning of what others have written to it.
         _write_into(descriptor, content)
         return
     try:
         mode = os.stat(path).st_mode
     except FileNotFoundError:
         mode = None
-    if mode is None or stat.S_ISREG(mode):
+    if mode is not None and not stat.S_ISREG(mode):
+        opened = _open_for_reader(path)
         try:
-            _replace(Path(os.path.realpath(path)), content, mode)
-        except OSError as error:
-            if mode is None or error.errno not in _IRREPLACEABLE:
-                raise
-            path.write_bytes(content)
+            _write_into(opened, content)
+        finally:
+            os.close(opened)
         return
-    opened = _open_for_reader(path)
     try:
-        _write_into(opened, content)
-    finally:
-        os.close(opened)
+        _replace(Path(os.path.realpath(path)), content, mode)
+    except OSError as error:
+        if mode is None or error.errno not in _IRREPLACEABLE:
+            raise
+        path.write_bytes(content)
 
 
 def _replace(path: Path, content: bytes, mode: int | None) -> None:
-    # The system applies the umask to a new file. Python can only ask for it by changing it, for
-    # every thread.
+    # With mode 0o666 the system applies the umask; Python could only read it by changing it.
     temporary = path.with_name(f".{path.name[:40]}.{letters(12)}")
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
@@ -114,12 +121,12 @@ def _replace(path: Path, content: bytes, mode: int | None) -> None:
 
 
 def _own_descriptor(path: Path) -> int | None:
-    """The descriptor of this process that `path` names, itself or through links."""
+    """Return the descriptor of this process that `path` names, itself or through links."""
     text = os.fspath(path)
     for _ in range(40):
         folder, name = os.path.realpath(os.path.dirname(text)), os.path.basename(text)
-        found = _OWN_DESCRIPTORS.fullmatch(folder)
-        if found and name.isdecimal() and found[1] in (None, str(os.getpid())):
+        match = _OWN_DESCRIPTORS.fullmatch(folder)
+        if match and name.isdecimal() and match[1] in (None, str(os.getpid())):
             return int(name)
         if not os.path.islink(text):
             return None
@@ -128,7 +135,7 @@ def _own_descriptor(path: Path) -> int | None:
 
 
 def _open_for_reader(path: Path) -> int:
-    """Open what is no regular file. A FIFO opens when somebody reads it."""
+    """Open a device or FIFO; the latter opens once somebody reads it."""
     deadline = time.monotonic() + _PATIENCE
     while True:
         try:

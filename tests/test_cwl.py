@@ -153,18 +153,12 @@ def test_nothing_is_written_where_the_tool_works(tmp_path: Path) -> None:
 
 
 def test_exit_statuses_are_those_of_the_launcher() -> None:
-    from dask_claim.errors import ConfigurationError, DaskClaimError, TemporaryError, UsageError
-    from dask_claim.launch.child import CommandNotExecutable, CommandNotFound
-    from dask_claim.launch.launcher import LIFETIME_OVER
+    from dask_claim.errors import Reason
 
     tool = next(part for part in document()["$graph"] if part["class"] == "CommandLineTool")
-    lasting = (
-        UsageError, DaskClaimError, ConfigurationError, CommandNotExecutable, CommandNotFound
-    )  # fmt: skip
-    assert tool["temporaryFailCodes"] == [TemporaryError.exit_status]
-    assert set(tool["permanentFailCodes"]) == {
-        LIFETIME_OVER, *(error.exit_status for error in lasting)
-    }  # fmt: skip
+    lasting = {reason.exit_status for reason in Reason if not reason.temporary} - {None}
+    assert tool["temporaryFailCodes"] == [75]
+    assert set(tool["permanentFailCodes"]) == lasting
 
 
 def test_versions_agree() -> None:

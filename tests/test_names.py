@@ -24,8 +24,7 @@ import dask_claim
 from dask_claim.claim.fields import MAPPABLE
 from dask_claim.claim.model import Claim
 from dask_claim.claim.names import refusal, suggestion
-from dask_claim.files import private_folder, remove_private_folder
-from dask_claim.letters import letters
+from dask_claim.files import letters, private_folder, remove_private_folder
 from dask_claim.providers.values import Request
 from dask_claim.redact import know, know_variables, redact, redact_command, redact_text
 

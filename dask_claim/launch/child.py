@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from dask_claim.errors import DaskClaimError
+from dask_claim.errors import DaskClaimError, Reason
 from dask_claim.launch import inherited
 from dask_claim.launch.terminal import Terminal
 
@@ -23,13 +23,13 @@ IGNORING_CHILDREN = Path(__file__).with_name("ignoring_children.py")
 class CommandNotFound(DaskClaimError):
     """There is no such command; the status that shells give."""
 
-    exit_status = 127
+    reason = Reason.COMMAND_NOT_FOUND
 
 
 class CommandNotExecutable(DaskClaimError):
     """The file is there and cannot be executed; the status that shells give."""
 
-    exit_status = 126
+    reason = Reason.COMMAND_NOT_EXECUTABLE
 
 
 def check_command(command: Sequence[str], environment: Mapping[str, str]) -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from loguru import logger
 
-from dask_claim.errors import DaskClaimError, Exhausted, StartTimeout, TemporaryError, UsageError
+from dask_claim.errors import DaskClaimError, Exhausted, StartTimeout, UsageError
 from dask_claim.launch import events, inherited
 from dask_claim.launch.child import Child, check_command
 from dask_claim.launch.death import MemoryLimit
@@ -116,7 +116,7 @@ class Launcher:
                     if exhausted := Exhausted.of(error):
                         receipt.error, receipt.exit_status = str(exhausted), exhausted.exit_status
                         raise exhausted from error
-                    receipt.error, receipt.exit_status = repr(error), DaskClaimError.exit_status
+                    receipt.error, receipt.exit_status = repr(error), 70
                     raise
             assert receipt.exit_status is not None
             return receipt.exit_status
@@ -223,7 +223,7 @@ class Launcher:
             await asyncio.wait({opening})
         elif error := opening.exception():
             # Nothing the command waits for will come.
-            status = getattr(error, "exit_status", DaskClaimError.exit_status)
+            status = getattr(error, "exit_status", 70)
             self._end_command_for(f"the command is ended, for it has no cluster: {error}", status)
             return error
         return None
@@ -256,7 +256,7 @@ class Launcher:
 
     def _end_process(self) -> None:
         status = self.receipt.exit_status
-        os._exit(DaskClaimError.exit_status if status is None else status)
+        os._exit(70 if status is None else status)
 
     def _outlived(self, lifetime: float) -> None:
         """The run has lasted as long as the claim allows."""
@@ -272,7 +272,7 @@ class Launcher:
         reason = "this job's walltime ends: so does the run"
         if self._phase is Phase.RUNNING:
             self.signum = self.signum or signal.SIGTERM
-            self._end_command_for(reason, TemporaryError.exit_status)
+            self._end_command_for(reason, 75)
             return
         self._emit.warn(reason)
         if self._phase is Phase.PENDING:

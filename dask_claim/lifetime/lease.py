@@ -13,7 +13,7 @@ import cloudpickle
 from distributed.comm import connect
 from distributed.core import send_recv
 
-from dask_claim.letters import letters
+from dask_claim.files import letters
 from dask_claim.lifetime import lease_plugin
 from dask_claim.lifetime.trouble import Trouble
 from dask_claim.lifetime.usage import Usage

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from dask_claim.letters import letters
+from dask_claim.files import letters
 
 if TYPE_CHECKING:
     from dask_claim.claim.model import Claim, Resolved

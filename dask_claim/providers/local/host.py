@@ -61,8 +61,7 @@ async def hold(request: dict[str, Any], events: Any) -> None:
     import dask
     from distributed import LocalCluster
 
-    from dask_claim.files import remove_private_folder
-    from dask_claim.letters import letters
+    from dask_claim.files import letters, remove_private_folder
     from dask_claim.providers import tls
     from dask_claim.providers.local.size import LocalRequest, fit_here
 

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from dask_claim.claim.plan import GATEWAY_NAMES, speaks_gateway
 from dask_claim.errors import ClusterFailed, ConfigurationError
-from dask_claim.files import private_folder
-from dask_claim.letters import letters
+from dask_claim.files import letters, private_folder
 from dask_claim.providers.base import import_quietly
 from dask_claim.providers.gateway.login import user_name
 from dask_claim.providers.local.provider import LocalProvider
