@@ -1,10 +1,10 @@
-"""Event loops that end while one of their threads still waits for something."""
+"""Event loops that do not wait for their threads at the end, and bounded steps in them."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -60,3 +60,32 @@ def run_loop(main: Coroutine[Any, Any, T]) -> T:
         return await main
 
     return asyncio.run(prepared())
+
+
+async def in_time(step: Awaitable[T], seconds: float) -> T:
+    """Return the result of `step`, cancelled and asyncio.TimeoutError after so many `seconds`.
+
+    Before Python 3.12 `asyncio.wait_for` swallows a cancellation that comes at the moment when its
+    step ends: a loop of requests that is told to end then goes on for ever.
+    """
+    task = asyncio.ensure_future(step)
+    try:
+        await asyncio.wait({task}, timeout=seconds)
+    finally:
+        if not task.done():
+            # Once: a step may have to wait for what it has begun, as for the name of a cluster.
+            task.cancel()
+            await asyncio.wait({task})
+        if not task.cancelled():
+            task.exception()  # mark as retrieved, or asyncio logs it
+    if task.cancelled():
+        raise asyncio.TimeoutError
+    return task.result()
+
+
+async def cancel(task: asyncio.Task[None] | None) -> None:
+    """Cancel a task, if there is one, and return when it has ended."""
+    while task is not None and not task.done():
+        # Again, for a step that ends at that very moment may swallow it (Python before 3.12).
+        task.cancel()
+        await asyncio.wait({task}, timeout=1.0)

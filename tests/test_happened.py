@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
+from dask_claim import processes
 from dask_claim.launch.no_workers import NoWorkers
-from dask_claim.lifetime.guard_process import state_and_group
-from dask_claim.lifetime.usage import Usage
+from dask_claim.providers.usage import Usage
 from tests.support.gateway import GatewayServer
 from tests.support.launcher import PYTHON, Launcher, Run, Running, wait_for
 from tests.support.scenes import (
@@ -117,7 +117,7 @@ def test_death_of_the_process_that_holds_a_local_cluster(
     until_ready(run)
     (host,) = (pid for pid in children(run.process.pid) if "host.py" in command_line(pid))
     os.kill(host, signal.SIGKILL)
-    wait_for(lambda: state_and_group(str(host))[0] in ("Z", ""), "end of the process")
+    wait_for(lambda: processes.ended(host), "end of the process")
     run.process.stdin.write(b"\n")
     ended = run.finish()
     assert ended.status == 7

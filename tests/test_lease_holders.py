@@ -30,8 +30,8 @@ from dask_claim.launch.leasing import Leasing
 from dask_claim.lifetime import lease as module
 from dask_claim.lifetime import lease_plugin
 from dask_claim.lifetime.lease import Lease
-from dask_claim.lifetime.usage import Usage
 from dask_claim.providers.base import Provider
+from dask_claim.providers.usage import Usage
 from dask_claim.providers.values import Cluster, Ended, Request
 from tests.support.faulty import USAGE
 from tests.support.launcher import wait_for

@@ -19,10 +19,10 @@ from distributed import Client
 
 from dask_claim.claim.model import Claim
 from dask_claim.errors import ClusterFailed
-from dask_claim.lifetime.guard_process import lives
-from dask_claim.providers.base import in_time
+from dask_claim.processes import group_runs
 from dask_claim.providers.local.provider import LocalProvider
 from dask_claim.providers.values import Outcome, Request, Ticket
+from dask_claim.threads import in_time
 from tests.support.gateway import clean_environment
 from tests.support.launcher import DASK_CLAIM, ONE_TASK, PYTHON, Launcher
 from tests.support.scenes import NOBODY_ELSE
@@ -231,7 +231,7 @@ def test_a_start_that_hangs_can_be_cancelled_at_any_moment(
         # Well before the time after which `reclaim` kills what is left.
         assert time.monotonic() - began < 20
         assert local.tickets[0].process is not None
-        assert not lives(local.tickets[0].process)
+        assert not group_runs(local.tickets[0].process)
 
     asyncio.run(cancelled())
 

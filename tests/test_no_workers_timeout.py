@@ -12,9 +12,9 @@ from dask_claim.claim.model import Claim
 from dask_claim.claim.site_sections import GatewayOptions
 from dask_claim.launch.events import Events, Warned
 from dask_claim.launch.leasing import Leasing
-from dask_claim.lifetime.usage import Usage
 from dask_claim.providers.base import NO_WORKERS_TIMEOUT, tells_of_no_workers
 from dask_claim.providers.gateway.provider import GatewayProvider
+from dask_claim.providers.usage import Usage
 from dask_claim.providers.values import Request
 from tests.support.faulty import faulty
 from tests.support.launcher import PYTHON, Launcher

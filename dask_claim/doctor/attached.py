@@ -8,7 +8,7 @@ from dataclasses import replace
 from dask_claim.doctor.finding import TEMPORARY, Examined, Finding, fail, failed, ok
 from dask_claim.errors import DaskClaimError
 from dask_claim.providers import provider_class
-from dask_claim.providers.base import in_time
+from dask_claim.threads import in_time
 
 PATIENCE, MARGIN = 10.0, 5.0
 """Seconds for its answer, and until an answer that ignores them is not waited for."""

@@ -20,10 +20,10 @@ from dask_claim.errors import (
     NotAGateway,
     OptionError,
 )
-from dask_claim.providers.base import in_time
 from dask_claim.providers.gateway.api import GatewayApi
 from dask_claim.providers.gateway.bounded import fill_within
 from dask_claim.providers.gateway.offered import DefaultsError
+from dask_claim.threads import in_time
 
 PATIENCE = 10.0
 """Seconds for one answer."""

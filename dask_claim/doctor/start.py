@@ -14,8 +14,9 @@ from dask_claim.errors import ClusterFailed, DaskClaimError
 from dask_claim.launch.events import Event, Events, Warned
 from dask_claim.launch.session import Session
 from dask_claim.launch.versions import told, versions_there
-from dask_claim.providers.base import import_quietly, in_time
+from dask_claim.providers.base import import_quietly
 from dask_claim.providers.values import Outcome
+from dask_claim.threads import in_time
 
 SENT = 16 * 2**20
 """Bytes that are sent to measure the bandwidth: random ones, which nothing makes smaller."""

@@ -13,7 +13,7 @@ from dask_claim.providers.values import Cluster, Outcome
 from dask_claim.redact import redact
 
 if TYPE_CHECKING:
-    from dask_claim.lifetime.usage import Usage
+    from dask_claim.providers.usage import Usage
 
 Listener = Callable[["Event"], None]
 

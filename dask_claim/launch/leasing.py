@@ -13,13 +13,14 @@ from dask_claim.launch import events
 from dask_claim.launch.death import MemoryLimit
 from dask_claim.launch.events import Events
 from dask_claim.launch.no_workers import NoWorkers
-from dask_claim.providers.base import Provider, import_quietly, in_time
+from dask_claim.providers.base import Provider, import_quietly
 from dask_claim.providers.values import Ended, Request
+from dask_claim.threads import in_time
 
 if TYPE_CHECKING:
     from dask_claim.claim.model import Claim
     from dask_claim.lifetime.lease import Lease
-    from dask_claim.lifetime.usage import Usage
+    from dask_claim.providers.usage import Usage
 
 # The launcher itself ends a run at its max_lifetime; the lease sees to it where it cannot.
 LIFETIME_MARGIN = 60.0

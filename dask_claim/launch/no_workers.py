@@ -7,7 +7,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from dask_claim.lifetime.usage import Usage
+    from dask_claim.providers.usage import Usage
 
 EVERY = 60.0
 """Seconds of waiting after which it is told, and then told again."""

@@ -18,7 +18,7 @@ from dask_claim.redact import redact
 if TYPE_CHECKING:
     from dask_claim.claim.model import Resolved
     from dask_claim.claim.plan import Plan
-    from dask_claim.lifetime.usage import Usage
+    from dask_claim.providers.usage import Usage
 
 VERSION = 1
 """Of the receipt's form: raised when a field changes its meaning or goes."""

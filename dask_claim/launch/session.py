@@ -18,9 +18,10 @@ from dask_claim.launch.versions import VersionCheck
 from dask_claim.lifetime.reclaim import reclaim
 from dask_claim.lifetime.tickets import Tickets
 from dask_claim.providers import provider_class
-from dask_claim.providers.base import Provider, in_time
+from dask_claim.providers.base import Provider
 from dask_claim.providers.local.own_gateway import local_kind
 from dask_claim.providers.values import Cluster, Outcome, Request, Ticket
+from dask_claim.threads import in_time
 
 T = TypeVar("T")
 

@@ -15,7 +15,8 @@ from typing import Any
 from dask_claim.errors import ConfigurationError, TemporaryError
 from dask_claim.launch.events import Events
 from dask_claim.launch.leasing import cancelled
-from dask_claim.providers.base import Provider, import_quietly, in_time
+from dask_claim.providers.base import Provider, import_quietly
+from dask_claim.threads import in_time
 
 COMPARED = ("python", "dask", "distributed", "numpy", "msgpack", "cloudpickle")
 """What crosses between the processes, or decides how it does."""

@@ -1,10 +1,10 @@
-"""The guard's own process. The launcher runs this file, and imports only `lives` from it.
+"""The guard's own process. The launcher runs this file; nobody imports it.
 
 It holds a pipe to the launcher and does nothing, in ten megabytes, until that pipe closes without
 a good-bye: then the launcher was killed, and the guard ends what it left: the command, what the
 command started, the local cluster, and, through a second process with Dask's client, the cluster
-of a gateway. After a good-bye it ends only what the command has left behind. Nothing but what
-every Python has is imported here.
+of a gateway. After a good-bye it ends only what the command has left behind. It uses only what
+every Python has, and `processes`.
 """
 
 from __future__ import annotations
@@ -18,144 +18,114 @@ import sys
 import time
 from typing import Any
 
-Known = dict[str, Any]  # fact → value, as the launcher tells them
+# It runs without site-packages: this package is found last, by its place.
+sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+
+from dask_claim.processes import ended, group_runs, kill_group, others, signal_group
+
+Facts = dict[str, Any]  # as the launcher sends them, see `tickets`
 
 
 def main() -> None:
-    # The launcher's terminal and its signals are none of the guard's business.
+    # Signals to the launcher or from its terminal do not concern the guard.
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGTSTP):
         signal.signal(signum, signal.SIG_IGN)
-    known: Known = {}
+    facts: Facts = {}
     taken_over = False
     for line in sys.stdin:
-        fact = json.loads(line)
-        if fact == "good-bye":
-            end_marked(known)
+        message = json.loads(line)
+        if message == "good-bye":
+            end_marked(facts)
             return
-        if fact == "take over":
+        if message == "take over":
             taken_over = True
-            end_marked(known)
+            end_marked(facts)
             continue
-        known.update(fact)
+        facts.update(message)
     if taken_over:
-        # The launcher has told what is left. Nobody may wait for the end of its standard error.
+        # The launcher has reported what is left, and nobody should wait for this process to close
+        # the launcher's standard error.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     else:
-        say("the launcher has vanished: its cluster and its command are ended")
-    tickets = known.get("tickets", [])
+        log("the launcher has vanished: ending its cluster and its command")
+    tickets = facts.get("tickets", [])
     first = [each for each in tickets if each["process"] is None and not each.get("made")]
-    deletion = reclaim(known, first)
-    end_groups(known)
-    end_marked(known)
-    # What the command makes itself is all there only now, and what a local cluster's process, if it
-    # was killed, too, has left of files.
-    last = reclaim(known, [each for each in tickets if each.get("made") or left_files(each)])
+    deletion = reclaim(facts, first)
+    end_groups(facts)
+    end_marked(facts)
+    # Only now has the command made all that it makes, and has a local cluster's process, if it was
+    # killed as well, left its files.
+    last = reclaim(facts, [each for each in tickets if each.get("made") or left_files(each)])
     for process in (deletion, last):
         if process is not None:
             process.wait()
 
 
-def left_files(ticket: Known) -> bool:
+def left_files(ticket: Facts) -> bool:
     return ticket["process"] is not None and os.path.isdir(ticket.get("folder") or "")
 
 
-def reclaim(known: Known, tickets: list[Known]) -> subprocess.Popen[str] | None:
-    """Start the process that asks gateways to end what these open tickets name."""
+def reclaim(facts: Facts, tickets: list[Facts]) -> subprocess.Popen[str] | None:
+    """Start the process that ends what these open tickets name."""
     if not tickets:
         return None
-    process = subprocess.Popen([sys.executable, known["reclaim"]], stdin=subprocess.PIPE, text=True)
+    process = subprocess.Popen([sys.executable, facts["reclaim"]], stdin=subprocess.PIPE, text=True)
     assert process.stdin is not None
     with process.stdin as pipe:
-        json.dump({"tickets": tickets, "patience": known["patience"]}, pipe)
+        json.dump({"tickets": tickets, "patience": facts["patience"]}, pipe)
     return process
 
 
-def end_groups(known: Known) -> None:
+def end_groups(facts: Facts) -> None:
     """End the command's process group, and the local cluster's where it does not end by itself."""
-    command = known.get("command")
-    hosts = [ticket["process"] for ticket in known.get("tickets", []) if ticket["process"]]
-    deadline = time.monotonic() + known.get("grace", 15)
+    command = facts.get("command")
+    hosts = [ticket["process"] for ticket in facts.get("tickets", []) if ticket["process"]]
+    deadline = time.monotonic() + facts.get("grace", 15)
     signal_group(command, signal.SIGTERM)
     signal_group(command, signal.SIGCONT)
     host_deadline = time.monotonic() + 10
-    while lives(command) or any(map(lives, hosts)):
+    while group_runs(command) or any(map(group_runs, hosts)):
         now = time.monotonic()
         if now > deadline:
-            signal_group(command, signal.SIGKILL)
+            kill_group(command)
         if now > host_deadline:
             for host in hosts:
-                signal_group(host, signal.SIGKILL)
+                kill_group(host)
         if now > max(deadline, host_deadline) + 5:
             return
         time.sleep(0.05)
 
 
-def end_marked(known: Known) -> None:
+def end_marked(facts: Facts) -> None:
     """End what left the command's group, found by the variables that only this run has set."""
-    markers = {marker.encode() for marker in known.get("markers", [])}
+    markers = {marker.encode() for marker in facts.get("markers", [])}
     if not markers:
         return
-    for signum, patience in ((signal.SIGTERM, known.get("grace", 15)), (signal.SIGKILL, 5)):
+    for signum, patience in ((signal.SIGTERM, facts.get("grace", 15)), (signal.SIGKILL, 5)):
         deadline = time.monotonic() + patience
         left = marked(markers)
         for pid in left:
-            say(f"process {pid} of the command still runs: {signum.name}")
+            log(f"process {pid} of the command still runs: {signum.name}")
             with contextlib.suppress(OSError):
                 os.kill(pid, signum)
         while left and time.monotonic() < deadline:
             time.sleep(0.05)
-            left = [pid for pid in left if state_and_group(str(pid))[0] not in ("Z", "X", "")]
+            left = [pid for pid in left if not ended(pid)]
         if not left:
             return
 
 
 def marked(markers: set[bytes]) -> list[int]:
-    found = []
-    for name in os.listdir("/proc") if os.path.isdir("/proc") else []:
-        if name.isdecimal() and int(name) != os.getpid():
-            try:
-                with open(f"/proc/{name}/environ", "rb") as environ:
-                    if markers <= set(environ.read().split(b"\0")):
-                        found.append(int(name))
-            except OSError:
-                continue
-    return found
+    """The processes that have all these variables."""
+    pids = []
+    for pid in others():
+        with contextlib.suppress(OSError), open(f"/proc/{pid}/environ", "rb") as environ:
+            if markers <= set(environ.read().split(b"\0")):
+                pids.append(pid)
+    return pids
 
 
-def signal_group(group: int | None, signum: int) -> None:
-    with contextlib.suppress(OSError):
-        if group:
-            os.killpg(group, signum)
-
-
-def lives(group: int | None) -> bool:
-    """Whether a process of the group runs; zombies that nobody has reaped count for nothing."""
-    if not group:
-        return False
-    try:
-        os.killpg(group, 0)
-    except OSError:
-        return False
-    if not os.path.isdir("/proc"):  # no Linux: there is one, perhaps a zombie
-        return True
-    for name in os.listdir("/proc"):
-        if name.isdecimal():
-            state, member = state_and_group(name)
-            if member == group and state not in ("Z", "X"):
-                return True
-    return False
-
-
-def state_and_group(name: str) -> tuple[str, int]:
-    try:
-        with open(f"/proc/{name}/stat", encoding="utf-8", errors="replace") as stat:
-            fields = stat.read().rpartition(")")[2].split()
-            return fields[0], int(fields[2])
-    except OSError:
-        return "", 0
-
-
-def say(text: str) -> None:
+def log(text: str) -> None:
     with contextlib.suppress(OSError):
         print(f"dask-claim guard: {text}", file=sys.stderr, flush=True)
 

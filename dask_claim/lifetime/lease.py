@@ -16,8 +16,8 @@ from distributed.core import send_recv
 from dask_claim.files import letters
 from dask_claim.lifetime import lease_plugin
 from dask_claim.lifetime.trouble import Trouble
-from dask_claim.lifetime.usage import Usage
-from dask_claim.providers.base import in_time
+from dask_claim.providers.usage import Usage
+from dask_claim.threads import in_time
 
 # Until the first workers are there somebody is waiting for news of them.
 SOON = 0.2

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 from dask_claim.errors import ConfigurationError
-from dask_claim.providers.base import Provider
+
+if TYPE_CHECKING:
+    from dask_claim.providers.base import Provider
 
 PROVIDERS = {
     "gateway": "gateway.provider:GatewayProvider",

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 import traceback
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from importlib import import_module
 from importlib.metadata import version
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 from dask_claim.claim.dask_config import writing_nothing
 from dask_claim.errors import ConfigurationError
+from dask_claim.providers.usage import Usage
 from dask_claim.providers.values import Cluster, Ended, Outcome, Request, Ticket
-
-T = TypeVar("T")
 
 
 class Provider(ABC):
@@ -35,6 +33,9 @@ class Provider(ABC):
 
     outlives_launcher: ClassVar[bool] = False
     """Whether the cluster could stay when the launcher's machine is gone, so needs a lease."""
+
+    reports_usage: ClassVar[bool] = False
+    """Whether `listen` reports what the cluster does; else a lease on its scheduler does."""
 
     asks_with_dask: ClassVar[bool] = True
     """Whether the request itself needs Dask's libraries in this process."""
@@ -91,6 +92,11 @@ class Provider(ABC):
         """Credentials for a `distributed.Client`, None where none are needed."""
         return None
 
+    def listen(  # noqa: B027  # of most a lease reports
+        self, on_usage: Callable[[Usage], None], on_end: Callable[[Ended], None]
+    ) -> None:
+        """Report what the cluster does from now on, and how it ends without the launcher."""
+
     async def ended(self, patience: float = 0.0) -> Ended | None:
         """How the cluster has ended without the launcher; None while it runs or nobody can tell.
 
@@ -138,24 +144,3 @@ def import_quietly(module: str) -> Any:
                 f"{file} ends Python when it is imported (SystemExit: {error}), and is imported in "
                 "place of a library: rename it, or take its folder off PYTHONPATH"
             ) from error
-
-
-async def in_time(step: Awaitable[T], seconds: float) -> T:
-    """Return the result of `step`, cancelled and asyncio.TimeoutError after so many `seconds`.
-
-    Before Python 3.12 `asyncio.wait_for` swallows a cancellation that comes at the moment when its
-    step ends: a loop of requests that is told to end then goes on for ever.
-    """
-    task = asyncio.ensure_future(step)
-    try:
-        await asyncio.wait({task}, timeout=seconds)
-    finally:
-        if not task.done():
-            # Once: a step may have to wait for what it has begun, as for the name of a cluster.
-            task.cancel()
-            await asyncio.wait({task})
-        if not task.cancelled():
-            task.exception()  # it is known
-    if task.cancelled():
-        raise asyncio.TimeoutError
-    return task.result()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import signal
 import sys
 from abc import abstractmethod
@@ -15,15 +14,15 @@ from typing import Any, ClassVar
 
 from dask_claim.claim.dask_config import dask_config
 from dask_claim.errors import ClusterFailed, ConfigurationError
-from dask_claim.lifetime.guard_process import state_and_group
+from dask_claim.processes import ended, kill_group
 from dask_claim.providers import tls
 from dask_claim.providers.base import (
     NO_WORKERS_TIMEOUT,
     Provider,
-    in_time,
     tells_of_no_workers,
 )
 from dask_claim.providers.values import Ended, Request, Ticket
+from dask_claim.threads import in_time
 
 KILLED_WITHIN = 5.0
 """Seconds that the kernel may take to end what was killed."""
@@ -140,7 +139,7 @@ class HeldProvider(Provider):
         if host is None:
             return None
         # A process that has just died is known as that a moment later.
-        if patience or state_and_group(str(host.pid))[0] in ("Z", "X"):
+        if patience or ended(host.pid):
             with contextlib.suppress(asyncio.TimeoutError):
                 await in_time(self._last_word(host), patience or LAST_WORDS)
         if self._ended is None and (status := host.returncode) is not None:
@@ -191,8 +190,3 @@ def _environment(environ: Mapping[str, str]) -> dict[str, str]:
         if name != "DASK_CLAIM" and not name.startswith("DASK_CLAIM_")
     }
     return {**kept, **dask_config(environ)}
-
-
-def kill_group(group: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(group, signal.SIGKILL)

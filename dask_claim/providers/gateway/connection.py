@@ -12,10 +12,11 @@ from urllib.parse import urlsplit
 
 from dask_claim.claim.dask_config import goes_direct
 from dask_claim.errors import ConfigurationError, GatewayUnreachable, NotAGateway
-from dask_claim.providers.base import import_quietly, in_time
+from dask_claim.providers.base import import_quietly
 from dask_claim.providers.gateway.answers import explain, observed, observed_session, one_line
 from dask_claim.providers.gateway.login import Login, prepared, token_of
 from dask_claim.redact import redact
+from dask_claim.threads import in_time
 
 if TYPE_CHECKING:
     from dask_claim.claim.model import Claim

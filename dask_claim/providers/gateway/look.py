@@ -11,7 +11,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from dask_claim.lifetime.lease_plugin import LOOK, RENOUNCED
-from dask_claim.providers.base import in_time
+from dask_claim.threads import in_time
 
 if TYPE_CHECKING:
     from dask_gateway.client import ClusterReport

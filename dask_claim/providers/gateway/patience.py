@@ -11,7 +11,8 @@ from typing import TypeVar
 from loguru import logger
 
 from dask_claim.errors import GatewayUnreachable, NoGatewayThere, TemporaryError
-from dask_claim.providers.base import Provider, in_time
+from dask_claim.providers.base import Provider
+from dask_claim.threads import in_time
 
 T = TypeVar("T")
 

@@ -19,13 +19,14 @@ from dask_claim.errors import (
     LimitReached,
     NotAGateway,
 )
-from dask_claim.providers.base import NO_WORKERS_TIMEOUT, Provider, in_time
+from dask_claim.providers.base import NO_WORKERS_TIMEOUT, Provider
 from dask_claim.providers.gateway.bounded import fill_within
 from dask_claim.providers.gateway.mark import Mark, marked
 from dask_claim.providers.gateway.options import end_when_idle, variables_option
 from dask_claim.providers.gateway.patience import Patience
 from dask_claim.providers.values import Ended, Outcome, Request, Ticket
 from dask_claim.redact import redact
+from dask_claim.threads import in_time
 
 if TYPE_CHECKING:
     from dask_gateway.client import ClusterReport

@@ -11,10 +11,10 @@ from collections.abc import Callable
 from typing import Any
 
 from dask_claim.errors import ConfigurationError
-from dask_claim.providers.base import in_time
 from dask_claim.providers.hpc.systems import ask, job_name, slurm_number
 from dask_claim.providers.local.provider import LocalProvider
 from dask_claim.providers.values import Outcome, Request, Ticket
+from dask_claim.threads import in_time
 
 STEP = re.compile(r"^(\S+) (\S+)$", re.MULTILINE)
 

@@ -13,11 +13,11 @@ from typing import Any
 
 from dask_claim.errors import ConfigurationError
 from dask_claim.files import private_folder, remove_private_folder
-from dask_claim.lifetime.guard_process import lives
-from dask_claim.providers.base import in_time
-from dask_claim.providers.held import KILLED_WITHIN, HeldProvider, kill_group
+from dask_claim.processes import group_runs, kill_group
+from dask_claim.providers.held import KILLED_WITHIN, HeldProvider
 from dask_claim.providers.hpc.systems import SYSTEMS, ask, job_name, job_numbers
 from dask_claim.providers.values import Cluster, Outcome, Request, Ticket
+from dask_claim.threads import in_time
 
 MEMORY = 2 * 2**30
 """Bytes of a worker where the claim does not say."""
@@ -155,7 +155,7 @@ async def _reclaim(ticket: Ticket, warn: Callable[[str], None]) -> Outcome:
     if host := jobs.get("host"):
         # As long as it lives it may submit another one.
         for _ in range(int(KILLED_WITHIN / 0.1)):
-            if not lives(host):
+            if not group_runs(host):
                 break
             await asyncio.sleep(0.1)
         else:

@@ -16,10 +16,10 @@ from typing import Any
 
 from dask_claim.cgroup import Bound
 from dask_claim.providers import tls
-from dask_claim.providers.base import in_time
 from dask_claim.providers.hpc.grants import slurm_memory
 from dask_claim.providers.hpc.systems import ask
 from dask_claim.providers.local.size import SMALLEST_WORKER, LocalRequest, fit, fit_here
+from dask_claim.threads import in_time
 
 PROGRAM = Path(__file__).with_name("node.py")
 # It ends with its workers.

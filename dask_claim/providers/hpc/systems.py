@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from dask_claim.providers.base import in_time
+from dask_claim.threads import in_time
 
 
 @dataclass(frozen=True)

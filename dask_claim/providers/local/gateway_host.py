@@ -24,7 +24,7 @@ sys.path[0:1] = []
 sys.path.append(str(Path(__file__).resolve().parents[3]))
 
 from dask_claim.files import remove_private_folder  # noqa: E402
-from dask_claim.lifetime.guard_process import state_and_group  # noqa: E402
+from dask_claim.processes import members  # noqa: E402
 from dask_claim.providers.holding import launcher_left, serve, tell  # noqa: E402
 
 SERVER = Path(__file__).with_name("gateway_server.py")
@@ -116,7 +116,7 @@ async def end(server: asyncio.subprocess.Process) -> None:
     with contextlib.suppress(ProcessLookupError):
         server.terminate()
     if not await alone(PATIENCE):
-        for pid in others():
+        for pid in members(os.getpgrp()):
             with contextlib.suppress(OSError):
                 os.kill(pid, signal.SIGKILL)
         await alone(KILLED_WITHIN)
@@ -126,21 +126,11 @@ async def alone(patience: float) -> bool:
     """Whether all others have ended within so many seconds."""
     now = asyncio.get_running_loop().time
     deadline = now() + patience
-    while others():
+    while members(os.getpgrp()):
         if now() > deadline:
             return False
         await asyncio.sleep(POLL)
     return True
-
-
-def others() -> list[int]:
-    own, found = os.getpgrp(), []
-    for name in os.listdir("/proc") if os.path.isdir("/proc") else []:
-        if name.isdecimal() and int(name) != os.getpid():
-            state, group = state_and_group(name)
-            if group == own and state not in ("Z", "X"):
-                found.append(int(name))
-    return found
 
 
 if __name__ == "__main__":

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from dask_claim.files import private_folder, remove_private_folder
-from dask_claim.lifetime.guard_process import lives, state_and_group
-from dask_claim.providers.held import KILLED_WITHIN, HeldProvider, kill_group
+from dask_claim.processes import ended, group_runs, kill_group
+from dask_claim.providers.held import KILLED_WITHIN, HeldProvider
 from dask_claim.providers.local.size import LocalRequest
 from dask_claim.providers.values import Cluster, Outcome, Ticket
 
@@ -84,7 +83,7 @@ class LocalProvider(HeldProvider):
         group, gone = ticket.process, True
         if group is not None:
             # Nobody is left to end in order what has lost its leader.
-            patience = timeout if _runs(group) else min(timeout, ORPHANS_END_WITHIN)
+            patience = min(timeout, ORPHANS_END_WITHIN) if ended(group) else timeout
             if not await _group_is_gone(group, patience):
                 # Whoever is left of the session: a host that hangs, or workers that outlived it.
                 kill_group(group)
@@ -96,14 +95,10 @@ class LocalProvider(HeldProvider):
         return Outcome.GONE if gone else Outcome.NOT_CONFIRMED
 
 
-def _runs(pid: int) -> bool:
-    return not os.path.isdir("/proc") or state_and_group(str(pid))[0] not in ("Z", "X", "")
-
-
 async def _group_is_gone(group: int, timeout: float) -> bool:
     now = asyncio.get_running_loop().time
     deadline = now() + timeout
-    while lives(group):
+    while group_runs(group):
         if now() > deadline:
             return False
         await asyncio.sleep(0.02)
