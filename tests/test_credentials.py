@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from dask_claim.providers.gateway.oidc_session import PATIENCE
+from dask_claim.credentials.oidc_session import PATIENCE
 from tests.support.gateway import REFERENCE, GatewayServer, clean_environment
 from tests.support.launcher import DASK_CLAIM, PYTHON, Launcher, wait_for
 from tests.support.oidc_provider import (
@@ -113,7 +113,7 @@ def test_token_replaced(
     if credentials == "Dask's":
         env = {
             "DASK_CLAIM_GATEWAY_URL": site.url,
-            "DASK_GATEWAY__AUTH__TYPE": "dask_claim.providers.gateway.oidc.OidcAuth",
+            "DASK_GATEWAY__AUTH__TYPE": "dask_claim.credentials.oidc.OidcAuth",
             "DASK_GATEWAY__AUTH__KWARGS__ISSUER": issuer.issuer,
             "DASK_GATEWAY__AUTH__KWARGS__CLIENT_ID": CLIENT,
             "DASK_GATEWAY__AUTH__KWARGS__CLIENT_SECRET_FILE": str(tmp_path / "secret"),

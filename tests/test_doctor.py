@@ -367,7 +367,7 @@ def token(end: float) -> str:
 def test_end_of_a_token(life: float, told: str) -> None:
     """Which itself is never shown."""
     env = {
-        "DASK_GATEWAY__AUTH__TYPE": "dask_claim.providers.gateway.auth.BearerAuth",
+        "DASK_GATEWAY__AUTH__TYPE": "dask_claim.credentials.bearer.BearerAuth",
         "DASK_GATEWAY__AUTH__KWARGS__TOKEN": token(time.time() + life),
     }
     with faulty("refused") as server:

@@ -41,7 +41,7 @@ def kept(policy: Fields, claim: Fields, **offered: Any) -> tuple[Claim, list[str
     sources = {name: "claim" if name in claim else "default" for name in FIELDS}
     options = GatewayOptions.model_validate(offered)
     site = Site(FILE, policy=Policy.model_validate(policy), gateway_options=options)
-    found, warnings, _ = within(made, made.plan({}), site, sources, made.gateway_url, foreign=False)
+    found, warnings, _ = within(made, made.plan({}), site, sources, None)
     return found, warnings
 
 

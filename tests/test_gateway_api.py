@@ -17,6 +17,7 @@ import dask.config
 import pytest
 from dask_gateway.auth import BasicAuth, GatewayAuth
 
+from dask_claim.claim.addresses import GatewayAddress
 from dask_claim.claim.model import Claim
 from dask_claim.doctor.gateway import check_options
 from dask_claim.errors import (
@@ -51,9 +52,9 @@ def tester(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, "tester")
 
 
-def ask(claim: dict[str, Any], work: Callable[[GatewayApi], Awaitable[Any]], **more: Any) -> Any:
+def ask(url: str, work: Callable[[GatewayApi], Awaitable[Any]], **more: Any) -> Any:
     async def asked() -> Any:
-        api = GatewayApi(Claim.model_validate(claim), **more)
+        api = GatewayApi(GatewayAddress(url, **{"trusted": True, **more}))
         try:
             return await work(api)
         finally:
@@ -65,7 +66,7 @@ def ask(claim: dict[str, Any], work: Callable[[GatewayApi], Awaitable[Any]], **m
 def ask_of(answers: dict[str, list[tuple[int, Any]]], work: Any, **more: Any) -> Any:
     """Ask a server that gives these answers."""
     with answering(answers) as (url, _):
-        return ask({"gateway_url": url}, work, **more)
+        return ask(url, work, **more)
 
 
 @pytest.mark.parametrize(
@@ -77,7 +78,7 @@ def test_redirection(monkeypatch: pytest.MonkeyPatch, to: str, shown: bool) -> N
     monkeypatch.setenv("DASK_GATEWAY__AUTH__KWARGS__PASSWORD", "hunter2")
     answers = {"clusters/": [(401, {}), (307, to)], "other": [(200, {})]}
     with answering(answers) as (url, server):
-        ask({"gateway_url": f"{url}/hub/gw"}, GatewayApi.clusters)
+        ask(f"{url}/hub/gw", GatewayApi.clusters)
         assert len(server.seen) == 3 and server.seen[-1][0].endswith("other")
         assert (server.seen[-1][1] is not None) is shown
 
@@ -91,7 +92,7 @@ def test_password_of_digits(
         monkeypatch.setenv("DASK_GATEWAY__AUTH__KWARGS__PASSWORD", written)
     with answering({"clusters/": [(401, {}), (200, {})]}) as (url, server):
         with dask.config.set({"gateway.auth.kwargs": {"username": 7, "password": read}}):
-            ask({"gateway_url": url}, GatewayApi.clusters)
+            ask(url, GatewayApi.clusters)
         shown = base64.b64decode(str(server.seen[-1][1]).partition(" ")[2]).decode()
         assert shown == f"7:{written or read}"
 
@@ -229,18 +230,19 @@ def test_resize(
 
 def test_credentials_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JUPYTERHUB_API_TOKEN", "token-1234")
+    monkeypatch.setenv("DASK_GATEWAY__AUTH__TYPE", "jupyterhub")
     configured = {
         "gateway.auth.type": "jupyterhub",
         "gateway.cluster.options": {"image": "{JUPYTERHUB_API_TOKEN}"},
     }
     with dask.config.set(configured), answering({"": [(401, {"error": "who?"})]}) as (url, server):
         with pytest.raises(AuthenticationError, match="DASK_CLAIM_GATEWAY_URL"):
-            ask({"gateway_url": url}, GatewayApi.clusters, credentials=False)
+            ask(url, GatewayApi.clusters, trusted=False)
         # A user's name is no secret, and gateways without passwords ask for it.
         name = BasicAuth().pre_request(None)[0]["Authorization"]
         assert {sent for _, sent in server.seen} == {None, name}
         with pytest.raises(AuthenticationError, match=r"gateway\.auth"):
-            ask({"gateway_url": url}, GatewayApi.clusters)
+            ask(url, GatewayApi.clusters)
         assert "jupyterhub token-1234" in {sent for _, sent in server.seen}
 
 
@@ -248,7 +250,7 @@ def test_own_defaults_are_kept() -> None:
     offer = {"field": "image", "label": "", "default": "", "spec": {"type": "string"}}
     offered = [(200, {"cluster_options": [offer]})]
     with dask.config.set({"gateway.cluster.options": {"image": "own"}}):
-        foreign = ask_of({"": offered}, GatewayApi.options, credentials=False)
+        foreign = ask_of({"": offered}, GatewayApi.options, trusted=False)
         own = ask_of({"": offered}, GatewayApi.options)
     assert (foreign["image"], own["image"]) == ("", "own")
 
@@ -302,16 +304,15 @@ def test_configuration_and_environment_stay(monkeypatch: pytest.MonkeyPatch) -> 
         raise KeyError("uid 4711")
 
     monkeypatch.setattr(getpass, "getuser", nobody)
-    claim = {"gateway_url": "http://127.0.0.1:1/", "proxy_url": "8786", "public_url": "http://b/"}
     with dask.config.set({"gateway.proxy-address": "gateway://other:1"}):
         before, environ = copy.deepcopy(dask.config.config), dict(os.environ)
 
         async def look(api: GatewayApi) -> tuple[str, str, str | None]:
             api.renew_credentials()
-            return api.proxy_address, api.public_address, api.user
+            return api.proxy_address, api.public_address, api.login.user
 
-        found = ask(claim, look)
-        plain = ask({"gateway_url": "http://127.0.0.1:1/prefix"}, look)
+        found = ask("http://127.0.0.1:1", look, proxy_url="8786", public_url="http://b/")
+        plain = ask("http://127.0.0.1:1/prefix", look)
         assert (dask.config.config, dict(os.environ)) == (before, environ)
     user = f"uid-{os.getuid()}" if dask.config.get("gateway.auth.type") == "basic" else None
     assert found == ("gateway://127.0.0.1:8786", "http://b", user)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from dask_claim.claim.addresses import GatewayAddress
 from dask_claim.claim.model import Claim
 from dask_claim.launch.events import Warned
 from dask_claim.launch.handoff import load_security, variables
@@ -18,8 +19,7 @@ def test_gateway_variables() -> None:
     cluster = Cluster(
         scheduler_address="gateway://host:80/abc",
         cluster_name="abc",
-        gateway_url="http://host",
-        proxy_url="gateway://host:80",
+        gateway=GatewayAddress("http://host", "gateway://host:80"),
     )
     found = variables(cluster, Claim(), {}, "id")
     assert found == {
@@ -35,7 +35,7 @@ def test_gateway_variables() -> None:
 
 
 def test_a_password_of_digits_is_a_text_to_the_program_too() -> None:
-    cluster = Cluster(cluster_name="abc", gateway_url="http://host")
+    cluster = Cluster(cluster_name="abc", gateway=GatewayAddress("http://host", trusted=True))
     name = "DASK_GATEWAY__AUTH__KWARGS__PASSWORD"
     for written, handed_on in (("1e5", "'1e5'"), ("1234", "'1234'"), ("plain", None)):
         assert variables(cluster, Claim(), {name: written}, "id").get(name) == handed_on

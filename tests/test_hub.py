@@ -9,7 +9,7 @@ import dask.config
 import pytest
 from aiohttp import web
 
-from dask_claim.claim.model import Claim
+from dask_claim.claim.addresses import GatewayAddress
 from dask_claim.errors import AuthenticationError
 from dask_claim.providers.gateway.api import GatewayApi
 from tests.support.gateway import REFERENCE, GatewayServer
@@ -59,7 +59,7 @@ def hub() -> Iterator[tuple[str, str]]:
 
 
 async def clusters(gateway: str) -> int | str:
-    api = GatewayApi(Claim(gateway_url=gateway))
+    api = GatewayApi(GatewayAddress(gateway, trusted=True))
     try:
         return len(await api.clusters())
     except AuthenticationError as error:

@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+from dask_claim.claim.addresses import GatewayAddress
 from dask_claim.claim.model import Claim
 from dask_claim.providers.gateway import lost
 from dask_claim.providers.gateway.api import GatewayApi
@@ -32,7 +33,7 @@ def test_lost_cluster_is_found_whatever_the_clocks_say(
     told: list[str] = []
 
     async def lose(claim: Claim) -> str:
-        api = GatewayApi(claim)
+        api = GatewayApi(GatewayAddress(str(claim.gateway_url), claim.proxy_url))
         try:
             options = await api.options()
             request = {"before": [], "sent": time.time(), "options": dict(options)}

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from dask_claim.credentials.bearer import BearerAuth
+from dask_claim.credentials.oidc import OidcAuth
 from dask_claim.errors import AuthenticationError, ConfigurationError, GatewayUnreachable
-from dask_claim.providers.gateway.auth import BearerAuth
-from dask_claim.providers.gateway.oidc import OidcAuth
 from tests.support.certificates import certificates
 from tests.support.oidc_provider import (
     CLIENT,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,14 @@ import pytest
 from dask_gateway_server.options import Mapping, Options
 
 from dask_claim.claim.model import Claim
+from dask_claim.credentials.login import Login
 from dask_claim.errors import AuthenticationError, DaskClaimError, TemporaryError
 from dask_claim.launch.events import Events
 from dask_claim.launch.receipt import Receipt
 from dask_claim.launch.session import Session
 from dask_claim.lifetime.reclaim import reclaim, reclaim_all
 from dask_claim.providers.base import import_quietly
-from dask_claim.providers.gateway import connection
+from dask_claim.providers.gateway import ending
 from dask_claim.providers.gateway.api import GatewayApi
 from dask_claim.providers.gateway.mark import MARK
 from dask_claim.providers.gateway.provider import GatewayProvider
@@ -56,7 +58,8 @@ def session(
     receipt = Receipt(["true"])
     made = Session(request, Events([receipt]))
     for known in tickets:
-        made.tickets.write(Ticket(**{"provider": "gateway", **gateway.claim(), **known}))
+        known = {"provider": "gateway", "gateway": gateway.address(), **known}
+        made.tickets.write(Ticket(**known))
     close = made.tickets.close
 
     def close_at_once() -> None:
@@ -84,7 +87,7 @@ def release(gateway: Faulty, *tickets: dict[str, Any], timeout: float = 10.0) ->
 
 @pytest.mark.parametrize(
     ("where", "step"),
-    [(GatewayApi, "__init__"), (GatewayApi, "delete"), (GatewayApi, "report"),
+    [(ending, "client_of"), (GatewayApi, "delete"), (GatewayApi, "report"),
      (GatewayProvider, "reclaim")],
 )  # fmt: skip
 def test_one_ticket_that_fails(where: Any, step: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,10 +112,10 @@ def test_one_ticket_that_fails(where: Any, step: str, monkeypatch: pytest.Monkey
         assert {f"good-{name}" for name in ERRORS} <= set(gateway.ended)
 
 
-@pytest.mark.parametrize("step", ["close", "clusters", "prepared"])
+@pytest.mark.parametrize("step", ["close", "clusters", "prepare"])
 def test_step_that_always_fails(step: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is not needed changes nothing; what is needed is told as not confirmed."""
-    where = connection if step == "prepared" else GatewayApi
+    where = Login if step == "prepare" else GatewayApi
     original, needed = getattr(where, step), {"cluster_name": CLUSTER}
     if step == "clusters":
         needed = {"requested": {"mark": "1:lease:feed"}}
@@ -132,7 +135,7 @@ def test_credentials_that_cannot_be_read_for_a_moment(tmp_path: Path) -> None:
     """As by the guard, which has nothing that the gateway has accepted before."""
     token, told = tmp_path / "token", list[str]()
     configured = {
-        "gateway.auth.type": "dask_claim.providers.gateway.auth.BearerAuth",
+        "gateway.auth.type": "dask_claim.credentials.bearer.BearerAuth",
         "gateway.auth.kwargs": {"token_file": str(token)},
     }
 
@@ -142,7 +145,7 @@ def test_credentials_that_cannot_be_read_for_a_moment(tmp_path: Path) -> None:
 
     import_quietly("dask_gateway")
     with faulty("refused") as gateway, dask.config.set(configured):
-        ticket = Ticket("gateway", cluster_name=CLUSTER, **gateway.claim())
+        ticket = Ticket("gateway", cluster_name=CLUSTER, gateway=gateway.address())
         assert asyncio.run(reclaim(ticket, 20.0, warn)) is Outcome.GONE
         assert gateway.ended == [CLUSTER]
     [text] = told
@@ -220,7 +223,7 @@ def test_time_of_another_boot_delays_little() -> None:
 
 # As the second release writes it.
 OLD_TICKET = {
-    "provider": "gateway", "id": "5f", "proxy_url": None, "public_url": None, "credentials": True,
+    "provider": "gateway", "id": "5f", "public_key": None,
     "requested": {"before": [], "sent": 1.0, "options": {}}, "made": None,
     "cluster_name": CLUSTER, "process": None, "jobs": None, "folder": None,
 }  # fmt: skip
@@ -228,10 +231,10 @@ OLD_TICKET = {
 
 def test_tickets_of_other_releases() -> None:
     with faulty("refused") as gateway:
-        newer = {**OLD_TICKET, **gateway.claim(), "version": 2}
+        newer = {**OLD_TICKET, "gateway": asdict(gateway.address()), "version": 2}
         asyncio.run(reclaim_all([newer, {"id": "no provider"}], 1.0))
         assert gateway.ended == []
-        later = {**OLD_TICKET, **gateway.claim(), "of_a_time_to_come": 1}
+        later = {**OLD_TICKET, "gateway": asdict(gateway.address()), "of_a_time_to_come": 1}
         asyncio.run(reclaim_all([newer, later], 10.0))
         assert gateway.ended == [CLUSTER]
 

@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dask_claim.claim import memory
+from dask_claim.claim.addresses import GatewayAddress, UrlPrefix
 from dask_claim.claim.model import Claim, Resolved, load
-from dask_claim.claim.url_prefix import UrlPrefix
+from dask_claim.credentials.login import withheld_warning
 from dask_claim.errors import ClaimError, ConfigurationError
 from tests.support.claims import NOWHERE, Env, Fields, faults_of, write
 
@@ -347,9 +348,9 @@ HUB = f"{OWN}:443/hub"
 def test_what_counts_as_credentials(environ: Env, configured: Env, secret: bool) -> None:
     claim = json.dumps({"gateway_url": STRANGER})
     resolved = load(environ={**environ, **configured, "DASK_CLAIM": claim})
-    told = resolved.withheld(resolved.claim.gateway_url)
-    assert resolved.credentials_allowed is not secret and (told is not None) is secret
-    assert "hunter2" not in str(told)
+    environ |= configured
+    told = withheld_warning(resolved.own_gateway, resolved.operator_gateways, environ)
+    assert (told is not None) is secret and "hunter2" not in str(told)
 
 
 @pytest.mark.parametrize(
@@ -381,10 +382,10 @@ def test_a_gateway_that_only_the_claim_names(
         else:
             write(site if name == "site" else tmp_path / name, text)
     resolved = load(environ=environ)
-    assert resolved.claim.gateway_url == url and not resolved.trusted_gateway
-    assert resolved.credential_urls == ({UrlPrefix.of(HUB)} if named else frozenset())
-    assert resolved.credentials_allowed is allowed
-    told = resolved.withheld(url)
+    gateway, operators = resolved.own_gateway, resolved.operator_gateways
+    assert gateway and gateway.url == url and gateway.trusted is allowed
+    assert operators.prefixes() == ([UrlPrefix.of(HUB)] if named else [])
+    told = withheld_warning(gateway, operators, environ)
     assert (told is None) is allowed
     assert allowed or (HUB if named else "set DASK_CLAIM_GATEWAY_URL") in str(told)
 
@@ -399,21 +400,23 @@ def test_a_gateway_of_the_operator(environ: Env, site: Path, where: str) -> None
     elif where.isupper():
         environ[where] = "http://gw"
     resolved = load(flags, environ)
-    assert resolved.trusted_gateway and resolved.credentials_allowed
-    assert resolved.credential_urls == {UrlPrefix.of("http://gw")}
+    assert resolved.own_gateway == GatewayAddress("http://gw", trusted=True)
+    assert resolved.operator_gateways.prefixes() == [UrlPrefix.of("http://gw")]
 
 
 def test_a_claim_of_a_program(environ: Env, site: Path) -> None:
     environ |= TYPE
     write(site, "gateway_url: http://gw\nworker_cores: 2\n")
     own = Resolved.of(Claim(gateway_url="http://gw:80/x", env={"image": "IMAGE"}), environ)
-    assert own.credentials_allowed and not own.trusted_gateway
+    assert own.own_gateway and own.own_gateway.trusted
     assert own.sources["gateway_url"] == own.sources["env.image"] == "claim"
     assert (own.claim.worker_cores, own.sources["worker_cores"]) == (2, str(site))
-    assert not Resolved.of(Claim(gateway_url="https://gw"), environ).credentials_allowed
+    other = Resolved.of(Claim(gateway_url="https://gw"), environ).own_gateway
+    assert other and not other.trusted
     # As it would overrule DASK_CLAIM; and that is replaced.
     environ |= {"DASK_CLAIM_GATEWAY_URL": "http://gw", "DASK_CLAIM": '{"image": "x"}'}
     own = Resolved.of(Claim(gateway_url="https://gw", image="y"), environ)
     assert (own.claim.gateway_url, own.claim.image) == ("http://gw", "y")
-    assert own.trusted_gateway and own.sources["gateway_url"] == "DASK_CLAIM_GATEWAY_URL"
-    assert Resolved.of(Claim(), environ).credentials_allowed
+    assert own.sources["gateway_url"] == "DASK_CLAIM_GATEWAY_URL"
+    again = Resolved.of(Claim(), environ).own_gateway
+    assert own.own_gateway == again == GatewayAddress("http://gw", trusted=True)

@@ -12,12 +12,13 @@ import pytest
 from click.testing import CliRunner
 from dask_gateway.auth import GatewayAuth
 
+from dask_claim.claim.addresses import GatewayAddress
 from dask_claim.claim.model import load
 from dask_claim.claim.site import read_site
 from dask_claim.cli.main import cli
+from dask_claim.credentials.login import log_in
+from dask_claim.credentials.site_auth import SiteAuth
 from dask_claim.errors import AuthenticationError, ClaimError
-from dask_claim.providers.gateway.login import Login
-from dask_claim.providers.gateway.site_auth import SiteAuth
 from dask_claim.redact import redact_text
 
 SECRET = "right-5678"
@@ -93,7 +94,7 @@ def test_kinds(monkeypatch: pytest.MonkeyPatch, site: Path, text: str, header: s
 def test_what_cannot_be_used(site: Path, text: str, words: str) -> None:
     site.write_text(said(text))
     with pytest.raises(AuthenticationError) as caught:
-        Login(SITE, True, None).auth()
+        log_in(GatewayAddress(SITE, trusted=True))
     assert words in str(caught.value) and f"the credentials of {site}" in str(caught.value)
     assert "a-secret" not in str(caught.value)
 

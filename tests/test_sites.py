@@ -15,7 +15,9 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from dask_claim.claim.addresses import GatewayAddress
 from dask_claim.claim.model import Claim
+from dask_claim.credentials.login import own_gateway_login
 from dask_claim.errors import OptionError
 from dask_claim.providers.gateway.api import GatewayApi
 from dask_claim.providers.gateway.options import Filled, fill
@@ -173,7 +175,7 @@ def server() -> Iterator[GatewayServer]:
 async def asked(server: GatewayServer, name: str) -> Filled:
     """Ask the gateway for a cluster, as a run does, and end it again."""
     claim = Claim(gateway_url=server.url, **CLAIM)
-    api = GatewayApi(claim, login=(name, ""))
+    api = GatewayApi(GatewayAddress(server.url), login=own_gateway_login(name, ""))
     try:
         options = await api.options()
         filled = fill(options, claim, claim.plan({}).max_workers)

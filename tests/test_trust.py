@@ -80,5 +80,5 @@ def test_gateway_of_a_cluster_that_is_there(
     assert run.status == 75 and stranger.shown, run.err
     assert "0" * 32 in run.err.splitlines()[-1]
     assert bool(secrets(stranger.shown)) is (operator is not None)
-    told = "Only DASK_GATEWAY_URL names the gateway" in "".join(run.receipt["warnings"])
+    told = "No operator's source names the gateway" in "".join(run.receipt["warnings"])
     assert told is (operator is None)

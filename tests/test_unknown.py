@@ -139,7 +139,7 @@ def guess(gateway: Faulty) -> dict[str, Any]:
 def end(gateway: Faulty, timeout: float = 5.0, **known: Any) -> tuple[Outcome, list[str]]:
     """Reclaim a ticket in this process; the outcome and what a person is told."""
     told: list[str] = []
-    ticket = Ticket("gateway", **gateway.claim(), **known)
+    ticket = Ticket("gateway", gateway=gateway.address(), **known)
     return asyncio.run(reclaim(ticket, timeout, told.append)), told
 
 

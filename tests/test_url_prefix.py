@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from yarl import URL
 
-from dask_claim.claim.url_prefix import UrlPrefix
+from dask_claim.claim.addresses import UrlPrefix
 
 SERVICE = "https://hub.example.org/services/dask-gateway"
 

@@ -57,7 +57,7 @@ def writing_nothing() -> Iterator[None]:
 def said_by_dask(environ: Mapping[str, str]) -> Iterator[tuple[str, Reading]]:
     """Return (source, reading) for each address of a gateway that Dask is configured with."""
     try:
-        found = _collected(environ)
+        found = collected(environ)
     except (ValueError, TypeError) as error:
         hint = f"cannot be read: {' '.join(str(error).split())}"
         yield "Dask's configuration", Reading(faults=[Fault("", None, hint)])
@@ -92,17 +92,6 @@ def filled_in(value: Any, environ: Mapping[str, str]) -> Any:
         raise ValueError("cannot be filled in; write {NAME} for a variable, {{ for {") from None
 
 
-def has_credentials(environ: Mapping[str, str]) -> bool:
-    """Whether Dask is configured to show a gateway more than a user's name."""
-    try:
-        gateway = _collected(environ).get("gateway") or {}
-        auth = gateway.get("auth") or {}
-        more = set(auth.get("kwargs") or {}) - {"username"}
-    except (ValueError, TypeError, AttributeError):
-        return True  # no harm is done by keeping what cannot be read
-    return auth.get("type", "basic") not in ("basic", None) or bool(more)
-
-
 def is_text_of_login(argument: str) -> bool:
     """Whether an argument of an authentication is a text, whatever it looks like."""
     return argument.lower() == "username" or names_secret(argument)
@@ -127,7 +116,7 @@ def goes_direct(url: str, environ: Mapping[str, str]) -> bool:
     if not proxy_bypass_environment(host, {"no": excepted}):
         return False
     try:
-        found = _collected(environ)
+        found = collected(environ)
     except (ValueError, TypeError):
         return False
     if not found:
@@ -138,7 +127,7 @@ def goes_direct(url: str, environ: Mapping[str, str]) -> bool:
     return dask.config.get("gateway.http-client.proxy", True, config=found) is True
 
 
-def _collected(environ: Mapping[str, str]) -> dict[str, Any]:
+def collected(environ: Mapping[str, str]) -> dict[str, Any]:
     """Dask's configuration for this environment, empty where it says nothing of a gateway.
 
     Raises ValueError or TypeError where Dask cannot read it.

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pydantic import PrivateAttr
 from typing_extensions import Self
 
 from dask_claim.claim import units
-from dask_claim.claim.dask_config import has_credentials
-from dask_claim.claim.existing import (
-    GATEWAY_ADDRESSES,
-    SCHEDULER_ADDRESS,
-    existing_cluster,
-)
+from dask_claim.claim.addresses import GatewayAddress, OperatorGateways
+from dask_claim.claim.existing import SCHEDULER_ADDRESS, existing_cluster
 from dask_claim.claim.fields import FIELDS, ClaimFields
 from dask_claim.claim.memory import Memory
 from dask_claim.claim.origin import Origin
@@ -26,9 +22,7 @@ from dask_claim.claim.site import Site
 from dask_claim.claim.sources import Gathered, Overruled, gather
 from dask_claim.claim.spellings import read, resolve
 from dask_claim.claim.texts import parse_json
-from dask_claim.claim.url_prefix import UrlPrefix
 from dask_claim.claim.validation import sound_values
-from dask_claim.redact import redact
 
 
 class Claim(ClaimFields):
@@ -116,20 +110,14 @@ class Claim(ClaimFields):
 
 @dataclass(frozen=True)
 class Resolved:
-    """A claim, where each of its values comes from, and which gateways may see credentials."""
+    """A claim, where each of its values comes from, and which gateways its operator names."""
 
     claim: Claim
     sources: dict[str, str]
     """Field → source; also `env.X` and `options.X` for each entry; `default` where nobody said."""
 
-    trusted_gateway: bool = False
-    """Whether `gateway_url` comes from the operator: a flag, variable, site file, or Dask."""
-
-    credential_urls: frozenset[UrlPrefix] = frozenset()
+    operator_gateways: OperatorGateways = field(default_factory=OperatorGateways)
     """Gateways that a source of the operator's names, also one that the claim overrules."""
-
-    has_credentials: bool = False
-    """Whether more than a user's name is configured for a gateway."""
 
     site: Site | None = None
     """The site's file, whose policy the claim keeps to."""
@@ -155,53 +143,41 @@ class Resolved:
         resolved = cls(
             Claim.model_construct(**found.values),
             found.sources,
-            found.trusted_gateway,
-            found.credential_urls,
-            found.site.credentials is not None or has_credentials(environ),
+            found.operator_gateways,
             found.site,
             found.overruled,
         )
         return resolved._within_policy(environ)
 
     @property
-    def credentials_allowed(self) -> bool:
-        """Whether the claim's gateway, if there is one, may see the configured credentials."""
-        return self.may_see_credentials(self.claim.gateway_url)
+    def own_gateway(self) -> GatewayAddress | None:
+        """The claim's gateway, None where it has none."""
+        return GatewayAddress.of(self.claim, self.operator_gateways)
 
-    def may_see_credentials(self, gateway: str | None) -> bool:
-        """Whether a gateway may see the configured credentials, if there are any."""
-        return not self.has_credentials or self.named_by_operator(gateway)
-
-    def gateway(self, environ: Mapping[str, str] | None = None) -> str | None:
+    def gateway(self, environ: Mapping[str, str] | None = None) -> GatewayAddress | None:
         """Return the gateway to be used: that of a runner's cluster where one is adopted.
 
         `environ` stands in for `os.environ`.
         """
         environ = os.environ if environ is None else environ
-        adopts = self.plan(environ).provider == "attach"
+        adopts = self.claim.create and self.plan(environ).provider == "attach"
         existing = existing_cluster(environ) if adopts else None
-        return (existing and existing.gateway_url) or self.claim.gateway_url
-
-    def named_by_operator(self, url: str | None) -> bool:
-        """Whether a source of the operator's names this gateway, or an address above it."""
-        own = self.trusted_gateway and url == self.claim.gateway_url
-        return url is None or own or any(each.covers(url) for each in self.credential_urls)
+        url = existing.gateway_url if existing else None
+        return GatewayAddress.of(self.claim, self.operator_gateways, url)
 
     def _within_policy(self, environ: Mapping[str, str]) -> Self:
         if self.site is None or self.site.policy is None:
             return self
-        gateway = self.gateway(environ)
-        foreign = not self.named_by_operator(gateway)
         claim, cuts, changed = within(
-            self.claim, self.plan(environ), self.site, self.sources, gateway, foreign=foreign
+            self.claim, self.plan(environ), self.site, self.sources, self.gateway(environ)
         )
         sources = {**self.sources, **dict.fromkeys(changed, f"{self.site.path}, policy")}
         return replace(self, claim=claim, sources=sources, cuts=tuple(cuts))
 
     def warnings(self) -> list[str]:
         """Return what to tell before anything is made."""
-        told = [self.withheld(self.gateway()), self._unused_cluster(os.environ)]
-        return [*self.cuts, *filter(None, told)]
+        unused = self._unused_cluster(os.environ)
+        return [*self.cuts, *([unused] if unused else [])]
 
     def _unused_cluster(self, environ: Mapping[str, str]) -> str | None:
         """Return what to tell of a runner's cluster whose gateway is not known; else None."""
@@ -212,18 +188,6 @@ class Resolved:
         return (
             f"{existing.variable} names cluster {existing.name}, which is not used: its gateway is "
             "not known. Set DASK_GATEWAY__ADDRESS to the gateway's address"
-        )
-
-    def withheld(self, gateway: str | None) -> str | None:
-        """Return what to tell where credentials are not for this gateway; else None."""
-        if gateway is None or self.may_see_credentials(gateway):
-            return None
-        source = "the claim" if gateway == self.claim.gateway_url else GATEWAY_ADDRESSES[-1]
-        kept = ", ".join(map(str, sorted(self.credential_urls)))
-        kept = kept or "no gateway: the operator names none"
-        return (
-            f"Only {source} names the gateway at {redact(gateway)}, so it gets no credentials "
-            f"(they are for {kept}); to send them there, set DASK_CLAIM_GATEWAY_URL"
         )
 
     def plan(self, environ: Mapping[str, str] | None = None) -> Plan:

@@ -16,6 +16,7 @@ from dask_claim.errors import ClaimError, Fault
 from dask_claim.redact import redact
 
 if TYPE_CHECKING:
+    from dask_claim.claim.addresses import GatewayAddress
     from dask_claim.claim.model import Claim
     from dask_claim.claim.plan import Plan
 
@@ -50,13 +51,11 @@ def excesses(
     plan: Plan,
     asked: Effective,
     policy: Policy,
-    gateway: str | None,
-    *,
-    foreign: bool,
+    gateway: GatewayAddress | None,
 ) -> Iterator[Excess]:
     """Yield every bound that the effective request exceeds.
 
-    `gateway` is the one to be used; `foreign`: no source of the operator's names it.
+    `gateway` is the one to be used.
     """
     yield from _of_workers(asked, policy)
     if policy.max_lifetime is not None and (claim.max_lifetime or 0) > policy.max_lifetime:
@@ -68,10 +67,14 @@ def excesses(
         yield Excess("lease_timeout", claim.lease_timeout, "lease_timeout", allowed)
     if policy.images is not None and claim.image and not matches(policy.images, claim.image):
         yield Excess("image", claim.image, "images", ", ".join(policy.images))
-    url = redact(gateway)
-    if gateway and policy.gateways is not None and not gateway_allowed(policy.gateways, gateway):
+    url = gateway and redact(gateway.url)
+    if (
+        gateway
+        and policy.gateways is not None
+        and not gateway_allowed(policy.gateways, gateway.url)
+    ):
         yield Excess("gateway_url", url, "gateways", ", ".join(policy.gateways))
-    if gateway and foreign and not policy.foreign_gateways:
+    if gateway and not gateway.trusted and not policy.foreign_gateways:
         allowed = "none that only a claim names; its operator sets DASK_CLAIM_GATEWAY_URL"
         yield Excess("gateway_url", url, "foreign_gateways", allowed)
     if policy.providers is not None:
@@ -147,14 +150,11 @@ def within(
     plan: Plan,
     site: Site,
     sources: Mapping[str, str],
-    gateway: str | None,
-    *,
-    foreign: bool,
+    gateway: GatewayAddress | None,
 ) -> tuple[Claim, list[str], list[str]]:
     """Return the claim within the policy, a warning for each cut, and the fields that changed.
 
-    `site` has a policy. `sources`: where each value comes from. `gateway` is the one to be used;
-    `foreign`: no source of the operator's names it.
+    `site` has a policy. `sources`: where each value comes from. `gateway` is the one to be used.
 
     Raises
     ------
@@ -168,7 +168,7 @@ def within(
     def exceeded(claim: Claim, plan: Plan) -> list[Excess]:
         asked = effective(claim, plan, offered, sites)
         return [
-            *excesses(claim, plan, asked, policy, gateway, foreign=foreign),
+            *excesses(claim, plan, asked, policy, gateway),
             *excesses_passed_on(claim, policy, offered, sites),
         ]
 

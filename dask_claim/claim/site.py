@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from dask_claim.claim.credentials import Credentials, Entry, read_credentials
+from dask_claim.claim.site_credentials import Credentials, Entry, read_credentials
 from dask_claim.claim.site_sections import GatewayOptions, Policy
 from dask_claim.claim.texts import parse_yaml
 from dask_claim.errors import Fault
@@ -84,12 +84,6 @@ def read_site(environ: Mapping[str, str]) -> Site:
     options = _section(GatewayOptions, raw, "gateway_options", example, wrong) or GatewayOptions()
     credentials, also_wrong = read_credentials(raw.get("credentials"), rest, path)
     return Site(path, rest, named, policy, options, credentials, (*wrong, *also_wrong))
-
-
-def credentials_for(url: str, environ: Mapping[str, str]) -> Credentials | None:
-    """Return the credentials that this environment's site has for a gateway, if it has any."""
-    found = read_site(environ).credentials
-    return found if found is not None and found.gateway.covers(url) else None
 
 
 def _section(

@@ -9,9 +9,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from dask_claim.claim.addresses import DEFAULT_PORTS, UrlPrefix
 from dask_claim.claim.fields import Cores, Count, Lifetime
 from dask_claim.claim.memory import Memory
-from dask_claim.claim.url_prefix import DEFAULT_PORTS, UrlPrefix
 
 
 def _patterns(value: object) -> object:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from dask_claim.claim import units
+from dask_claim.claim.addresses import OperatorGateways, UrlPrefix
 from dask_claim.claim.dask_config import said_by_dask
 from dask_claim.claim.fields import FIELDS, MAPPINGS
 from dask_claim.claim.names import NOT_FIELDS, SERVICE_LINK, dask_conflicts
@@ -18,7 +19,6 @@ from dask_claim.claim.site import SECTIONS, Site, read_site
 from dask_claim.claim.spellings import Reading, read, resolve
 from dask_claim.claim.texts import Plain, parse_json
 from dask_claim.claim.units import FrozenDict
-from dask_claim.claim.url_prefix import UrlPrefix
 from dask_claim.claim.validation import check_fields, completed, cross_faults, leaves
 from dask_claim.errors import ClaimError, Fault
 from dask_claim.redact import redact
@@ -87,8 +87,7 @@ class Gathered:
 
     sources: dict[str, str]
     overruled: tuple[Overruled, ...]
-    trusted_gateway: bool
-    credential_urls: frozenset[UrlPrefix]
+    operator_gateways: OperatorGateways
     site: Site
 
 
@@ -116,7 +115,7 @@ def gather(
         at, others = layers.index(own[0]), [each for each in (*layers, *of_dask) if each.trusted]
         said = ((layer.source, completed(layer.values)) for layer in others)
         layers[at : at + 1] = _of_program((origin or Origin()).divided(claim, said))
-    trusted = [layer.values for layer in (*layers, *of_dask) if layer.trusted]
+    operator_gateways = _operator_gateways((*layers, *of_dask), site)
     layers, set_aside = _of_one_gateway(layers, of_dask)
     faults += [fault for layer in layers for fault in layer.faults]
     winners = {name: layer for layer in reversed(layers) for name in _said(layer)}
@@ -129,14 +128,12 @@ def gather(
         faults.append(Fault(path, fault.value, fault.hint, ", ".join(named)))
     if faults:
         raise ClaimError(faults)
-    gateway = winners.get("gateway_url")
     sources_of = {name: layer.source for name, layer in winners.items()}
     return Gathered(
         completed(merged),
         {**dict.fromkeys(FIELDS, "default"), **sources_of},
         (*set_aside, *_overruled(layers, winners, merged)),
-        bool(gateway and gateway.trusted),
-        _prefixes(trusted, site),
+        operator_gateways,
         site,
     )
 
@@ -194,14 +191,15 @@ def _overruled(
                 yield Overruled(name, value, layer.source, winners[name].source)
 
 
-def _prefixes(trusted: Iterable[Mapping[str, Any]], site: Site) -> frozenset[UrlPrefix]:
-    """The gateways that the operator's sources name: the only ones that see credentials."""
-    found = {site.credentials.gateway} if site.credentials else set()
-    for values in trusted:
-        # What servers read differently nobody else may be taken for.
-        with suppress(ValueError):
-            found.add(UrlPrefix.of(values.get("gateway_url", "")))
-    return frozenset(found)
+def _operator_gateways(layers: Iterable[Layer], site: Site) -> OperatorGateways:
+    urls = {
+        layer.values["gateway_url"]
+        for layer in layers
+        if layer.trusted and "gateway_url" in layer.values
+    }
+    if site.credentials:
+        urls.add(str(site.credentials.gateway))
+    return OperatorGateways(frozenset(urls))
 
 
 def _merged(layers: list[dict[str, Any]]) -> dict[str, Any]:

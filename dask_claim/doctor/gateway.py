@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
+from dask_claim.credentials.login import HOW_TO_ALLOW, why_withheld
 from dask_claim.doctor.finding import TEMPORARY, Examined, Finding, fail, failed, ok, warn
 from dask_claim.errors import (
     AuthenticationError,
@@ -37,15 +38,14 @@ SOON = 600.0
 
 async def check_gateway(seen: Examined) -> AsyncIterator[Finding]:
     """All of it; what can only fail for a reason that is already told is left out."""
-    url = str(seen.resolved.claim.gateway_url)
-    found = await check_name(url)
+    gateway = seen.request.gateway
+    assert gateway is not None
+    found = await check_name(gateway.url)
     yield found
     if found.state == "fail":
         return
     try:
-        api = GatewayApi(
-            seen.resolved.claim, PATIENCE, credentials=seen.resolved.credentials_allowed
-        )
+        api = GatewayApi(gateway, PATIENCE)
     except DaskClaimError as error:
         hint = "see `credentials` in the site's file, or DASK_GATEWAY__AUTH__TYPE and its package"
         yield failed("credentials", error, hint)
@@ -142,13 +142,13 @@ async def check_credentials(api: GatewayApi, seen: Examined) -> Finding:
         )
     except DaskClaimError as error:
         return failed("credentials", error, "ask the gateway's operator, and try again later")
-    if withheld := seen.resolved.withheld(seen.resolved.claim.gateway_url):
-        message, _, hint = withheld.rpartition("; ")
-        return warn("credentials", message, hint)
+    if api.login.withheld:
+        why = why_withheld(api.gateway, seen.resolved.operator_gateways)
+        return warn("credentials", why, HOW_TO_ALLOW)
     accepted = f"accepted; clusters of yours: {len(mine)}"
-    if api.renews:
+    if api.login.renews:
         return ok("credentials", f"{accepted}; tokens are renewed before they end")
-    expiry = token_expiry(api.token)
+    expiry = token_expiry(api.login.token)
     if expiry is None:
         return ok("credentials", accepted)
     left = expiry - time.time()

@@ -187,7 +187,7 @@ def called(provider: str, cluster: Cluster, description: str) -> str:
         return "what the command has made itself"
     if provider not in ("local", "allocation"):
         return f"the cluster of {description}"
-    return "the Dask Gateway of this run" if cluster.gateway_url else "the local cluster"
+    return "the Dask Gateway of this run" if cluster.gateway else "the local cluster"
 
 
 def log(event: Event) -> None:

@@ -8,22 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from dask_claim.claim.dask_config import (
-    dask_config,
-    goes_direct,
-    has_credentials,
-    is_text_of_login,
-)
+from dask_claim.claim.addresses import GatewayAddress
+from dask_claim.claim.dask_config import dask_config, goes_direct
 from dask_claim.claim.existing import SCHEDULER_ADDRESS
-from dask_claim.claim.names import as_dask_reads, dask_conflicts
+from dask_claim.claim.names import dask_conflicts
 from dask_claim.claim.plan import speaks_gateway
-from dask_claim.claim.site import credentials_for
+from dask_claim.credentials.program_login import login_variables
 from dask_claim.errors import ClaimError
 from dask_claim.launch.result_files import RESULT_FILES, contents
 from dask_claim.lifetime.tickets import RUN_ID
@@ -39,13 +34,8 @@ CLUSTER_NAME = "DASK_CLUSTER"
 GATEWAY_ADDRESS = "DASK_GATEWAY__ADDRESS"
 GATEWAY_PROXY = "DASK_GATEWAY__PROXY_ADDRESS"
 GATEWAY_PUBLIC = "DASK_GATEWAY__PUBLIC_ADDRESS"
-GATEWAY_USER = "DASK_GATEWAY__AUTH__KWARGS__USERNAME"
-GATEWAY_PASSWORD = "DASK_GATEWAY__AUTH__KWARGS__PASSWORD"
 GATEWAY_HTTP_PROXY = "DASK_GATEWAY__HTTP_CLIENT__PROXY"
 GATEWAY_OPTION = "DASK_GATEWAY__CLUSTER__OPTIONS__"
-GATEWAY_AUTH = "DASK_GATEWAY__AUTH__TYPE"
-GATEWAY_SITE = "DASK_GATEWAY__AUTH__KWARGS__SITE_FILE"
-SITE_AUTH = "dask_claim.providers.gateway.site_auth.SiteAuth"
 DASHBOARD_LINK = "DASK_DISTRIBUTED__DASHBOARD__LINK"
 SECURITY_LOADER = "DASK_DISTRIBUTED__CLIENT__SECURITY_LOADER"
 
@@ -70,10 +60,6 @@ def variables(
         RUN_ID: run_id,
         SCHEDULER_ADDRESS: cluster.scheduler_address,
         CLUSTER_NAME: cluster.cluster_name,
-        GATEWAY_ADDRESS: cluster.gateway_url,
-        GATEWAY_PROXY: cluster.proxy_url,
-        GATEWAY_PUBLIC: cluster.public_url,
-        GATEWAY_USER: _quoted(cluster.gateway_user),
         **dask_config(inherited),
     }
     if cluster.tls_folder is not None:
@@ -83,10 +69,16 @@ def variables(
             found[DASHBOARD_LINK] = cluster.dashboard_url
     if cluster.cluster_name is not None:
         found[SECURITY_LOADER] = f"{load_security.__module__}.{load_security.__qualname__}"
-    if cluster.gateway_url is not None:
-        found |= _authentication(cluster, cluster.gateway_url, inherited)
+    if (gateway := cluster.gateway) is not None:
+        password = cluster.gateway_password
+        found |= {
+            GATEWAY_ADDRESS: gateway.url,
+            GATEWAY_PROXY: gateway.proxy_url,
+            GATEWAY_PUBLIC: gateway.public_url,
+            **login_variables(gateway, inherited, cluster.gateway_user, password),
+        }
         # No proxy of this network leads to this machine's loopback, where a run's own gateway is.
-        if cluster.gateway_password is not None or goes_direct(cluster.gateway_url, inherited):
+        if password is not None or goes_direct(gateway.url, inherited):
             found[GATEWAY_HTTP_PROXY] = "False"
     for option, value in cluster.option_defaults.items():
         found[GATEWAY_OPTION + option.upper()] = repr(value)
@@ -105,7 +97,7 @@ def check_variables(claim: Claim, plan: Plan, inherited: Mapping[str, str]) -> N
     # Names decide, not values: any cluster of a gateway stands for the one to come.
     own = plan.provider == "local" and speaks_gateway(claim) is not None
     password = "password" if own else None
-    gateway = "url" if own else claim.gateway_url
+    gateway = GatewayAddress("url") if own or claim.gateway_url else None
     name = "name" if gateway and claim.create else None
     cluster = Cluster(
         "gateway://host/name", name, "url", gateway, gateway_password=password, tls_folder="folder"
@@ -118,8 +110,8 @@ def _value(cluster: Cluster, claim: Claim, field: str, files: Mapping[str, str])
         return files.get(field)
     if field in ("cluster_name", "scheduler_address", "dashboard_url"):
         return getattr(cluster, field)
-    if field == "gateway_url" and cluster.gateway_url is not None:
-        return cluster.gateway_url
+    if field == "gateway_url" and cluster.gateway is not None:
+        return cluster.gateway.url
     return getattr(claim, field)
 
 
@@ -136,60 +128,6 @@ def _text(value: object) -> str | None:
     if isinstance(value, Mapping):
         return json.dumps(dict(value))
     return str(value)
-
-
-_AUTH_ARGUMENT = "DASK_GATEWAY__AUTH__KWARGS__"
-
-
-def _quoted(text: str | None) -> str | None:
-    """A text as Dask reads it back from a variable: 007, 1e3 or None would be something else."""
-    if text is None or (not text[:1].isdigit() and as_dask_reads(text) == text):
-        return text
-    return repr(text)
-
-
-def _authentication(
-    cluster: Cluster, url: str, inherited: Mapping[str, str]
-) -> dict[str, str | None]:
-    """How the program's own `Gateway()` logs in, where that is not as it is configured for Dask."""
-    if cluster.gateway_password is not None:
-        kind = "basic"
-        if has_credentials(inherited):
-            kind = f"{own_gateway.__module__}.{own_gateway.__qualname__}"
-        return {GATEWAY_AUTH: kind, GATEWAY_PASSWORD: _quoted(cluster.gateway_password)}
-    if not cluster.gateway_credentials:
-        return {GATEWAY_AUTH: f"{name_only.__module__}.{name_only.__qualname__}"}
-    if not (of_site := credentials_for(url, inherited)):
-        # Dask would make a number of a password of digits, which its client cannot send.
-        return {
-            name: _quoted(value)
-            for name, value in inherited.items()
-            if name.startswith(_AUTH_ARGUMENT)
-            and is_text_of_login(name[len(_AUTH_ARGUMENT) :])
-            and isinstance(as_dask_reads(value), (int, float))
-        }
-    # By its path: it must not be imported here, for it takes Dask's client with it.
-    return {GATEWAY_AUTH: SITE_AUTH, GATEWAY_SITE: os.path.abspath(of_site.path)}
-
-
-def name_only(**configured: Any) -> Any:
-    """Dask Gateway's authentication for a gateway that no operator has named: a user's name.
-
-    Whatever is `configured`, the gateway client's keyword arguments, stays here.
-    """
-    from dask_claim.providers.gateway.auth import name_only_auth
-
-    return name_only_auth()
-
-
-def own_gateway(username: str, password: str, **configured: Any) -> Any:
-    """Dask Gateway's authentication for the gateway of this run.
-
-    Whatever else is `configured` is for another one.
-    """
-    from dask_gateway.auth import BasicAuth
-
-    return BasicAuth(username, password)
 
 
 def load_security(info: Mapping[str, Any]) -> Any:

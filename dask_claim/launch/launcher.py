@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from loguru import logger
 
+from dask_claim.credentials.login import withheld_warning
 from dask_claim.errors import DaskClaimError, Exhausted, StartTimeout, UsageError
 from dask_claim.launch import events, inherited
 from dask_claim.launch.child import Child, check_command
@@ -129,12 +130,15 @@ class Launcher:
         # Before a cluster is made for a command that does not exist, or could not import Dask.
         check_command(self._command, os.environ)
         check_variables(claim, self._resolved.plan(), os.environ)
-        for warning in (*self._resolved.warnings(), deaf_parent()):
-            if warning:
-                self._emit.warn(warning)
         request = Request.of(
             self._resolved, options.start_timeout, options.stop_timeout, for_command=True
         )
+        withheld = withheld_warning(
+            request.gateway, self._resolved.operator_gateways, request.environ
+        )
+        for warning in (*self._resolved.warnings(), withheld, deaf_parent()):
+            if warning:
+                self._emit.warn(warning)
         self._session = session = Session(request, self._emit, options.grace)
         await self._pending(session)
         return await self._running(session, signals)

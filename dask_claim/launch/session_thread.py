@@ -9,6 +9,7 @@ import signal
 import threading
 from typing import TYPE_CHECKING, Any
 
+from dask_claim.credentials.login import withheld_warning
 from dask_claim.launch import events
 from dask_claim.launch.interrupts import Signals, to_the_end
 from dask_claim.launch.options import RunOptions
@@ -64,8 +65,11 @@ class SessionThread:
             self._loop.close()
 
     async def _open(self) -> None:
-        for warning in self._resolved.warnings():
-            self._emit.warn(warning)
+        gateways = self._resolved.operator_gateways
+        withheld = withheld_warning(self._request.gateway, gateways, os.environ)
+        for warning in (*self._resolved.warnings(), withheld):
+            if warning:
+                self._emit.warn(warning)
         self._own_job.look(self._grace, self._walltime_ends)
         self._session = session = Session(self._request, self._emit)
         if self._signals.first is None:

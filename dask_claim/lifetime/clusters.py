@@ -85,10 +85,7 @@ def stop(resolved: Resolved, names: Sequence[str], timeout: float) -> dict[str, 
     from dask_claim.lifetime.reclaim import reclaim
     from dask_claim.providers.values import Outcome, Ticket
 
-    tickets = [
-        Ticket.of_gateway(resolved.claim, resolved.credentials_allowed, cluster_name=name)
-        for name in names
-    ]
+    tickets = [Ticket("gateway", gateway=resolved.own_gateway, cluster_name=name) for name in names]
 
     async def end_all() -> list[Outcome]:
         return await asyncio.gather(
@@ -102,11 +99,11 @@ def stop(resolved: Resolved, names: Sequence[str], timeout: float) -> dict[str, 
 async def _with_api(resolved: Resolved, work: Any) -> Any:
     from dask_claim.providers.gateway.api import GatewayApi
 
-    if not resolved.claim.gateway_url:
+    if not (gateway := resolved.own_gateway):
         raise ConfigurationError(
             "no gateway to ask: set DASK_CLAIM_GATEWAY_URL, or give --gateway-url"
         )
-    api = GatewayApi(resolved.claim, credentials=resolved.credentials_allowed)
+    api = GatewayApi(gateway)
     try:
         return await work(api)
     finally:

@@ -11,7 +11,7 @@ from dask_claim.claim.existing import CLUSTER_NAMES, SCHEDULER_ADDRESS, existing
 from dask_claim.errors import ClusterFailed, ConfigurationError, TemporaryError
 from dask_claim.files import remove_private_folder
 from dask_claim.providers.base import Provider, import_quietly
-from dask_claim.providers.values import Addresses, Cluster, Outcome, Request, Ticket
+from dask_claim.providers.values import Cluster, Outcome, Request, Ticket
 from dask_claim.redact import redact
 
 if TYPE_CHECKING:
@@ -35,19 +35,12 @@ class AttachProvider(Provider):
         self._timeout = min(request.start_timeout, CONNECT_TIMEOUT)
         address = request.environ.get(SCHEDULER_ADDRESS, "").strip()
         existing = existing_cluster(request.environ)
-        # A claim that names another gateway than the runner's knows nothing of this cluster.
-        url = existing and (existing.gateway_url or request.claim.gateway_url)
-        if existing and url:
+        if existing and (gateway := request.gateway):
             self._name, self.of_gateway = existing.name, True
-            same = url == request.claim.gateway_url
-            self._addresses = Addresses(
-                url,
-                request.claim.proxy_url if same else None,
-                request.claim.public_url if same else None,
-            )
+            self._gateway = gateway
             self.description = (
-                f"cluster {self._name} of the Dask Gateway at {redact(url)}, which is there "
-                f"already ({existing.variable}): it is used, and not ended"
+                f"cluster {self._name} of the Dask Gateway at {redact(gateway.url)}, which is "
+                f"there already ({existing.variable}): it is used, and not ended"
             )
         elif address:
             self._name = ""
@@ -69,9 +62,9 @@ class AttachProvider(Provider):
         from dask_claim.providers.gateway.connection import check_proxy_address
         from dask_claim.providers.gateway.patience import Patience
 
-        check_proxy_address(self._addresses)
+        check_proxy_address(self._gateway)
         patience = Patience(self)
-        api = GatewayApi(self._addresses, credentials=self.request.credentials)
+        api = GatewayApi(self._gateway)
         try:
             while True:
                 self._report = report = await patience.ask(
@@ -146,13 +139,7 @@ class NoProvider(Provider):
         self, request: Request, write: Callable[[Ticket], None], warn: Callable[[str], None]
     ) -> None:
         super().__init__(request, write, warn)
-        claim = request.claim
-        self.cluster = Cluster(
-            gateway_url=claim.gateway_url,
-            proxy_url=claim.proxy_url,
-            public_url=claim.public_url,
-            gateway_credentials=request.credentials,
-        )
+        self.cluster = Cluster(gateway=request.gateway)
 
     async def submit(self) -> None: ...
 

@@ -8,12 +8,14 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
+from dask_claim.claim.addresses import GatewayAddress, OperatorGateways
 from dask_claim.files import letters
 
 if TYPE_CHECKING:
     from dask_claim.claim.model import Claim, Resolved
     from dask_claim.claim.plan import Plan
     from dask_claim.claim.site_sections import GatewayOptions, Policy
+    from dask_claim.credentials.login import Login
 
 
 @dataclass(frozen=True)
@@ -31,8 +33,8 @@ class Request:
     stop_timeout: float = 30.0
     """Seconds in which it must be confirmed gone."""
 
-    credentials: bool = True
-    """Whether an operator named this gateway, so that it may see the configured credentials."""
+    gateway: GatewayAddress | None = None
+    """The gateway to be used; by default the claim's, as one that no operator names."""
 
     gateway_options: GatewayOptions | None = None
     """What the site's file says of its gateway's options."""
@@ -51,6 +53,11 @@ class Request:
     run_id: str = field(default_factory=letters)
     """Random: it marks the processes of this run and of no other."""
 
+    def __post_init__(self) -> None:
+        if self.gateway is None:
+            found = GatewayAddress.of(self.claim, OperatorGateways())
+            object.__setattr__(self, "gateway", found)
+
     @classmethod
     def of(
         cls,
@@ -67,7 +74,7 @@ class Request:
             dict(os.environ),
             start_timeout,
             stop_timeout,
-            resolved.may_see_credentials(resolved.gateway()),
+            resolved.gateway(),
             resolved.site.gateway_options if resolved.site else None,
             for_command,
             resolved.site.policy if resolved.site else None,
@@ -94,15 +101,6 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Addresses:
-    """Where a gateway is."""
-
-    gateway_url: str | None
-    proxy_url: str | None
-    public_url: str | None
-
-
-@dataclass(frozen=True)
 class Cluster:
     """Where a cluster is, as far as it is known."""
 
@@ -115,19 +113,14 @@ class Cluster:
     dashboard_url: str | None = None
     """The dashboard as a browser reaches it."""
 
-    gateway_url: str | None = None
-    proxy_url: str | None = None
-    public_url: str | None = None
-    """The gateway's addresses; None where no gateway is used."""
+    gateway: GatewayAddress | None = None
+    """None where no gateway is used."""
 
     gateway_user: str | None = None
     """The name to log in with, where this system has none for the user."""
 
     gateway_password: str | None = field(default=None, repr=False)
     """The password of a gateway that is this run's own."""
-
-    gateway_credentials: bool = True
-    """Whether the program may show the configured credentials to this gateway."""
 
     option_defaults: Mapping[str, Any] = field(default_factory=dict)
     """Defaults for the options of clusters that the program itself asks this gateway for."""
@@ -152,13 +145,10 @@ class Ticket:
     version: int = TICKET_VERSION
     """Of the form in which it crosses; raised when something in it changes its meaning."""
 
-    gateway_url: str | None = None
-    proxy_url: str | None = None
-    public_url: str | None = None
-    credentials: bool = True
+    gateway: GatewayAddress | None = None
 
-    auth: Any = field(default=None, repr=False, compare=False)
-    """The authentication that the gateway has accepted; it stays in this process."""
+    login: Login | None = field(default=None, repr=False, compare=False)
+    """What the gateway has accepted; it stays in this process."""
 
     requested: Mapping[str, Any] | None = None
     """The request under way, as `lost.end_lost` finds its cluster again."""
@@ -180,18 +170,6 @@ class Ticket:
     folder: str | None = None
     """Where the keys of this run lie."""
 
-    @classmethod
-    def of_gateway(cls, claim: Claim, credentials: bool, **known: Any) -> Ticket:
-        """What there is at the gateway of `claim`; `credentials`: whether it may see them."""
-        return cls(
-            "gateway",
-            gateway_url=claim.gateway_url,
-            proxy_url=claim.proxy_url,
-            public_url=claim.public_url,
-            credentials=credentials,
-            **known,
-        )
-
     def with_(self, **known: Any) -> Ticket:
         """Return the same ticket with more known."""
         return replace(self, **known)
@@ -210,13 +188,16 @@ class Ticket:
         """
         if known.get("version", 1) != TICKET_VERSION or not isinstance(known.get("provider"), str):
             raise ValueError("a ticket of another version of dask-claim")
-        own = {each.name for each in fields(cls)} - {"auth"}
-        return cls(**{name: value for name, value in known.items() if name in own})
+        own = {each.name for each in fields(cls)} - {"login"}
+        found = {name: value for name, value in known.items() if name in own}
+        if found.get("gateway") is not None:
+            found["gateway"] = GatewayAddress(**found["gateway"])
+        return cls(**found)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the form in which it crosses to the guard, with no secret in it."""
-        known = asdict(replace(self, auth=None))
-        del known["auth"]
+        known = asdict(replace(self, login=None))
+        del known["login"]
         return known
 
 

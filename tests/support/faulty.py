@@ -16,6 +16,7 @@ from aiohttp import web
 from distributed import Client, Scheduler, Security
 from distributed.comm.registry import backends  # noqa: F401  # before dask_gateway adds its own
 
+from dask_claim.claim.addresses import GatewayAddress
 from dask_claim.lifetime.lease import Lease
 from dask_claim.lifetime.lease_plugin import NAME, LeasePlugin
 from tests.support.serving import fail, http, in_thread, raw
@@ -74,6 +75,10 @@ class Faulty:
 
     def claim(self) -> dict[str, Any]:
         return {"gateway_url": self.url, "proxy_url": f"gateway://127.0.0.1:{self.scheduler_port}"}
+
+    def address(self) -> GatewayAddress:
+        claim = self.claim()
+        return GatewayAddress(claim["gateway_url"], claim["proxy_url"], trusted=True)
 
     def report(self, name: str, *, full: bool) -> dict[str, Any]:
         keys = {"tls_cert": SECURITY.tls_client_cert, "tls_key": SECURITY.tls_client_key}

@@ -12,7 +12,8 @@ from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
-from dask_claim.claim.url_prefix import UrlPrefix
+from dask_claim.claim.addresses import UrlPrefix
+from dask_claim.credentials.hub import why_refused
 from dask_claim.errors import (
     AuthenticationError,
     ConfigurationError,
@@ -23,7 +24,6 @@ from dask_claim.errors import (
     NoGatewayThere,
     NotAGateway,
 )
-from dask_claim.providers.gateway.hub import why_refused
 from dask_claim.redact import redact
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
         TraceRequestRedirectParams,
     )
     from yarl import URL
+
+    from dask_claim.credentials.login import Login
 
 # Of those below 500: a request that came too late, too early or too often.
 PASSING = (408, 425, 429)
@@ -118,8 +120,7 @@ async def explain(
     error: Exception,
     where: str,
     answer: ClientResponse | None,
-    source: str | None,
-    token: str | None = None,
+    login: Login,
 ) -> DaskClaimError:
     """The error to raise for what the client raised.
 
@@ -130,10 +131,8 @@ async def explain(
         Describes the gateway.
     answer : aiohttp.ClientResponse or None
         The last one to the request, None where there was none.
-    source : str or None
-        Where the credentials come from; None where none were to be sent.
-    token : str or None
-        The token among them.
+    login : Login
+        What was to be sent.
     """
     from aiohttp import InvalidURL
 
@@ -142,7 +141,7 @@ async def explain(
     if (unanswered := _without_answer(error, where)) is not None:
         return unanswered
     if answer is not None:
-        return await _explain_answer(error, where, answer, source, token)
+        return await _explain_answer(error, where, answer, login)
     if isinstance(error, InvalidURL):
         return ConfigurationError(f"gateway_url is no address: {one_line(error)}")
     return ConfigurationError(f"a request to {where} failed: {_named(error)}")
@@ -195,10 +194,10 @@ def _proxy_refuses(where: str, proxy: str, status: int, reason: str) -> DaskClai
 
 
 async def _explain_answer(
-    error: Exception, where: str, answer: ClientResponse, source: str | None, token: str | None
+    error: Exception, where: str, answer: ClientResponse, login: Login
 ) -> DaskClaimError:
     status, reason = answer.status, answer.reason
-    if status in (401, 403) and source is None:
+    if status in (401, 403) and login.withheld:
         return AuthenticationError(
             f"{where} wants credentials ({status} {reason}), and gets none: no source of the "
             "operator's names it. Where it is to have yours, set DASK_CLAIM_GATEWAY_URL to its "
@@ -206,11 +205,11 @@ async def _explain_answer(
         )
     own = await _own_words(answer)
     if status in (401, 403):
-        scope = await why_refused(answer, own, token, os.environ)
+        scope = await why_refused(answer, own, login.token, os.environ)
         said = f": {own}" if own and own != reason else ""
         return AuthenticationError(
-            f"{where} refused the credentials ({status} {reason}{said}). They come from {source}"
-            + (f". {scope}" if scope else "")
+            f"{where} refused the credentials ({status} {reason}{said}). They come from "
+            f"{login.source}" + (f". {scope}" if scope else "")
         )
     if status == 407:
         return _proxy_refuses(where, "", status, str(reason))

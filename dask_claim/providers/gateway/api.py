@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from dask_claim.errors import (
@@ -60,7 +61,7 @@ class GatewayApi(GatewayConnection):
         them.
         """
         options = await self.ask(lambda: offered(self.client))
-        if self.credentials:
+        if self.gateway.trusted:
             take_defaults(options, self.where)
         return options
 
@@ -137,11 +138,8 @@ class GatewayApi(GatewayConnection):
             dashboard_url=(report.dashboard_link if report else None)
             or f"{self.public_address}/clusters/{name}/status",
             cluster_name=name,
-            gateway_url=self.address,
-            proxy_url=self.proxy_address,
-            public_url=self._public_url,
-            gateway_user=self.user,
-            gateway_credentials=self.credentials,
+            gateway=replace(self.gateway, url=self.address, proxy_url=self.proxy_address),
+            gateway_user=self.login.user,
         )
 
     async def clusters(self) -> list[ClusterReport]:

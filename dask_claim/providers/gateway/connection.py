@@ -7,20 +7,19 @@ import contextlib
 import os
 import time
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
 from dask_claim.claim.dask_config import goes_direct
+from dask_claim.credentials.login import Login, log_in
 from dask_claim.errors import ConfigurationError, GatewayUnreachable, NotAGateway
 from dask_claim.providers.base import import_quietly
 from dask_claim.providers.gateway.answers import explain, observed, observed_session, one_line
-from dask_claim.providers.gateway.login import Login, prepared, token_of
 from dask_claim.redact import redact
 from dask_claim.threads import in_time
 
 if TYPE_CHECKING:
-    from dask_claim.claim.model import Claim
-    from dask_claim.providers.values import Addresses, Ticket
+    from dask_claim.claim.addresses import GatewayAddress
 
 T = TypeVar("T")
 
@@ -35,37 +34,29 @@ class GatewayConnection:
     """
 
     def __init__(
-        self,
-        claim: Claim | Ticket | Addresses,
-        timeout: float | None = None,
-        credentials: bool = True,
-        login: tuple[str, str] | None = None,
-        auth: Any = None,
+        self, address: GatewayAddress, timeout: float | None = None, login: Login | None = None
     ) -> None:
         """Make a client; nothing is asked yet.
 
-        `login`: user and password of a run's own gateway, instead of what Dask's configuration
-        says; `auth`: what this gateway has accepted before, instead of reading that again.
+        `timeout`: seconds for a request; `login`: that of a run's own gateway, or one that this
+        gateway has accepted before, instead of what is configured.
         """
         gateway = import_quietly("dask_gateway")
-        url = str(claim.gateway_url).rstrip("/")
+        self.gateway, url = address, address.url
         self.where = f"the Dask Gateway at {redact(url)}"
         self.clock_ahead: float | None = None
         """Seconds that the gateway's clock is ahead of this one; None before it told the time."""
 
         self._timeout = timeout or REQUEST_TIMEOUT
-        self.credentials = credentials
-        self._public_url = claim.public_url
-        self._login = Login(url, credentials, login)
-        auth = auth or self._login.auth()
+        self.login = login or log_in(address)
         try:
             # All that is left out here the client takes from Dask's configuration, which may have
             # been written for another gateway.
             self.client = gateway.Gateway(
                 url,
-                proxy_address=_proxy_address(url, claim.proxy_url),
-                public_address=claim.public_url or url,
-                auth=auth,
+                proxy_address=_proxy_address(url, address.proxy_url),
+                public_address=address.public_url or url,
+                auth=self.login.auth,
                 asynchronous=True,
             )
         except (TypeError, ValueError, KeyError) as error:
@@ -74,11 +65,11 @@ class GatewayConnection:
                 f"{one_line(error)}"
             ) from error
         # No proxy of the network leads to this machine's loopback, where a run's own gateway is.
-        if login is not None or goes_direct(url, os.environ):
+        if self.login.own_gateway or goes_direct(url, os.environ):
             self.client._request_kwargs = {}
         self.address: str = self.client.address
         self.proxy_address: str = self.client.proxy_address
-        self.public_address = (claim.public_url or self.address).rstrip("/")
+        self.public_address = (address.public_url or self.address).rstrip("/")
 
     async def version(self) -> str:
         """The gateway's version, which it tells without credentials."""
@@ -94,28 +85,14 @@ class GatewayConnection:
                 f"{self.where} does not answer like a Dask Gateway ({answer.status})"
             ) from error
 
-    @property
-    def user(self) -> str | None:
-        """The name used where the system has none for this user."""
-        return self._login.user
-
-    @property
-    def token(self) -> str | None:
-        """The token that is shown, where the authentication has one; for nobody to print."""
-        return token_of(self.client.auth)
-
-    @property
-    def renews(self) -> bool:
-        """Whether the authentication gets new tokens by itself."""
-        return bool(getattr(self.client.auth, "renews", False))
-
     def renew_credentials(self) -> None:
         """Read the configured credentials again: a token may have been replaced meanwhile.
 
         Where they cannot be read, those that there are stay.
         """
         with contextlib.suppress(Exception):
-            self.client.auth = self._login.auth()
+            self.login = log_in(self.gateway)
+            self.client.auth = self.login.auth
 
     async def close(self) -> None:
         await self.client.close()
@@ -124,7 +101,6 @@ class GatewayConnection:
         """Return the answer to a request of the client's; `anonymous`: without credentials."""
         if self.client._session is None:
             self.client._session = observed_session(self.address, self._heard)
-        source = self._login.source if self.credentials else None
         with observed() as answers:
             for attempt in (1, 2):
                 try:
@@ -137,25 +113,25 @@ class GatewayConnection:
                 except Exception as error:
                     answer = answers[-1] if answers else None
                     refused = answer is not None and answer.status == 401
-                    if refused and attempt == 1 and self.renews:
+                    if refused and attempt == 1 and self.login.renews:
                         continue
-                    raise await explain(error, self.where, answer, source, self.token) from error
+                    raise await explain(error, self.where, answer, self.login) from error
         raise AssertionError("the second attempt is the last one")
 
     async def _with_token(self, request: Callable[[], Awaitable[T]]) -> T:
-        await prepared(self.client.auth)
+        await self.login.prepare()
         return await request()
 
     def _heard(self, clock: float) -> None:
         self.clock_ahead = clock - time.time()
 
 
-def check_proxy_address(claim: Claim | Addresses) -> None:
+def check_proxy_address(gateway: GatewayAddress) -> None:
     """Raise ConfigurationError where no program could reach the schedulers.
 
     Dask Gateway's client forgets the brackets of an IPv6 address, and takes its end for the port.
     """
-    address = _proxy_address(str(claim.gateway_url), claim.proxy_url)
+    address = _proxy_address(gateway.url, gateway.proxy_url)
     if ":" in (urlsplit(address).hostname or ""):
         raise ConfigurationError(
             f"Dask Gateway's client cannot connect to schedulers at an IPv6 address ({address}): "

@@ -35,7 +35,8 @@ async def client_of(ticket: Ticket, timeout: float, warn: Callable[[str], None])
     told = False
     for pause in pauses():
         try:
-            return GatewayApi(ticket, timeout, credentials=ticket.credentials, auth=ticket.auth)
+            assert ticket.gateway is not None
+            return GatewayApi(ticket.gateway, timeout, ticket.login)
         except (AuthenticationError, TemporaryError) as error:
             if not told:
                 warn(f"{error}. They are read again until the cluster can be ended")

@@ -42,17 +42,19 @@ class MarkingProvider(NoProvider):
         self, request: Request, write: Callable[[Ticket], None], warn: Callable[[str], None]
     ) -> None:
         super().__init__(request, write, warn)
-        where = redact(str(request.claim.gateway_url))
+        assert request.gateway is not None
+        self._gateway = request.gateway
+        where = redact(request.gateway.url)
         self.description = f"the Dask Gateway at {where}: {NoProvider.description}"
 
     async def submit(self) -> None:
         await asyncio.to_thread(import_quietly, "dask_gateway")
         module = import_quietly("dask_claim.providers.gateway.api")
-        request, claim = self.request, self.request.claim
-        check_proxy_address(claim)
+        request = self.request
+        check_proxy_address(self._gateway)
         patience = Patience(self)
         try:
-            api = module.GatewayApi(claim, ASK_TIMEOUT, credentials=request.credentials)
+            api = module.GatewayApi(self._gateway, ASK_TIMEOUT)
             try:
                 options = await patience.ask(api.options)
                 before = [report.name for report in await patience.ask(api.clusters)]
@@ -67,15 +69,15 @@ class MarkingProvider(NoProvider):
         if name is not None and name != name.lower():
             name = None  # Dask's configuration, the way to the program, has lower case only
         self._write(
-            Ticket.of_gateway(
-                claim,
-                request.credentials,
+            Ticket(
+                "gateway",
+                gateway=self._gateway,
                 made={"option": name, "mark": mark, "before": before},
-                auth=api.client.auth,
+                login=api.login,
             )
         )
         defaults = {name: marked(options[name], mark)} if name else {}
-        self.cluster = replace(self.cluster, gateway_user=api.user, option_defaults=defaults)
+        self.cluster = replace(self.cluster, gateway_user=api.login.user, option_defaults=defaults)
 
 
 async def end_made(api: GatewayApi, made: Mapping[str, Any], warn: Callable[[str], None]) -> bool:

@@ -62,22 +62,23 @@ class GatewayProvider(Provider):
         self._report: ClusterReport | None = None
         self._name: str | None = None
         self._mark: str | None = None
-        claim = request.claim
-        self.description = f"the Dask Gateway at {redact(str(claim.gateway_url))}"
-        self._ticket = Ticket.of_gateway(claim, request.credentials)
+        assert request.gateway is not None
+        self._gateway = request.gateway
+        self.description = f"the Dask Gateway at {redact(request.gateway.url)}"
+        self._ticket = Ticket("gateway", gateway=request.gateway)
         self._patience = Patience(self)
 
     def check(self) -> None:
         from dask_claim.providers.gateway.connection import check_proxy_address
 
-        check_proxy_address(self.request.claim)
+        check_proxy_address(self._gateway)
 
     async def submit(self) -> None:
         from dask_claim.providers.gateway.api import GatewayApi
 
         self.check()
         request, claim = self.request, self.request.claim
-        self._api = api = GatewayApi(claim, credentials=request.credentials)
+        self._api = api = GatewayApi(self._gateway)
         options = await self._patience.ask(api.options)
         filled, less = fill_within(options, request)
         for said in less:
@@ -115,7 +116,7 @@ class GatewayProvider(Provider):
         if self._mark is None:
             before = [report.name for report in await self._patience.ask(api.clusters)]
             requested = {"before": before, "sent": time.time(), "options": dict(options)}
-        ticket = self._ticket.with_(requested=requested, auth=api.client.auth)
+        ticket = self._ticket.with_(requested=requested, login=api.login)
         self._write(ticket)
         answer = asyncio.ensure_future(api.create(options))
         try:

@@ -10,11 +10,13 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dask_claim.claim.addresses import GatewayAddress
 from dask_claim.claim.plan import GATEWAY_NAMES, speaks_gateway
+from dask_claim.credentials.identity import user_name
+from dask_claim.credentials.login import own_gateway_login
 from dask_claim.errors import ClusterFailed, ConfigurationError
 from dask_claim.files import letters, private_folder
 from dask_claim.providers.base import import_quietly
-from dask_claim.providers.gateway.login import user_name
 from dask_claim.providers.local.provider import LocalProvider
 from dask_claim.providers.local.size import fit_here
 from dask_claim.providers.values import Cluster, Ended, Request, Ticket
@@ -60,9 +62,7 @@ class OwnGatewayProvider(LocalProvider):
         )
         event = await self._event()
         self.cluster = Cluster(
-            gateway_url=event["gateway_url"],
-            proxy_url=event["proxy_url"],
-            public_url=event["gateway_url"],
+            gateway=GatewayAddress(event["gateway_url"], event["proxy_url"], event["gateway_url"]),
             gateway_user=user_name(),
             gateway_password=password,
         )
@@ -91,8 +91,9 @@ class OwnGatewayClusterProvider(OwnGatewayProvider):
         api_module = await asyncio.to_thread(import_quietly, "dask_claim.providers.gateway.api")
         size = self._fitted = await asyncio.to_thread(fit_here, self._size())
         own, claim = self.cluster, self.request.claim
-        login = own.gateway_user, own.gateway_password
-        self._api = api = api_module.GatewayApi(own, login=login)
+        self._api = api = api_module.GatewayApi(
+            own.gateway, login=own_gateway_login(str(own.gateway_user), str(own.gateway_password))
+        )
         options = await api.options()
         options.update(
             worker_cores=claim.worker_cores or claim.worker_cores_limit or size.threads,

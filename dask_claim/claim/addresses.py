@@ -1,11 +1,16 @@
-"""To which addresses something belongs: scheme, host, port and the beginning of the path."""
+"""Addresses of gateways: which of them an operator's source names, by scheme, host, port, path."""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from dask_claim.claim import units
+
+if TYPE_CHECKING:
+    from dask_claim.claim.model import Claim
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -49,6 +54,52 @@ class UrlPrefix:
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return "/".join([f"{self.scheme}://{host}:{self.port}", *self.path])
+
+
+@dataclass(frozen=True)
+class OperatorGateways:
+    """The gateways that the operator's sources name: only these may see credentials."""
+
+    urls: frozenset[str] = frozenset()
+
+    def include(self, url: str) -> bool:
+        """Whether `url` is one of these gateways, or below one."""
+        return url in self.urls or any(prefix.covers(url) for prefix in self.prefixes())
+
+    def prefixes(self) -> list[UrlPrefix]:
+        """Return them in order, without those that servers read differently."""
+        found = set()
+        for url in self.urls:
+            with suppress(ValueError):
+                found.add(UrlPrefix.of(url))
+        return sorted(found)
+
+
+@dataclass(frozen=True)
+class GatewayAddress:
+    """Where a gateway is, and whether it may see credentials."""
+
+    url: str
+    proxy_url: str | None = None
+    public_url: str | None = None
+
+    trusted: bool = False
+    """Whether an operator's source names this gateway, or an address above it."""
+
+    @classmethod
+    def of(
+        cls, claim: Claim, operators: OperatorGateways, url: str | None = None
+    ) -> GatewayAddress | None:
+        """Return the address of a claim's gateway, None where it has none.
+
+        `url` is the gateway to be used, where that may be another one: what the claim says of its
+        own is not for that.
+        """
+        if (url := url or claim.gateway_url) is None:
+            return None
+        same = url == claim.gateway_url
+        proxy, public = (claim.proxy_url, claim.public_url) if same else (None, None)
+        return cls(url.rstrip("/"), proxy, public, operators.include(url))
 
 
 def _segments(path: str) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from dask_claim.providers.gateway.secret import MOST
+from dask_claim.credentials.identity import MOST
 
 if TYPE_CHECKING:
     from aiohttp import ClientResponse

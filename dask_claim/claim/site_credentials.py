@@ -9,10 +9,10 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from dask_claim.claim.addresses import UrlPrefix
 from dask_claim.claim.dask_config import is_text_of_login
 from dask_claim.claim.spellings import read
 from dask_claim.claim.texts import Plain, as_data
-from dask_claim.claim.url_prefix import UrlPrefix
 from dask_claim.errors import Fault
 from dask_claim.redact import is_secret, know
 

@@ -15,12 +15,11 @@ from typing import Any
 
 from dask_gateway.auth import BasicAuth, GatewayAuth, JupyterHubAuth, KerberosAuth
 
-from dask_claim.claim.credentials import Credentials
 from dask_claim.claim.site import read_site
-from dask_claim.providers.gateway.auth import BearerAuth, name_only_auth
-from dask_claim.providers.gateway.login import nameless_user, token_of
-from dask_claim.providers.gateway.oidc import OidcAuth
-from dask_claim.providers.gateway.secret import Secret
+from dask_claim.claim.site_credentials import Credentials
+from dask_claim.credentials.bearer import BearerAuth
+from dask_claim.credentials.identity import Secret, name_only, nameless_user, token_of
+from dask_claim.credentials.oidc import OidcAuth
 
 _CLASSES = {
     "basic": BasicAuth,
@@ -74,7 +73,7 @@ class SiteAuth(GatewayAuth):  # type: ignore[misc,unused-ignore]
         """Return the headers for a request that was answered with 401, and by whom."""
         if not self._credentials.gateway.covers(str(resp.url)):
             # The program's own code, or a redirection, has led somewhere else.
-            return name_only_auth().pre_request(resp)[0], None
+            return name_only().pre_request(resp)[0], None
         inner = self._current()
         headers, context = inner.pre_request(resp)
         return headers, (inner, context)

@@ -10,7 +10,7 @@ from authlib.integrations.requests_client import OAuth2Session
 from requests import RequestException, Response
 from requests.adapters import HTTPAdapter
 
-from dask_claim.providers.gateway.secret import MOST
+from dask_claim.credentials.identity import MOST
 
 PATIENCE = 10.0
 """Seconds for an answer to begin, and for each part of it."""

@@ -1,10 +1,16 @@
-"""Secrets as a configuration gives them: a value, or the file that holds it."""
+"""Who logs in, and the secrets as a configuration gives them: a value, or the file with it."""
 
 from __future__ import annotations
 
+import getpass
+import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dask_claim.redact import know
+
+if TYPE_CHECKING:
+    from dask_gateway.auth import GatewayAuth
 
 MOST = 64 * 1024
 """Bytes of a file or an answer with a secret; the largest token is some thousand."""
@@ -56,3 +62,34 @@ def sound_token(text: str) -> str:
     if not token or not token.isascii() or not token.isprintable() or " " in token:
         raise ValueError("it is empty or no token")
     return token
+
+
+def user_name() -> str:
+    """Return this user's name, in any case."""
+    return nameless_user() or getpass.getuser()
+
+
+def nameless_user() -> str | None:
+    """Return a name for the user where the system has none, else None.
+
+    A container may run under a uid without a passwd entry, and Dask Gateway's basic
+    authentication then fails with a KeyError. The launcher and the command must agree on the name.
+    """
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid-{os.getuid()}"
+    return None
+
+
+def name_only() -> GatewayAuth:
+    """Return what a gateway sees that no operator names: a user's name, no configured secret."""
+    from dask_gateway.auth import BasicAuth
+
+    return BasicAuth(user_name())
+
+
+def token_of(auth: object) -> str | None:
+    """Return the token that an authentication, ours or JupyterHub's, sends, if it has one."""
+    token = getattr(auth, "token", None) or getattr(auth, "api_token", None)
+    return token if isinstance(token, str) else None

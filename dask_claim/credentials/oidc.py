@@ -1,6 +1,6 @@
 """Authentication by an OpenID provider: `oidc` in the site's file, or named by its path.
 
-`DASK_GATEWAY__AUTH__TYPE=dask_claim.providers.gateway.oidc.OidcAuth`. Each process (launcher,
+`DASK_GATEWAY__AUTH__TYPE=dask_claim.credentials.oidc.OidcAuth`. Each process (launcher,
 guard, program) has a token of its own, in its memory and nowhere else.
 """
 
@@ -15,13 +15,13 @@ from urllib.parse import urlsplit
 
 from dask_gateway.auth import GatewayAuth
 
+from dask_claim.credentials.identity import Secret, sound_token
 from dask_claim.errors import (
     AuthenticationError,
     ConfigurationError,
     DaskClaimError,
     GatewayUnreachable,
 )
-from dask_claim.providers.gateway.secret import Secret, sound_token
 from dask_claim.redact import MASK, redact_text
 
 DISCOVERY = "/.well-known/openid-configuration"
@@ -156,7 +156,7 @@ class OidcAuth(GatewayAuth):  # type: ignore[misc,unused-ignore]
         """The provider's answer with a token."""
         from authlib.integrations.base_client.errors import OAuthError
 
-        from dask_claim.providers.gateway.oidc_session import session
+        from dask_claim.credentials.oidc_session import session
 
         secret = known.of(self._secret) if self._secret else None
         with session(self._client_id, secret) as asked:

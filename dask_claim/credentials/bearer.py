@@ -1,6 +1,6 @@
 """Authentication beside what Dask Gateway's client has itself, named by its path.
 
-`DASK_GATEWAY__AUTH__TYPE=dask_claim.providers.gateway.auth.BearerAuth`, or `gateway.auth.type` in
+`DASK_GATEWAY__AUTH__TYPE=dask_claim.credentials.bearer.BearerAuth`, or `gateway.auth.type` in
 Dask's configuration. The launcher, its guard and the program all read that, each for itself.
 """
 
@@ -9,10 +9,9 @@ from __future__ import annotations
 import contextlib
 from typing import Any
 
-from dask_gateway.auth import BasicAuth, GatewayAuth
+from dask_gateway.auth import GatewayAuth
 
-from dask_claim.providers.gateway.login import user_name
-from dask_claim.providers.gateway.secret import Secret, sound_token
+from dask_claim.credentials.identity import Secret, sound_token
 
 
 class BearerAuth(GatewayAuth):  # type: ignore[misc,unused-ignore]
@@ -60,8 +59,3 @@ class BearerAuth(GatewayAuth):  # type: ignore[misc,unused-ignore]
             return sound_token(self._secret.read())
         except ValueError as error:
             raise ValueError(f"the token for bearer authentication: {error}") from None
-
-
-def name_only_auth() -> GatewayAuth:
-    """What a gateway sees that no operator has named: a user's name, no configured secret."""
-    return BasicAuth(user_name())
