@@ -15,7 +15,7 @@ from dask_claim.cli.options import claimed
 from dask_claim.cwl.translate import translate
 from dask_claim.errors import ClaimError
 from dask_claim.launch.handoff import variables
-from dask_claim.providers.gateway.options import fill
+from dask_claim.providers.gateway.filling import fill
 from dask_claim.providers.hpc.batch import SlurmProvider
 from dask_claim.providers.values import Cluster, Request
 from tests.support.claims import NOWHERE, write

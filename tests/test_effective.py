@@ -20,8 +20,8 @@ from dask_claim.claim.policy import within
 from dask_claim.claim.site import Site
 from dask_claim.claim.site_sections import GatewayOptions, Policy
 from dask_claim.errors import ClaimError, OptionError
-from dask_claim.providers.gateway.bounded import keep_within
-from dask_claim.providers.gateway.options import fill
+from dask_claim.providers.gateway.bounds import Bounds
+from dask_claim.providers.gateway.filling import fill
 from dask_claim.providers.values import Request
 from tests.support.claims import NOWHERE, Fields, write
 
@@ -422,6 +422,6 @@ def lowered(
     options = Options._from_spec(server.Options(*made).get_specification())
     bounds, offered = Policy.model_validate(policy), GatewayOptions.model_validate(site)
     asked = Claim.model_validate({**URL, **claim})
-    fill(options, asked, None, offered)
-    keep_within(options, asked, asked.plan({}).max_workers, offered, bounds, FILE, sites)
+    workers = asked.plan({}).max_workers
+    fill(options, asked, workers, offered, Bounds(bounds, FILE, sites, workers))
     return options

@@ -31,7 +31,7 @@ from dask_claim.errors import (
 from dask_claim.providers.base import import_quietly
 from dask_claim.providers.gateway import api
 from dask_claim.providers.gateway.api import GatewayApi
-from dask_claim.providers.gateway.options import fill
+from dask_claim.providers.gateway.filling import fill
 from dask_claim.threads import in_time
 from tests.support.serving import answering
 

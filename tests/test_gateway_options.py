@@ -19,15 +19,10 @@ from dask_claim.claim.model import Claim, load
 from dask_claim.claim.site_sections import OPTION_NAMES, GatewayOptions, Policy
 from dask_claim.cli.options import claimed
 from dask_claim.errors import OptionError
-from dask_claim.providers.gateway.bounded import keep_within
-from dask_claim.providers.gateway.conversion import gateway_memory
-from dask_claim.providers.gateway.options import (
-    IDLE_TIMEOUT,
-    Filled,
-    end_when_idle,
-    fill,
-    variables_option,
-)
+from dask_claim.providers.gateway.amounts import gateway_memory
+from dask_claim.providers.gateway.bounds import Bounds
+from dask_claim.providers.gateway.filling import Filling, fill
+from dask_claim.providers.gateway.variables import IDLE_TIMEOUT, end_when_idle, variables_option
 
 server = pytest.importorskip("dask_gateway_server.options")
 traitlets = pytest.importorskip("dask_gateway_server.traitlets")
@@ -299,15 +294,14 @@ def test_the_policy_never_makes_a_worker_smaller_than_claimed(choices: list[str]
         options = offered(server.Select(name, choices))
         claim = Claim(worker_memory=asked, strict=strict)
         policy = Policy.model_validate({"worker_memory": "6G", "excess": excess})
-        more = (GatewayOptions(), policy, "claim.yaml", frozenset())
-        fill(options, claim, 1)
+        bounds = Bounds(policy, "claim.yaml", frozenset(), 1)
         if asked == "4G" and strict and excess == "refuse":
             with pytest.raises(OptionError, match=r"policy\.worker_memory in claim\.yaml"):
-                keep_within(options, claim, 1, *more)
+                fill(options, claim, 1, bounds=bounds)
             continue
-        _, less = keep_within(options, claim, 1, *more)
+        filled = fill(options, claim, 1, bounds=bounds)
         assert "2G" in options[name]
-        assert bool(less) == (asked == "4G")
+        assert bool(filled.less) == (asked == "4G")
 
 
 # -- the case of names
@@ -471,7 +465,7 @@ def test_a_kind_that_cannot_hold_a_field_is_status_78(kind: str) -> None:
     ):
         value, said = given_by(option(kind, name, ["x"]), Claim(**{name: asked}))
         if kind in holding:
-            assert isinstance(said, Filled) and not said.missing
+            assert isinstance(said, Filling) and not said.missing
         else:
             assert value is None and f"{name} = " in said
     if kind != "Mapping":
@@ -521,7 +515,7 @@ def test_what_nobody_claimed_is_no_fault(kind: str) -> None:
     ):  # fmt: skip
         field = option(kind, name)
         value, said = given_by(field, Claim(worker_cores=2, worker_memory="4G", max_workers=3))
-        assert isinstance(said, Filled)
+        assert isinstance(said, Filling)
         assert kind == "String" or value == field.get_default()
 
 

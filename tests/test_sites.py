@@ -20,7 +20,7 @@ from dask_claim.claim.model import Claim
 from dask_claim.credentials.login import own_gateway_login
 from dask_claim.errors import OptionError
 from dask_claim.providers.gateway.api import GatewayApi
-from dask_claim.providers.gateway.options import Filled, fill
+from dask_claim.providers.gateway.filling import Filling, fill
 from tests.support.claims import write
 from tests.support.gateway import GatewayServer
 from tests.support.launcher import Launcher
@@ -172,7 +172,7 @@ def server() -> Iterator[GatewayServer]:
     made.stop()
 
 
-async def asked(server: GatewayServer, name: str) -> Filled:
+async def asked(server: GatewayServer, name: str) -> Filling:
     """Ask the gateway for a cluster, as a run does, and end it again."""
     claim = Claim(gateway_url=server.url, **CLAIM)
     api = GatewayApi(GatewayAddress(server.url), login=own_gateway_login(name, ""))

@@ -18,7 +18,7 @@ from dask_claim.cli.clusters import clusters_command
 from dask_claim.lifetime import clusters
 from dask_claim.lifetime.reclaim import reclaim
 from dask_claim.providers.gateway import connection, look, lost
-from dask_claim.providers.gateway.mark import MARK, Mark
+from dask_claim.providers.gateway.variables import MARK, Mark
 from dask_claim.providers.values import Outcome, Ticket
 from tests.support.faulty import CLUSTER, HTTP_FAULTS, SCHEDULER_FAULTS, Faulty, faulty
 

@@ -21,9 +21,8 @@ from dask_claim.errors import (
     NotAGateway,
     OptionError,
 )
-from dask_claim.providers.gateway.api import GatewayApi
-from dask_claim.providers.gateway.bounded import fill_within
-from dask_claim.providers.gateway.offered import DefaultsError
+from dask_claim.providers.gateway.api import DefaultsError, GatewayApi
+from dask_claim.providers.gateway.filling import fill_request
 from dask_claim.threads import in_time
 
 PATIENCE = 10.0
@@ -180,7 +179,7 @@ def token_expiry(token: str | None) -> float | None:
 async def check_options(api: GatewayApi, seen: Examined) -> Finding:
     """Whether the gateway offers what the claim asks for."""
     try:
-        filled, less = fill_within(await api.options(), seen.request)
+        filled = fill_request(await api.options(), seen.request)
     except OptionError as error:
         return failed(
             "options",
@@ -200,9 +199,9 @@ async def check_options(api: GatewayApi, seen: Examined) -> Finding:
             "see the gateway's own options (dask_gateway.Gateway().cluster_options()) and give "
             "those by their names in `options`",
         )
-    if less:
+    if filled.less:
         hint = "claim less, or ask the site's operator"
-        return warn("options", f"less than claimed: {'; '.join(less)}", hint)
+        return warn("options", f"less than claimed: {'; '.join(filled.less)}", hint)
     understood = f" ({'; '.join(filled.understood)})" if filled.understood else ""
     return ok("options", f"the gateway offers what is claimed{understood}")
 

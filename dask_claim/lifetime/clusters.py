@@ -119,7 +119,7 @@ async def _find(api: GatewayApi) -> list[Cluster]:
 async def _look(api: GatewayApi, report: ClusterReport) -> Cluster | None:
     """What is known of a listed cluster; None where it is gone meanwhile."""
     from dask_claim.providers.gateway.look import Hold, Look, look_at_lease
-    from dask_claim.providers.gateway.mark import Mark, mark_on
+    from dask_claim.providers.gateway.variables import Mark, mark_on
 
     # By the gateway's own clock, which may differ from the one here.
     age = time.time() + (api.clock_ahead or 0.0) - report.start_time.timestamp()

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from dask_claim.claim.dask_config import filled_in
 from dask_claim.errors import (
     ClusterGone,
+    ConfigurationError,
     DaskClaimError,
     GatewayUnreachable,
     LimitReached,
@@ -19,7 +22,7 @@ from dask_claim.errors import (
 )
 from dask_claim.providers.gateway.answers import Refused, one_line
 from dask_claim.providers.gateway.connection import GatewayConnection
-from dask_claim.providers.gateway.offered import offered, take_defaults
+from dask_claim.providers.gateway.internals import offered
 from dask_claim.providers.values import Cluster, Ended
 
 if TYPE_CHECKING:
@@ -28,6 +31,9 @@ if TYPE_CHECKING:
     from dask_gateway.options import Options
 
     from dask_claim.claim.plan import Plan
+
+KEY = "gateway.cluster.options"
+"""Dask's own setting for defaults of a gateway's options."""
 
 # One that has restarted may not know its clusters at once; seconds.
 ASK_AGAIN_AFTER = 1.0
@@ -51,6 +57,10 @@ _IN_USE = re.compile(
 )
 
 
+class DefaultsError(ConfigurationError):
+    """The defaults in Dask's configuration do not fit what the gateway offers."""
+
+
 class GatewayApi(GatewayConnection):
     """The clusters of one gateway, and what it offers for them."""
 
@@ -62,8 +72,28 @@ class GatewayApi(GatewayConnection):
         """
         options = await self.ask(lambda: offered(self.client))
         if self.gateway.trusted:
-            take_defaults(options, self.where)
+            self._take_defaults(options)
         return options
+
+    def _take_defaults(self, options: Options) -> None:
+        import dask.config
+
+        where = "in Dask's configuration"
+        defaults, faults = dask.config.get(KEY, None) or {}, []
+        if not isinstance(defaults, Mapping):
+            raise DefaultsError(f"{KEY} {where}: must be a mapping of names and values")
+        # Variables have given Dask names in lower case.
+        offered = {**{name.lower(): name for name in options}, **{name: name for name in options}}
+        for name, value in defaults.items():
+            try:
+                options[offered[name]] = filled_in(value, os.environ)
+            except KeyError:
+                offers = ", ".join(options) or "none"
+                faults.append(f"{KEY}.{name} {where}: unknown option; {self.where} offers {offers}")
+            except (TypeError, ValueError) as error:
+                faults.append(f"{KEY}.{name} {where}: {error}")
+        if faults:
+            raise DefaultsError("\n".join(faults))
 
     async def create(self, options: Options) -> str:
         """Ask for a cluster; its name. `LimitReached` where there may be room later."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from dask_claim.errors import AuthenticationError, DaskClaimError, TemporaryError
 from dask_claim.providers.gateway.api import GatewayApi, pauses
-from dask_claim.providers.gateway.mark import mark_on
+from dask_claim.providers.gateway.variables import mark_on
 
 if TYPE_CHECKING:
     from dask_claim.providers.values import Ticket

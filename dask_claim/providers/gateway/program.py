@@ -19,9 +19,8 @@ from dask_claim.providers.existing import NoProvider
 from dask_claim.providers.gateway.connection import check_proxy_address
 from dask_claim.providers.gateway.ending import end_marked
 from dask_claim.providers.gateway.look import Hold, look_at_lease
-from dask_claim.providers.gateway.mark import Mark, marked
-from dask_claim.providers.gateway.options import variables_option
 from dask_claim.providers.gateway.patience import Patience
+from dask_claim.providers.gateway.variables import MARK, Mark, variables_option
 from dask_claim.providers.values import Request, Ticket
 from dask_claim.redact import redact
 
@@ -76,7 +75,7 @@ class MarkingProvider(NoProvider):
                 login=api.login,
             )
         )
-        defaults = {name: marked(options[name], mark)} if name else {}
+        defaults = {name: {**(options[name] or {}), MARK: mark}} if name else {}
         self.cluster = replace(self.cluster, gateway_user=api.login.user, option_defaults=defaults)
 
 

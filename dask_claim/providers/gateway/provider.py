@@ -20,10 +20,9 @@ from dask_claim.errors import (
     NotAGateway,
 )
 from dask_claim.providers.base import NO_WORKERS_TIMEOUT, Provider
-from dask_claim.providers.gateway.bounded import fill_within
-from dask_claim.providers.gateway.mark import Mark, marked
-from dask_claim.providers.gateway.options import end_when_idle, variables_option
+from dask_claim.providers.gateway.filling import fill_request
 from dask_claim.providers.gateway.patience import Patience
+from dask_claim.providers.gateway.variables import MARK, Mark, end_when_idle, variables_option
 from dask_claim.providers.values import Ended, Outcome, Request, Ticket
 from dask_claim.redact import redact
 from dask_claim.threads import in_time
@@ -80,9 +79,9 @@ class GatewayProvider(Provider):
         request, claim = self.request, self.request.claim
         self._api = api = GatewayApi(self._gateway)
         options = await self._patience.ask(api.options)
-        filled, less = fill_within(options, request)
-        for said in less:
-            self._warn(f"less than claimed: {said}")
+        filled = fill_request(options, request)
+        for what in filled.less:
+            self._warn(f"less than claimed: {what}")
         if claim.lease_timeout:
             seconds = max(claim.lease_timeout, SHORTEST_IDLE)
             ends = end_when_idle(options, claim, seconds, request.gateway_options)
@@ -108,7 +107,7 @@ class GatewayProvider(Provider):
             self._mark = str(Mark(request.run_id, leased=request.claim.lease_timeout > 0))
             timeout = request.claim.no_workers_timeout
             more = {} if timeout is None else {NO_WORKERS_TIMEOUT: str(timeout)}
-            options[name] = marked({**more, **(options[name] or {})}, self._mark)
+            options[name] = {**more, **(options[name] or {}), MARK: self._mark}
 
     async def _create(self, api: GatewayApi, options: Options) -> None:
         """One request: first the ticket, then the request, then the ticket with the name."""
