@@ -171,26 +171,38 @@ class OptionError(ConfigurationError):
 class Fault:
     """One thing that is wrong with a claim. `str()` gives one line.
 
-    Whoever makes a fault has masked the secrets in `value` (see `dask_claim.redact`).
+    Secrets in `value` have been masked by the maker of the fault (see `dask_claim.redact`).
     """
 
-    path: str
-    """Where in the claim, as its author spelled it, for example `EnvVarRequirement.worker_core`;
+    path: tuple[str, ...]
+    """Where in the claim, as its author spelled it, such as `("EnvVarRequirement", "worker_core")`;
     empty for the text as a whole."""
 
     value: object
     """What stands there; `None` where there is nothing to show."""
 
-    hint: str
-    """What is wrong with it and what would be right."""
+    problem: str
+    """What is wrong with it."""
+
+    hint: str = ""
+    """What would be right."""
 
     source: str = ""
     """Where the claim came from: a variable's name, a file's path, a flag; empty if unknown."""
 
+    other: tuple[str, ...] = ()
+    """The second path, where two values contradict each other."""
+
+    @property
+    def where(self) -> str:
+        """The paths, for a person."""
+        return "/".join(map(dotted, filter(None, (self.path, self.other))))
+
     def __str__(self) -> str:
-        shown = [self.path, "" if self.value is None else _brief(self.value)]
-        subject = " = ".join(part for part in shown if part)
-        return _line(": ".join(part for part in (self.source, subject, self.hint) if part))
+        shown = "" if self.value is None else _brief(self.value)
+        subject = " = ".join(filter(None, (self.where, shown)))
+        message = "; ".join(filter(None, (self.problem, self.hint)))
+        return _line(": ".join(filter(None, (self.source, subject, message))))
 
 
 class ClaimError(ConfigurationError, ValueError):
@@ -206,6 +218,11 @@ class ClaimError(ConfigurationError, ValueError):
         count = len(self.faults)
         head = "1 fault in the claim:" if count == 1 else f"{count} faults in the claim:"
         return "\n".join([head, *(f"  {fault}" for fault in self.faults)])
+
+
+def dotted(path: Iterable[str]) -> str:
+    """Return `a.b[0].c` for the path of these parts."""
+    return "".join(part if part.startswith("[") else f".{part}" for part in path).lstrip(".")
 
 
 def _brief(value: object) -> str:

@@ -243,4 +243,4 @@ def test_hostile_entries_are_refused_all_at_once() -> None:
     said = {"DASK_CLAIM": '{"hpc": {"queue": true}}', "DASK_CLAIM_HPC__ACCOUNT": "17"}
     with pytest.raises(ClaimError) as caught:
         Claim.from_env(said)
-    assert [fault.path for fault in caught.value.faults] == ["hpc.queue"]
+    assert [fault.where for fault in caught.value.faults] == ["hpc.queue"]

@@ -44,7 +44,9 @@ def test_bad(file: Path) -> None:
     assert f"{caught.value}\n" == file.with_suffix(".message.txt").read_text(encoding="utf-8")
     with pytest.raises(ClaimError) as again:
         Claim.from_env({**NOWHERE, "DASK_CLAIM": text})
-    assert {one.hint for one in again.value.faults} == {one.hint for one in caught.value.faults}
+    assert {one.problem for one in again.value.faults} == {
+        one.problem for one in caught.value.faults
+    }
     assert all(fault.source.startswith("DASK_CLAIM") for fault in again.value.faults)
 
 
@@ -142,7 +144,9 @@ def test_text_that_is_no_claim(text: str, message: str) -> None:
 
 
 def test_the_error_is_a_value_error_of_status_78() -> None:
-    error = ClaimError([Fault("a", 1, "is wrong", "DASK_CLAIM"), Fault("", None, "is odd")])
+    error = ClaimError(
+        [Fault(("a",), 1, "is wrong", source="DASK_CLAIM"), Fault((), None, "is odd")]
+    )
     assert isinstance(error, ValueError) and isinstance(error, ConfigurationError)
     assert error.exit_status == 78
     assert str(error) == "2 faults in the claim:\n  DASK_CLAIM: a = 1: is wrong\n  is odd"
@@ -155,7 +159,7 @@ def test_the_error_is_a_value_error_of_status_78() -> None:
     ids=["digits", "object", "long", "set", "surrogate", "controls"],
 )
 def test_a_fault_of_any_value_is_one_short_line(value: object) -> None:
-    line = str(Fault("a", value, "is wrong"))
+    line = str(Fault(("a",), value, "is wrong"))
     assert len(line) < 200 and line.isprintable()
     line.encode()
 

@@ -85,7 +85,7 @@ def kept(policy: Fields, claim: Fields, **offered: Any) -> tuple[Claim, list[str
 def test_beyond(policy: Fields, claim: Fields, offered: Fields, refused: dict[str, str]) -> None:
     with pytest.raises(ClaimError) as caught:
         kept(policy, claim, **offered)
-    found = {fault.path: fault.hint.partition("(")[0] for fault in caught.value.faults}
+    found = {fault.where: fault.problem.partition("(")[0] for fault in caught.value.faults}
     assert found == {path: f"exceeds policy.{one} in {FILE} " for path, one in refused.items()}
 
 
@@ -268,7 +268,7 @@ def test_nothing_exceeds_a_bound(
     try:
         found, warnings = kept({**policy, "excess": excess}, claim, **said)
     except ClaimError as error:
-        hints = [fault.hint for fault in error.faults]
+        hints = [fault.problem for fault in error.faults]
         named = {hint.partition("policy.")[2].partition(" ")[0] for hint in hints}
         assert before and named <= before
         assert all(f" in {FILE} (allowed: " in hint for hint in hints)

@@ -59,13 +59,14 @@ DASK_TEMPORARY_DIRECTORY DASK_Temporary_Directory DASK_NUM_WORKERS DASK_ DASK___
     ("name", "reason"),
     [
         *((name, "write DASK_IMAGE") for name in BREAKING.split()),
-        *((name, "not a name") for name in ("", "1A", "A-B", "A B", "A=B", "A\n", "Ä", "$HOME")),
+        *((name, "not a valid variable name")
+          for name in ("", "1A", "A-B", "A B", "A=B", "A\n", "Ä", "$HOME")),
         *((name, "nothing else")
           for name in ("DASK_SCHEDULER_ADDRESS", "DASK_CLUSTER", "DASK_GATEWAY__ADDRESS")),
     ],
 )  # fmt: skip
 def test_names_that_are_refused(name: str, reason: str) -> None:
-    assert reason in (refusal(name, "image") or "")
+    assert reason in str(refusal(name, "image"))
 
 
 # Also of `self.config`, the configuration of a nanny or a scheduler; and in examples, "foo".

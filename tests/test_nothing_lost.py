@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dask_claim.claim.fields import leaves
 from dask_claim.claim.model import Claim, Resolved, load
 from dask_claim.claim.spellings import read
-from dask_claim.claim.validation import check_fields, leaves
+from dask_claim.claim.validation import Checked, check
 from dask_claim.cli.show import as_json, as_text
-from dask_claim.errors import ClaimError, Fault
+from dask_claim.errors import ClaimError
 from tests.support.claims import NOWHERE, Env, Fields, faults_of, write
 
 
@@ -33,10 +34,10 @@ def test_wrong_entry_is_named_and_takes_no_other_with_it(
     field: str, entry: str, value: object
 ) -> None:
     right = {"environment": "AWS_REGION", "hpc": "account", "env": "gateway_url"}.get(field, "tag")
-    values, [fault], doubtful = check_fields(read({field: {entry: value, right: "RIGHT"}}))
-    assert isinstance(fault, Fault) and fault.path == f"{field}.{entry}"
-    assert values == {field: {right: "RIGHT"}}
-    assert doubtful == {field}
+    checked = check(read({field: {entry: value, right: "RIGHT"}}))
+    assert [fault.path for fault in checked.faults] == [(field, entry)]
+    assert checked.values == {(field, right): "RIGHT"}
+    assert checked.doubtful == {field}
 
 
 def test_null_is_absent() -> None:
@@ -47,14 +48,13 @@ def test_null_is_absent() -> None:
         ("env", "image"),
     ):
         raw = {field: {entry: None}, "image": "x"}
-        assert check_fields(read(raw)) == ({"image": "x"}, [], set())
+        assert check(read(raw)) == Checked({("image",): "x"}, [], frozenset())
 
 
 @pytest.mark.parametrize("first", [{"queue": "long"}, "long"])
 @pytest.mark.parametrize("second", [{"queue": "short"}, "short"])
 def test_field_that_is_given_twice(first: object, second: object) -> None:
-    _, faults, _ = check_fields(read({"hpc": first, "Hpc": second}))
-    assert faults
+    assert check(read({"hpc": first, "Hpc": second})).faults
 
 
 ADDRESSES = {
@@ -206,7 +206,7 @@ def test_all_that_is_said_is_there_or_overruled(one_site: Path, found: Said) -> 
     """By somebody stronger, or with another gateway."""
     resolved = loaded(found, one_site)
     overruled = {(one.field, one.source): one for one in resolved.overruled}
-    effective = dict(leaves(resolved.claim.to_dict()))
+    effective = by_name(resolved.claim)
     for strength, source in enumerate(SOURCES):
         for name, value in found[source].items():
             at = place(source, name, one_site)
@@ -232,8 +232,12 @@ def test_all_that_is_said_is_there_or_overruled(one_site: Path, found: Said) -> 
 
 
 def same(resolved: Resolved, name: str, value: Any) -> bool:
-    said_alone = dict(leaves(Claim.model_validate(nested({name: value})).to_dict()))[name]
-    return bool(dict(leaves(resolved.claim.to_dict())).get(name) == said_alone)
+    said_alone = by_name(Claim.model_validate(nested({name: value})))[name]
+    return bool(by_name(resolved.claim).get(name) == said_alone)
+
+
+def by_name(claim: Claim) -> Fields:
+    return {".".join(path): value for path, value in leaves(claim.to_dict()).items()}
 
 
 @given(said(), st.data())
@@ -246,5 +250,5 @@ def test_whatever_is_wrong_is_named_and_nothing_else(
         found[source][name] = WRONG[name]
     with pytest.raises(ClaimError) as caught:
         loaded(found, one_site)
-    named = {(fault.source, fault.path) for fault in caught.value.faults}
+    named = {(fault.source, fault.where) for fault in caught.value.faults}
     assert named == {(place(source, name, one_site), name) for source, name in wrong}

@@ -61,9 +61,9 @@ def test_the_arithmetic_can_be_read() -> None:
 
 def test_what_is_taken_for_granted_is_said() -> None:
     lines = "\n".join(plan_of(min_cores=2, max_cores=4, max_memory="20G").arithmetic)
-    assert "worker_cores is not said: 1 is taken, to count the workers of min_cores" in lines
-    assert "worker_cores is not said: 1 is taken, to count the workers of max_cores" in lines
-    assert "max_memory bounds nothing here: worker_memory is not said" in lines
+    assert "worker_cores is not specified: min_cores is counted with 1" in lines
+    assert "worker_cores is not specified: max_cores is counted with 1" in lines
+    assert "max_memory has no effect: worker_memory is not specified" in lines
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ def test_every_bound_that_is_passed_is_named(tmp_path: Path) -> None:
     }  # fmt: skip
     with pytest.raises(ClaimError) as caught:
         load(environ=environ(tmp_path, **claim))
-    assert sorted(fault.path for fault in caught.value.faults) == [
+    assert sorted(fault.where for fault in caught.value.faults) == [
         "gateway_url", "image", "max_lifetime", "max_workers", "max_workers", "max_workers",
         "options.Worker_Cores", "provider", "worker_cores", "worker_cores_limit", "worker_memory",
     ]  # fmt: skip
@@ -77,7 +77,7 @@ def test_gateway_of_a_cluster_that_is_there(tmp_path: Path) -> None:
         env = environ(tmp_path, text) | {"DASK_CLUSTER": "x", "DASK_GATEWAY_URL": url}
         with pytest.raises(ClaimError) as caught:
             load(environ=env)
-        assert [fault.path for fault in caught.value.faults] == ["gateway_url"] * len(bounds)
+        assert [fault.where for fault in caught.value.faults] == ["gateway_url"] * len(bounds)
         assert all(f"policy.{bound}" in str(caught.value) for bound in bounds)
     operators = {"DASK_CLAIM_GATEWAY_URL": "https://gw.example.org"}
     for named in (operators, {"DASK_GATEWAY__ADDRESS": "https://gw.example.org"}):
@@ -119,7 +119,9 @@ def test_what_is_passed_on(tmp_path: Path, claim: Fields, refused: list[tuple[st
         return
     with pytest.raises(ClaimError) as caught:
         load(environ=environment)
-    found = [(one.path, one.hint.partition("policy.")[2].split()[0]) for one in caught.value.faults]
+    found = [
+        (one.where, one.problem.partition("policy.")[2].split()[0]) for one in caught.value.faults
+    ]
     assert found == refused
 
 
@@ -136,8 +138,8 @@ ITS_OWN = f"gateway_url: {GATEWAY}/own/../services/dask\n{OWN}"
         (POLICY, {"worker_cores": 8}, r"policy\.worker_cores"),
         # The claim's own value, the profile's, not the site's own.
         (POLICY, {"profile": "large", "max_workers": 2}, None),
-        (POLICY, {"profile": "huge"}, "is no profile of this site; it has large"),
-        ("", {"profile": "large"}, "it has none"),
+        (POLICY, {"profile": "huge"}, "unknown profile; this site has: large"),
+        ("", {"profile": "large"}, "has: none"),
         (NAMED, {"options": {"queue": "x", "cluster_name_prefix": "y"}}, None),
         (NAMED, {"options": {"account": "other"}},
          r"options\.account.*policy\.options.*queue, cluster_\*"),

@@ -89,7 +89,7 @@ def test_an_option_in_a_variable_loses_nothing(environ: Env, text: str, value: o
     assert found == value and type(found) is type(value)
 
 
-UNKNOWN = "is no variable of dask-claim"
+UNKNOWN = "unknown variable"
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ OF_DASK = "Dask's configuration (gateway.address): gateway_url = "
          "clusterMinCores/max_cores: "),
         ({"DASK_GATEWAY__ADDRESS": "http://{NOT_SET}/"}, OF_DASK, "NOT_SET is not set"),
         ({"DASK_GATEWAY__ADDRESS": "http://{/"}, OF_DASK, "cannot be filled in"),
-        ({"DASK_GATEWAY__ADDRESS": "somewhere"}, OF_DASK, "is no http:// or https:// address"),
+        ({"DASK_GATEWAY__ADDRESS": "somewhere"}, OF_DASK, "is not an address with a host"),
     ],
 )  # fmt: skip
 def test_faults_of_several_variables(said: Env, start: str, message: str) -> None:
@@ -324,8 +324,8 @@ def test_nothing_but_claim_errors(environ: Fields) -> None:
 def test_each_layer_is_parsed_once(
     environ: Env, site: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    parse = Mock(wraps=memory._parse_memory)
-    monkeypatch.setattr(memory, "_parse_memory", parse)
+    parse = Mock(wraps=memory._bytes)
+    monkeypatch.setattr(memory, "_bytes", parse)
     write(site, "max_memory: 16 G\n")
     environ["DASK_CLAIM"] = '{"worker_memory": "4 G"}'
     environ["DASK_CLAIM_WORKER_MEMORY"] = "2 G"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from dask_claim.claim.fields import FIELDS, MAPPABLE, RESULTS, ClaimFields
 from dask_claim.claim.model import Claim
 from dask_claim.claim.names import suggestion
-from dask_claim.claim.spellings import ALIASES, canonical, resolve
+from dask_claim.claim.spellings import ALIASES, read, resolve
 from dask_claim.errors import ClaimError
 from tests.support.claims import Fields
 
@@ -157,8 +157,9 @@ def test_deep_nesting(kind: str) -> None:
 def test_a_hostile_number_of_keys() -> None:
     many = {f"key{index}": index for index in range(100_000)}
     for raw in (many, {"env": many}, {"RuntimeRequirement": many}):
-        fields, faults = canonical(raw)  # type: ignore[arg-type]
-        assert not fields and len(faults) == 1 and "100000 keys" in str(faults[0])
+        reading = read(raw)
+        assert not reading.values and len(reading.faults) == 1
+        assert "100000 keys" in str(reading.faults[0])
 
 
 def test_the_tables_name_the_fields_of_the_claim() -> None:
@@ -179,5 +180,5 @@ def test_keys() -> None:
 
 
 def test_canonical_takes_values_as_they_are() -> None:
-    fields, faults = canonical({"workerCores": {"value": "many"}, "clusterMaxCores": None})
-    assert fields == {"worker_cores": "many"} and faults == []
+    reading = read({"workerCores": {"value": "many"}, "clusterMaxCores": None})
+    assert reading.values == {("worker_cores",): "many"} and reading.faults == []

@@ -58,7 +58,7 @@ def test_memory_compares_by_its_bytes() -> None:
     assert Memory("4GB") < Memory("4G") <= Memory("4Gi") < Memory("1T")
     assert Memory("4G") != "4G"
     with pytest.raises(AttributeError):
-        Memory("4G").bytes = 1
+        Memory("4G").written = "5G"
 
 
 @given(st.integers(1, 2**40), st.sampled_from("KMG"))
@@ -70,7 +70,7 @@ def test_memory_counts_exactly(amount: int, unit: str) -> None:
 
 
 Reader = Callable[[object], object]
-AMOUNTS: list[Reader] = [units.number, units.positive, units.not_negative, units.whole, Memory]
+AMOUNTS: list[Reader] = [units.number, Memory]
 READERS = [*AMOUNTS, units.boolean, units.text, units.web_address, units.public_address,
            units.proxy_address]  # fmt: skip
 
@@ -102,7 +102,7 @@ def test_only_value_errors(value: object, reader: Reader) -> None:
     try:
         reader(value)
     except ValueError as error:
-        assert str(error).startswith(("is ", "holds "))
+        assert str(error).startswith(("is ", "has "))
 
 
 @pytest.mark.parametrize(

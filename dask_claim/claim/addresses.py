@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from dask_claim.claim import units
-
-if TYPE_CHECKING:
-    from dask_claim.claim.model import Claim
+from dask_claim.claim.fields import ClaimFields
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -88,7 +85,7 @@ class GatewayAddress:
 
     @classmethod
     def of(
-        cls, claim: Claim, operators: OperatorGateways, url: str | None = None
+        cls, claim: ClaimFields, operators: OperatorGateways, url: str | None = None
     ) -> GatewayAddress | None:
         """Return the address of a claim's gateway, None where it has none.
 

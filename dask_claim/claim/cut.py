@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dask_claim.claim.effective import (
     SIZES,
@@ -15,17 +15,13 @@ from dask_claim.claim.effective import (
     order,
     room_for,
 )
-from dask_claim.claim.plan import ceiling, resized
-from dask_claim.claim.site_sections import matches
-
-if TYPE_CHECKING:
-    from dask_claim.claim.model import Claim
-    from dask_claim.claim.plan import Plan
-    from dask_claim.claim.site_sections import GatewayOptions, Policy
+from dask_claim.claim.fields import ClaimFields
+from dask_claim.claim.plan import Plan, ceiling, resized
+from dask_claim.claim.site_sections import GatewayOptions, Policy, matches
 
 
 def cut(
-    claim: Claim, plan: Plan, policy: Policy, offered: GatewayOptions, sites: frozenset[str]
+    claim: ClaimFields, plan: Plan, policy: Policy, offered: GatewayOptions, sites: frozenset[str]
 ) -> dict[str, Any]:
     """Return new values for the fields that must change, for as much as the policy allows.
 
@@ -33,7 +29,7 @@ def cut(
     workers than were claimed, of however many cores. What cannot be cut stays.
     """
 
-    def asked(claim: Claim) -> Effective:
+    def asked(claim: ClaimFields) -> Effective:
         return effective(claim, resized(plan, claim), offered, sites)
 
     most = largest(policy)
@@ -73,7 +69,7 @@ def cut(
     return cuts
 
 
-def _size(claim: Claim, asked: Effective, limits: Mapping[str, Any]) -> dict[str, Any]:
+def _size(claim: ClaimFields, asked: Effective, limits: Mapping[str, Any]) -> dict[str, Any]:
     """The worker's size, where it is too large and a field of the claim decides on it."""
     cuts: dict[str, Any] = {}
     for name, limit in limits.items():
@@ -99,7 +95,7 @@ def _too_large(asked: Effective, limits: Mapping[str, Any]) -> bool:
 
 
 def _number(
-    claim: Claim, one: Claim, plan: Plan, policy: Policy, asked: Effective
+    claim: ClaimFields, one: ClaimFields, plan: Plan, policy: Policy, asked: Effective
 ) -> dict[str, Any]:
     """The number of workers, for a worker of the size that `one` has."""
     rooms = [plan.max_workers]

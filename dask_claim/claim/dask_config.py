@@ -59,8 +59,8 @@ def said_by_dask(environ: Mapping[str, str]) -> Iterator[tuple[str, Reading]]:
     try:
         found = collected(environ)
     except (ValueError, TypeError) as error:
-        hint = f"cannot be read: {' '.join(str(error).split())}"
-        yield "Dask's configuration", Reading(faults=[Fault("", None, hint)])
+        problem = f"cannot be read: {' '.join(str(error).split())}"
+        yield "Dask's configuration", Reading(faults=[Fault((), None, problem)])
         return
     if not found:
         return
@@ -73,7 +73,7 @@ def said_by_dask(environ: Mapping[str, str]) -> Iterator[tuple[str, Reading]]:
         try:
             reading = read({field: filled_in(value, environ)})
         except ValueError as error:
-            reading = Reading(faults=[Fault(field, redact(value), str(error))])
+            reading = Reading(faults=[Fault((field,), redact(value), str(error))])
         yield f"Dask's configuration ({key})", reading
 
 

@@ -6,14 +6,12 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from dask_claim.claim.fields import ClaimFields
 from dask_claim.claim.memory import Memory
+from dask_claim.claim.plan import Plan
 from dask_claim.claim.site_sections import GatewayOptions, Policy, WorkerSize
-
-if TYPE_CHECKING:
-    from dask_claim.claim.model import Claim
-    from dask_claim.claim.plan import Plan
 
 SIZES = {"worker_cores": "cores", "worker_memory": "memory", "gpus": "gpus"}
 """Field of a claim → what it is of a `WorkerSize`."""
@@ -54,7 +52,7 @@ class Effective:
 
 
 def effective(
-    claim: Claim, plan: Plan, offered: GatewayOptions, sites: frozenset[str]
+    claim: ClaimFields, plan: Plan, offered: GatewayOptions, sites: frozenset[str]
 ) -> Effective:
     """Return what is asked for.
 
@@ -86,7 +84,7 @@ DEFAULT = "gateway_options.default"
 
 
 def _told(
-    claim: Claim, offered: GatewayOptions, sites: frozenset[str], on_gateway: bool
+    claim: ClaimFields, offered: GatewayOptions, sites: frozenset[str], on_gateway: bool
 ) -> Iterator[tuple[str, WorkerSize]]:
     """Yield (what tells it, size) of the worker that options and choices stand for."""
     chosen = False
@@ -104,7 +102,7 @@ def _told(
         yield DEFAULT, offered.default
 
 
-def smallest(sizes: Mapping[str, WorkerSize], claim: Claim) -> WorkerSize | None:
+def smallest(sizes: Mapping[str, WorkerSize], claim: ClaimFields) -> WorkerSize | None:
     """Return the smallest choice that is enough, None where none is, or nothing is claimed."""
     needed = {name: getattr(claim, name) for name in SIZES if getattr(claim, name)}
     if not any(one.gpus for one in sizes.values()):

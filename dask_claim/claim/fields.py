@@ -1,4 +1,7 @@
-"""The fields of a claim: the type, default and meaning of each, checked by itself."""
+"""The fields of a claim: the type, default and meaning of each, checked by itself.
+
+Flags, `DASK_CLAIM_<FIELD>`, the site file, the schemas and `dask-claim show` all use this table.
+"""
 
 from __future__ import annotations
 
@@ -12,53 +15,36 @@ from dask_claim.claim.memory import Memory
 from dask_claim.claim.units import FrozenDict
 
 RESULTS = (
-    *("cluster_name", "scheduler_address", "dashboard_url"),
-    *("scheduler_file", "cluster_name_file"),
+    "cluster_name",
+    "scheduler_address",
+    "dashboard_url",
+    "scheduler_file",
+    "cluster_name_file",
 )
-"""What only a run knows: a program can ask for it under a name, nobody can set it."""
+"""What only a run knows: a program can have it in a variable, nobody can set it."""
 
 MAPPINGS = ("options", "env", "environment", "hpc")
 """Fields with entries of their own, which several sources may give one by one."""
 
-PROVIDERS = (
-    *("auto", "gateway", "local", "attach"),
-    *("allocation", "slurm", "pbs", "lsf", "sge", "oar"),
-)
+RUN_OPTIONS = ("start", "start_timeout", "stop_timeout", "grace", "receipt")
+"""How a run is conducted, see `launch.options`: `DASK_CLAIM_<NAME>` sets these, too."""
 
 Text = Annotated[str, BeforeValidator(units.text)]
-Cores = Annotated[int | float, BeforeValidator(units.positive), Field(gt=0)]
-Bound = Annotated[int | float, BeforeValidator(units.not_negative), Field(ge=0)]
-Count = Annotated[int, BeforeValidator(units.whole), Field(ge=0)]
+Number = Annotated[int | float, BeforeValidator(units.number)]
+Cores = Annotated[Number, Field(gt=0)]
+Bound = Annotated[Number, Field(ge=0)]
+Count = Annotated[int, BeforeValidator(units.number), Field(ge=0)]
+Seconds = Annotated[Number, Field(ge=0)]
+Lifetime = Annotated[Number, Field(gt=0)]
 Url = Annotated[str, BeforeValidator(units.web_address)]
-Seconds = Annotated[
-    int | float, BeforeValidator(lambda value: units.not_negative(value, example="60")), Field(ge=0)
-]
-Lifetime = Annotated[
-    int | float, BeforeValidator(lambda value: units.positive(value, example="3600")), Field(gt=0)
-]
-
-
-def _one_of(*words: str) -> BeforeValidator:
-    def check(value: object) -> object:
-        word = value.strip().lower() if isinstance(value, str) else value
-        if word not in words:
-            raise ValueError(f"is not one of {', '.join(words)}; write one of them")
-        return word
-
-    return BeforeValidator(check)
-
-
-def _version(value: object) -> int:
-    if isinstance(value, bool) or str(value).strip() != "1":
-        raise ValueError("is no version that this dask-claim knows; write 1, or leave it out")
-    return 1
-
-
-# By names that a gateway or batch system knows; values as JSON has them.
+Switch = Annotated[bool, BeforeValidator(units.boolean)]
 Entries = Annotated[
     Mapping[str, Annotated[Any, BeforeValidator(units.json_value)]],
     BeforeValidator(units.mapping),
     AfterValidator(FrozenDict),
+]
+Provider = Literal[
+    "auto", "gateway", "local", "attach", "allocation", "slurm", "pbs", "lsf", "sge", "oar"
 ]
 
 
@@ -67,28 +53,25 @@ class ClaimFields(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    version: Annotated[int, BeforeValidator(_version), Field(ge=1, le=1)] = Field(
+    version: Annotated[Literal[1], BeforeValidator(units.number)] = Field(
         1, description="Version of this contract."
     )
     gateway_url: Url | None = Field(
-        None, description="Dask Gateway endpoint, http or https; absent: no gateway."
+        None, description="Dask Gateway to claim the cluster from, http or https."
     )
     proxy_url: Annotated[str, BeforeValidator(units.proxy_address)] | None = Field(
-        None,
-        description="Scheduler proxy, gateway://host:port, host:port or a port, where it differs.",
+        None, description="Scheduler proxy, gateway://host:port or a port, where that differs."
     )
     public_url: Annotated[str, BeforeValidator(units.public_address)] | None = Field(
-        None, description="Address for browsers, where it differs from gateway_url."
+        None, description="Address of the gateway in a browser, where that differs."
     )
     image: Text | None = Field(None, description="Container image of the scheduler and workers.")
-    worker_cores: Cores | None = Field(
-        None, description="Cores requested for each worker; may be fractional."
-    )
+    worker_cores: Cores | None = Field(None, description="Cores per worker; may be fractional.")
     worker_cores_limit: Cores | None = Field(
-        None, description="Cores that a worker may burst to; at least worker_cores."
+        None, description="Cores a worker may burst to; at least worker_cores."
     )
     worker_memory: Memory | None = Field(
-        None, description='Memory of each worker, for example "4G"; a bare number is bytes.'
+        None, description="Memory per worker, such as '4 G'; a bare number is bytes."
     )
     min_cores: Bound | None = Field(None, description="Minimum of cores, all workers together.")
     max_cores: Bound | None = Field(None, description="Maximum of cores, all workers together.")
@@ -106,45 +89,33 @@ class ClaimFields(BaseModel):
         description="Field → name of the variable in which the program wants its value.",
         json_schema_extra=lambda schema: schema.update(propertyNames={"enum": [*FIELDS, *RESULTS]}),
     )
-    provider: Annotated[
-        Literal[
-            "auto", "gateway", "local", "attach", "allocation", "slurm", "pbs", "lsf", "sge", "oar"
-        ],
-        _one_of(*PROVIDERS),
-    ] = Field("auto", description="Where the cluster comes from.")
-    fallback: Annotated[Literal["fail", "local"], _one_of("fail", "local")] = Field(
-        "fail", description="What to do when the gateway cannot serve."
+    provider: Annotated[Provider, BeforeValidator(units.word)] = Field(
+        "auto", description="Where the cluster comes from."
     )
-    create: Annotated[bool, BeforeValidator(units.boolean)] = Field(
+    fallback: Annotated[Literal["fail", "local"], BeforeValidator(units.word)] = Field(
+        "fail", description="fail or local: what to do when the gateway cannot serve."
+    )
+    create: Switch = Field(
         True, description="false: the program makes its own cluster, the claim only maps names."
     )
     lease_timeout: Seconds = Field(
-        60, description="Seconds without its launcher after which a cluster ends; 0: no lease."
+        60, description="The cluster of a launcher that fell silent ends after this; 0: no lease."
     )
     reconnect_timeout: Seconds = Field(
-        10,
-        description="Seconds in which a launcher whose connection was closed must be back, or its "
-        "cluster ends.",
+        10, description="The cluster of a launcher whose connection was closed ends after this."
     )
-    max_lifetime: Lifetime | None = Field(
-        None, description="Seconds after which a cluster ends in any case."
-    )
+    max_lifetime: Lifetime | None = Field(None, description="The longest that a run may take.")
     no_workers_timeout: Lifetime | None = Field(
-        None,
-        description="Seconds that tasks wait for a worker that could run them before they fail; "
-        "absent: they wait for ever.",
+        None, description="Tasks that no worker can run fail after this; absent: they wait."
     )
     local_cores: Cores | None = Field(
-        None,
-        description="Cores that this container or job was granted: the bound of a local cluster "
-        "beside the cgroup's.",
+        None, description="Cores granted to this container or job: the bound of a local cluster."
     )
     local_memory: Memory | None = Field(
-        None,
-        description="Memory that this container or job was granted, the same for a local cluster.",
+        None, description="Memory granted to this container or job, likewise."
     )
     gpus: Count | None = Field(
-        None, description="GPUs of each worker, where the gateway or batch system has them."
+        None, description="GPUs per worker, where the gateway or batch system has them."
     )
     environment: Annotated[
         Mapping[Annotated[str, BeforeValidator(units.variable_name)], Text],
@@ -155,33 +126,25 @@ class ClaimFields(BaseModel):
         description="Variables of the scheduler and workers: name → text.",
     )
     profile: Text | None = Field(None, description="One of the site's named profiles.")
-    strict: Annotated[bool, BeforeValidator(units.boolean)] = Field(
-        True,
-        description="Whether what a site cannot give is an error, or (false) a warning.",
+    strict: Switch = Field(
+        True, description="Whether what a site cannot give is an error, or (false) a warning."
     )
-    versions: Annotated[
-        Literal["warn", "strict", "ignore"], _one_of("warn", "strict", "ignore")
-    ] = Field(
+    versions: Annotated[Literal["warn", "strict", "ignore"], BeforeValidator(units.word)] = Field(
         "warn",
-        description="What other versions of packages on the workers than here mean.",
+        description="warn, strict or ignore: what package versions on the workers mean that "
+        "differ from those here.",
     )
     hpc: Entries = Field(
         default_factory=FrozenDict,
         description="For batch systems: queue, account, walltime, interface, directives.",
     )
 
-    def says_nothing_of_workers(self) -> bool:
+    def leaves_workers_open(self) -> bool:
         """Whether number and cores of the workers are left open."""
-        said = (
-            self.min_workers,
-            self.max_workers,
-            self.min_cores,
-            self.max_cores,
-            self.max_memory,
-            self.worker_cores,
-            self.worker_cores_limit,
+        names = ("min_workers", "max_workers", "min_cores", "max_cores", "max_memory")
+        return all(
+            getattr(self, name) is None for name in (*names, "worker_cores", "worker_cores_limit")
         )
-        return all(value is None for value in said)
 
 
 FIELDS: tuple[str, ...] = tuple(ClaimFields.model_fields)
@@ -189,3 +152,27 @@ FIELDS: tuple[str, ...] = tuple(ClaimFields.model_fields)
 
 MAPPABLE = frozenset((*FIELDS, *RESULTS))
 """What a program can have in a variable of its own: the keys of `env`."""
+
+Path = tuple[str, ...]
+"""A field, `("image",)`, or an entry of one that has entries, `("options", "queue")`."""
+
+
+def leaves(values: Mapping[str, Any]) -> dict[Path, Any]:
+    """Return every value under its path, those of mappings entry by entry."""
+    flat: dict[Path, Any] = {}
+    for name, value in values.items():
+        if name in MAPPINGS and isinstance(value, Mapping):
+            flat.update({(name, key): item for key, item in value.items()})
+        else:
+            flat[(name,)] = value
+    return flat
+
+
+def nested(flat: Mapping[Path, Any]) -> dict[str, Any]:
+    """Return what `leaves` has made flat."""
+    values: dict[str, Any] = {path[0]: value for path, value in flat.items() if len(path) == 1}
+    entries: dict[str, dict[str, Any]] = {}
+    for path, value in flat.items():
+        if len(path) > 1:
+            entries.setdefault(path[0], {})[path[1]] = value
+    return values | {name: FrozenDict(inner) for name, inner in entries.items()}

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import re
 from fractions import Fraction
-from functools import total_ordering
 from typing import TYPE_CHECKING, Any
+
+from dask_claim.claim.units import Invalid
 
 if TYPE_CHECKING:
     from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
@@ -15,46 +16,34 @@ if TYPE_CHECKING:
 
 _LONGEST = 64
 _LARGEST = 2**63 - 1
-
-_MEMORY = re.compile(r"((?:\d+\.?\d*|\.\d+)(?:[eE]\+?\d{1,2})?)\s*([A-Za-z]*)", re.ASCII)
-
-_POWERS = {letter: power for power, letter in enumerate("kmgtp", start=1)}
-_FACTORS = {
-    "": 1,
-    "b": 1,
-    **{f"{letter}": 1024**power for letter, power in _POWERS.items()},
-    **{f"{letter}i": 1024**power for letter, power in _POWERS.items()},
-    **{f"{letter}ib": 1024**power for letter, power in _POWERS.items()},
-    **{f"{letter}b": 1000**power for letter, power in _POWERS.items()},
-}
+_HINT = 'write an amount with its unit, for example "4G"'
+_MEMORY = re.compile(
+    r"(?P<amount>(?:\d+\.?\d*|\.\d+)(?:[eE]\+?\d{1,2})?)\s*"
+    r"(?:(?P<power>[kmgtpKMGTP])(?:(?P<decimal>B|(?<=[kmgtp])b)|[iI][bB]?)?|[bB])?",
+    re.ASCII,
+)
 
 
-@total_ordering
-class Memory:
-    """An amount of memory: its bytes, and the text that it was written as.
+class Memory(int):
+    """An amount of memory: a number of bytes that keeps the text it was written as.
 
     `K M G T P`, alone or with `i` or `iB`, are powers of 1024; `kB MB GB TB PB` powers of 1000; a
     bare number is bytes. Case does not matter, except that `Gb` and its like are refused: they
-    read as bits. Fractions (`"1.5G"`) and a space before the unit are fine. Amounts compare,
-    sort and hash by their bytes.
+    read as bits. Fractions (`"1.5G"`) and a space before the unit are fine.
 
     Raises ValueError if it is not an amount greater than 0.
     """
 
-    __slots__ = ("bytes", "written")
-
-    bytes: int
-    """The amount, rounded down to whole bytes."""
-
     written: str | int
     """As its author wrote it: programs hand this text on to a gateway."""
 
-    def __init__(self, written: object) -> None:
+    def __new__(cls, written: object) -> Memory:
         if isinstance(written, Memory):
-            written = written.written
-        amount, kept = _parse_memory(written)
-        object.__setattr__(self, "bytes", amount)
-        object.__setattr__(self, "written", kept)
+            return written
+        memory = super().__new__(cls, _bytes(written))
+        kept = written.strip() if isinstance(written, str) else int(memory)
+        object.__setattr__(memory, "written", kept)
+        return memory
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"{name} of a Memory cannot be changed")
@@ -68,14 +57,10 @@ class Memory:
     def __repr__(self) -> str:
         return f"Memory({self.written!r})"
 
-    def __hash__(self) -> int:
-        return hash(self.bytes)
-
-    def __eq__(self, other: object) -> bool:
-        return self.bytes == other.bytes if isinstance(other, Memory) else NotImplemented
-
-    def __lt__(self, other: Memory) -> bool:
-        return self.bytes < other.bytes if isinstance(other, Memory) else NotImplemented
+    @property
+    def bytes(self) -> int:
+        """The amount, rounded down to whole bytes."""
+        return int(self)
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
@@ -101,24 +86,22 @@ class Memory:
         }
 
 
-def _parse_memory(written: object) -> tuple[int, str | int]:
-    hint = '; write an amount with its unit, for example "4G"'
+def _bytes(written: object) -> int:
     if isinstance(written, bool) or not isinstance(written, (str, int, float)):
-        raise ValueError(f"is not an amount of memory{hint}")
+        raise Invalid("is not an amount of memory", _HINT)
     if isinstance(written, str):
-        found = _MEMORY.fullmatch(written.strip()) if len(written) <= _LONGEST else None
-        unit = found[2] if found else ""
-        factor = _FACTORS.get(unit.lower())
-        if not found or not factor or re.fullmatch("[KMGTP]b", unit):
-            raise ValueError(f"is not an amount of memory{hint}")
-        amount = math.floor(Fraction(found[1]) * factor)
-        kept: str | int = written.strip()
+        match = _MEMORY.fullmatch(written.strip()) if len(written) <= _LONGEST else None
+        if match is None:
+            raise Invalid("is not an amount of memory", _HINT)
+        power = " kmgtp".index((match["power"] or " ").lower())
+        factor: int = (1000 if match["decimal"] else 1024) ** power
+        amount = math.floor(Fraction(match["amount"]) * factor)
+    elif isinstance(written, float) and not written.is_integer():
+        raise Invalid("is not a whole number of bytes", _HINT)
     else:
-        if isinstance(written, float) and not written.is_integer():
-            raise ValueError(f"is not a whole number of bytes{hint}")
-        amount = kept = int(written)
+        amount = int(written)
     if amount < 1:
-        raise ValueError(f"is not greater than 0{hint}")
+        raise Invalid("is not greater than 0", _HINT)
     if amount > _LARGEST:
-        raise ValueError(f"is more than there can be{hint}")
-    return amount, kept
+        raise Invalid("is too large", _HINT)
+    return amount

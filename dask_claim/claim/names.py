@@ -6,10 +6,10 @@ import ast
 import re
 from collections.abc import Iterable, Mapping
 
+from dask_claim.claim.fields import RUN_OPTIONS
+from dask_claim.claim.units import Invalid, variable_name
 from dask_claim.errors import Fault
 from dask_claim.redact import redact
-
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 
 _ALLOWED = {
     "DASK_SCHEDULER_ADDRESS": "scheduler_address",
@@ -33,16 +33,14 @@ SET_BY_LAUNCHER = (
 """What dask-claim itself puts into the command's environment for Dask."""
 
 NOT_FIELDS = re.compile(
-    r"DASK_CLAIM_(?:SITE|RUN_ID"
-    # The options of a run, see `launch.options`.
-    r"|START|START_TIMEOUT|STOP_TIMEOUT|GRACE|RECEIPT"
+    rf"DASK_CLAIM_(?:SITE|RUN_ID|{'|'.join(RUN_OPTIONS).upper()}"
     # What Kubernetes sets in each pod beside a Service that is called dask-claim.
     r"|PORT)"
     # And beside one that is called dask-claim-jobs: the same after any name.
     r"|DASK_CLAIM(?:_.+)?"
     r"_(?:SERVICE_HOST|SERVICE_PORT(?:_.+)?|PORT_\d+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)"
 )
-"""Variables called `DASK_CLAIM_…` that are no fields of the claim."""
+"""Variables called `DASK_CLAIM_…` that are not fields of the claim."""
 
 SERVICE_LINK = re.compile(r"(?:tcp|udp|sctp)://\S+:\d+")
 """What `NAME_PORT` holds, which Kubernetes sets beside them."""
@@ -63,70 +61,61 @@ _OF_DASK = re.compile(
 )
 """The top-level keys of Dask's configuration: `DASK_X` and `DASK_X__…` set the key `x`."""
 
-_SEARCHED = "it is where programs, libraries or data are looked for"
-_SECURITY = "it decides how connections are made and trusted"
+_BREAKING = {
+    "programs, libraries or data are looked up through it": (
+        "PATH|CLASSPATH|GCONV_PATH|LOCPATH|NLSPATH|GLIBC_TUNABLES|NODE_PATH|NODE_OPTIONS|PERL5LIB"
+        "|PERL5OPT|RUBYLIB|RUBYOPT|R_HOME|JAVA_HOME|JAVA_TOOL_OPTIONS|JDK_JAVA_OPTIONS|VIRTUAL_ENV"
+        "|CONDA_.*|GDAL_DATA|GDAL_DRIVER_PATH|PROJ_LIB|PROJ_DATA"
+    ),
+    "it steers the dynamic linker": "LD_.*|DYLD_.*",
+    "it steers the Python interpreter": "PYTHON.*",
+    "it steers the shell": "IFS|SHELL|SHELLOPTS|BASHOPTS|BASH_.*|ENV|CDPATH|PS4|_",
+    "it names the user, the machine or a folder": (
+        "HOME|USER|LOGNAME|PWD|OLDPWD|HOSTNAME|TMPDIR|TMP|TEMP"
+    ),
+    "it sets the language, time or terminal": "LANG|LANGUAGE|LC_.*|TZ|TERM",
+    "it decides how connections are made and trusted": (
+        "(?i:HTTPS?_PROXY|ALL_PROXY|NO_PROXY)|SSL_CERT_FILE|SSL_CERT_DIR|CURL_CA_BUNDLE"
+        "|REQUESTS_CA_BUNDLE"
+    ),
+    "credentials come from it": "KRB5CCNAME|KRB5_CONFIG|SSH_AUTH_SOCK|JUPYTERHUB_.*|AWS_.*",
+    "a pod finds Kubernetes through it": "KUBERNETES_.*",
+}
+"""What a variable does for programs → the names of such variables."""
 
-_BREAKS = tuple(
-    (re.compile(names), reason)
-    for names, reason in (
-        (r"PATH|CLASSPATH|GCONV_PATH|LOCPATH|NLSPATH|GLIBC_TUNABLES", _SEARCHED),
-        (r"NODE_PATH|NODE_OPTIONS|PERL5LIB|PERL5OPT|RUBYLIB|RUBYOPT|R_HOME", _SEARCHED),
-        (r"JAVA_HOME|JAVA_TOOL_OPTIONS|JDK_JAVA_OPTIONS|VIRTUAL_ENV|CONDA_.*", _SEARCHED),
-        (r"GDAL_DATA|GDAL_DRIVER_PATH|PROJ_LIB|PROJ_DATA", _SEARCHED),
-        (r"LD_.*|DYLD_.*", "it steers the dynamic linker"),
-        (r"PYTHON.*", "it steers the Python interpreter"),
-        (r"IFS|SHELL|SHELLOPTS|BASHOPTS|BASH_.*|ENV|CDPATH|PS4|_", "it steers the shell"),
-        (r"HOME|USER|LOGNAME|PWD|OLDPWD|HOSTNAME|TMPDIR|TMP|TEMP", "it tells who and where it is"),
-        (r"LANG|LANGUAGE|LC_.*|TZ|TERM", "it tells the language, time and terminal"),
-        (r"HTTPS?_PROXY|ALL_PROXY|NO_PROXY|https?_proxy|all_proxy|no_proxy", _SECURITY),
-        (r"SSL_CERT_FILE|SSL_CERT_DIR|CURL_CA_BUNDLE|REQUESTS_CA_BUNDLE", _SECURITY),
-        (r"KRB5CCNAME|KRB5_CONFIG|SSH_AUTH_SOCK|JUPYTERHUB_.*|AWS_.*", "credentials come from it"),
-        (r"KUBERNETES_.*", "it is how a pod finds its cluster"),
-    )
-)
 
-
-def refusal(name: str, field: str) -> str | None:
+def refusal(name: str, field: str) -> Invalid | None:
     """Return why the variable `name` must not be set to the value of `field`; None if it may.
 
-    `field` is a canonical field of the claim, or `cluster_name`, `scheduler_address`,
-    `dashboard_url`. The reason says what would break and which name would do.
+    `field` is a field of the claim or one of `fields.RESULTS`. The reason says what would break,
+    and which name would do.
     """
-    if not _NAME.fullmatch(name):
-        return (
-            "is not a name that a variable can have (letters, digits and _, no digit first)"
-            f"; write for example {suggestion(field)}"
-        )
-    if name in _ALLOWED:
-        owner = _ALLOWED[name]
-        if owner == field:
-            return None
-        return f"is the variable of {owner} and of nothing else; write {suggestion(field)}"
-    upper = name.upper()
-    if upper == "DASK_CLAIM" or upper.startswith("DASK_CLAIM_"):
-        return f"would change what dask-claim itself reads; write {suggestion(field)}"
+    hint = f"write {suggestion(field)}"
+    try:
+        variable_name(name)
+    except Invalid as error:
+        return Invalid(error.problem, f"{error.hint}, for example {suggestion(field)}")
+    if owner := _ALLOWED.get(name):
+        problem = f"is the variable of {owner} and of nothing else"
+        return None if owner == field else Invalid(problem, hint)
+    if re.match("DASK_CLAIM(_|$)", name, re.IGNORECASE):
+        return Invalid("would change what dask-claim itself reads", hint)
     if name.startswith("DASK_"):
-        return _dask(name, field)
-    for names, reason in _BREAKS:
-        if names.fullmatch(name):
-            return f"would break the program: {reason}; write {suggestion(field)}"
+        key = _levels(name)[0].replace("_", "-")
+        if not key:
+            return Invalid("would become a setting of Dask without a name", hint)
+        if _OF_DASK.fullmatch(key):
+            return Invalid(f"would become Dask's own setting {key!r} and break it", hint)
+        return None
+    for effect, names in _BREAKING.items():
+        if re.fullmatch(names, name):
+            return Invalid(f"would break the program: {effect}", hint)
     return None
 
 
 def suggestion(field: str) -> str:
     """Return a variable name that is always fine for `field`."""
     return "DASK_CLUSTER" if field == "cluster_name" else f"DASK_{field.upper()}"
-
-
-def _dask(name: str, field: str) -> str | None:
-    # Dask turns every DASK_X__Y of the environment into the setting x.y, and does not tell
-    # "-" from "_".
-    key = name[len("DASK_") :].lower().split("__")[0].replace("_", "-")
-    if not key:
-        return f"would become a setting of Dask without a name; write {suggestion(field)}"
-    if _OF_DASK.fullmatch(key):
-        return f"would become Dask's own setting {key!r} and break it; write {suggestion(field)}"
-    return None
 
 
 def dask_conflicts(
@@ -145,8 +134,9 @@ def dask_conflicts(
     for plain, part in nested_names(environ):
         if not _has_room(as_dask_reads(environ[plain]), _levels(part)[len(_levels(plain)) :]):
             first, second = (who.get(name, "the environment") for name in (plain, part))
-            hint = f"cannot be read by Dask beside {part}, which {second} sets; keep one of them"
-            faults.append(Fault(plain, redact(environ[plain], plain), hint, first))
+            problem = f"cannot be read by Dask beside {part}, which {second} sets"
+            value = redact(environ[plain], plain)
+            faults.append(Fault((plain,), value, problem, "keep one of them", first))
     return faults
 
 
@@ -173,10 +163,10 @@ def _levels(name: str) -> tuple[str, ...]:
 def as_dask_reads(value: str) -> object:
     """Return what Dask's configuration makes of a variable's value: Python's literals are that."""
     try:
-        found: object = ast.literal_eval(value)
+        literal: object = ast.literal_eval(value)
     except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):
         return value
-    return found
+    return literal
 
 
 def _has_room(value: object, path: tuple[str, ...]) -> bool:

@@ -6,14 +6,13 @@ from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from dask_claim.claim.fields import ClaimFields
 from dask_claim.errors import ClaimError, Fault
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from dask_claim.claim.existing import Existing
-    from dask_claim.claim.fields import ClaimFields
-    from dask_claim.claim.model import Claim
 
 GATEWAY_NAMES = ("gateway_url", "cluster_name", "cluster_name_file")
 """What only a gateway can give: a program that wants a name for one of these speaks to one."""
@@ -52,7 +51,7 @@ class _Term(NamedTuple):
 
 
 def make_plan(
-    claim: Claim,
+    claim: ClaimFields,
     scheduler_address: str | None,
     existing: Existing | None = None,
     allocation: str | None = None,
@@ -72,14 +71,14 @@ def make_plan(
         if fixed
         else f"adaptive, {minimum} to {_count(maximum)}"
     )
-    if provider == "local" and claim.says_nothing_of_workers():
+    if provider == "local" and claim.leaves_workers_open():
         size = "a local cluster as Dask itself splits this container's cores into workers"
     if provider == "local" and (wanted := speaks_gateway(claim)):
         why += f"; a Dask Gateway is started for the command (extra local-gateway): {wanted}"
     return Plan(provider, minimum, maximum, "scale" if fixed else "adapt", (why, *lines, size))
 
 
-def speaks_gateway(claim: Claim) -> str | None:
+def speaks_gateway(claim: ClaimFields) -> str | None:
     """Return what tells that a command of this claim speaks to a gateway, None if nothing does."""
     if name := next((name for name in GATEWAY_NAMES if name in claim.env), None):
         return f"env.{name} is set"
@@ -95,7 +94,7 @@ def bound_faults(claim: ClaimFields) -> list[Fault]:
     return []
 
 
-def resized(plan: Plan, claim: Claim) -> Plan:
+def resized(plan: Plan, claim: ClaimFields) -> Plan:
     """Return a plan with the numbers of workers of another claim."""
     minimum, maximum, lines = _bounds(claim)
     scaling: Literal["scale", "adapt"] = "scale" if minimum == maximum else "adapt"
@@ -108,13 +107,13 @@ def resized(plan: Plan, claim: Claim) -> Plan:
     )
 
 
-def ceiling(claim: Claim) -> int | None:
+def ceiling(claim: ClaimFields) -> int | None:
     """Return the most workers that a claim's own bounds allow; None: it has none."""
     return min((term.workers for term in _ceilings(claim)[0]), default=None)
 
 
 def _provider(
-    claim: Claim,
+    claim: ClaimFields,
     scheduler_address: str | None,
     existing: Existing | None,
     allocation: str | None,
@@ -141,13 +140,9 @@ def _bounds(claim: ClaimFields) -> tuple[int, int, list[str]]:
     maximum = ceiling.workers if ceiling else max(minimum, 1)
     if ceiling and (maximum < 1 or minimum > maximum):
         raise ClaimError([_impossible(claim, floor, ceiling)])
-    lines.append(
-        f"at least {_count(minimum)}: {_shown('the largest of', floors, 'nothing is said')}"
-    )
+    lines.append(f"at least {_count(minimum)}: {_shown('the largest of', floors, 'not specified')}")
     lines += more
-    lines.append(
-        f"at most {_count(maximum)}: {_shown('the smallest of', ceilings, 'no ceiling said')}"
-    )
+    lines.append(f"at most {_count(maximum)}: {_shown('the smallest of', ceilings, 'no bound')}")
     return minimum, maximum, lines
 
 
@@ -158,7 +153,7 @@ def _floors(claim: ClaimFields) -> tuple[list[_Term], list[str]]:
         terms.append(_Term("min_workers", claim.min_workers, shown))
     if claim.min_cores is not None:
         if claim.worker_cores is None:
-            lines.append("worker_cores is not said: 1 is taken, to count the workers of min_cores")
+            lines.append("worker_cores is not specified: min_cores is counted with 1")
         cores = 1 if claim.worker_cores is None else claim.worker_cores
         # ⌈a / b⌉; the text of a number is what its author meant, 0.1 is no binary fraction.
         workers = -(-_exact(claim.min_cores) // _exact(cores))
@@ -178,13 +173,13 @@ def _ceilings(claim: ClaimFields) -> tuple[list[_Term], list[str]]:
             name, cores = "worker_cores", claim.worker_cores
         if cores is None:
             cores = 1
-            lines.append("worker_cores is not said: 1 is taken, to count the workers of max_cores")
+            lines.append("worker_cores is not specified: max_cores is counted with 1")
         workers = _exact(claim.max_cores) // _exact(cores)
         shown = f"⌊max_cores {claim.max_cores} / {name} {cores}⌋ = {workers}"
         terms.append(_Term("max_cores", workers, shown))
     if claim.max_memory is not None:
         if claim.worker_memory is None:
-            lines.append("max_memory bounds nothing here: worker_memory is not said")
+            lines.append("max_memory has no effect: worker_memory is not specified")
         else:
             workers = claim.max_memory.bytes // claim.worker_memory.bytes
             shown = f"⌊max_memory {claim.max_memory} / worker_memory {claim.worker_memory}⌋"
@@ -194,13 +189,15 @@ def _ceilings(claim: ClaimFields) -> tuple[list[_Term], list[str]]:
 
 def _impossible(claim: ClaimFields, floor: _Term | None, ceiling: _Term) -> Fault:
     minimum = floor.workers if floor else 1
-    said = f"at least {_count(minimum)} ({floor.shown if floor else 'nothing is said'})"
-    path = "/".join(term.field for term in (floor, ceiling) if term)
+    least = f"at least {_count(minimum)} ({floor.shown if floor else 'not specified'})"
     hint = f"raise {ceiling.field} to {_enough(claim, ceiling.field, max(minimum, 1))} or more"
     if floor and ceiling.workers:
         hint += f", or lower {floor.field}"
-    hint = f"cannot both hold: {said}, at most {ceiling.workers} ({ceiling.shown}); {hint}"
-    return Fault(path, None, hint if floor else hint.replace("cannot both hold", "is too small"))
+    problem = f"{least}, at most {ceiling.workers} ({ceiling.shown})"
+    if floor is None:
+        return Fault((ceiling.field,), None, f"is too small: {problem}", hint)
+    path, other = (floor.field,), (ceiling.field,)
+    return Fault(path, None, f"cannot both hold: {problem}", hint, other=other)
 
 
 def _enough(claim: ClaimFields, field: str, workers: int) -> str:

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
+from dask_claim.claim.addresses import GatewayAddress
 from dask_claim.claim.cut import cut
 from dask_claim.claim.effective import SIZES, Effective, effective, number, room_for
+from dask_claim.claim.fields import ClaimFields, Path
 from dask_claim.claim.memory import Memory
-from dask_claim.claim.plan import resized
+from dask_claim.claim.plan import Plan, resized
 from dask_claim.claim.site import Site
 from dask_claim.claim.site_sections import GatewayOptions, Policy, gateway_allowed, matches
-from dask_claim.errors import ClaimError, Fault
+from dask_claim.errors import ClaimError, Fault, dotted
 from dask_claim.redact import redact
 
-if TYPE_CHECKING:
-    from dask_claim.claim.addresses import GatewayAddress
-    from dask_claim.claim.model import Claim
-    from dask_claim.claim.plan import Plan
+C = TypeVar("C", bound=ClaimFields)
 
 # Field that an option of a gateway can stand for → the policy's bounds.
 _CORES, _MEMORY = ("worker_cores", "max_cores"), ("worker_memory", "max_memory")
@@ -34,7 +33,7 @@ _BOUNDS: dict[str, tuple[str, ...]] = {
 class Excess:
     """One thing that is asked for beyond a bound."""
 
-    field: str
+    path: Path
     value: Any
     bound: str
     """The policy's field."""
@@ -47,7 +46,7 @@ class Excess:
 
 
 def excesses(
-    claim: Claim,
+    claim: ClaimFields,
     plan: Plan,
     asked: Effective,
     policy: Policy,
@@ -60,30 +59,30 @@ def excesses(
     yield from _of_workers(asked, policy)
     if policy.max_lifetime is not None and (claim.max_lifetime or 0) > policy.max_lifetime:
         allowed = f"at most {policy.max_lifetime}"
-        yield Excess("max_lifetime", claim.max_lifetime, "max_lifetime", allowed)
+        yield Excess(("max_lifetime",), claim.max_lifetime, "max_lifetime", allowed)
     lease = policy.lease_timeout
     if lease is not None and not 0 < claim.lease_timeout <= lease:
         allowed = f"at most {lease}, and not 0, which is no lease"
-        yield Excess("lease_timeout", claim.lease_timeout, "lease_timeout", allowed)
+        yield Excess(("lease_timeout",), claim.lease_timeout, "lease_timeout", allowed)
     if policy.images is not None and claim.image and not matches(policy.images, claim.image):
-        yield Excess("image", claim.image, "images", ", ".join(policy.images))
+        yield Excess(("image",), claim.image, "images", ", ".join(policy.images))
     url = gateway and redact(gateway.url)
     if (
         gateway
         and policy.gateways is not None
         and not gateway_allowed(policy.gateways, gateway.url)
     ):
-        yield Excess("gateway_url", url, "gateways", ", ".join(policy.gateways))
+        yield Excess(("gateway_url",), url, "gateways", ", ".join(policy.gateways))
     if gateway and not gateway.trusted and not policy.foreign_gateways:
         allowed = "none that only a claim names; its operator sets DASK_CLAIM_GATEWAY_URL"
-        yield Excess("gateway_url", url, "foreign_gateways", allowed)
+        yield Excess(("gateway_url",), url, "foreign_gateways", allowed)
     if policy.providers is not None:
         asked_for = {"provider": plan.provider}
         if plan.provider == "gateway" and claim.fallback == "local":
             asked_for["fallback"] = "local"
         for field, name in asked_for.items():
             if not matches(policy.providers, name):
-                yield Excess(field, name, "providers", ", ".join(policy.providers))
+                yield Excess((field,), name, "providers", ", ".join(policy.providers))
 
 
 def _of_workers(asked: Effective, policy: Policy) -> Iterator[Excess]:
@@ -94,24 +93,24 @@ def _of_workers(asked: Effective, policy: Policy) -> Iterator[Excess]:
             continue
         by = asked.told_by.get(field, "")
         if by.startswith("options."):
-            yield Excess(by, _plain(value), bound, f"at most {limit}")
+            yield Excess(tuple(by.split(".", 1)), _plain(value), bound, f"at most {limit}")
         else:
             of = f"; {value} by {by}" if by else ""
-            yield Excess(field, _plain(value), bound, f"at most {limit}{of}")
+            yield Excess((field,), _plain(value), bound, f"at most {limit}{of}")
     workers = asked.maximum
     if policy.max_workers is not None and workers > policy.max_workers:
-        yield Excess("max_workers", workers, "max_workers", f"at most {policy.max_workers}")
+        yield Excess(("max_workers",), workers, "max_workers", f"at most {policy.max_workers}")
     for bound, each in asked.parts(policy):
         limit = getattr(policy, bound)
         if limit is None or each is None:
             continue
         if workers > (room := room_for(limit, each)):
             of = f"at most {limit}{' cores' if bound == 'max_cores' else ''}"
-            yield Excess("max_workers", workers, bound, f"{of}, {room} workers of {each}")
+            yield Excess(("max_workers",), workers, bound, f"{of}, {room} workers of {each}")
 
 
 def excesses_passed_on(
-    claim: Claim, policy: Policy, offered: GatewayOptions, sites: frozenset[str]
+    claim: ClaimFields, policy: Policy, offered: GatewayOptions, sites: frozenset[str]
 ) -> Iterator[Excess]:
     """Yield what a claim says in a gateway's or batch system's own words beyond a policy.
 
@@ -119,8 +118,8 @@ def excesses_passed_on(
     `sites`, is not compared: `options.X`, `hpc.directives`.
     """
     for name, value in claim.options.items():
-        path = f"options.{name}"
-        if path in sites:
+        path = ("options", name)
+        if f"options.{name}" in sites:
             continue
         if policy.options is not None and not matches(policy.options, name):
             yield Excess(path, value, "options", ", ".join(policy.options) or "none")
@@ -134,7 +133,7 @@ def excesses_passed_on(
     if claim.hpc.get("directives") and "hpc.directives" not in sites:
         allowed = "no directives but the site's own, since any could ask for more"
         for bound in _bounded(policy, "max_workers")[:1]:
-            yield Excess("hpc.directives", claim.hpc["directives"], bound, allowed)
+            yield Excess(("hpc", "directives"), claim.hpc["directives"], bound, allowed)
 
 
 def _bounded(policy: Policy, *more: str) -> list[str]:
@@ -146,12 +145,12 @@ def _bounded(policy: Policy, *more: str) -> list[str]:
 
 
 def within(
-    claim: Claim,
+    claim: C,
     plan: Plan,
     site: Site,
     sources: Mapping[str, str],
     gateway: GatewayAddress | None,
-) -> tuple[Claim, list[str], list[str]]:
+) -> tuple[C, list[str], list[str]]:
     """Return the claim within the policy, a warning for each cut, and the fields that changed.
 
     `site` has a policy. `sources`: where each value comes from. `gateway` is the one to be used.
@@ -165,7 +164,7 @@ def within(
     assert policy is not None
     sites = site.asks_for(sources)
 
-    def exceeded(claim: Claim, plan: Plan) -> list[Excess]:
+    def exceeded(claim: ClaimFields, plan: Plan) -> list[Excess]:
         asked = effective(claim, plan, offered, sites)
         return [
             *excesses(claim, plan, asked, policy, gateway),
@@ -189,16 +188,16 @@ def within(
         # What only a cut would exceed, such as a choice that it leads to, nobody has asked for.
         asked_for = {one.bound for one in found}
         told = [one for one in left if one.bound in asked_for] or found
-        raise ClaimError(Fault(one.field, _plain(one.value), one.words(path)) for one in told)
+        raise ClaimError(Fault(one.path, _plain(one.value), one.words(path)) for one in told)
     warnings = [
-        f"{one.field} {_plain(one.value)} is cut to {_plain(cuts.get(one.field))}: it "
+        f"{dotted(one.path)} {_plain(one.value)} is cut to {_plain(cuts.get(one.path[0]))}: it "
         f"{one.words(path)}"
         for one in found
     ]
     warnings += [
         f"{name} {_plain(getattr(claim, name))} is cut to {_plain(value)}, by the policy in {path}"
         for name, value in cuts.items()
-        if name not in {one.field for one in found} and getattr(claim, name) is not None
+        if name not in {one.path[0] for one in found} and getattr(claim, name) is not None
     ]
     return changed, warnings, [*quiet, *cuts]
 

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from dask_claim.claim.site_credentials import Credentials, Entry, read_credentials
 from dask_claim.claim.site_sections import GatewayOptions, Policy
 from dask_claim.claim.texts import parse_yaml
+from dask_claim.claim.validation import problems
 from dask_claim.errors import Fault
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -49,11 +50,6 @@ class Site:
             if source == self.path or source.startswith(own)
         )
 
-    def unknown_profile(self, name: object) -> str:
-        """Return what is wrong with a profile that this site does not have."""
-        known = ", ".join(self.profiles) or "none"
-        return f"is no profile of this site; it has {known}"
-
 
 def read_site(environ: Mapping[str, str]) -> Site:
     """Return what the site's file of this environment says; nothing where there is none."""
@@ -65,8 +61,8 @@ def read_site(environ: Mapping[str, str]) -> Site:
         if not chosen and isinstance(error, (FileNotFoundError, NotADirectoryError)):
             return Site(path)
         why = getattr(error, "strerror", None) or str(error)
-        hint = f"cannot be read: {why}; correct it, or DASK_CLAIM_SITE"
-        return Site(path, faults=(Fault("", None, hint),))
+        hint = "correct it, or DASK_CLAIM_SITE"
+        return Site(path, faults=(Fault((), None, f"cannot be read: {why}", hint),))
     raw, faults = parse_yaml(text)
     if faults:
         return Site(path, faults=tuple(faults))
@@ -75,8 +71,8 @@ def read_site(environ: Mapping[str, str]) -> Site:
     rest = {key: value for key, value in raw.items() if key not in SECTIONS}
     profiles = raw.get("profiles") or {}
     if not isinstance(profiles, Mapping):
-        hint = "is not an object; write the name of each profile and its claim"
-        return Site(path, rest, faults=(Fault("profiles", None, hint),))
+        hint = "write the name of each profile and its claim"
+        return Site(path, rest, faults=(Fault(("profiles",), None, "is not an object", hint),))
     named = {str(name): {} if item is None else item for name, item in profiles.items()}
     wrong: list[Fault] = []
     policy = _section(Policy, raw, "policy", '{"max_workers": 10}', wrong)
@@ -94,15 +90,13 @@ def _section(
     if said is None:
         return None
     if not isinstance(said, Mapping):
-        faults.append(Fault(name, None, f"is not an object; write {example}"))
+        faults.append(Fault((name,), None, "is not an object", f"write {example}"))
         return None
     try:
         return model.model_validate(dict(said))
     except ValidationError as error:
-        for fault in error.errors(include_url=False):
-            cause = fault.get("ctx", {}).get("error")
-            path = ".".join([name, *(str(part) for part in fault["loc"])])
-            faults.append(Fault(path, fault["input"], str(cause or fault["msg"])))
+        for loc, cause in problems(error):
+            faults.append(Fault((name, *loc), None, cause.problem, cause.hint))
         return None
 
 

@@ -77,18 +77,19 @@ def read_credentials(
     if raw is None:
         return None, ()
     if not isinstance(raw, Mapping) or not isinstance(raw.get("type"), str):
-        hint = f"is not an object with a type: {', '.join(KINDS)}, or a class's dotted path"
-        return None, (Fault("credentials", None, hint),)
+        hint = f"write {', '.join(KINDS)}, or a dotted class path"
+        return None, (Fault(("credentials",), None, "is not an object with a type", hint),)
     kind, gateway = raw["type"], raw.get("gateway")
     faults = []
     if kind not in KINDS and not _DOTTED.fullmatch(kind):
-        hint = f"is none of {', '.join(KINDS)}, and no dotted path of a class"
-        faults.append(Fault("credentials.type", kind, hint))
+        problem = f"must be one of {', '.join(KINDS)} or a dotted class path"
+        faults.append(Fault(("credentials", "type"), kind, problem))
     try:
-        prefix = UrlPrefix.of(str(gateway or read(claim).fields.get("gateway_url") or ""))
+        prefix = UrlPrefix.of(str(gateway or read(claim).values.get(("gateway_url",)) or ""))
     except ValueError:
-        hint = "is not the address of a gateway; give it here or as gateway_url of this file"
-        faults.append(Fault("credentials.gateway", None, hint))
+        problem = "is not the address of a gateway"
+        hint = "write it here or as gateway_url of this file"
+        faults.append(Fault(("credentials", "gateway"), None, problem, hint))
     rest = {
         str(name): _argument(str(name), value, kind)
         for name, value in raw.items()
@@ -99,7 +100,7 @@ def read_credentials(
             know(value)
     # Also no value that stands in the wrong place is shown.
     faults += [
-        Fault(f"credentials.{name}", None, "is no text, number or true or false")
+        Fault(("credentials", name), None, "must be a text, a number, true or false")
         for name, value in rest.items()
         if not isinstance(value, (str, int, float))
     ]

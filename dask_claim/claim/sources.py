@@ -12,28 +12,28 @@ from typing import Any
 from dask_claim.claim import units
 from dask_claim.claim.addresses import OperatorGateways, UrlPrefix
 from dask_claim.claim.dask_config import said_by_dask
-from dask_claim.claim.fields import FIELDS, MAPPINGS
+from dask_claim.claim.fields import FIELDS, MAPPINGS, RUN_OPTIONS, Path, leaves
 from dask_claim.claim.names import NOT_FIELDS, SERVICE_LINK, dask_conflicts
 from dask_claim.claim.origin import CLAIM, Origin
 from dask_claim.claim.site import SECTIONS, Site, read_site
 from dask_claim.claim.spellings import Reading, read, resolve
 from dask_claim.claim.texts import Plain, parse_json
-from dask_claim.claim.units import FrozenDict
-from dask_claim.claim.validation import check_fields, completed, cross_faults, leaves
+from dask_claim.claim.validation import check, completed, cross_faults, respelled
 from dask_claim.errors import ClaimError, Fault
 from dask_claim.redact import redact
 
 _PREFIX = "DASK_CLAIM_"
 
-# Dask reads two underscores as a level, so that this would be a part of DASK_CLAIM, which is none.
+# Dask reads two underscores as a level: this would be an entry of DASK_CLAIM, which is a text.
 _OLD_PREFIX = "DASK_CLAIM__"
 
-_ADDRESSES = ("gateway_url", "proxy_url", "public_url")
+_GATEWAY, *_BESIDE = _ADDRESSES = (("gateway_url",), ("proxy_url",), ("public_url",))
+_DASK = "Dask"
 
 
 @dataclass
 class Layer:
-    """What one source says, each field checked by itself: a flag, a variable, a file."""
+    """What one source sets, each field checked by itself: a flag, a variable, a file."""
 
     source: str
     reading: Reading
@@ -46,23 +46,20 @@ class Layer:
 
     def __post_init__(self) -> None:
         self.group = self.group or self.source
-        self.values, faults, self.doubtful = check_fields(self.reading)
-        self.faults = [replace(fault, source=self.source) for fault in faults]
+        checked = check(self.reading)
+        self.values, self.doubtful = checked.values, checked.doubtful
+        self.faults = [replace(fault, source=self.source) for fault in checked.faults]
 
-    def leaves(self) -> Iterator[tuple[str, object]]:
-        """Yield (name, value) of every field that is sound, those of mappings entry by entry."""
-        yield from leaves(self.values)
-
-    def without(self, names: Iterable[str]) -> Layer:
-        """Return this layer without some of its fields."""
-        found = copy(self)
-        found.values = {name: self.values[name] for name in self.values if name not in names}
-        return found
+    def without(self, paths: Iterable[Path]) -> Layer:
+        """Return this layer without some of its values."""
+        fewer = copy(self)
+        fewer.values = {path: self.values[path] for path in self.values if path not in paths}
+        return fewer
 
 
 @dataclass(frozen=True)
 class Overruled:
-    """What a source says and another one overrules."""
+    """What a source sets and another one overrules."""
 
     field: str
     """Also `env.X` and the like."""
@@ -80,7 +77,7 @@ class Overruled:
 
 @dataclass(frozen=True)
 class Gathered:
-    """What all sources say together."""
+    """The claim of all sources together."""
 
     values: dict[str, Any]
     """Field → value, as a sound claim holds it; defaults left out."""
@@ -97,134 +94,107 @@ def gather(
     claim: Mapping[str, Any] | None = None,
     origin: Origin | None = None,
 ) -> Gathered:
-    """Return what this environment and the command line say, each layer parsed once.
+    """Return the claim of this environment and the command line, each layer parsed once.
 
-    `flags` maps canonical fields to what the command line says (None: nothing). `claim` has the
-    fields of a program's own, in the place of `DASK_CLAIM`, and `origin` tells where from. Raises
-    ClaimError with every fault of every layer.
+    `flags` maps canonical fields to values (None: not given). `claim` has the fields of a
+    program's own, in the place of `DASK_CLAIM`, and `origin` tells where from. Raises ClaimError
+    with every fault of every layer.
     """
     site = read_site(environ)
-    own = list(_claim_text(environ) if claim is None else _of_program({CLAIM: claim}))
+    program = {} if claim is None else leaves(claim)
+    own = [*_claim_text(environ)] if claim is None else [_program_layer(CLAIM, program)]
     weak = [*own, _site_layer(site)]
     layers = [*_flags(flags), *_variables(environ, weak), *weak]
     layers[-1:-1] = _profile(layers, site)
-    # Nothing of Dask can be imported before the environment is one that it can read.
     faults = [*_old_names(environ), *dask_conflicts(_without_old_names(environ), {})]
-    of_dask = [] if faults else [Layer(*said, "Dask") for said in said_by_dask(environ)]
+    if not faults:  # Dask can be imported only where it can read the environment
+        layers += [Layer(source, reading, _DASK) for source, reading in said_by_dask(environ)]
     if claim is not None:
-        at, others = layers.index(own[0]), [each for each in (*layers, *of_dask) if each.trusted]
-        said = ((layer.source, completed(layer.values)) for layer in others)
-        layers[at : at + 1] = _of_program((origin or Origin()).divided(claim, said))
-    operator_gateways = _operator_gateways((*layers, *of_dask), site)
-    layers, set_aside = _of_one_gateway(layers, of_dask)
+        at = layers.index(own[0])
+        layers[at : at + 1] = _program_layers(program, origin or Origin(), layers)
+    operator_gateways = _operator_gateways(layers, site)
+    layers, dropped = _of_one_gateway(layers)
+    merged: dict[Path, Any] = {}
+    winners: dict[Path, Layer] = {}
+    for layer in reversed(layers):
+        # Last comes the strongest, where a gateway takes names that differ in case only for one.
+        merged = {path: merged[path] for path in merged if path not in layer.values}
+        merged |= layer.values
+        for path in layer.values:
+            winners[path[:1]] = winners[path] = layer
     faults += [fault for layer in layers for fault in layer.faults]
-    winners = {name: layer for layer in reversed(layers) for name in _said(layer)}
-    merged = _merged([layer.values for layer in layers])
     doubtful = {name for layer in layers for name in layer.doubtful}
-    for fault in cross_faults(merged, doubtful):
-        names = fault.path.split("/")
-        path = "/".join(_path(winners.get(name), name) for name in names)
-        named = dict.fromkeys(winners[name].source for name in names if name in winners)
-        faults.append(Fault(path, fault.value, fault.hint, ", ".join(named)))
+    faults += [_explained(fault, winners) for fault in cross_faults(merged, doubtful)]
     if faults:
         raise ClaimError(faults)
-    sources_of = {name: layer.source for name, layer in winners.items()}
+    sources = {".".join(path): layer.source for path, layer in winners.items()}
     return Gathered(
         completed(merged),
-        {**dict.fromkeys(FIELDS, "default"), **sources_of},
-        (*set_aside, *_overruled(layers, winners, merged)),
+        {**dict.fromkeys(FIELDS, "default"), **sources},
+        (*dropped, *_overruled(layers, winners, merged)),
         operator_gateways,
         site,
     )
 
 
-def _of_one_gateway(
-    layers: list[Layer], of_dask: list[Layer]
-) -> tuple[list[Layer], list[Overruled]]:
-    """Return all layers without what belongs to another gateway than the effective one.
+def _of_one_gateway(layers: list[Layer]) -> tuple[list[Layer], list[Overruled]]:
+    """Return all layers without the addresses of another gateway than the effective one.
 
-    `of_dask`, the weakest, is for everything that uses Dask here: what is wrong with a gateway
-    there that is not taken stops nobody.
+    Dask's configuration is for everything that uses Dask here: what is wrong with a gateway there
+    that is not used stops nothing.
     """
-    winner = next((one for one in layers if "gateway_url" in one.reading.fields), None)
-    if winner is None:
-        return [*layers, *of_dask], []
-    effective = winner.values.get("gateway_url")
-    named: dict[str, object] = {}
-    for layer in (*layers, *of_dask):
-        if "gateway_url" in layer.reading.fields:
-            named.setdefault(layer.group, layer.values.get("gateway_url"))
+    named = {one.group: one for one in reversed(layers) if _GATEWAY in one.reading.values}
+    winner = next((one for one in layers if _GATEWAY in one.reading.values), None)
     kept: list[Layer] = []
-    aside: list[Overruled] = []
-    for layer in (*layers, *of_dask):
-        if not _is_other(named.get(layer.group, effective), effective):
+    dropped: list[Overruled] = []
+    for layer in layers:
+        own = named.get(layer.group, winner)
+        if winner is None or own is None or _same_gateway(own, winner):
             kept.append(layer)
             continue
-        names = _ADDRESSES if layer in of_dask else _ADDRESSES[1:]
         why = f"{winner.source}, which names another gateway"
-        aside += [
-            Overruled(name, layer.values[name], layer.source, why)
-            for name in names
-            if name in layer.values
+        paths = _ADDRESSES if layer.group == _DASK else _BESIDE
+        dropped += [
+            Overruled(path[0], layer.values[path], layer.source, why)
+            for path in paths
+            if path in layer.values
         ]
-        if layer not in of_dask:
-            kept.append(layer.without(names))
-    return kept, aside
+        if layer.group != _DASK:
+            kept.append(layer.without(paths))
+    return kept, dropped
 
 
-def _is_other(gateway: object, effective: object) -> bool:
-    def plain(url: object) -> object:
+def _same_gateway(one: Layer, other: Layer) -> bool:
+    def comparable(url: object) -> object:
         with suppress(ValueError):
             return UrlPrefix.of(str(url))
         return url
 
-    return plain(gateway) != plain(effective)
+    return comparable(one.values.get(_GATEWAY)) == comparable(other.values.get(_GATEWAY))
 
 
 def _overruled(
-    layers: list[Layer], winners: Mapping[str, Layer], merged: Mapping[str, Any]
+    layers: list[Layer], winners: Mapping[Path, Layer], merged: Mapping[Path, Any]
 ) -> Iterator[Overruled]:
-    effective = dict(leaves(merged))
     for layer in layers:
-        for name, value in layer.leaves():
-            if winners[name] is not layer and value != effective[name]:
-                yield Overruled(name, value, layer.source, winners[name].source)
+        for path, value in layer.values.items():
+            if winners[path] is not layer and value != merged[path]:
+                yield Overruled(".".join(path), value, layer.source, winners[path].source)
 
 
 def _operator_gateways(layers: Iterable[Layer], site: Site) -> OperatorGateways:
-    urls = {
-        layer.values["gateway_url"]
-        for layer in layers
-        if layer.trusted and "gateway_url" in layer.values
-    }
+    urls = {one.values[_GATEWAY] for one in layers if one.trusted and _GATEWAY in one.values}
     if site.credentials:
         urls.add(str(site.credentials.gateway))
     return OperatorGateways(frozenset(urls))
 
 
-def _merged(layers: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the values of all layers: the strongest wins, entry by entry in mappings."""
-    merged: dict[str, Any] = {}
-    for values in reversed(layers):
-        for name, value in values.items():
-            if name in MAPPINGS:
-                # The stronger source's entries stand behind those of the weaker.
-                weaker = merged.get(name, {})
-                kept = {key: weaker[key] for key in weaker if key not in value}
-                value = FrozenDict({**kept, **value})
-            merged[name] = value
-    return merged
-
-
-def _said(layer: Layer) -> Iterator[str]:
-    for name, _ in layer.leaves():
-        yield name
-        if "." in name:
-            yield name.partition(".")[0]
-
-
-def _path(layer: Layer | None, name: str) -> str:
-    return layer.reading.paths.get(name, name) if layer else name
+def _explained(fault: Fault, winners: Mapping[Path, Layer]) -> Fault:
+    """Return a fault between two fields, in the words of the sources of both."""
+    involved = [winners[path] for path in (fault.path, fault.other) if path in winners]
+    for layer in involved:
+        fault = respelled(fault, layer.reading.written)
+    return replace(fault, source=", ".join(dict.fromkeys(layer.source for layer in involved)))
 
 
 def _flags(flags: Mapping[str, object]) -> Iterator[Layer]:
@@ -236,71 +206,69 @@ def _flags(flags: Mapping[str, object]) -> Iterator[Layer]:
 def _variables(environ: Mapping[str, str], weaker: list[Layer]) -> list[Layer]:
     """Read `DASK_CLAIM_FIELD`, `DASK_CLAIM_ENV__X` and `DASK_CLAIM_OPTIONS__X`."""
     options = {
-        option.lower(): option
+        path[1].lower(): path[1]
         for layer in weaker
-        for name, _ in leaves(layer.reading.fields)
-        for option in [name.partition("options.")[2]]
+        for path in layer.reading.values
+        if path[0] == "options" and len(path) > 1
     }
     layers: list[Layer] = []
     seen: dict[tuple[str, str], str] = {}
     for variable in sorted(name for name in environ if _is_ours(name, environ[name])):
         value = environ[variable]
-        head, nested, tail = variable[len(_PREFIX) :].partition("__")
+        head, _, tail = variable[len(_PREFIX) :].partition("__")
         field = resolve(head)
-        if field is None:
-            layers.append(Layer(variable, Reading(faults=[Fault("", None, _unknown(variable))])))
+        if field is not None and not value.strip():
             continue
-        if not value.strip():
-            continue
-        if field == "options" and tail:
-            # Variables are mostly written in capitals, the gateway's options never are.
-            lower = tail.lower() if tail.isupper() else tail
-            reading = read({"options": {options.get(tail.lower(), lower): Plain(value)}})
-        elif field == "environment" and tail:
-            reading = read({field: {tail: value}})
-        elif field in MAPPINGS and tail:
-            reading = read({field: {tail.lower(): Plain(value)}})
-        elif nested:
-            having = ", ".join(f"{_PREFIX}{name.upper()}__…" for name in MAPPINGS)
-            hint = f"has no parts; only {having} have them"
-            reading = Reading(faults=[Fault("", None, hint)])
-        elif field in MAPPINGS:
-            raw, faults = parse_json(value)
-            reading = Reading(faults=faults) if faults else read({field: raw})
-        else:
-            reading = read({head.lower(): value})
-        first = seen.setdefault((field, tail if field == "environment" else tail.lower()), variable)
-        if environ[first] != value:
-            hint = f"contradicts {first}, the same field; keep one of them"
-            reading.faults.append(Fault("", None, hint))
+        reading = _read_variable(variable, value, options)
+        if field is not None:
+            entry = tail if field == "environment" else tail.lower()
+            first = seen.setdefault((field, entry), variable)
+            if environ[first] != value:
+                reading.fault((), None, f"contradicts {first}, the same field", "keep one of them")
         layers.append(Layer(variable, reading, "variables"))
     # What names one entry is stronger than what gives env or options whole.
     return sorted(layers, key=lambda layer: "__" not in layer.source)
+
+
+def _read_variable(variable: str, value: str, options: Mapping[str, str]) -> Reading:
+    """Read one variable. `options` maps options in lower case to how weaker sources spell them."""
+    head, nested, tail = variable[len(_PREFIX) :].partition("__")
+    field = resolve(head)
+    if field is None:
+        names = [name.upper() for name in (*FIELDS, "site", *RUN_OPTIONS)]
+        near = difflib.get_close_matches(head.upper()[:64], names, n=1, cutoff=0.65)
+        hint = f"did you mean {_PREFIX}{near[0]}{nested}{tail}?" if near else ""
+        return Reading(faults=[Fault((), None, "unknown variable", hint)])
+    if field not in MAPPINGS and not nested:
+        return read({head.lower(): value})
+    if field not in MAPPINGS or (nested and not tail):
+        hint = f"only {', '.join(f'{_PREFIX}{name.upper()}__…' for name in MAPPINGS)} have them"
+        return Reading(faults=[Fault((), None, "has no parts", hint)])
+    if not nested:
+        raw, faults = parse_json(value)
+        return Reading(faults=faults) if faults else read({field: raw})
+    if field == "options":
+        # Variables are mostly written in capitals, the gateway's options never are.
+        tail = options.get(tail.lower(), tail.lower() if tail.isupper() else tail)
+    elif field != "environment":
+        tail = tail.lower()
+    return read({field: {tail: Plain(value)}})
 
 
 def _is_ours(variable: str, value: str) -> bool:
     upper = variable.upper()
     if not upper.startswith(_PREFIX) or upper.startswith(_OLD_PREFIX):
         return False
-    link = upper.endswith("_PORT") and SERVICE_LINK.fullmatch(value)
-    return not link and not NOT_FIELDS.fullmatch(upper)
-
-
-def _unknown(variable: str) -> str:
-    head, nested, tail = variable[len(_PREFIX) :].partition("__")
-    own = ("SITE", "RECEIPT", "START", "START_TIMEOUT", "STOP_TIMEOUT", "GRACE")
-    known = [*(name.upper() for name in FIELDS), *own]
-    near = difflib.get_close_matches(head.upper()[:64], known, n=1, cutoff=0.65)
-    right = f"; did you mean {_PREFIX}{near[0]}{nested}{tail}?" if near else ""
-    return f"is no variable of dask-claim{right}"
+    is_link = upper.endswith("_PORT") and SERVICE_LINK.fullmatch(value)
+    return not is_link and not NOT_FIELDS.fullmatch(upper)
 
 
 def _old_names(environ: Mapping[str, str]) -> Iterator[Fault]:
     for variable in sorted(environ):
         if variable.upper().startswith(_OLD_PREFIX):
-            name = f"{_PREFIX}{variable[len(_OLD_PREFIX) :].lstrip('_')}"
-            hint = f"is a part of a setting of Dask's, by its two underscores; write {name}"
-            yield Fault("", None, hint, variable)
+            hint = f"write {_PREFIX}{variable[len(_OLD_PREFIX) :].lstrip('_')}"
+            problem = "two underscores would make this a Dask setting"
+            yield Fault((), None, problem, hint, variable)
 
 
 def _without_old_names(environ: Mapping[str, str]) -> dict[str, str]:
@@ -316,9 +284,30 @@ def _claim_text(environ: Mapping[str, str]) -> Iterator[Layer]:
         yield Layer("DASK_CLAIM", reading, trusted=False)
 
 
-def _of_program(said: Mapping[str, Mapping[str, Any]]) -> Iterator[Layer]:
-    for source, fields in said.items():
-        yield Layer(source, Reading(dict(fields)), CLAIM, trusted=False)
+def _program_layer(source: str, values: Mapping[Path, object]) -> Layer:
+    return Layer(source, Reading(dict(values)), CLAIM, trusted=False)
+
+
+def _program_layers(
+    values: Mapping[Path, Any], origin: Origin, layers: Iterable[Layer]
+) -> list[Layer]:
+    """Return the layers of a program's claim: its own values, and those of the DASK_CLAIM text.
+
+    Left out is what came from another source that still sets it; where that does so no more, the
+    value is the program's own.
+    """
+    still_set = {
+        (layer.source, path): value
+        for layer in layers
+        if layer.trusted
+        for path, value in leaves(completed(layer.values)).items()
+    }
+    by_source: dict[str, dict[Path, Any]] = {}
+    for path, value in values.items():
+        source = origin.of(path)
+        if (source, path) not in still_set or still_set[source, path] != value:
+            by_source.setdefault(source if source == "DASK_CLAIM" else CLAIM, {})[path] = value
+    return [_program_layer(source, own) for source, own in by_source.items()]
 
 
 def _site_layer(site: Site) -> Layer:
@@ -328,13 +317,13 @@ def _site_layer(site: Site) -> Layer:
 
 
 def _profile(layers: list[Layer], site: Site) -> Iterator[Layer]:
-    """The profile that the strongest layer chooses: stronger than the site's own claim alone."""
-    chosen = next((layer for layer in layers if "profile" in layer.reading.fields), None)
-    name = chosen.values.get("profile") if chosen else None
+    """Yield the profile that the strongest layer chooses: stronger only than the site's own."""
+    chosen = next((layer for layer in layers if ("profile",) in layer.reading.values), None)
+    name = chosen.values.get(("profile",)) if chosen else None
     if chosen is None or name is None:
         return
     if name in site.profiles:
         yield Layer(f"{site.path}, profile {name}", read(site.profiles[name]))
     elif not site.faults:
-        fault = Fault("profile", redact(name), site.unknown_profile(name))
-        yield Layer(chosen.source, Reading(faults=[fault]))
+        problem = f"unknown profile; this site has: {', '.join(site.profiles) or 'none'}"
+        yield Layer(chosen.source, Reading(faults=[Fault(("profile",), redact(name), problem)]))

@@ -1,4 +1,4 @@
-"""Texts that nobody vouches for → plain objects, or faults that say where the text is broken."""
+"""Texts in JSON or YAML → plain objects, or faults that say where the text is broken."""
 
 from __future__ import annotations
 
@@ -10,25 +10,24 @@ from typing import Any
 from dask_claim.errors import Fault
 
 _LARGEST = 2**20
+_MOST_NODES = 100_000
+_DEEPEST = 50
 _EXAMPLE = 'write one JSON object, for example {"worker_cores": 1}'
 
 
-def parse_json(text: str) -> tuple[object, list[Fault]]:
-    """Return what a JSON text holds, and what is wrong with the text. Never raises."""
-    if len(text) > _LARGEST:
-        hint = f"is longer than {_LARGEST} characters; a claim is a few hundred"
-        return None, [Fault("", None, hint)]
-    try:
-        raw = json.loads(text, object_pairs_hook=_Object, parse_float=_number)
-    except json.JSONDecodeError as error:
-        where = f"line {error.lineno}, column {error.colno}"
-        return None, [Fault("", None, f"is not JSON: {error.msg} at {where}; {_EXAMPLE}")]
-    except RecursionError:
-        return None, [Fault("", None, f"is nested too deeply; {_EXAMPLE}")]
-    except ValueError:
-        return None, [Fault("", None, "holds a number of too many digits; write a smaller one")]
-    hint = "is given twice in one object; keep one of them"
-    return raw, [Fault(path, None, hint) for path in _twice(raw)]
+class Plain(str):
+    """A text without quotes, of YAML, a variable or a flag: its type is that of the field."""
+
+
+class Written(float):
+    """A number of JSON that Python would write otherwise: 1.10, 1e3."""
+
+    text: str
+
+    def __new__(cls, text: str) -> Written:
+        number = super().__new__(cls, text)
+        number.text = text
+        return number
 
 
 class _Object(dict[str, object]):
@@ -36,19 +35,43 @@ class _Object(dict[str, object]):
 
     def __init__(self, pairs: list[tuple[str, object]]) -> None:
         super().__init__(pairs)
-        counts = Counter(key for key, _ in pairs)
-        self.twice = [key for key, count in counts.items() if count > 1]
+        self.repeated = [
+            key for key, count in Counter(key for key, _ in pairs).items() if count > 1
+        ]
 
 
-def _twice(raw: object) -> Iterator[str]:
-    pending = [("", raw)]
+def parse_json(text: str) -> tuple[object, list[Fault]]:
+    """Return what a JSON text holds, and what is wrong with the text. Never raises."""
+    if len(text) > _LARGEST:
+        problem = f"is longer than {_LARGEST} characters"
+        return None, [Fault((), None, problem, "a claim is a few hundred")]
+    try:
+        raw = json.loads(text, object_pairs_hook=_Object, parse_float=_number)
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno}, column {error.colno}"
+        return None, [Fault((), None, f"is not JSON: {error.msg} at {where}", _EXAMPLE)]
+    except RecursionError:
+        return None, [Fault((), None, "is nested too deeply", _EXAMPLE)]
+    except ValueError:
+        return None, [Fault((), None, "has a number of too many digits", "write a smaller one")]
+    problem = "is given twice in one object"
+    return raw, [Fault(path, None, problem, "keep one of them") for path in _repeated(raw)]
+
+
+def _number(text: str) -> float:
+    number = float(text)
+    return number if json.dumps(number) == text else Written(text)
+
+
+def _repeated(raw: object) -> Iterator[tuple[str, ...]]:
+    pending: list[tuple[tuple[str, ...], object]] = [((), raw)]
     while pending:
-        prefix, value = pending.pop()
+        path, value = pending.pop()
         if isinstance(value, _Object):
-            yield from (f"{prefix}{key}" for key in value.twice)
-            pending += [(f"{prefix}{key}.", item) for key, item in value.items()]
+            yield from ((*path, key) for key in value.repeated)
+            pending += [((*path, key), item) for key, item in value.items()]
         elif isinstance(value, list):
-            pending += [(f"{prefix[:-1]}[{index}].", item) for index, item in enumerate(value)]
+            pending += [((*path, f"[{index}]"), item) for index, item in enumerate(value)]
 
 
 def parse_yaml(text: str) -> tuple[object, list[Fault]]:
@@ -57,15 +80,15 @@ def parse_yaml(text: str) -> tuple[object, list[Fault]]:
     What stands there without quotes is `Plain`, or None; keys are texts as they were written.
     """
     if len(text) > _LARGEST:
-        return None, [Fault("", None, f"is longer than {_LARGEST} characters")]
+        return None, [Fault((), None, f"is longer than {_LARGEST} characters")]
     from ruamel.yaml import YAML  # only a site with such a file pays for it
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
     try:
-        # Nothing is constructed: tags make no objects, and the texts stay as they were written.
+        # Only composed, not constructed: tags make no objects, and texts stay as they were written.
         node = YAML(typ="safe", pure=True).compose(text)
         return None if node is None else _Tree().value(node), []
-    except _Wrong as error:
+    except _Unusable as error:
         mark, problem = error.mark, str(error)
     except MarkedYAMLError as error:
         mark, problem = error.problem_mark, error.problem or error.context
@@ -74,58 +97,15 @@ def parse_yaml(text: str) -> tuple[object, list[Fault]]:
     except RecursionError:
         mark, problem = None, "it is nested too deeply"
     where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-    return None, [Fault("", None, f"is not YAML of a claim: {problem}{where}")]
+    return None, [Fault((), None, f"is not YAML of a claim: {problem}{where}")]
 
 
-class _Wrong(Exception):
+class _Unusable(Exception):
     def __init__(self, problem: str, node: Any) -> None:
         super().__init__(problem)
         self.mark = node.start_mark
 
 
-class _Tree:
-    """Nodes of YAML → plain objects. Aliases of aliases multiply: what is made is counted."""
-
-    def __init__(self) -> None:
-        self._count = 0
-
-    def value(self, node: Any, depth: int = 0) -> Any:
-        self._count += 1
-        if self._count > _MOST_NODES or depth > _DEEPEST:
-            raise _Wrong("there is too much in it, or it is nested too deeply", node)
-        kind, _, tag = node.tag.rpartition(":")
-        if kind != "tag:yaml.org,2002" or tag not in _TAGS[type(node).__name__]:
-            raise _Wrong(f"the tag {node.tag} is not allowed here", node)
-        if isinstance(node.value, str):
-            if node.style is not None or tag == "str":
-                return node.value if node.style is not None else Plain(node.value)
-            return None if node.value in _NULLS else Plain(node.value)
-        if tag == "seq":
-            return [self.value(item, depth + 1) for item in node.value]
-        return self._mapping(node, depth + 1)
-
-    def _mapping(self, node: Any, depth: int) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        merged: list[Any] = []
-        for key, item in node.value:
-            if not isinstance(key.value, str):
-                raise _Wrong("a key is a list or an object; write a name", key)
-            if key.value in found:
-                raise _Wrong(f"{key.value} is given twice", key)
-            value = self.value(item, depth)
-            if key.tag.endswith(":merge"):
-                merged += value if isinstance(value, list) else [value]
-            else:
-                found[key.value] = value
-        for other in merged:
-            if not isinstance(other, dict):
-                raise _Wrong("<< is for objects", node)
-            found = {**other, **found}
-        return found
-
-
-_MOST_NODES = 100_000
-_DEEPEST = 50
 _NULLS = ("", "~", "null", "Null", "NULL")
 _TAGS = {
     "ScalarNode": ("null", "bool", "int", "float", "str", "timestamp", "value"),
@@ -134,24 +114,45 @@ _TAGS = {
 }
 
 
-class Plain(str):
-    """A text without quotes, of YAML, a variable or a flag: its type is that of what is wanted."""
+class _Tree:
+    """Nodes of YAML → plain objects. Aliases of aliases multiply, so nodes are counted."""
 
+    def __init__(self) -> None:
+        self._count = 0
 
-class Written(float):
-    """A number of JSON that Python would write otherwise: 1.10, 1e3."""
+    def value(self, node: Any, depth: int = 0) -> Any:
+        self._count += 1
+        if self._count > _MOST_NODES or depth > _DEEPEST:
+            raise _Unusable("there is too much in it, or it is nested too deeply", node)
+        kind, _, tag = node.tag.rpartition(":")
+        if kind != "tag:yaml.org,2002" or tag not in _TAGS[type(node).__name__]:
+            raise _Unusable(f"the tag {node.tag} is not allowed here", node)
+        if tag == "seq":
+            return [self.value(item, depth + 1) for item in node.value]
+        if tag == "map":
+            return self._mapping(node, depth + 1)
+        if node.style is not None:
+            return node.value
+        return None if tag != "str" and node.value in _NULLS else Plain(node.value)
 
-    def __new__(cls, text: str) -> Written:
-        found = super().__new__(cls, text)
-        found.text = text
-        return found
-
-    text: str
-
-
-def _number(text: str) -> float:
-    found = float(text)
-    return found if json.dumps(found) == text else Written(text)
+    def _mapping(self, node: Any, depth: int) -> dict[str, Any]:
+        own: dict[str, Any] = {}
+        merged: list[Any] = []
+        for key, item in node.value:
+            if not isinstance(key.value, str):
+                raise _Unusable("a key is a list or an object; write a name", key)
+            if key.value in own:
+                raise _Unusable(f"{key.value} is given twice", key)
+            value = self.value(item, depth)
+            if key.tag.endswith(":merge"):
+                merged += value if isinstance(value, list) else [value]
+            else:
+                own[key.value] = value
+        for other in merged:
+            if not isinstance(other, dict):
+                raise _Unusable("<< is for objects", node)
+            own = {**other, **own}
+        return own
 
 
 def as_data(value: object, depth: int = 0) -> object:
@@ -173,9 +174,9 @@ def as_data(value: object, depth: int = 0) -> object:
     if depth and value.lower() in ("true", "false"):
         return value.lower() == "true"
     try:
-        found: object = json.loads(value)
+        data: object = json.loads(value)
     except (ValueError, RecursionError):
         return str(value)
-    if isinstance(found, (int, float)) and abs(found) < 2**63:  # NaN is not
-        return found if json.dumps(found) == value.strip() else str(value)
-    return found if isinstance(found, (str, list, dict)) else str(value)
+    if isinstance(data, (int, float)) and abs(data) < 2**63:  # NaN is not
+        return data if json.dumps(data) == value.strip() else str(value)
+    return data if isinstance(data, (str, list, dict)) else str(value)

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 from pydantic import ValidationError
 
 from dask_claim.claim import units
-from dask_claim.claim.fields import MAPPINGS, ClaimFields
-from dask_claim.claim.hpc import entry_refusal
+from dask_claim.claim.fields import MAPPINGS, ClaimFields, Path, leaves, nested
 from dask_claim.claim.names import SET_BY_LAUNCHER, nested_names, refusal
 from dask_claim.claim.plan import bound_faults
-from dask_claim.errors import ClaimError, Fault
+from dask_claim.claim.spellings import Reading, nearest
+from dask_claim.claim.units import Invalid
+from dask_claim.errors import ClaimError, Fault, dotted
 from dask_claim.redact import redact
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    from dask_claim.claim.spellings import Reading
+_HPC = {name: name for name in ("queue", "account", "walltime", "interface", "directives")}
+_HPC_WORD = re.compile(r"[\w.:@/+=,-]+\Z")
 
 _DEPEND = {
     "worker_cores": ("min_cores", "max_cores"),
@@ -28,118 +29,137 @@ _DEPEND = {
 """Which bounds cannot be counted in workers without which field."""
 
 
-def check_fields(reading: Reading) -> tuple[dict[str, Any], list[Fault], set[str]]:
-    """Check the fields of one reading, each by itself.
+@dataclass(frozen=True)
+class Checked:
+    """One reading, each of its fields checked by itself."""
 
-    Returns the sound ones, as a claim holds them; all faults (also those of the reading); and the
-    names of the fields that had a value which is not sound.
-    """
-    wrong: dict[str, str] = {}
-    for name, value in leaves(reading.fields):
-        template = isinstance(value, str) and value.lstrip().startswith(("$(", "${"))
-        if template and not name.startswith("options."):
-            wrong[name] = "is an expression that no runner has evaluated; write its value"
-    checked = ClaimFields.model_construct()
+    values: dict[Path, Any]
+    """The sound ones, as a claim holds them."""
+
+    faults: list[Fault]
+    """All of them, also those of the reading."""
+
+    doubtful: frozenset[str]
+    """The fields that had a value which is not sound."""
+
+
+def check(reading: Reading) -> Checked:
+    """Check the fields of one reading, each by itself."""
+    wrong = dict(_wrong_entries(reading.values))
     try:
-        checked = ClaimFields.model_validate(reading.fields)
+        fields = ClaimFields.model_validate(nested(reading.values))
     except ValidationError as error:
-        for found in error.errors(include_url=False, include_input=False):
-            cause = found.get("ctx", {}).get("error")
-            name = ".".join(str(part) for part in found["loc"][:2])
-            wrong.setdefault(name, str(cause or found["msg"]))
-    for name, value in leaves(reading.fields):
-        parent, _, field = name.partition(".")
-        if parent == "env" and field and name not in wrong:
-            reason = refusal(str(value).strip(), field)
-            if reason:
-                wrong[name] = reason
-        elif parent == "hpc" and field and (reason := entry_refusal(field, value)):
-            wrong.setdefault(name, reason)
+        for path, cause in problems(error):
+            wrong.setdefault(path[: 2 if path[0] in MAPPINGS else 1], cause)
     if wrong:
         # What is left may still be at fault with fields of its own or another source.
-        checked = ClaimFields.model_validate(_without(reading.fields, wrong))
+        rest = {path: value for path, value in reading.values.items() if path not in wrong}
+        fields = ClaimFields.model_validate(nested(rest))
     faults = list(reading.faults)
-    values = dict(leaves(reading.fields))
-    for name in dict.fromkeys((*values, *wrong)):
-        if name in wrong:
-            path = reading.paths.get(name, name)
-            faults.append(Fault(path, redact(values.get(name), path), wrong[name]))
-    sound = {
-        name: getattr(checked, name) for name in reading.fields if name in checked.model_fields_set
-    }
-    return sound, faults, {name.partition(".")[0] for name in wrong}
+    for path in (*reading.values, *(wrong.keys() - reading.values.keys())):
+        if path in wrong:
+            cause = wrong[path]
+            at = reading.written.get(path, path)
+            value = redact(reading.values.get(path), dotted(at))
+            faults.append(Fault(at, value, cause.problem, cause.hint))
+    sound = leaves({name: getattr(fields, name) for name in fields.model_fields_set})
+    return Checked(sound, faults, frozenset(path[0] for path in wrong))
 
 
-def cross_faults(values: Mapping[str, Any], doubtful: Iterable[str] = ()) -> list[Fault]:
-    """Return what is wrong between `values`, fields that `check_fields` found sound.
+def problems(error: ValidationError) -> Iterator[tuple[Path, Invalid]]:
+    """Yield the path and the cause of everything that pydantic refuses."""
+    for each in error.errors(include_url=False, include_input=False):
+        cause = each.get("ctx", {}).get("error")
+        if not isinstance(cause, Invalid):
+            cause = Invalid(str(cause) if cause else each["msg"].removeprefix("Input "))
+        yield tuple(map(str, each["loc"])), cause
 
-    Nothing is concluded from the `doubtful` ones, whose true value is not known.
+
+def _wrong_entries(values: Mapping[Path, object]) -> Iterator[tuple[Path, Invalid]]:
+    for path, value in values.items():
+        is_template = isinstance(value, str) and value.lstrip().startswith(("$(", "${"))
+        try:
+            if is_template and path[0] != "options":
+                raise Invalid("is an expression that no runner has evaluated", "write its value")
+            if path[0] == "env" and len(path) > 1 and isinstance(value, str):
+                if reason := refusal(value.strip(), path[1]):
+                    raise reason
+            elif path[0] == "hpc" and len(path) > 1:
+                _check_hpc_entry(path[1], value)
+        except Invalid as error:
+            yield path, error
+
+
+def _check_hpc_entry(name: str, value: object) -> None:
+    """Raise `Invalid` for what could begin another line or command of a job's script."""
+    if name not in _HPC:
+        hint = nearest(name, _HPC) or f"write one of {', '.join(_HPC)}"
+        raise Invalid("is not a setting of a batch job", hint)
+    if name == "directives":
+        lines = value if isinstance(value, list | tuple) else [None]
+        if not all(isinstance(line, str) and line.isprintable() for line in lines):
+            raise Invalid("is not a list of one-line texts", 'write for example ["--exclusive"]')
+    elif isinstance(value, bool) or not isinstance(value, str | int):
+        raise Invalid("is not a text", "write one in quotes")
+    elif not _HPC_WORD.match(str(value)):
+        raise Invalid("is not a single word", "use letters, digits and . : @ / + = , - _")
+
+
+def cross_faults(values: Mapping[Path, Any], doubtful: Iterable[str] = ()) -> list[Fault]:
+    """Return what is wrong between `values`, which `check` found sound.
+
+    Nothing is concluded from the `doubtful` fields, whose true value is not known.
     """
-    claim, doubtful = ClaimFields.model_construct(**values), frozenset(doubtful)
+    claim, doubtful = ClaimFields.model_construct(**nested(values)), frozenset(doubtful)
     faults = []
     cores, limit = claim.worker_cores, claim.worker_cores_limit
     if cores is not None and limit is not None and limit < cores:
-        hint = f"is less than worker_cores {cores}; write {cores} or more, or leave it out"
-        faults.append(Fault("worker_cores_limit", limit, hint))
+        hint = f"write {cores} or more, or leave it out"
+        problem = f"is less than worker_cores {cores}"
+        faults.append(Fault(("worker_cores_limit",), limit, problem, hint))
     if claim.provider == "gateway" and not claim.gateway_url and "gateway_url" not in doubtful:
-        hint = "needs a gateway_url; write one, or set DASK_CLAIM_GATEWAY_URL"
-        faults.append(Fault("provider", "gateway", hint))
+        hint = "write one, or set DASK_CLAIM_GATEWAY_URL"
+        faults.append(Fault(("provider",), "gateway", "needs a gateway_url", hint))
     faults += _name_faults(claim.env)
     unknown = {name for cause, names in _DEPEND.items() if cause in doubtful for name in names}
-    known = {name: value for name, value in values.items() if name not in unknown}
-    return faults + bound_faults(ClaimFields.model_construct(**known))
+    countable = {path: value for path, value in values.items() if path[0] not in unknown}
+    return faults + bound_faults(ClaimFields.model_construct(**nested(countable)))
+
+
+def respelled(fault: Fault, written: Mapping[Path, Path]) -> Fault:
+    """Return a fault with its paths as the claim's author spelled them."""
+    path, other = (written.get(path, path) for path in (fault.path, fault.other))
+    return replace(fault, path=path, other=other)
 
 
 def sound_values(reading: Reading) -> dict[str, Any]:
     """Return the values of a sound claim, or raise every fault there is."""
-    values, faults, doubtful = check_fields(reading)
-    for fault in cross_faults(values, doubtful):
-        path = "/".join(reading.paths.get(name, name) for name in fault.path.split("/"))
-        faults.append(Fault(path, fault.value, fault.hint))
-    if faults:
+    checked = check(reading)
+    crossed = cross_faults(checked.values, checked.doubtful)
+    if faults := [*checked.faults, *(respelled(fault, reading.written) for fault in crossed)]:
         raise ClaimError(faults)
-    return completed(values)
+    return completed(checked.values)
 
 
-def completed(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return sound values with what follows from others filled in."""
-    gateway, proxy = values.get("gateway_url"), values.get("proxy_url")
+def completed(values: Mapping[Path, Any]) -> dict[str, Any]:
+    """Return the fields of sound values, with what follows from others filled in."""
+    fields = nested(values)
+    gateway, proxy = fields.get("gateway_url"), fields.get("proxy_url")
     if gateway and proxy and proxy.isdigit():
         # A port alone means one on the gateway's host; from here on it is a whole address.
-        return {**values, "proxy_url": units.at_port(gateway, proxy)}
-    return dict(values)
+        fields["proxy_url"] = units.at_port(gateway, proxy)
+    return fields
 
 
 def _name_faults(env: Mapping[str, str]) -> Iterator[Fault]:
-    """What is wrong between the names that a program wants."""
+    """Yield what is wrong between the variables that a program wants."""
     owners: dict[str, str] = {}
     for field, name in env.items():
         if owners.setdefault(name, field) != field:
-            hint = f"is also the name for env.{owners[name]}; give each field a name of its own"
-            yield Fault(f"env.{field}", name, hint)
+            problem = f"is also the variable for env.{owners[name]}"
+            yield Fault(("env", field), name, problem, "give each field a variable of its own")
     for plain, part in nested_names([*owners, *SET_BY_LAUNCHER]):
         name, other = (part, plain) if part in owners else (plain, part)
         if name in owners:
-            hint = f"cannot stand beside {other}: Dask would fail on import; choose another name"
-            yield Fault(f"env.{owners[name]}", name, hint)
-
-
-def _without(fields: Mapping[str, object], wrong: Mapping[str, str]) -> dict[str, Any]:
-    return {
-        name: {key: item for key, item in value.items() if f"{name}.{key}" not in wrong}
-        if isinstance(value, dict)
-        else value
-        for name, value in fields.items()
-        if name not in wrong
-    }
-
-
-def leaves(fields: Mapping[str, object]) -> list[tuple[str, object]]:
-    """Return (name, value) of every field, those of mappings entry by entry."""
-    found: list[tuple[str, object]] = []
-    for name, value in fields.items():
-        if name in MAPPINGS and isinstance(value, dict):
-            found += [(f"{name}.{key}", item) for key, item in value.items()]
-        else:
-            found.append((name, value))
-    return found
+            problem = f"cannot stand beside {other}: Dask would fail on import"
+            yield Fault(("env", owners[name]), name, problem, "choose another name")

@@ -155,7 +155,7 @@ def _faults(written: str) -> tuple[Fault, ...]:
         if not is_expression(constant):
             Claim.model_validate_json(constant)
     except (ClaimError, Unreadable) as error:
-        return error.faults if isinstance(error, ClaimError) else (Fault("", None, str(error)),)
+        return error.faults if isinstance(error, ClaimError) else (Fault((), None, str(error)),)
     return ()
 
 

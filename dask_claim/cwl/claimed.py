@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from dask_claim.claim.fields import FIELDS, MAPPINGS
+from dask_claim.claim.fields import FIELDS, MAPPINGS, Path, leaves, nested
 from dask_claim.claim.spellings import Reading, read
-from dask_claim.claim.validation import check_fields, cross_faults, leaves
+from dask_claim.claim.validation import check, cross_faults, respelled
 from dask_claim.cwl import expressions
 from dask_claim.cwl.document import Place, as_written, plain
 from dask_claim.cwl.requirements import DOCKER, Entry, Scope
-from dask_claim.errors import Fault
+from dask_claim.errors import Fault, dotted
 from dask_claim.redact import redact
 
 GRANTED = {"local_cores": "$(runtime.cores)", "local_memory": "$(runtime.ram) Mi"}
@@ -50,26 +50,25 @@ def read_claim(entry: Entry, tool: Mapping[str, Any], scope: Scope) -> Claimed:
         return Claimed({}, frozenset(), [(entry.place, f"{entry.written} is not an object")])
     reading = read(as_written(entry.fields()))
     # YAML has more ways to write a number (1_000, 0x100) than a claim.
-    values = read(plain(entry.fields())).fields
-    fields = {**values, **{name: reading.fields[name] for name in _TEXTS if name in values}}
+    values = {
+        **read(plain(entry.fields())).values,
+        **{path: value for path, value in reading.values.items() if path[0] in _TEXTS},
+    }
+    fields = nested(values)
     image = docker_image(scope)
     if image:
         fields.setdefault("image", image)
     fields = {name: fields[name] for name in FIELDS if name in fields}
 
     constant, dynamic, wrong = _split(fields, inputs_of(tool))
-    faults = [*wrong, *reading.faults]
-    sound, found, doubtful = check_fields(Reading(constant, [], reading.paths))
-    faults += found
+    checked = check(Reading(constant, [], reading.written))
     # Who runs the document may say where the gateway is, so that it is missing is no fault.
-    unsure = {name.partition(".")[0] for name in dynamic} | doubtful | {"gateway_url"}
-    crossed = cross_faults(sound, unsure)
-    claimed = Claimed(fields, frozenset(dynamic))
-    for fault in (*faults, *crossed):
-        names = fault.path.split("/") if fault in crossed else [fault.path]
-        paths = [reading.paths.get(name, name) for name in names]
-        shown = Fault("/".join(paths), fault.value, fault.hint)
-        claimed.faults.append((entry.at(paths[0]), f"{entry.written}: {shown}"))
+    unsure = {path[0] for path in dynamic} | checked.doubtful | {"gateway_url"}
+    crossed = cross_faults(checked.values, unsure)
+    claimed = Claimed(fields, frozenset(map(".".join, dynamic)))
+    spelled = (respelled(fault, reading.written) for fault in (*wrong, *crossed))
+    for fault in (*reading.faults, *checked.faults, *spelled):
+        claimed.faults.append((entry.at(dotted(fault.path)), f"{entry.written}: {fault}"))
     if not claimed.faults:
         whole = {**fields, **{name: GRANTED[name] for name in GRANTED if name not in fields}}
         claimed.script = _scripted(whole, inputs_of(tool))
@@ -103,30 +102,27 @@ def inputs_of(tool: Mapping[str, Any]) -> dict[str, Any]:
 
 def _split(
     fields: Mapping[str, Any], inputs: Mapping[str, Any]
-) -> tuple[dict[str, Any], set[str], list[Fault]]:
+) -> tuple[dict[Path, Any], set[Path], list[Fault]]:
     """Constant fields, names of those with expressions, what is wrong with the expressions."""
-    constant: dict[str, Any] = {}
-    dynamic: set[str] = set()
+    constant: dict[Path, Any] = {}
+    dynamic: set[Path] = set()
     faults: list[Fault] = []
-    for name, value in leaves(dict(fields)):
-        parent, _, child = name.partition(".")
+    for path, value in leaves(fields).items():
         try:
             evaluated = expressions.is_expression(value)
             unknown = sorted(expressions.input_names(value) - inputs.keys())
         except expressions.Unreadable as error:
-            faults.append(Fault(name, None, str(error)))
-            dynamic.add(name)
+            faults.append(Fault(path, None, str(error)))
+            dynamic.add(path)
             continue
         if evaluated:
-            dynamic.add(name)
+            dynamic.add(path)
             if unknown:
                 known = ", ".join(sorted(inputs)) or "none"
-                hint = f"names an input that the tool has not: {unknown[0]} (it has {known})"
-                faults.append(Fault(name, redact(value, name), hint))
-        elif child:
-            constant.setdefault(parent, {})[child] = value
+                problem = f"names an input that the tool has not: {unknown[0]} (it has {known})"
+                faults.append(Fault(path, redact(value, dotted(path)), problem))
         else:
-            constant[name] = value
+            constant[path] = value
     return constant, dynamic, faults
 
 

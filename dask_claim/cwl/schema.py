@@ -109,7 +109,7 @@ def salad_text() -> str:
 
     yaml, stream = YAML(), StringIO()
     yaml.width = 4096
-    stream.write("# Made by `dask-claim cwl schema`; a test holds that it is current.\n")
+    stream.write("# Made by `dask-claim cwl schema`.\n")
     yaml.dump(salad(), stream)
     return stream.getvalue()
 

@@ -42,7 +42,7 @@ async def examine(
         check_variables(resolved.claim, plan, os.environ)
     except ClaimError as error:
         for fault in error.faults:
-            yield fail("claim", str(replace(fault, hint="")) or "is wrong", fault.hint)
+            yield fail("claim", str(replace(fault, hint="")), fault.hint)
         return
     except DaskClaimError as error:
         yield failed("claim", error, "see `dask-claim show`")

@@ -95,7 +95,7 @@ class Request:
         if claim.image is not None:
             parts.append(f"image: {claim.image}")
         workers = f" of {count} {'worker' if maximum == 1 else 'workers'}"
-        if plan.provider == "local" and claim.says_nothing_of_workers():
+        if plan.provider == "local" and claim.leaves_workers_open():
             workers = ""
         return f"a Dask cluster{workers}" + (f" ({', '.join(parts)})" if parts else "")
 

@@ -64,7 +64,7 @@ class LocalProvider(HeldProvider):
             claim.worker_cores,
             claim.worker_cores_limit,
             claim.worker_memory.bytes if claim.worker_memory else None,
-            unsaid=claim.says_nothing_of_workers(),
+            unsaid=claim.leaves_workers_open(),
             local_cores=claim.local_cores,
             local_memory=claim.local_memory.bytes if claim.local_memory else None,
             policy=self.request.policy.amounts() if self.request.policy else {},
