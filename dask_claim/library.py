@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dask_claim.claim.existing import SCHEDULER_ADDRESS
+from dask_claim.claim.choice import SCHEDULER_ADDRESS
 from dask_claim.launch.interrupts import ENDING, Signals, leave, to_the_end
 from dask_claim.launch.launcher import Launcher
 from dask_claim.launch.options import Start, run_options

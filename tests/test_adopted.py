@@ -8,12 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from dask_claim.claim.existing import existing_cluster
 from dask_claim.claim.model import Claim
 from dask_claim.errors import ConfigurationError, TemporaryError
-from dask_claim.providers import provider_class
 from dask_claim.providers.base import Provider
 from dask_claim.providers.values import Request
+from dask_claim.registry import provider_class
 from tests.support.faulty import CLUSTER, Faulty, faulty
 from tests.support.gateway import GatewayServer
 from tests.support.launcher import DASK_CLAIM, ONE_TASK, PYTHON, Launcher
@@ -57,12 +56,13 @@ def test_adopted(launcher: Launcher, gateway: GatewayServer, tmp_path: Path) -> 
 
 def test_name_that_cannot_be_read() -> None:
     with pytest.raises(ConfigurationError, match="/nowhere/name"):
-        existing_cluster({"DASK_CLUSTER_NAME_PATH": "/nowhere/name"})
+        Claim().plan({"DASK_CLUSTER_NAME_PATH": "/nowhere/name"})
 
 
 def attached(server: Faulty) -> Provider:
     claim = Claim.model_validate({**server.claim(), "fallback": "local"})
-    request = Request(claim, claim.plan({}), {"DASK_CLUSTER": CLUSTER}, start_timeout=1.0)
+    environ = {"DASK_CLUSTER": CLUSTER}
+    request = Request(claim, claim.plan(environ), environ, start_timeout=1.0)
     return provider_class("attach")(request, lambda ticket: None, print)
 
 

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from dask_claim.claim.choice import RUN_ID
 from dask_claim.lifetime import guard_process
-from dask_claim.lifetime.tickets import RUN_ID, Tickets
+from dask_claim.lifetime.tickets import Tickets
 from tests.support.gateway import GatewayServer
 from tests.support.launcher import Launcher, processes_with, wait_for
 from tests.support.proxy import CREATION, GIVING_BACK, Proxy

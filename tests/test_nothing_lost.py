@@ -128,10 +128,10 @@ class TestAddressesOfOneGateway:
         assert (claim.gateway_url, claim.proxy_url, claim.public_url) == ("http://b", None, None)
         told = {one.field: one for one in resolved.overruled}
         assert {name: told[name].value for name in ADDRESSES} == ADDRESSES
-        shown = as_text(resolved, resolved.plan({}))
+        shown = as_text(resolved, resolved.plan())
         for name, value in ADDRESSES.items():
             assert f"{name} {value} of {told[name].source}: by {told[name].by}" in shown
-        content = json.loads(as_json(resolved, resolved.plan({})))
+        content = json.loads(as_json(resolved, resolved.plan()))
         assert [one["field"] for one in content["overruled"]] == list(told)
         # The same or no gateway keeps them.
         for url in ({"gateway_url": "http://a:8000/"}, {"gateway_url": "HTTP://A:8000"}, {}):

@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,7 +16,9 @@ from dask_claim.cli.main import cli
 from dask_claim.doctor.examine import examine
 from dask_claim.doctor.finding import Finding
 from dask_claim.errors import ConfigurationError
-from dask_claim.providers.local import own_gateway
+from dask_claim.providers.local import provider as local
+from dask_claim.providers.values import Request
+from dask_claim.registry import provider_class
 from tests.support.claims import NOWHERE
 from tests.support.launcher import PYTHON, Launcher, processes_with, wait_for
 from tests.support.scenes import command_line, kill, until_ready
@@ -167,13 +168,17 @@ def test_without_the_extra(
     monkeypatch: pytest.MonkeyPatch, claim: dict[str, Any], kind: str | None, told: bool
 ) -> None:
     """What the run does, and what doctor says."""
-    monkeypatch.setattr(own_gateway, "has_server", lambda: False)
+    monkeypatch.setattr(local, "has_server", lambda: False)
     for name, value in {**NOWHERE, "DASK_CLAIM": json.dumps(claim)}.items():
         monkeypatch.setenv(name, value)
     warnings: list[str] = []
-    request = SimpleNamespace(claim=Claim.model_validate(claim), for_command=True)
+    sound = Claim.model_validate(claim)
+    plan = sound.plan()
+    warnings += plan.choice.warnings
     try:
-        assert own_gateway.local_kind(request, warnings.append) == kind
+        made = provider_class(plan.choice.backend)(Request(sound, plan, {}), print, print)
+        made.check()
+        assert plan.choice.backend == kind
     except ConfigurationError as error:
         assert kind is None
         warnings.append(str(error))
@@ -184,7 +189,7 @@ def test_without_the_extra(
 
     (found,) = (each for each in asyncio.run(findings()) if each.name == "provider")
     assert found.state == ("fail" if kind is None else "warn" if told else "ok")
-    assert (found.hint == own_gateway.INSTALL) is told
+    assert (found.hint == local.INSTALL) is told
 
 
 def test_show_tells_of_it() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from decimal import Decimal
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,14 +14,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dask_claim.claim.memory import Memory
-from dask_claim.claim.model import Claim
+from dask_claim.claim.model import Claim, load
 from dask_claim.claim.plan import Plan, make_plan
-from dask_claim.errors import ClaimError
-from tests.support.claims import Fields
+from dask_claim.errors import ClaimError, ConfigurationError
+from tests.support.claims import NOWHERE, Fields
 
 
 def plan_of(**fields: Any) -> Plan:
-    return make_plan(Claim(**fields), None)
+    return make_plan(Claim(**fields), {})
 
 
 @pytest.mark.parametrize(
@@ -66,22 +68,89 @@ def test_what_is_taken_for_granted_is_said() -> None:
     assert "max_memory has no effect: worker_memory is not specified" in lines
 
 
+SCHEDULER = {"DASK_SCHEDULER_ADDRESS": "tcp://host:8786"}
+CLUSTER = {"DASK_CLUSTER": "x", "DASK_GATEWAY_URL": "http://else"}
+RUN = {"DASK_CLAIM_RUN_ID": "id"}
+GATEWAY = {"gateway_url": "http://gw"}
+
+
 @pytest.mark.parametrize(
-    ("fields", "scheduler", "provider"),
+    ("fields", "environ", "provider", "backend"),
     [
-        ({}, "", "local"),
-        ({}, " ", "local"),
-        ({}, "tcp://host:8786", "attach"),
-        ({"gateway_url": "http://gw"}, "", "gateway"),
-        ({"gateway_url": "http://gw"}, "tcp://host:8786", "gateway"),
-        ({"provider": "local", "gateway_url": "http://gw"}, "tcp://host:8786", "local"),
-        ({"provider": "attach"}, "", "attach"),
+        ({}, {}, "local", "local"),
+        ({}, {"DASK_SCHEDULER_ADDRESS": " "}, "local", "local"),
+        ({}, SCHEDULER, "attach", "attach"),
+        ({}, {"DASK_SCHEDULER_URI": "tcp://host:8786"}, "attach", "attach"),
+        ({}, {"SLURM_JOB_ID": "7"}, "allocation", "allocation"),
+        ({}, {"SLURM_JOB_ID": "7"} | SCHEDULER, "attach", "attach"),
+        (GATEWAY, {}, "gateway", "gateway"),
+        (GATEWAY, SCHEDULER, "gateway", "gateway"),
+        (GATEWAY, {"DASK_SCHEDULER_FILE": "/nowhere"}, "gateway", "gateway"),
+        (GATEWAY, CLUSTER, "attach", "attach"),
+        ({"provider": "local"} | GATEWAY, SCHEDULER, "local", "local"),
+        ({"provider": "attach"}, {}, "attach", "attach"),
+        # Inside another run.
+        (GATEWAY, SCHEDULER | RUN, "attach", "attach"),
+        ({"provider": "slurm"}, SCHEDULER | RUN, "attach", "attach"),
+        ({"provider": "slurm"}, RUN, "slurm", "slurm"),
+        # The program makes its own.
+        ({"create": False}, {}, "local", "none"),
+        ({"create": False, "provider": "slurm"}, {}, "slurm", "none"),
+        ({"create": False} | GATEWAY, {}, "gateway", "program-on-gateway"),
+        ({"create": False} | GATEWAY, CLUSTER, "attach", "none"),
     ],
 )
-def test_provider(fields: Fields, scheduler: str, provider: str) -> None:
-    plan = Claim(**fields).plan({"DASK_SCHEDULER_ADDRESS": scheduler} if scheduler else {})
-    assert plan.provider == provider
+def test_provider(fields: Fields, environ: dict[str, str], provider: str, backend: str) -> None:
+    """Decided in one place; only what counts is read."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("dask_claim.providers.local.provider.has_server", lambda: False)
+        plan = Claim(**fields).plan(environ)
+    assert (plan.provider, plan.choice.backend) == (provider, backend)
     assert plan.arithmetic[0].startswith(f"provider {provider}: ")
+
+
+def test_the_command_line_wins_inside_another_run() -> None:
+    inside = SCHEDULER | RUN
+    assert make_plan(Claim(provider="local"), inside, by_command_line=True).provider == "local"
+
+
+@pytest.mark.parametrize(
+    ("fields", "fallback"),
+    [({"fallback": "local"} | GATEWAY, "local"), (GATEWAY, None), ({"fallback": "local"}, None),
+     ({"fallback": "local", "create": False} | GATEWAY, "none"),
+     ({"fallback": "local", "provider": "slurm"}, None)],
+)  # fmt: skip
+def test_fallback(fields: Fields, fallback: str | None) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("dask_claim.providers.local.provider.has_server", lambda: False)
+        choice = plan_of(**fields).choice.fallback
+    assert (choice.backend if choice else None) == fallback
+
+
+def test_scheduler_file(tmp_path: Path) -> None:
+    file = tmp_path / "scheduler.json"
+    environ = {"DASK_SCHEDULER_FILE": str(file)}
+    for text, said in ((None, "No such file"), ("{}", "no address"), ("[", "no address")):
+        if text is not None:
+            file.write_text(text)
+        with pytest.raises(ConfigurationError, match=said):
+            Claim().plan(environ)
+    file.write_text('{"address": "tls://host:1", "workers": {}}')
+    existing = Claim().plan(environ).choice.existing
+    assert existing and existing.scheduler_address == "tls://host:1"
+
+
+def test_variables_of_a_run_that_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are passed over with one warning; as long as its scheduler answers they count."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"tls://127.0.0.1:{server.getsockname()[1]}"
+        environ = {**NOWHERE, **RUN, "DASK_SCHEDULER_ADDRESS": address}
+        live = load(environ=environ)
+        assert (live.plan().provider, live.warnings()) == ("attach", [])
+    stale = load(environ=environ)
+    assert stale.plan().provider == "local"
+    [warning] = stale.warnings()
+    assert address in warning and "left over" in warning
 
 
 TENTHS = st.integers(1, 200).map(lambda tenths: tenths / 10)

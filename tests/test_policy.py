@@ -82,7 +82,7 @@ def test_gateway_of_a_cluster_that_is_there(tmp_path: Path) -> None:
     operators = {"DASK_CLAIM_GATEWAY_URL": "https://gw.example.org"}
     for named in (operators, {"DASK_GATEWAY__ADDRESS": "https://gw.example.org"}):
         cluster = {"DASK_CLUSTER": "x", "DASK_GATEWAY_URL": "https://gw.example.org"}
-        assert load(environ=environ(tmp_path, text) | cluster | named).plan(cluster)
+        assert load(environ=environ(tmp_path, text) | cluster | named).plan()
 
 
 OFFERED = """

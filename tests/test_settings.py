@@ -195,9 +195,9 @@ def test_a_cluster_name_file_is_read_where_it_counts(
     resolved = load(environ=environ)
     if reads:
         with pytest.raises(ConfigurationError, match="DASK_CLUSTER_NAME_PATH"):
-            resolved.plan(environ)
+            resolved.plan()
     else:
-        resolved.plan(environ)
+        resolved.plan()
 
 
 def test_the_claim_does_not_disturb_dask() -> None:
@@ -272,7 +272,7 @@ class TestDask:
         found = load(environ=environ)
         claim = found.claim
         assert (claim.gateway_url, claim.proxy_url) == ("http://from-dask", "tls://proxy:1")
-        assert found.plan({}).provider == "gateway"
+        assert found.plan().provider == "gateway"
 
     def test_a_file_that_is_no_yaml(self, environ: Env, tmp_path: Path) -> None:
         write(tmp_path / "etc" / "bad.yaml", "gateway: [\n")

@@ -18,6 +18,7 @@ from dask_claim.claim.effective import (
 from dask_claim.claim.fields import ClaimFields
 from dask_claim.claim.plan import Plan, ceiling, resized
 from dask_claim.claim.site_sections import GatewayOptions, Policy, matches
+from dask_claim.registry import provider_class
 
 
 def cut(
@@ -46,7 +47,7 @@ def cut(
     for _ in limits:
         cuts |= _size(one, asked(one), limits)
         one = free.model_copy(update=cuts)
-    if plan.provider == "gateway" and _too_large(asked(one), limits):
+    if provider_class(plan.provider).of_gateway and _too_large(asked(one), limits):
         for choices in offered.choices.values():
             for choice in sorted(choices.values(), key=order, reverse=True):
                 said = [name for name in SIZES if getattr(one, name) is not None]
@@ -64,8 +65,8 @@ def cut(
         cuts["max_lifetime"] = policy.max_lifetime
     if policy.lease_timeout is not None and not 0 < claim.lease_timeout <= policy.lease_timeout:
         cuts["lease_timeout"] = policy.lease_timeout
-    if policy.providers is not None and claim.fallback == "local":
-        cuts |= {} if matches(policy.providers, "local") else {"fallback": "fail"}
+    if policy.providers is not None and claim.fallback != "fail":
+        cuts |= {} if matches(policy.providers, claim.fallback) else {"fallback": "fail"}
     return cuts
 
 

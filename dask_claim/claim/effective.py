@@ -12,14 +12,13 @@ from dask_claim.claim.fields import ClaimFields
 from dask_claim.claim.memory import Memory
 from dask_claim.claim.plan import Plan
 from dask_claim.claim.site_sections import GatewayOptions, Policy, WorkerSize
+from dask_claim.registry import provider_class
 
 SIZES = {"worker_cores": "cores", "worker_memory": "memory", "gpus": "gpus"}
 """Field of a claim → what it is of a `WorkerSize`."""
 
 BATCH_WORKER = WorkerSize(cores=1, memory=Memory("2 GiB"))
 """The worker of a batch system where the claim does not say."""
-
-_NO_BATCH_SYSTEM = ("gateway", "local", "attach", "allocation")
 
 
 @dataclass(frozen=True)
@@ -67,17 +66,17 @@ def effective(
         if value and (name not in size or size[name] < value):
             size[name], told_by[name] = value, by
 
-    in_jobs = plan.provider not in _NO_BATCH_SYSTEM
-    for by, one in _told(claim, offered, sites, plan.provider == "gateway"):
+    kind = provider_class(plan.provider)
+    for by, one in _told(claim, offered, sites, kind.of_gateway):
         for name, part in SIZES.items():
             if by != DEFAULT or name not in size:
                 grow(name, getattr(one, part), by)
-    if in_jobs:
+    if kind.whole_cores:
         cores = math.ceil(claim.worker_cores_limit or claim.worker_cores or BATCH_WORKER.cores)
         grow("worker_cores", cores, "a job's whole cores")
         if claim.worker_memory is None:
             grow("worker_memory", BATCH_WORKER.memory, "the default of a batch system's worker")
-    return Effective(plan.min_workers, plan.max_workers, size, told_by, in_jobs)
+    return Effective(plan.min_workers, plan.max_workers, size, told_by, kind.whole_cores)
 
 
 DEFAULT = "gateway_options.default"

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from dask_claim.claim import units
 from dask_claim.claim.memory import Memory
 from dask_claim.claim.units import FrozenDict
+from dask_claim.registry import available, is_provider
 
 RESULTS = (
     "cluster_name",
@@ -43,9 +44,16 @@ Entries = Annotated[
     BeforeValidator(units.mapping),
     AfterValidator(FrozenDict),
 ]
-Provider = Literal[
-    "auto", "gateway", "local", "attach", "allocation", "slurm", "pbs", "lsf", "sge", "oar"
-]
+
+
+def _registered(name: str) -> str:
+    if name != "auto" and not is_provider(name):
+        names = [repr(each) for each in ("auto", *available())]
+        raise units.Invalid(f"should be {', '.join(names[:-1])} or {names[-1]}")
+    return name
+
+
+Provider = Annotated[str, BeforeValidator(units.word), AfterValidator(_registered)]
 
 
 class ClaimFields(BaseModel):
@@ -89,9 +97,7 @@ class ClaimFields(BaseModel):
         description="Field → name of the variable in which the program wants its value.",
         json_schema_extra=lambda schema: schema.update(propertyNames={"enum": [*FIELDS, *RESULTS]}),
     )
-    provider: Annotated[Provider, BeforeValidator(units.word)] = Field(
-        "auto", description="Where the cluster comes from."
-    )
+    provider: Provider = Field("auto", description="Where the cluster comes from.")
     fallback: Annotated[Literal["fail", "local"], BeforeValidator(units.word)] = Field(
         "fail", description="fail or local: what to do when the gateway cannot serve."
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from pydantic import PrivateAttr
@@ -12,7 +13,7 @@ from typing_extensions import Self
 
 from dask_claim.claim import units
 from dask_claim.claim.addresses import GatewayAddress, OperatorGateways
-from dask_claim.claim.existing import SCHEDULER_ADDRESS, existing_cluster
+from dask_claim.claim.choice import without_stale_run
 from dask_claim.claim.fields import FIELDS, ClaimFields
 from dask_claim.claim.memory import Memory
 from dask_claim.claim.origin import Origin
@@ -87,14 +88,7 @@ class Claim(ClaimFields):
 
         `environ` stands in for `os.environ`, read for a scheduler or cluster that is there already.
         """
-        environ = os.environ if environ is None else environ
-        scheduler_address = environ.get(SCHEDULER_ADDRESS, "").strip() or None
-        return make_plan(
-            self,
-            scheduler_address,
-            existing_cluster(environ) if self.provider == "auto" else None,
-            environ.get("SLURM_JOB_ID", "").strip() or None,
-        )
+        return make_plan(self, os.environ if environ is None else environ)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the canonical spelling, fit for JSON. Memory as written, no absent fields."""
@@ -128,6 +122,11 @@ class Resolved:
     cuts: tuple[str, ...] = ()
     """What the policy has cut, in words."""
 
+    environ: Mapping[str, str] = field(
+        default_factory=lambda: dict(os.environ), repr=False, compare=False
+    )
+    """The variables in which it was made."""
+
     @classmethod
     def of(cls, claim: Claim, environ: Mapping[str, str] | None = None) -> Resolved:
         """Return a claim that a program has, merged as `DASK_CLAIM`, which it replaces, would be.
@@ -146,53 +145,47 @@ class Resolved:
             found.operator_gateways,
             found.site,
             found.overruled,
+            environ=dict(environ),
         )
-        return resolved._within_policy(environ)
+        return resolved._within_policy()
 
     @property
     def own_gateway(self) -> GatewayAddress | None:
         """The claim's gateway, None where it has none."""
         return GatewayAddress.of(self.claim, self.operator_gateways)
 
-    def gateway(self, environ: Mapping[str, str] | None = None) -> GatewayAddress | None:
-        """Return the gateway to be used: that of a runner's cluster where one is adopted.
-
-        `environ` stands in for `os.environ`.
-        """
-        environ = os.environ if environ is None else environ
-        adopts = self.claim.create and self.plan(environ).provider == "attach"
-        existing = existing_cluster(environ) if adopts else None
+    def gateway(self) -> GatewayAddress | None:
+        """Return the gateway to be used: that of a runner's cluster where one is adopted."""
+        existing = self.plan().choice.existing if self.claim.create else None
         url = existing.gateway_url if existing else None
         return GatewayAddress.of(self.claim, self.operator_gateways, url)
 
-    def _within_policy(self, environ: Mapping[str, str]) -> Self:
+    def _within_policy(self) -> Self:
         if self.site is None or self.site.policy is None:
             return self
         claim, cuts, changed = within(
-            self.claim, self.plan(environ), self.site, self.sources, self.gateway(environ)
+            self.claim, self.plan(), self.site, self.sources, self.gateway()
         )
         sources = {**self.sources, **dict.fromkeys(changed, f"{self.site.path}, policy")}
         return replace(self, claim=claim, sources=sources, cuts=tuple(cuts))
 
     def warnings(self) -> list[str]:
         """Return what to tell before anything is made."""
-        unused = self._unused_cluster(os.environ)
-        return [*self.cuts, *([unused] if unused else [])]
+        return [*self.cuts, *self.plan().choice.warnings]
 
-    def _unused_cluster(self, environ: Mapping[str, str]) -> str | None:
-        """Return what to tell of a runner's cluster whose gateway is not known; else None."""
-        if self.claim.provider != "auto" or self.plan(environ).provider == "attach":
-            return None
-        if (existing := existing_cluster(environ)) is None:
-            return None
-        return (
-            f"{existing.variable} names cluster {existing.name}, which is not used: its gateway is "
-            "not known. Set DASK_GATEWAY__ADDRESS to the gateway's address"
-        )
+    def plan(self) -> Plan:
+        """Return what will be asked for: decided once, in the variables of `environ`."""
+        return self._plan
 
-    def plan(self, environ: Mapping[str, str] | None = None) -> Plan:
-        """Return what will be asked for; see `Claim.plan`."""
-        return self.claim.plan(environ)
+    @cached_property
+    def _plan(self) -> Plan:
+        environ, stale = without_stale_run(self.environ)
+        by_command_line = self.sources.get("provider") == "--provider"
+        plan = make_plan(self.claim, environ, by_command_line=by_command_line)
+        if stale is None:
+            return plan
+        warnings = (stale, *plan.choice.warnings)
+        return replace(plan, choice=replace(plan.choice, warnings=warnings))
 
 
 def load(

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from dask_claim.claim.choice import Choice, choose
 from dask_claim.claim.fields import ClaimFields
 from dask_claim.errors import ClaimError, Fault
+from dask_claim.registry import provider_class
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from dask_claim.claim.existing import Existing
 
 GATEWAY_NAMES = ("gateway_url", "cluster_name", "cluster_name_file")
 """What only a gateway can give: a program that wants a name for one of these speaks to one."""
@@ -37,9 +39,17 @@ class Plan:
     arithmetic: tuple[str, ...]
     """How it was found, in lines for a person."""
 
+    choice: Choice = field(repr=False)
+    """Where the cluster comes from, and what takes its place."""
+
+    fills_machine: bool = False
+    """Whether the workers get all of this machine, as the claim leaves them open."""
+
     def to_dict(self) -> dict[str, Any]:
         """Return the plan, fit for JSON."""
-        return {**asdict(self), "arithmetic": list(self.arithmetic)}
+        names = ("provider", "min_workers", "max_workers", "scaling")
+        shown = {name: getattr(self, name) for name in names}
+        return {**shown, "arithmetic": list(self.arithmetic)}
 
 
 class _Term(NamedTuple):
@@ -51,19 +61,13 @@ class _Term(NamedTuple):
 
 
 def make_plan(
-    claim: ClaimFields,
-    scheduler_address: str | None,
-    existing: Existing | None = None,
-    allocation: str | None = None,
+    claim: ClaimFields, environ: Mapping[str, str], *, by_command_line: bool = False
 ) -> Plan:
-    """Return the plan of a claim.
-
-    `scheduler_address` is that of a scheduler already there, `existing` a cluster that the runner
-    has made, `allocation` the number of the batch job that this process runs in.
+    """Return the plan of a claim; see `choose` for the parameters.
 
     Raises ClaimError, with the arithmetic, if the bounds contradict one another.
     """
-    provider, why = _provider(claim, scheduler_address, existing, allocation)
+    choice = choose(claim, environ, by_command_line=by_command_line)
     minimum, maximum, lines = _bounds(claim)
     fixed = minimum == maximum
     size = (
@@ -71,11 +75,15 @@ def make_plan(
         if fixed
         else f"adaptive, {minimum} to {_count(maximum)}"
     )
-    if provider == "local" and claim.leaves_workers_open():
+    fills = claim.leaves_workers_open() and provider_class(choice.provider).same_machine
+    if fills:
         size = "a local cluster as Dask itself splits this container's cores into workers"
-    if provider == "local" and (wanted := speaks_gateway(claim)):
-        why += f"; a Dask Gateway is started for the command (extra local-gateway): {wanted}"
-    return Plan(provider, minimum, maximum, "scale" if fixed else "adapt", (why, *lines, size))
+    why = choice.reason
+    if provider_class(choice.backend).starts_gateway:
+        speaks = speaks_gateway(claim)
+        why += f"; a Dask Gateway is started for the command (extra local-gateway): {speaks}"
+    scaling: Literal["scale", "adapt"] = "scale" if fixed else "adapt"
+    return Plan(choice.provider, minimum, maximum, scaling, (why, *lines, size), choice, fills)
 
 
 def speaks_gateway(claim: ClaimFields) -> str | None:
@@ -98,37 +106,20 @@ def resized(plan: Plan, claim: ClaimFields) -> Plan:
     """Return a plan with the numbers of workers of another claim."""
     minimum, maximum, lines = _bounds(claim)
     scaling: Literal["scale", "adapt"] = "scale" if minimum == maximum else "adapt"
+    choice = plan.choice if claim.fallback != "fail" else replace(plan.choice, fallback=None)
     return replace(
         plan,
         min_workers=minimum,
         max_workers=maximum,
         scaling=scaling,
         arithmetic=(plan.arithmetic[0], *lines),
+        choice=choice,
     )
 
 
 def ceiling(claim: ClaimFields) -> int | None:
     """Return the most workers that a claim's own bounds allow; None: it has none."""
     return min((term.workers for term in _ceilings(claim)[0]), default=None)
-
-
-def _provider(
-    claim: ClaimFields,
-    scheduler_address: str | None,
-    existing: Existing | None,
-    allocation: str | None,
-) -> tuple[str, str]:
-    if claim.provider != "auto":
-        return claim.provider, f"provider {claim.provider}: the claim says so"
-    if existing and (existing.gateway_url or claim.gateway_url):
-        return "attach", f"provider attach: the runner's cluster is there ({existing.variable})"
-    if claim.gateway_url:
-        return "gateway", "provider gateway: gateway_url is set"
-    if scheduler_address:
-        return "attach", "provider attach: DASK_SCHEDULER_ADDRESS is set"
-    if allocation:
-        return "allocation", f"provider allocation: this is Slurm's job {allocation}"
-    return "local", "provider local: there is neither gateway_url nor DASK_SCHEDULER_ADDRESS"
 
 
 def _bounds(claim: ClaimFields) -> tuple[int, int, list[str]]:

@@ -78,8 +78,8 @@ def excesses(
         yield Excess(("gateway_url",), url, "foreign_gateways", allowed)
     if policy.providers is not None:
         asked_for = {"provider": plan.provider}
-        if plan.provider == "gateway" and claim.fallback == "local":
-            asked_for["fallback"] = "local"
+        if plan.choice.fallback:
+            asked_for["fallback"] = plan.choice.fallback.provider
         for field, name in asked_for.items():
             if not matches(policy.providers, name):
                 yield Excess((field,), name, "providers", ", ".join(policy.providers))

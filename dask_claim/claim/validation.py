@@ -17,6 +17,7 @@ from dask_claim.claim.spellings import Reading, nearest
 from dask_claim.claim.units import Invalid
 from dask_claim.errors import ClaimError, Fault, dotted
 from dask_claim.redact import redact
+from dask_claim.registry import provider_class
 
 _HPC = {name: name for name in ("queue", "account", "walltime", "interface", "directives")}
 _HPC_WORD = re.compile(r"[\w.:@/+=,-]+\Z")
@@ -117,9 +118,11 @@ def cross_faults(values: Mapping[Path, Any], doubtful: Iterable[str] = ()) -> li
         hint = f"write {cores} or more, or leave it out"
         problem = f"is less than worker_cores {cores}"
         faults.append(Fault(("worker_cores_limit",), limit, problem, hint))
-    if claim.provider == "gateway" and not claim.gateway_url and "gateway_url" not in doubtful:
-        hint = "write one, or set DASK_CLAIM_GATEWAY_URL"
-        faults.append(Fault(("provider",), "gateway", "needs a gateway_url", hint))
+    needs = provider_class(claim.provider).needs if claim.provider != "auto" else ()
+    for name in needs:
+        if not getattr(claim, name) and name not in doubtful:
+            hint = f"write one, or set DASK_CLAIM_{name.upper()}"
+            faults.append(Fault(("provider",), claim.provider, f"needs a {name}", hint))
     faults += _name_faults(claim.env)
     unknown = {name for cause, names in _DEPEND.items() if cause in doubtful for name in names}
     countable = {path: value for path, value in values.items() if path[0] not in unknown}

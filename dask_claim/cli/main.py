@@ -155,7 +155,7 @@ def show_command(as_json: bool, **given: Any) -> int:
     from dask_claim.cli import show
 
     effective = load(claimed(given))
-    plan = effective.claim.plan()
+    plan = effective.plan()
     print((show.as_json if as_json else show.as_text)(effective, plan))
     return 0
 

@@ -11,6 +11,7 @@ from dask_claim.cwl.document import Place
 from dask_claim.cwl.requirements import CLAIM, ENV, NETWORK, RESOURCES, Scope
 from dask_claim.cwl.tool import VARIABLE, defined_claim, is_wrapped
 from dask_claim.cwl.walk import Call
+from dask_claim.registry import is_provider, provider_class
 
 _MIB = 1024 * 1024
 _Found = Iterator[tuple[str, Place, str]]
@@ -82,7 +83,7 @@ def _memory(scope: Scope, place: Place, fields: Mapping[str, Any]) -> _Found:
 def _image(scope: Scope, place: Place, fields: Mapping[str, Any]) -> _Found:
     image, own = fields.get("image"), docker_image(scope)
     if image is None:
-        if fields.get("provider", "auto") in ("auto", "gateway") and VARIABLE not in fields:
+        if _may_be_gateway(fields) and VARIABLE not in fields:
             but = f"the tool's is {own}" if own else "the tool has no DockerRequirement either"
             text = (
                 "the claim names no image, so workers get the gateway's own, whose versions may "
@@ -94,6 +95,11 @@ def _image(scope: Scope, place: Place, fields: Mapping[str, Any]) -> _Found:
         if "@" not in name and (":" not in name or name.endswith(":latest")):
             text = f"image {image} has no tag that stays; workers may get another one than the tool"
             yield "warning", place, text
+
+
+def _may_be_gateway(fields: Mapping[str, Any]) -> bool:
+    name = str(fields.get("provider", "auto"))
+    return name == "auto" or (is_provider(name) and provider_class(name).of_gateway)
 
 
 def _bytes(value: object) -> int | None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from dask_claim.doctor.finding import TEMPORARY, Examined, Finding, fail, failed, ok
 from dask_claim.errors import DaskClaimError
-from dask_claim.providers import provider_class
+from dask_claim.registry import provider_class
 from dask_claim.threads import in_time
 
 PATIENCE, MARGIN = 10.0, 5.0
@@ -22,7 +22,9 @@ HINT = (
 async def check_attached(seen: Examined) -> Finding:
     """Whether the scheduler answers; of a gateway's cluster, whether the gateway says it runs."""
     request = replace(seen.request, start_timeout=PATIENCE)
-    provider = provider_class("attach")(request, lambda ticket: None, lambda warning: None)
+    provider = provider_class(seen.plan.choice.backend)(
+        request, lambda ticket: None, lambda warning: None
+    )
 
     async def ask() -> None:
         await provider.submit()

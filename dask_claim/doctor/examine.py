@@ -11,9 +11,9 @@ from dask_claim.doctor.finding import Examined, Finding, fail, failed, ok, warn
 from dask_claim.doctor.here import CHECKS
 from dask_claim.errors import ClaimError, DaskClaimError
 from dask_claim.launch.handoff import check_variables
-from dask_claim.providers import provider_class
 from dask_claim.providers.base import Provider
 from dask_claim.providers.values import Request, Ticket
+from dask_claim.registry import provider_class
 
 START_TIMEOUT, STOP_TIMEOUT = 300.0, 30.0
 
@@ -53,9 +53,11 @@ async def examine(
     request = Request.of(resolved, start_timeout, stop_timeout)
     provider: Provider | None = None
     warnings: list[str] = []
-    name = plan.provider if resolved.claim.create else "none"
+    for text in plan.choice.warnings:
+        message, _, hint = text.partition(": ")
+        yield warn("provider", message, hint or "see docs/sites.md")
     try:
-        provider = provider_class(name)(request, _keep, warnings.append)
+        provider = provider_class(plan.choice.backend)(request, _keep, warnings.append)
     except DaskClaimError as error:
         yield failed("provider", error, "choose another --provider")
     for warning in warnings:
@@ -75,7 +77,7 @@ async def examine(
         async for found in check_gateway(seen):
             bad = bad or found.state == "fail"
             yield found
-    if provider and provider.name == "attach":
+    if provider and provider.adopts:
         from dask_claim.doctor.attached import check_attached
 
         found = await check_attached(seen)

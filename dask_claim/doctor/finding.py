@@ -12,6 +12,7 @@ from dask_claim.errors import DaskClaimError
 from dask_claim.providers.base import Provider
 from dask_claim.providers.values import Request
 from dask_claim.redact import redact
+from dask_claim.registry import provider_class
 
 State = Literal["ok", "warn", "fail"]
 
@@ -80,4 +81,7 @@ class Examined:
 
     @property
     def uses_gateway(self) -> bool:
-        return self.plan.provider == "gateway" and self.resolved.claim.gateway_url is not None
+        return (
+            provider_class(self.plan.provider).of_gateway
+            and self.resolved.claim.gateway_url is not None
+        )

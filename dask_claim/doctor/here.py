@@ -14,7 +14,6 @@ from dask_claim.doctor.finding import TEMPORARY, Examined, Finding, fail, ok, wa
 from dask_claim.errors import DaskClaimError
 from dask_claim.launch.first_process import deaf_parent
 from dask_claim.launch.own_job import seconds_left
-from dask_claim.providers.local.own_gateway import INSTALL, server_missing
 from dask_claim.providers.local.size import here
 
 SMALL_SHM = 64 * 2**20
@@ -155,11 +154,8 @@ def check_extras(seen: Examined) -> Finding | None:
     except DaskClaimError as error:
         message, _, hint = str(error).partition(": ")
         return fail("provider", message, hint or "choose another --provider", error.exit_status)
-    claim = seen.request.claim
-    if seen.plan.provider == "local" and (missing := server_missing(claim)):
-        # As `local_kind` has it for the run.
-        tell = fail if claim.strict and not claim.create else warn
-        return tell("provider", missing.removesuffix(f": {INSTALL}"), INSTALL)
+    if seen.plan.choice.warnings:
+        return None  # they are told already
     return ok("provider", f"{seen.plan.provider}: {seen.provider.description}")
 
 

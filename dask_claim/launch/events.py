@@ -52,18 +52,13 @@ class Warned(Note):
 class Claimed(Event):
     """The cluster is about to be asked for."""
 
-    size: str | None
-    """None where no cluster is claimed."""
-
+    text: str
     provider: str
-    description: str
+    adopted: bool
+    """Whether somebody else has made it."""
 
     def __str__(self) -> str:
-        if self.provider == "attach":
-            return f"Using {self.description}"
-        if self.provider == "none":
-            return self.description[0].upper() + self.description[1:]
-        return f"Claiming {f'{self.size} from ' if self.size else ''}{self.description}"
+        return self.text
 
 
 @dataclass(frozen=True)
@@ -72,11 +67,10 @@ class Submitted(Event):
 
     provider: str
     cluster: Cluster
+    text: str = ""
 
     def __str__(self) -> str:
-        if self.provider == "gateway" and self.cluster.cluster_name:
-            return f"Cluster {self.cluster.cluster_name} is requested"
-        return ""
+        return self.text
 
 
 @dataclass(frozen=True)
@@ -152,7 +146,12 @@ class Released(Event):
     provider: str
     cluster: Cluster
     usage: Usage | None
+    called: str
+    """What a sentence calls that."""
+
     description: str
+    """Where it was claimed from; empty where nothing was."""
+
     seconds: float
     leased: bool
     lease_timeout: float
@@ -160,8 +159,7 @@ class Released(Event):
     """Whether the cluster had ended before."""
 
     def __str__(self) -> str:
-        what = called(self.provider, self.cluster, self.description)
-        what = what[0].upper() + what[1:]
+        what = self.called[0].upper() + self.called[1:]
         if self.outcome is Outcome.GONE and self.by_itself:
             return f"{what} was already gone"
         if self.outcome is Outcome.GONE:
@@ -170,24 +168,13 @@ class Released(Event):
             return ""
         return (
             f"{what} is NOT confirmed gone after {self.seconds:.1f} s"
-            + ("" if self.provider == "none" else f"; it was claimed from {self.description}")
+            + (f"; it was claimed from {self.description}" if self.description else "")
             + ". "
             + (f"Its lease ends it within {self.lease_timeout:g} s; " if self.leased else "")
             + "a process in the background goes on asking for a while, unless this container or "
             "job ends before. `dask-claim clusters` "
             "tells whether it still runs, and stops it"
         )
-
-
-def called(provider: str, cluster: Cluster, description: str) -> str:
-    """What a sentence calls the cluster of a run."""
-    if cluster.cluster_name:
-        return f"cluster {cluster.cluster_name}"
-    if provider == "none":
-        return "what the command has made itself"
-    if provider not in ("local", "allocation"):
-        return f"the cluster of {description}"
-    return "the Dask Gateway of this run" if cluster.gateway else "the local cluster"
 
 
 def log(event: Event) -> None:

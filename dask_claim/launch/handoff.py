@@ -14,16 +14,15 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from dask_claim.claim.addresses import GatewayAddress
+from dask_claim.claim.choice import RUN_ID, SCHEDULER_ADDRESS
 from dask_claim.claim.dask_config import dask_config, goes_direct
-from dask_claim.claim.existing import SCHEDULER_ADDRESS
 from dask_claim.claim.names import dask_conflicts
-from dask_claim.claim.plan import speaks_gateway
 from dask_claim.credentials.program_login import login_variables
 from dask_claim.errors import ClaimError
 from dask_claim.launch.result_files import RESULT_FILES, contents
-from dask_claim.lifetime.tickets import RUN_ID
 from dask_claim.providers import tls
 from dask_claim.providers.values import Cluster
+from dask_claim.registry import provider_class
 from dask_claim.threads import run_loop
 
 if TYPE_CHECKING:
@@ -95,7 +94,7 @@ def variables(
 def check_variables(claim: Claim, plan: Plan, inherited: Mapping[str, str]) -> None:
     """Raise `ClaimError`, before anything is made, where Dask could not read the environment."""
     # Names decide, not values: any cluster of a gateway stands for the one to come.
-    own = plan.provider == "local" and speaks_gateway(claim) is not None
+    own = provider_class(plan.choice.backend).starts_gateway
     password = "password" if own else None
     gateway = GatewayAddress("url") if own or claim.gateway_url else None
     name = "name" if gateway and claim.create else None

@@ -130,9 +130,7 @@ class Launcher:
         # Before a cluster is made for a command that does not exist, or could not import Dask.
         check_command(self._command, os.environ)
         check_variables(claim, self._resolved.plan(), os.environ)
-        request = Request.of(
-            self._resolved, options.start_timeout, options.stop_timeout, for_command=True
-        )
+        request = Request.of(self._resolved, options.start_timeout, options.stop_timeout)
         withheld = withheld_warning(
             request.gateway, self._resolved.operator_gateways, request.environ
         )

@@ -84,7 +84,7 @@ class Leasing:
         """Place the lease; returns the task that does it."""
         self._ends_abandoned = provider.outlives_launcher and self._request.claim.lease_timeout > 0
         # What this machine can give is told before; also where it stands in for a gateway.
-        self._compared = provider.name != "gateway"
+        self._compared = provider.exact_size
         self.watch(provider)
         self._placing = asyncio.create_task(self._place(provider))
         return self._placing
@@ -141,8 +141,7 @@ class Leasing:
 
     def _called(self) -> str:
         assert self._provider is not None
-        provider = self._provider
-        return events.called(provider.name, provider.cluster, provider.description)
+        return self._provider.called()
 
     async def _lost(self) -> bool:
         """The scheduler's connection is closed."""

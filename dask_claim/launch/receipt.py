@@ -65,8 +65,9 @@ class Receipt:
             self._warnings.append(event.text)
         elif isinstance(event, (events.Claimed, events.Submitted, events.Running)):
             self._provider = event.provider
-            self._adopted = event.provider == "attach"
-            if not isinstance(event, events.Claimed):
+            if isinstance(event, events.Claimed):
+                self._adopted = event.adopted
+            else:
                 self._cluster = event.cluster
         elif isinstance(event, events.WorkersChanged):
             self._usage, self._worker = event.usage, event.usage.worker or self._worker

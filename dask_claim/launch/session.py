@@ -10,6 +10,7 @@ from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from typing import Any, TypeVar
 
+from dask_claim.claim.choice import Choice
 from dask_claim.errors import ClusterGone, ConfigurationError, StartTimeout, TemporaryError
 from dask_claim.launch import events
 from dask_claim.launch.events import Events
@@ -17,10 +18,9 @@ from dask_claim.launch.leasing import Leasing
 from dask_claim.launch.versions import VersionCheck
 from dask_claim.lifetime.reclaim import reclaim
 from dask_claim.lifetime.tickets import Tickets
-from dask_claim.providers import provider_class
 from dask_claim.providers.base import Provider
-from dask_claim.providers.local.own_gateway import local_kind
 from dask_claim.providers.values import Cluster, Outcome, Request, Ticket
+from dask_claim.registry import provider_class
 from dask_claim.threads import in_time
 
 T = TypeVar("T")
@@ -51,7 +51,8 @@ class Session:
         self._now = asyncio.get_running_loop().time
         self._claimed = self._now()
         self._deadline = self._claimed + request.start_timeout
-        self.provider = self._provider(request.plan.provider)
+        self._choice = request.plan.choice
+        self.provider = self._make_provider(self._choice)
         self._opening: asyncio.Task[None] | None = None
         self._interrupted: asyncio.Task[None] | None = None
 
@@ -88,9 +89,8 @@ class Session:
 
     async def submit(self) -> None:
         """Ask for the cluster. Its address is known afterwards; it may still be starting."""
-        request, provider = self.request, self.provider
-        size = request.size() if provider.makes_cluster else None
-        self._emit(events.Claimed(size, provider.name, provider.description))
+        provider = self.provider
+        self._emit(events.Claimed(provider.announcement(), provider.name, provider.adopts))
         try:
             if provider.asks_with_dask:
                 await self._in_time(self.leasing.import_dask())
@@ -99,7 +99,7 @@ class Session:
             await self._in_time(provider.submit())
         except TemporaryError as error:
             await self._fall_back(error)
-        self._emit(events.Submitted(self.provider.name, self.cluster))
+        self._emit_submitted()
 
     async def wait_until_running(self) -> None:
         """Return when the scheduler is up and was asked for workers.
@@ -178,9 +178,14 @@ class Session:
         await self._versions.end()
         await self.leasing.end()
         await self.provider.close()
-        self.provider = self._provider(self.provider.name)
+        self.provider = self._make_provider(self._choice)
         await self.provider.submit()
-        self._emit(events.Submitted(self.provider.name, self.cluster))
+        self._emit_submitted()
+
+    def _emit_submitted(self) -> None:
+        named = self.provider.outlives_launcher and self.cluster.cluster_name
+        text = f"Cluster {named} is requested" if named else ""
+        self._emit(events.Submitted(self.provider.name, self.cluster, text))
 
     async def release(self) -> Outcome:
         """End the cluster, and whatever was made on the way to it.
@@ -209,7 +214,8 @@ class Session:
                             self.provider.name,
                             self.cluster,
                             self.leasing.usage,
-                            self.provider.description,
+                            self.provider.called(),
+                            self.provider.description if self.provider.makes_cluster else "",
                             self._now() - started,
                             self.leasing.leased,
                             self.request.claim.lease_timeout,
@@ -242,14 +248,17 @@ class Session:
 
     async def _fall_back(self, error: TemporaryError) -> None:
         """Take a local cluster where the claim allows it, else raise what stopped the gateway."""
-        if not self.provider.may_fall_back or self.request.claim.fallback != "local":
+        if (fallback := self._choice.fallback) is None:
             raise error
+        local = self._make_provider(fallback)
         try:
-            local = self._provider("local")
+            local.check()
         except ConfigurationError as missing:
             self._emit.warn(f"there is no local cluster instead (fallback: local): {missing}")
             raise error from None
         self._emit.warn(f"Falling back to a local cluster (fallback: local): {error}")
+        for warning in fallback.warnings:
+            self._emit.warn(warning)
         await self._versions.end()
         await self.leasing.end()
         await self.provider.close()
@@ -260,18 +269,14 @@ class Session:
                 f"{ticket.cluster_name or 'it may have made'} is gone; it is asked again at the "
                 "end of the run"
             )
-        self.provider = local
+        self._choice, self.provider = fallback, local
         # The gateway may have used up all the time there was.
         self._deadline = self._now() + self.request.start_timeout
         await self._in_time(self.provider.submit())
 
-    def _provider(self, name: str) -> Provider:
-        if name == "local":
-            name = local_kind(self.request, self._emit.warn)
-        elif not self.request.claim.create:
-            marked = name == "gateway" and self.request.for_command
-            name = "program-on-gateway" if marked else "none"
-        return provider_class(name)(self.request, self.tickets.write, self._emit.warn)
+    def _make_provider(self, choice: Choice) -> Provider:
+        kind = provider_class(choice.backend)
+        return kind(self.request, self.tickets.write, self._emit.warn)
 
     def _left(self) -> float:
         return max(self._deadline - self._now(), 0.0)

@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from dask_claim.credentials.login import withheld_warning
@@ -27,6 +28,9 @@ class SessionThread:
 
     def __init__(self, resolved: Resolved, options: RunOptions) -> None:
         self._resolved = resolved
+        # A block finds no names of the claim in its environment.
+        nameless = resolved.claim.model_copy(update={"env": None})
+        resolved = replace(resolved, claim=nameless)
         self._request = Request.of(resolved, options.start_timeout, options.stop_timeout)
         self._grace = options.grace
         self._loop = asyncio.new_event_loop()

@@ -130,7 +130,8 @@ class VersionCheck:
     def begin(self, provider: Provider) -> None:
         """Compare in a task of its own, as far as nobody waits for it."""
         # A cluster on this machine is started with this very Python.
-        if self._wanted != "ignore" and provider.name not in ("local", "allocation", "none"):
+        there = provider.cluster.scheduler_address is not None and not provider.same_machine
+        if self._wanted != "ignore" and there:
             self._task = asyncio.create_task(self._watch(provider))
 
     async def require(self, provider: Provider) -> None:

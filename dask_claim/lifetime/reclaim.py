@@ -18,9 +18,9 @@ if __name__ == "__main__":
     sys.path[0:1] = []
     sys.path += [str(Path(__file__).resolve().parents[2])]
 
-from dask_claim.providers import provider_class
 from dask_claim.providers.values import Outcome, Ticket
 from dask_claim.redact import redact
+from dask_claim.registry import provider_class
 from dask_claim.threads import run_loop
 
 

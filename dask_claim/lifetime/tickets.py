@@ -14,14 +14,13 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dask_claim.claim.choice import RUN_ID
+
 if TYPE_CHECKING:
     from dask_claim.providers.values import Ticket
 
 PROCESS = Path(__file__).with_name("guard_process.py")
 RECLAIM = Path(__file__).with_name("reclaim.py")
-
-RUN_ID = "DASK_CLAIM_RUN_ID"
-"""The variable that all processes of one run's command have, and no others."""
 
 
 class Tickets:

@@ -8,12 +8,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from importlib import import_module
 from importlib.metadata import version
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from dask_claim.claim.dask_config import writing_nothing
 from dask_claim.errors import ConfigurationError
 from dask_claim.providers.usage import Usage
 from dask_claim.providers.values import Cluster, Ended, Outcome, Request, Ticket
+
+if TYPE_CHECKING:
+    from dask_claim.claim.fields import ClaimFields
 
 
 class Provider(ABC):
@@ -28,8 +31,14 @@ class Provider(ABC):
     name: ClassVar[str]
     """As in the claim's `provider` field."""
 
+    needs: ClassVar[tuple[str, ...]] = ()
+    """Fields of the claim without which it cannot serve."""
+
     makes_cluster: ClassVar[bool] = True
     """Whether the cluster is ours to watch and to end."""
+
+    adopts: ClassVar[bool] = False
+    """Whether it uses a cluster that somebody else has made, and never ends it."""
 
     outlives_launcher: ClassVar[bool] = False
     """Whether the cluster could stay when the launcher's machine is gone, so needs a lease."""
@@ -46,8 +55,23 @@ class Provider(ABC):
     of_gateway: bool = False
     """Whether the cluster may be a gateway's, to which only dask-claim's own client connects."""
 
+    starts_gateway: ClassVar[bool] = False
+    """Whether a gateway of the run's own comes with it."""
+
+    same_machine: ClassVar[bool] = False
+    """Whether the workers are started on this machine, with this Python."""
+
+    whole_cores: ClassVar[bool] = False
+    """Whether its workers are batch jobs, which have no part of a core."""
+
+    exact_size: ClassVar[bool] = True
+    """Whether a worker has the size that was asked for, unless a message says otherwise."""
+
     description: str
     """Where the cluster is claimed from, for the log."""
+
+    title: ClassVar[str] = ""
+    """What a sentence calls a cluster that has no name."""
 
     notice: str | None = None
     """One line for the log on what the cluster will be, once that is known."""
@@ -72,6 +96,23 @@ class Provider(ABC):
 
     def check(self) -> None:  # noqa: B027  # most need no more than dask-claim itself
         """Raise ConfigurationError or ClaimError where it cannot work here; asks nobody."""
+
+    @classmethod
+    def serves_with(cls, claim: ClaimFields) -> tuple[str, str | None]:
+        """Return the registry's name of the class that serves a claim, and a warning or None.
+
+        Another one takes its place where the program makes the cluster itself (`create: false`).
+        """
+        return cls.name if claim.create else "none", None
+
+    def announcement(self) -> str:
+        """Return the line of the log that says what is about to be requested."""
+        return f"Claiming {self.request.size()} from {self.description}"
+
+    def called(self) -> str:
+        """Return what a sentence calls the cluster."""
+        name = self.cluster.cluster_name
+        return f"cluster {name}" if name else self.title or f"the cluster of {self.description}"
 
     @abstractmethod
     async def submit(self) -> None:

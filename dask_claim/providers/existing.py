@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from dask_claim.claim.existing import CLUSTER_NAMES, SCHEDULER_ADDRESS, existing_cluster
+from dask_claim.claim.choice import CLUSTER_NAMES, SCHEDULER_ADDRESS
 from dask_claim.errors import ClusterFailed, ConfigurationError, TemporaryError
 from dask_claim.files import remove_private_folder
 from dask_claim.providers.base import Provider, import_quietly
@@ -26,6 +26,7 @@ class AttachProvider(Provider):
 
     name = "attach"
     makes_cluster = False
+    adopts = True
 
     def __init__(
         self, request: Request, write: Callable[[Ticket], None], warn: Callable[[str], None]
@@ -33,31 +34,33 @@ class AttachProvider(Provider):
         super().__init__(request, write, warn)
         self._report: ClusterReport | None = None
         self._timeout = min(request.start_timeout, CONNECT_TIMEOUT)
-        address = request.environ.get(SCHEDULER_ADDRESS, "").strip()
-        existing = existing_cluster(request.environ)
-        if existing and (gateway := request.gateway):
-            self._name, self.of_gateway = existing.name, True
-            self._gateway = gateway
-            self.description = (
-                f"cluster {self._name} of the Dask Gateway at {redact(gateway.url)}, which is "
-                f"there already ({existing.variable}): it is used, and not ended"
-            )
-        elif address:
-            self._name = ""
-            self.description = f"the running scheduler at {address}"
-            self.cluster = Cluster(scheduler_address=address)
-        else:
+        existing = request.plan.choice.existing
+        if existing is None:
             raise ConfigurationError(
                 f"provider 'attach' needs the address of a running scheduler in "
                 f"{SCHEDULER_ADDRESS}, or a gateway and the name of its cluster in "
                 f"{CLUSTER_NAMES[0]}; neither is set"
             )
+        self._variable, self._name = existing.variable, existing.cluster_name
+        if self._name is None:
+            self.description = f"the running scheduler at {existing.scheduler_address}"
+            self.cluster = Cluster(scheduler_address=existing.scheduler_address)
+            return
+        assert request.gateway is not None
+        self.of_gateway, self._gateway = True, request.gateway
+        self.description = (
+            f"cluster {self._name} of the Dask Gateway at {redact(self._gateway.url)}, which is "
+            f"there already ({self._variable}): it is used, and not ended"
+        )
+
+    def announcement(self) -> str:
+        return f"Using {self.description}"
 
     async def submit(self) -> None:
-        if self._name:
-            await self._find_on_gateway()
+        if self._name is not None:
+            await self._find_on_gateway(self._name)
 
-    async def _find_on_gateway(self) -> None:
+    async def _find_on_gateway(self, name: str) -> None:
         from dask_claim.providers.gateway.api import GatewayApi
         from dask_claim.providers.gateway.connection import check_proxy_address
         from dask_claim.providers.gateway.patience import Patience
@@ -67,9 +70,7 @@ class AttachProvider(Provider):
         api = GatewayApi(self._gateway)
         try:
             while True:
-                self._report = report = await patience.ask(
-                    lambda: api.report(self._name, wait=True)
-                )
+                self._report = report = await patience.ask(lambda: api.report(name, wait=True))
                 if report is None or report.status.name not in ("PENDING", "RUNNING"):
                     raise ClusterFailed(
                         f"{self.description}: the gateway says it is "
@@ -78,7 +79,7 @@ class AttachProvider(Provider):
                 if report.status.name == "RUNNING":
                     break
                 await asyncio.sleep(0.1)
-            self.cluster = api.cluster(self._name, report)
+            self.cluster = api.cluster(name, report)
         finally:
             await api.close()
 
@@ -102,7 +103,7 @@ class AttachProvider(Provider):
         """A client of the scheduler; a `DaskClaimError` where that is not reached, or lost."""
         Client = import_quietly("distributed").Client
         address = self.cluster.scheduler_address
-        where = address if self._name else f"{SCHEDULER_ADDRESS} = {address}"
+        where = address if self._name else f"{self._variable} = {address}"
         try:
             async with Client(
                 address, security=self.security(), asynchronous=True, timeout=self._timeout
@@ -120,7 +121,7 @@ class AttachProvider(Provider):
                 "as the command of a run has them"
             ) from error
         except (OSError, asyncio.TimeoutError) as error:
-            named = "through the gateway's proxy, proxy_url" if self._name else SCHEDULER_ADDRESS
+            named = "through the gateway's proxy, proxy_url" if self._name else self._variable
             raise TemporaryError(
                 f"no scheduler answers at {address} ({named}): {error}. Is it running, and "
                 "reachable from here?"
@@ -134,12 +135,16 @@ class NoProvider(Provider):
     asks_with_dask = False
     makes_cluster = False
     description = "the program makes its own cluster (create: false)"
+    title = "what the command has made itself"
 
     def __init__(
         self, request: Request, write: Callable[[Ticket], None], warn: Callable[[str], None]
     ) -> None:
         super().__init__(request, write, warn)
         self.cluster = Cluster(gateway=request.gateway)
+
+    def announcement(self) -> str:
+        return self.description[0].upper() + self.description[1:]
 
     async def submit(self) -> None: ...
 

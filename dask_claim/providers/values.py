@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from enum import Enum
@@ -39,10 +38,6 @@ class Request:
     gateway_options: GatewayOptions | None = None
     """What the site's file says of its gateway's options."""
 
-    for_command: bool = False
-    """Whether a command finds its names (`env`) in its environment; a program's own block does
-    not."""
-
     policy: Policy | None = None
     """What the site allows, for what only a provider gets to know."""
 
@@ -64,19 +59,16 @@ class Request:
         resolved: Resolved,
         start_timeout: float,
         stop_timeout: float,
-        *,
-        for_command: bool = False,
     ) -> Request:
-        """What a resolved claim asks for in this process's environment."""
+        """What a resolved claim asks for."""
         return cls(
             resolved.claim,
             resolved.plan(),
-            dict(os.environ),
+            resolved.environ,
             start_timeout,
             stop_timeout,
             resolved.gateway(),
             resolved.site.gateway_options if resolved.site else None,
-            for_command,
             resolved.site.policy if resolved.site else None,
             resolved.site.path if resolved.site else "",
             resolved.site.asks_for(resolved.sources) if resolved.site else frozenset(),
@@ -95,7 +87,7 @@ class Request:
         if claim.image is not None:
             parts.append(f"image: {claim.image}")
         workers = f" of {count} {'worker' if maximum == 1 else 'workers'}"
-        if plan.provider == "local" and claim.leaves_workers_open():
+        if plan.fills_machine:
             workers = ""
         return f"a Dask cluster{workers}" + (f" ({', '.join(parts)})" if parts else "")
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from dask_gateway.client import ClusterReport
     from dask_gateway.options import Options
 
+    from dask_claim.claim.fields import ClaimFields
     from dask_claim.providers.gateway.api import GatewayApi
 
 # While a cluster is being stopped one hanging request must leave time for others.
@@ -45,6 +46,8 @@ class GatewayProvider(Provider):
     """One cluster of one gateway."""
 
     name = "gateway"
+    needs = ("gateway_url",)
+    exact_size = False
     outlives_launcher = True
     may_fall_back = True
     of_gateway = True
@@ -66,6 +69,10 @@ class GatewayProvider(Provider):
         self.description = f"the Dask Gateway at {redact(request.gateway.url)}"
         self._ticket = Ticket("gateway", gateway=request.gateway)
         self._patience = Patience(self)
+
+    @classmethod
+    def serves_with(cls, claim: ClaimFields) -> tuple[str, str | None]:
+        return cls.name if claim.create else "program-on-gateway", None
 
     def check(self) -> None:
         from dask_claim.providers.gateway.connection import check_proxy_address

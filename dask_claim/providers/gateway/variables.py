@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from dask_claim.claim.model import Claim
 
 MARK = "CLAIMED_BY_RUN"
-"""Not one of Dask's variables, and not the one of the command's own processes (`tickets.RUN_ID`):
+"""Not one of Dask's variables, and not the one of the command's own processes (`choice.RUN_ID`):
 on a gateway's own machine a guard would take scheduler and workers for the command."""
 
 VERSION = "1"

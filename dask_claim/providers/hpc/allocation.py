@@ -8,13 +8,16 @@ import re
 import shutil
 import socket
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dask_claim.errors import ConfigurationError
 from dask_claim.providers.hpc.systems import ask, job_name, slurm_number
 from dask_claim.providers.local.provider import LocalProvider
 from dask_claim.providers.values import Outcome, Request, Ticket
 from dask_claim.threads import in_time
+
+if TYPE_CHECKING:
+    from dask_claim.claim.fields import ClaimFields
 
 STEP = re.compile(r"^(\S+) (\S+)$", re.MULTILINE)
 
@@ -43,6 +46,10 @@ class AllocationProvider(LocalProvider):
                 "have been called here); starting the cluster here anyway. To have it in the "
                 "allocation, write srun --ntasks=1 before dask-claim"
             )
+
+    @classmethod
+    def serves_with(cls, claim: ClaimFields) -> tuple[str, str | None]:
+        return cls.name if claim.create else "none", None
 
     def check(self) -> None:
         super().check()

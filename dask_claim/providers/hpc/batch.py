@@ -33,6 +33,7 @@ NO_JOB = re.compile("is not found|do not exist")
 class BatchProvider(HeldProvider):
     """Starts and ends the process that holds scheduler and jobs (see `host`)."""
 
+    whole_cores = True
     host = Path(__file__).with_name("host.py")
 
     def __init__(

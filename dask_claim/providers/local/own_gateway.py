@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import os
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -11,23 +10,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dask_claim.claim.addresses import GatewayAddress
-from dask_claim.claim.plan import GATEWAY_NAMES, speaks_gateway
 from dask_claim.credentials.identity import user_name
 from dask_claim.credentials.login import own_gateway_login
 from dask_claim.errors import ClusterFailed, ConfigurationError
 from dask_claim.files import letters, private_folder
 from dask_claim.providers.base import import_quietly
-from dask_claim.providers.local.provider import LocalProvider
+from dask_claim.providers.local.provider import LocalProvider, server_missing
 from dask_claim.providers.local.size import fit_here
 from dask_claim.providers.values import Cluster, Ended, Request, Ticket
 
 if TYPE_CHECKING:
     from dask_gateway.client import ClusterReport
 
-    from dask_claim.claim.model import Claim
     from dask_claim.providers.gateway.api import GatewayApi
-
-INSTALL = "pip install 'dask-claim[local-gateway]'"
 
 
 class OwnGatewayProvider(LocalProvider):
@@ -37,10 +32,20 @@ class OwnGatewayProvider(LocalProvider):
     """
 
     makes_cluster = False
+    starts_gateway = True
+    title = "the Dask Gateway of this run"
     host = Path(__file__).with_name("gateway_host.py")
     description = (
         "a Dask Gateway on this machine, for clusters that the program makes (create: false)"
     )
+
+    def announcement(self) -> str:
+        return f"Claiming {self.description}"
+
+    def check(self) -> None:
+        super().check()
+        if missing := server_missing(self.request.claim):
+            raise ConfigurationError(missing)
 
     async def _start(self) -> None:
         self._place = str(private_folder("gateway"))
@@ -77,6 +82,8 @@ class OwnGatewayClusterProvider(OwnGatewayProvider):
     makes_cluster = True
     of_gateway = True
     description = "this machine, through a Dask Gateway of this run"
+
+    announcement = LocalProvider.announcement
 
     def __init__(
         self, request: Request, write: Callable[[Ticket], None], warn: Callable[[str], None]
@@ -155,42 +162,6 @@ class OwnGatewayClusterProvider(OwnGatewayProvider):
         if self._api is not None:
             await self._api.close()
         await super().close()
-
-
-def local_kind(request: Request, warn: Callable[[str], None]) -> str:
-    """Return what a cluster on this machine is to come from, by its name among the providers.
-
-    Raises
-    ------
-    ConfigurationError
-        The claim needs a gateway, and the server's package is missing.
-    """
-    claim = request.claim
-    if request.for_command and speaks_gateway(claim):
-        if has_server():
-            return "local-gateway-cluster" if claim.create else "local-gateway"
-        if missing := server_missing(claim):
-            # Without a cluster of ours there is nothing for such a command.
-            if claim.strict and not claim.create:
-                raise ConfigurationError(missing)
-            warn(missing)
-    return "local" if claim.create else "none"
-
-
-def has_server() -> bool:
-    """Whether dask-gateway-server is installed."""
-    return importlib.util.find_spec("dask_gateway_server") is not None
-
-
-def server_missing(claim: Claim) -> str | None:
-    """Return what a command of this claim will miss without a gateway's server, None if nothing."""
-    name = next((name for name in GATEWAY_NAMES if name in claim.env), None)
-    if name is None or has_server():
-        return None
-    return (
-        f"env.{name} of the claim asks for a gateway, and there is none; one on this machine needs "
-        f"dask-gateway-server: {INSTALL}"
-    )
 
 
 def _here() -> str:

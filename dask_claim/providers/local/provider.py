@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from dask_claim.claim.plan import GATEWAY_NAMES, speaks_gateway
 from dask_claim.files import private_folder, remove_private_folder
 from dask_claim.processes import ended, group_runs, kill_group
 from dask_claim.providers.held import KILLED_WITHIN, HeldProvider
 from dask_claim.providers.local.size import LocalRequest
 from dask_claim.providers.values import Cluster, Outcome, Ticket
+
+if TYPE_CHECKING:
+    from dask_claim.claim.fields import ClaimFields
+
+INSTALL = "pip install 'dask-claim[local-gateway]'"
 
 ORPHANS_END_WITHIN = 2.0
 """Seconds in which workers notice that the process that held them is gone."""
@@ -22,10 +29,22 @@ class LocalProvider(HeldProvider):
     """Starts and ends the process that holds the cluster (see `host`)."""
 
     name = "local"
+    same_machine = True
+    title = "the local cluster"
     host = Path(__file__).with_name("host.py")
     description = "this machine (LocalCluster)"
     _jobs: Mapping[str, str] | None = None
     """What else its ticket names, see `hpc.allocation`."""
+
+    @classmethod
+    def serves_with(cls, claim: ClaimFields) -> tuple[str, str | None]:
+        """Start a gateway of this run for a program that speaks to one."""
+        missing = server_missing(claim)
+        # Without a cluster of ours there is nothing for such a command: its check refuses it.
+        needed = missing is not None and claim.strict and not claim.create
+        if speaks_gateway(claim) and (has_server() or needed):
+            return "local-gateway-cluster" if claim.create else "local-gateway", None
+        return super().serves_with(claim)[0], missing
 
     async def _start(self) -> None:
         self._folder = str(private_folder("keys"))
@@ -93,6 +112,22 @@ class LocalProvider(HeldProvider):
         if group is None:
             return Outcome.NOTHING
         return Outcome.GONE if gone else Outcome.NOT_CONFIRMED
+
+
+def has_server() -> bool:
+    """Whether dask-gateway-server is installed."""
+    return importlib.util.find_spec("dask_gateway_server") is not None
+
+
+def server_missing(claim: ClaimFields) -> str | None:
+    """Return what a command of this claim will miss without a gateway's server, None if nothing."""
+    name = next((name for name in GATEWAY_NAMES if name in claim.env), None)
+    if name is None or has_server():
+        return None
+    return (
+        f"env.{name} of the claim asks for a gateway, and there is none; one on this machine needs "
+        f"dask-gateway-server: {INSTALL}"
+    )
 
 
 async def _group_is_gone(group: int, timeout: float) -> bool:
