@@ -399,7 +399,7 @@ def test_a_request_knows_what_the_sites_file_asks_for(
     site = str(write(tmp_path / "claim.yaml", text))
     environ = {**NOWHERE, "DASK_CLAIM_SITE": site, "DASK_CLAIM": json.dumps(claim)}
     monkeypatch.setattr("os.environ", environ)
-    assert Request.of(load(), 1, 1).sites == {"options.size", "options.queue"}
+    assert Request.of(load(), 1, 1).site_fields == {"options.size", "options.queue"}
 
 
 def lowered(

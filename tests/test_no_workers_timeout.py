@@ -9,6 +9,7 @@ import pytest
 from dask_gateway_server.options import Mapping, Options
 
 from dask_claim.claim.model import Claim
+from dask_claim.claim.site import Site
 from dask_claim.claim.site_sections import GatewayOptions
 from dask_claim.launch.events import Events, Warned
 from dask_claim.launch.leasing import Leasing
@@ -38,8 +39,8 @@ IDLE: dict[str, Any] = {
 
 def request(**claim: Any) -> Request:
     sound = Claim.model_validate(claim)
-    site = GatewayOptions.model_validate({"names": {"environment": "env_vars"}})
-    return Request(sound, sound.plan({}), {}, gateway_options=site)
+    options = GatewayOptions.model_validate({"names": {"environment": "env_vars"}})
+    return Request(sound, sound.plan({}), {}, site=Site("", gateway_options=options))
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ from dask_claim.lifetime import clusters
 from dask_claim.lifetime.reclaim import reclaim
 from dask_claim.providers.gateway import connection, look, lost
 from dask_claim.providers.gateway.variables import MARK, Mark
-from dask_claim.providers.values import Outcome, Ticket
+from dask_claim.providers.values import Outcome
 from tests.support.faulty import CLUSTER, HTTP_FAULTS, SCHEDULER_FAULTS, Faulty, faulty
 
 ASKED = {MARK: str(Mark("feed", leased=True))}
@@ -139,8 +139,7 @@ def guess(gateway: Faulty) -> dict[str, Any]:
 def end(gateway: Faulty, timeout: float = 5.0, **known: Any) -> tuple[Outcome, list[str]]:
     """Reclaim a ticket in this process; the outcome and what a person is told."""
     told: list[str] = []
-    ticket = Ticket("gateway", gateway=gateway.address(), **known)
-    return asyncio.run(reclaim(ticket, timeout, told.append)), told
+    return asyncio.run(reclaim(gateway.ticket(**known), timeout, told.append)), told
 
 
 @pytest.mark.parametrize("scheduler", ["none", "live", "silent", "renounced"])

@@ -7,7 +7,7 @@ import contextlib
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from loguru import logger
@@ -85,7 +85,9 @@ def stop(resolved: Resolved, names: Sequence[str], timeout: float) -> dict[str, 
     from dask_claim.lifetime.reclaim import reclaim
     from dask_claim.providers.values import Outcome, Ticket
 
-    tickets = [Ticket("gateway", gateway=resolved.own_gateway, cluster_name=name) for name in names]
+    assert resolved.own_gateway is not None
+    facts = {"gateway": asdict(resolved.own_gateway)}
+    tickets = [Ticket("gateway", facts, cluster_name=name) for name in names]
 
     async def end_all() -> list[Outcome]:
         return await asyncio.gather(

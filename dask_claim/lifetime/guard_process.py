@@ -49,13 +49,13 @@ def main() -> None:
     else:
         log("the launcher has vanished: ending its cluster and its command")
     tickets = facts.get("tickets", [])
-    first = [each for each in tickets if each["process"] is None and not each.get("made")]
+    first = [each for each in tickets if each["process"] is None and not each["after_command"]]
     deletion = reclaim(facts, first)
     end_groups(facts)
     end_marked(facts)
     # Only now has the command made all that it makes, and has a local cluster's process, if it was
     # killed as well, left its files.
-    last = reclaim(facts, [each for each in tickets if each.get("made") or left_files(each)])
+    last = reclaim(facts, [each for each in tickets if each["after_command"] or left_files(each)])
     for process in (deletion, last):
         if process is not None:
             process.wait()

@@ -13,6 +13,7 @@ from dask_claim.files import letters
 if TYPE_CHECKING:
     from dask_claim.claim.model import Claim, Resolved
     from dask_claim.claim.plan import Plan
+    from dask_claim.claim.site import Site
     from dask_claim.claim.site_sections import GatewayOptions, Policy
     from dask_claim.credentials.login import Login
 
@@ -35,14 +36,10 @@ class Request:
     gateway: GatewayAddress | None = None
     """The gateway to be used; by default the claim's, as one that no operator names."""
 
-    gateway_options: GatewayOptions | None = None
-    """What the site's file says of its gateway's options."""
+    site: Site | None = None
+    """The site's file: what its gateway's options mean, and the policy."""
 
-    policy: Policy | None = None
-    """What the site allows, for what only a provider gets to know."""
-
-    site_file: str = ""
-    sites: frozenset[str] = frozenset()
+    site_fields: frozenset[str] = frozenset()
     """What that file itself asks for: fields, and entries such as `options.X`."""
 
     run_id: str = field(default_factory=letters)
@@ -54,13 +51,9 @@ class Request:
             object.__setattr__(self, "gateway", found)
 
     @classmethod
-    def of(
-        cls,
-        resolved: Resolved,
-        start_timeout: float,
-        stop_timeout: float,
-    ) -> Request:
+    def of(cls, resolved: Resolved, start_timeout: float, stop_timeout: float) -> Request:
         """What a resolved claim asks for."""
+        site = resolved.site
         return cls(
             resolved.claim,
             resolved.plan(),
@@ -68,11 +61,17 @@ class Request:
             start_timeout,
             stop_timeout,
             resolved.gateway(),
-            resolved.site.gateway_options if resolved.site else None,
-            resolved.site.policy if resolved.site else None,
-            resolved.site.path if resolved.site else "",
-            resolved.site.asks_for(resolved.sources) if resolved.site else frozenset(),
+            site,
+            site.asks_for(resolved.sources) if site else frozenset(),
         )
+
+    @property
+    def gateway_options(self) -> GatewayOptions | None:
+        return self.site.gateway_options if self.site else None
+
+    @property
+    def policy(self) -> Policy | None:
+        return self.site.policy if self.site else None
 
     def size(self) -> str:
         """What is claimed, in words."""
@@ -121,76 +120,70 @@ class Cluster:
     """Where the keys of this run lie; None where the scheduler wants none, or a gateway's."""
 
 
-TICKET_VERSION = 1
+TICKET_VERSION = 2
 
 
 @dataclass(frozen=True)
 class Ticket:
-    """What must be reclaimed. Written before it is asked for, and again when more is known.
+    """What must be reclaimed. Written before it is requested, and again when more is known of it.
 
     A ticket crosses to the guard as JSON, and is all that anybody needs to reclaim what it names.
     """
 
     provider: str
+    """Whose `reclaim` takes it."""
+
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """What that provider alone reads: JSON types, and no secret."""
+
+    cluster_name: str | None = None
+    """For messages."""
+
+    process: int | None = None
+    """The leader of a process group here that holds the cluster, and ends when the launcher does.
+    The guard kills it where it does not, before it reclaims the ticket."""
+
+    folder: str | None = None
+    """A private folder of this run, to be removed."""
+
+    after_command: bool = False
+    """Whether it names what the command itself makes, so is reclaimed when that has ended."""
+
+    login: Login | None = field(default=None, repr=False, compare=False)
+    """What a gateway has accepted; it stays in this process."""
+
     id: str = field(default_factory=letters)
 
     version: int = TICKET_VERSION
     """Of the form in which it crosses; raised when something in it changes its meaning."""
 
-    gateway: GatewayAddress | None = None
-
-    login: Login | None = field(default=None, repr=False, compare=False)
-    """What the gateway has accepted; it stays in this process."""
-
-    requested: Mapping[str, Any] | None = None
-    """The request under way, as `lost.end_lost` finds its cluster again."""
-
-    made: Mapping[str, Any] | None = None
-    """How the clusters are told that a command makes itself, see `gateway.program`."""
-
-    cluster_name: str | None = None
-
-    named_at: float | None = None
-    """When the gateway has told that name; seconds of this machine's monotonic clock."""
-
-    process: int | None = None
-    """The leader of the process group of a local cluster."""
-
-    jobs: Mapping[str, Any] | None = None
-    """The `name` of a batch system's jobs, and the process that submits them (`host`)."""
-
-    folder: str | None = None
-    """Where the keys of this run lie."""
-
-    def with_(self, **known: Any) -> Ticket:
-        """Return the same ticket with more known."""
-        return replace(self, **known)
+    def with_(self, facts: Mapping[str, Any] | None = None, **changed: Any) -> Ticket:
+        """Return the same ticket with more facts, or other fields."""
+        return replace(self, facts={**self.facts, **(facts or {})}, **changed)
 
     @classmethod
-    def from_dict(cls, known: Mapping[str, Any]) -> Ticket:
+    def from_dict(cls, written: Mapping[str, Any]) -> Ticket:
         """Read the form in which it crosses, also that of another dask-claim.
 
         One is replaced by another while a run lasts, and its guard starts what is there then.
-        What a ticket has besides is left out.
+        Fields unknown here are left out.
 
         Raises
         ------
         ValueError
             It may not mean what it seems to, so nothing may be ended for it.
         """
-        if known.get("version", 1) != TICKET_VERSION or not isinstance(known.get("provider"), str):
+        name = written.get("provider")
+        if written.get("version", 1) != TICKET_VERSION or not isinstance(name, str):
             raise ValueError("a ticket of another version of dask-claim")
         own = {each.name for each in fields(cls)} - {"login"}
-        found = {name: value for name, value in known.items() if name in own}
-        if found.get("gateway") is not None:
-            found["gateway"] = GatewayAddress(**found["gateway"])
-        return cls(**found)
+        return cls(**{name: value for name, value in written.items() if name in own})
 
     def to_dict(self) -> dict[str, Any]:
         """Return the form in which it crosses to the guard, with no secret in it."""
-        known = asdict(replace(self, login=None))
-        del known["login"]
-        return known
+        written = asdict(replace(self, login=None))
+        del written["login"]
+        return written
 
 
 @dataclass(frozen=True)

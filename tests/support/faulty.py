@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import asdict
 from typing import Any
 
 from aiohttp import web
@@ -19,6 +20,7 @@ from distributed.comm.registry import backends  # noqa: F401  # before dask_gate
 from dask_claim.claim.addresses import GatewayAddress
 from dask_claim.lifetime.lease import Lease
 from dask_claim.lifetime.lease_plugin import NAME, LeasePlugin
+from dask_claim.providers.values import Ticket
 from tests.support.serving import fail, http, in_thread, raw
 
 SECURITY = Security.temporary()
@@ -79,6 +81,11 @@ class Faulty:
     def address(self) -> GatewayAddress:
         claim = self.claim()
         return GatewayAddress(claim["gateway_url"], claim["proxy_url"], trusted=True)
+
+    def ticket(self, provider: str = "gateway", **known: Any) -> Ticket:
+        """A ticket for something here: its cluster's name, else facts."""
+        name = known.pop("cluster_name", None)
+        return Ticket(provider, {"gateway": asdict(self.address()), **known}, cluster_name=name)
 
     def report(self, name: str, *, full: bool) -> dict[str, Any]:
         keys = {"tls_cert": SECURITY.tls_client_cert, "tls_key": SECURITY.tls_client_key}

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from time import monotonic
 from typing import TYPE_CHECKING, TypeVar
 
+from dask_claim.claim.addresses import GatewayAddress
 from dask_claim.errors import AuthenticationError, DaskClaimError, TemporaryError
 from dask_claim.providers.gateway.api import GatewayApi, pauses
 from dask_claim.providers.gateway.variables import mark_on
@@ -35,8 +36,7 @@ async def client_of(ticket: Ticket, timeout: float, warn: Callable[[str], None])
     told = False
     for pause in pauses():
         try:
-            assert ticket.gateway is not None
-            return GatewayApi(ticket.gateway, timeout, ticket.login)
+            return GatewayApi(GatewayAddress(**ticket.facts["gateway"]), timeout, ticket.login)
         except (AuthenticationError, TemporaryError) as error:
             if not told:
                 warn(f"{error}. They are read again until the cluster can be ended")

@@ -28,8 +28,8 @@ FIELDS = ("image", "worker_cores", "worker_cores_limit", "worker_memory", "gpus"
 def fill_request(options: MutableMapping[str, Any], request: Request) -> Filling:
     """Set what a request asks for on `options`, as `Filling` describes it."""
     workers, bounds = request.plan.max_workers, None
-    if request.policy is not None:
-        bounds = Bounds(request.policy, request.site_file, request.sites, workers)
+    if request.site is not None and request.site.policy is not None:
+        bounds = Bounds(request.site.policy, request.site.path, request.site_fields, workers)
     return fill(options, request.claim, workers, request.gateway_options, bounds)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from dask_claim.errors import AuthenticationError, DaskClaimError
@@ -70,8 +70,11 @@ class MarkingProvider(NoProvider):
         self._write(
             Ticket(
                 "gateway",
-                gateway=self._gateway,
-                made={"option": name, "mark": mark, "before": before},
+                {
+                    "gateway": asdict(self._gateway),
+                    "made": {"option": name, "mark": mark, "before": before},
+                },
+                after_command=True,
                 login=api.login,
             )
         )

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from loguru import logger
@@ -67,7 +68,7 @@ class GatewayProvider(Provider):
         assert request.gateway is not None
         self._gateway = request.gateway
         self.description = f"the Dask Gateway at {redact(request.gateway.url)}"
-        self._ticket = Ticket("gateway", gateway=request.gateway)
+        self._ticket = Ticket(self.name, {"gateway": asdict(request.gateway)})
         self._patience = Patience(self)
 
     @classmethod
@@ -122,7 +123,7 @@ class GatewayProvider(Provider):
         if self._mark is None:
             before = [report.name for report in await self._patience.ask(api.clusters)]
             requested = {"before": before, "sent": time.time(), "options": dict(options)}
-        ticket = self._ticket.with_(requested=requested, login=api.login)
+        ticket = self._ticket.with_({"requested": requested}, login=api.login)
         self._write(ticket)
         answer = asyncio.ensure_future(api.create(options))
         try:
@@ -135,7 +136,8 @@ class GatewayProvider(Provider):
             raise
         finally:
             if self._name is not None:
-                self._write(ticket.with_(cluster_name=self._name, named_at=time.monotonic()))
+                named = ticket.with_({"named_at": time.monotonic()}, cluster_name=self._name)
+                self._write(named)
                 self._learn()
             elif _is_refusal(answer):
                 self._write(self._ticket)
@@ -222,27 +224,27 @@ async def _reclaim(ticket: Ticket, timeout: float, warn: Callable[[str], None]) 
     from dask_claim.providers.gateway.ending import client_of, end_cluster
     from dask_claim.providers.gateway.program import end_made
 
-    if (ticket.cluster_name, ticket.requested, ticket.made) == (None, None, None):
+    made, requested = ticket.facts.get("made"), ticket.facts.get("requested")
+    if not (ticket.cluster_name or made or requested):
         return Outcome.NOTHING
     # A client of its own: that of the run may hold a connection that hangs.
     patience = min(STOP_REQUEST_TIMEOUT, timeout / 2)
     api = await client_of(ticket, patience, warn)
     try:
-        if ticket.made is not None:
-            return Outcome.GONE if await end_made(api, ticket.made, warn) else Outcome.NOTHING
+        if made is not None:
+            return Outcome.GONE if await end_made(api, made, warn) else Outcome.NOTHING
         if ticket.cluster_name is not None:
-            await end_cluster(api, ticket.cluster_name, ticket.named_at)
+            await end_cluster(api, ticket.cluster_name, ticket.facts.get("named_at"))
             return Outcome.GONE
-        return await _end_lost(api, ticket, warn)
+        return await _end_lost(api, requested, warn)
     finally:
         with contextlib.suppress(Exception):
             await api.close()
 
 
-async def _end_lost(api: GatewayApi, ticket: Ticket, warn: Callable[[str], None]) -> Outcome:
+async def _end_lost(api: GatewayApi, requested: Any, warn: Callable[[str], None]) -> Outcome:
     from dask_claim.providers.gateway.lost import end_lost
 
-    assert ticket.requested is not None
     told: list[str] = []
 
     def tell(text: str) -> None:
@@ -250,7 +252,7 @@ async def _end_lost(api: GatewayApi, ticket: Ticket, warn: Callable[[str], None]
         warn(text)
 
     try:
-        return await end_lost(api, ticket.requested, tell)
+        return await end_lost(api, requested, tell)
     except asyncio.CancelledError:
         if not told:
             warn(

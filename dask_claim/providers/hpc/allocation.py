@@ -38,7 +38,7 @@ class AllocationProvider(LocalProvider):
             if why := self._why_not():
                 warn(f"the allocation has {nodes} nodes: only this one is used, since {why}")
             else:
-                self._jobs = {"name": job_name(request.run_id), "job": environ["SLURM_JOB_ID"]}
+                self._facts = {"name": job_name(request.run_id), "job": environ["SLURM_JOB_ID"]}
                 self.description = f"the {nodes} nodes of the Slurm allocation"
         elif not environ.get("SLURMD_NODENAME"):
             warn(
@@ -55,7 +55,7 @@ class AllocationProvider(LocalProvider):
         super().check()
         known = [name for _, name in socket.if_nameindex()]
         interface = self.request.claim.hpc.get("interface")
-        if self._jobs and interface and interface not in known:
+        if self._facts and interface and interface not in known:
             raise ConfigurationError(
                 f"this node has no network {interface} (hpc.interface): it has {', '.join(known)}"
             )
@@ -76,18 +76,18 @@ class AllocationProvider(LocalProvider):
 
     def _asked(self) -> dict[str, Any]:
         asked = super()._asked()
-        if self._jobs:
+        if self._facts:
             interface = self.request.claim.hpc.get("interface")
-            asked["others"] = {"name": self._jobs["name"], "interface": interface}
+            asked["others"] = {"name": self._facts["name"], "interface": interface}
         return asked
 
     @classmethod
     async def reclaim(cls, ticket: Ticket, timeout: float, warn: Callable[[str], None]) -> Outcome:
         outcome = await super().reclaim(ticket, timeout, warn)
-        if ticket.jobs is None:
+        if not ticket.facts:
             return outcome
         try:
-            await in_time(_end_steps(**ticket.jobs), timeout)
+            await in_time(_end_steps(**ticket.facts), timeout)
         except asyncio.TimeoutError:
             return Outcome.NOT_CONFIRMED
         return outcome

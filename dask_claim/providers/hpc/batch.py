@@ -46,7 +46,6 @@ class BatchProvider(HeldProvider):
             f"Its jobs are named {job_name(request.run_id)}: {self._system.find[0]} tells what "
             "they wait for"
         )
-        self._ticket = Ticket(self.name)
 
     def check(self) -> None:
         super().check()
@@ -64,12 +63,11 @@ class BatchProvider(HeldProvider):
 
     async def _start(self) -> None:
         self._folder = str(private_folder("keys"))
-        jobs = {"name": job_name(self.request.run_id)}
         # Before there is a job: they are found by their name.
-        self._ticket = self._ticket.with_(jobs=jobs, folder=self._folder)
-        self._write(self._ticket)
-        self._ticket = self._ticket.with_(jobs={**jobs, "host": await self._spawn({})})
-        self._write(self._ticket)
+        facts = {"name": job_name(self.request.run_id)}
+        ticket = Ticket(self.name, facts, folder=self._folder)
+        self._write(ticket)
+        self._write(ticket.with_({"host": await self._spawn({})}))
 
     async def _learn(self) -> None:
         self._ask(self._asked())
@@ -150,9 +148,7 @@ class OarProvider(BatchProvider):
 
 async def _reclaim(ticket: Ticket, warn: Callable[[str], None]) -> Outcome:
     """Cancel what has the run's name until the system knows of no such job."""
-    jobs = ticket.jobs
-    if jobs is None:
-        return Outcome.NOTHING
+    jobs = ticket.facts
     if host := jobs.get("host"):
         # As long as it lives it may submit another one.
         for _ in range(int(KILLED_WITHIN / 0.1)):

@@ -7,6 +7,7 @@ import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from dask_claim.claim.plan import GATEWAY_NAMES, speaks_gateway
@@ -33,7 +34,7 @@ class LocalProvider(HeldProvider):
     title = "the local cluster"
     host = Path(__file__).with_name("host.py")
     description = "this machine (LocalCluster)"
-    _jobs: Mapping[str, str] | None = None
+    _facts: Mapping[str, str] = MappingProxyType({})
     """What else its ticket names, see `hpc.allocation`."""
 
     @classmethod
@@ -55,7 +56,7 @@ class LocalProvider(HeldProvider):
 
         The process itself needs none so early: its pipe ends it however this process ends.
         """
-        ticket = Ticket(self.name, folder=folder, jobs=self._jobs)
+        ticket = Ticket(self.name, self._facts, folder=folder)
         self._write(ticket)
         self._write(ticket.with_(process=await self._spawn(more)))
 
