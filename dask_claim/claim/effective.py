@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from fractions import Fraction
-from typing import Any
+from typing import Any, NamedTuple
 
-from dask_claim.claim.fields import ClaimFields
+from dask_claim.claim.fields import ClaimFields, Path
 from dask_claim.claim.memory import Memory
-from dask_claim.claim.plan import Plan
+from dask_claim.claim.plan import count_workers
 from dask_claim.claim.site_sections import GatewayOptions, Policy, WorkerSize
+from dask_claim.claim.units import exact
 from dask_claim.registry import provider_class
 
 SIZES = {"worker_cores": "cores", "worker_memory": "memory", "gpus": "gpus"}
@@ -21,84 +21,85 @@ BATCH_WORKER = WorkerSize(cores=1, memory=Memory("2 GiB"))
 """The worker of a batch system where the claim does not say."""
 
 
+class Amount(NamedTuple):
+    """How much a worker has of something."""
+
+    value: Any
+    path: Path
+    """The field or option of the claim that it comes from, or would come from."""
+
+    cause: str = ""
+    """What decides it in place of that field."""
+
+
 @dataclass(frozen=True)
 class Effective:
     """The request after options, choices and defaults."""
 
-    minimum: int
-    maximum: int
-    size: Mapping[str, Any]
+    workers: int
+    """The maximum."""
+
+    size: Mapping[str, Amount]
     """`worker_cores`, `worker_cores_limit`, `worker_memory`, `gpus`; absent where no file tells."""
 
-    told_by: Mapping[str, str]
-    """Field → what tells its size, where that is not the field itself."""
+    def room(self, policy: Policy) -> list[tuple[str, int, Any]]:
+        """Return (bound of all workers, how many it has room for, what each of them has).
 
-    whole_cores: bool = False
-    """Whether a worker has no part of a core."""
-
-    def parts(self, policy: Policy) -> list[tuple[str, Any]]:
-        """Return (bound of all workers, what one of them has of it, or would be cut to).
-
-        Cores that no file tells count as one, memory as None.
+        A worker counts with no more than the policy allows it. Cores that no file tells count as
+        one; memory that no file tells is not counted.
         """
-        cores = max(self.size.get(name, 0) for name in ("worker_cores", "worker_cores_limit"))
+        names = [name for name in ("worker_cores", "worker_cores_limit") if name in self.size]
+        unknown = min(1, policy.max_cores or 1)
+        cores = max((self.size[name].value for name in names), default=unknown)
         memory = self.size.get("worker_memory")
-        unknown = min(1, largest(policy)["max_cores"] or 1)
+        each = {
+            "max_cores": _at_most(policy.worker_cores, cores),
+            "max_memory": memory and _at_most(policy.worker_memory, memory.value),
+        }
         return [
-            ("max_cores", min(cores or unknown, policy.worker_cores or cores or 1)),
-            ("max_memory", memory and min(memory, policy.worker_memory or memory)),
+            (bound, int(exact(limit) // exact(has)), has)
+            for bound, has in each.items()
+            if has is not None and (limit := getattr(policy, bound)) is not None
         ]
 
 
 def effective(
-    claim: ClaimFields, plan: Plan, offered: GatewayOptions, sites: frozenset[str]
+    claim: ClaimFields, provider: str, offered: GatewayOptions, sites: frozenset[str]
 ) -> Effective:
-    """Return what is asked for.
+    """Return what is asked for, of the provider that is planned.
 
     `offered` is what the site says of its gateway's options. A choice among them that the site's
     own file makes, `sites`, is not counted.
     """
+    kind = provider_class(provider)
     fields = (*SIZES, "worker_cores_limit")
-    size = {name: getattr(claim, name) for name in fields if getattr(claim, name) is not None}
-    told_by: dict[str, str] = {}
+    size = {name: Amount(getattr(claim, name), (name,)) for name in fields}
+    size = {name: amount for name, amount in size.items() if amount.value is not None}
 
-    def grow(name: str, value: Any, by: str) -> None:
-        if value and (name not in size or size[name] < value):
-            size[name], told_by[name] = value, by
-
-    kind = provider_class(plan.provider)
-    for by, one in _told(claim, offered, sites, kind.of_gateway):
+    def raise_to(one: WorkerSize, path: Path | None, cause: str = "") -> None:
         for name, part in SIZES.items():
-            if by != DEFAULT or name not in size:
-                grow(name, getattr(one, part), by)
+            value = getattr(one, part)
+            if value and (name not in size or size[name].value < value):
+                size[name] = Amount(value, path or (name,), cause)
+
+    is_chosen = False
+    for option, value in claim.options.items():
+        sizes = offered.choices_for(option)
+        is_chosen = is_chosen or bool(sizes)
+        if str(value) in sizes and f"options.{option}" not in sites:
+            raise_to(sizes[str(value)], ("options", option))
+    if kind.of_gateway and not is_chosen:
+        for option, sizes in offered.choices.items():
+            if one := smallest(sizes, claim):
+                raise_to(one, None, f"gateway_options.choices.{option}")
+        for name, part in SIZES.items():
+            if name not in size and (value := getattr(offered.default, part, None)):
+                size[name] = Amount(value, (name,), "gateway_options.default")
     if kind.whole_cores:
         cores = math.ceil(claim.worker_cores_limit or claim.worker_cores or BATCH_WORKER.cores)
-        grow("worker_cores", cores, "a job's whole cores")
-        if claim.worker_memory is None:
-            grow("worker_memory", BATCH_WORKER.memory, "the default of a batch system's worker")
-    return Effective(plan.min_workers, plan.max_workers, size, told_by, kind.whole_cores)
-
-
-DEFAULT = "gateway_options.default"
-
-
-def _told(
-    claim: ClaimFields, offered: GatewayOptions, sites: frozenset[str], on_gateway: bool
-) -> Iterator[tuple[str, WorkerSize]]:
-    """Yield (what tells it, size) of the worker that options and choices stand for."""
-    chosen = False
-    for name, value in claim.options.items():
-        sizes = offered.choices_for(name)
-        chosen = chosen or bool(sizes)
-        if str(value) in sizes and f"options.{name}" not in sites:
-            yield f"options.{name}", sizes[str(value)]
-    if chosen or not on_gateway:
-        return
-    for name, sizes in offered.choices.items():
-        if one := smallest(sizes, claim):
-            yield f"gateway_options.choices.{name}", one
-    if offered.default is not None:
-        yield DEFAULT, offered.default
+        memory = claim.worker_memory or BATCH_WORKER.memory
+        raise_to(WorkerSize(cores=cores, memory=memory), None, "the batch system's whole cores")
+    return Effective(count_workers(claim).maximum, size)
 
 
 def smallest(sizes: Mapping[str, WorkerSize], claim: ClaimFields) -> WorkerSize | None:
@@ -106,36 +107,18 @@ def smallest(sizes: Mapping[str, WorkerSize], claim: ClaimFields) -> WorkerSize 
     needed = {name: getattr(claim, name) for name in SIZES if getattr(claim, name)}
     if not any(one.gpus for one in sizes.values()):
         needed.pop("gpus", None)
-    fitting = [
+    enough = [
         one
         for one in sizes.values()
         if all(getattr(one, SIZES[name]) >= value for name, value in needed.items())
     ]
-    return min(fitting, key=order, default=None) if needed else None
+    return min(enough, key=order, default=None) if needed else None
 
 
 def order(size: WorkerSize) -> tuple[int, int, float]:
     """Return by what choices are sorted."""
-    return size.gpus, size.memory.bytes, size.cores
+    return size.gpus, size.memory, size.cores
 
 
-def largest(policy: Policy) -> dict[str, Any]:
-    """Return what a single worker may have: under `max_cores` cores, under `max_memory` memory.
-
-    That is what all together may have at most; None where there is no bound.
-    """
-    found: dict[str, Any] = {}
-    for whole, one in (("max_cores", "worker_cores"), ("max_memory", "worker_memory")):
-        bounds = [getattr(policy, name) for name in (whole, one)]
-        found[whole] = min((each for each in bounds if each is not None), key=number, default=None)
-    return found
-
-
-def room_for(limit: Any, each: Any) -> int:
-    """Return how many workers there is room for."""
-    return int(number(limit) // number(each))
-
-
-def number(value: Any) -> Fraction:
-    """Return an amount as its author meant it: 0.1 is no binary fraction."""
-    return Fraction(value.bytes if isinstance(value, Memory) else str(value))
+def _at_most(limit: Any, value: Any) -> Any:
+    return value if limit is None else min(limit, value)

@@ -2,146 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from dask_claim.claim.addresses import GatewayAddress
-from dask_claim.claim.cut import cut
-from dask_claim.claim.effective import SIZES, Effective, effective, number, room_for
-from dask_claim.claim.fields import ClaimFields, Path
+from dask_claim.claim.comparison import EACH, WHOLE, Comparison, Excess
+from dask_claim.claim.effective import SIZES, Amount, order
+from dask_claim.claim.fields import ClaimFields
 from dask_claim.claim.memory import Memory
-from dask_claim.claim.plan import Plan, resized
+from dask_claim.claim.plan import Plan, count_workers
 from dask_claim.claim.site import Site
-from dask_claim.claim.site_sections import GatewayOptions, Policy, gateway_allowed, matches
+from dask_claim.claim.units import exact
 from dask_claim.errors import ClaimError, Fault, dotted
-from dask_claim.redact import redact
+from dask_claim.registry import provider_class
 
 C = TypeVar("C", bound=ClaimFields)
 
-# Field that an option of a gateway can stand for → the policy's bounds.
-_CORES, _MEMORY = ("worker_cores", "max_cores"), ("worker_memory", "max_memory")
-_BOUNDS: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys(("worker_cores", "worker_cores_limit", "worker_threads"), _CORES),
-    **dict.fromkeys(("worker_memory", "worker_memory_limit"), _MEMORY),
-    **{"gpus": ("gpus",), "image": ("images",), "cluster_max_workers": ("max_workers",)},
-    **{"cluster_max_cores": ("max_cores",), "cluster_max_memory": ("max_memory",)},
-}
-
-
-@dataclass(frozen=True)
-class Excess:
-    """One thing that is asked for beyond a bound."""
-
-    path: Path
-    value: Any
-    bound: str
-    """The policy's field."""
-
-    allowed: str
-
-    def words(self, path: str) -> str:
-        """Return which bound it is, of the file at `path`."""
-        return f"exceeds policy.{self.bound} in {path} (allowed: {self.allowed})"
-
-
-def excesses(
-    claim: ClaimFields,
-    plan: Plan,
-    asked: Effective,
-    policy: Policy,
-    gateway: GatewayAddress | None,
-) -> Iterator[Excess]:
-    """Yield every bound that the effective request exceeds.
-
-    `gateway` is the one to be used.
-    """
-    yield from _of_workers(asked, policy)
-    if policy.max_lifetime is not None and (claim.max_lifetime or 0) > policy.max_lifetime:
-        allowed = f"at most {policy.max_lifetime}"
-        yield Excess(("max_lifetime",), claim.max_lifetime, "max_lifetime", allowed)
-    lease = policy.lease_timeout
-    if lease is not None and not 0 < claim.lease_timeout <= lease:
-        allowed = f"at most {lease}, and not 0, which is no lease"
-        yield Excess(("lease_timeout",), claim.lease_timeout, "lease_timeout", allowed)
-    if policy.images is not None and claim.image and not matches(policy.images, claim.image):
-        yield Excess(("image",), claim.image, "images", ", ".join(policy.images))
-    url = gateway and redact(gateway.url)
-    if (
-        gateway
-        and policy.gateways is not None
-        and not gateway_allowed(policy.gateways, gateway.url)
-    ):
-        yield Excess(("gateway_url",), url, "gateways", ", ".join(policy.gateways))
-    if gateway and not gateway.trusted and not policy.foreign_gateways:
-        allowed = "none that only a claim names; its operator sets DASK_CLAIM_GATEWAY_URL"
-        yield Excess(("gateway_url",), url, "foreign_gateways", allowed)
-    if policy.providers is not None:
-        asked_for = {"provider": plan.provider}
-        if plan.choice.fallback:
-            asked_for["fallback"] = plan.choice.fallback.provider
-        for field, name in asked_for.items():
-            if not matches(policy.providers, name):
-                yield Excess((field,), name, "providers", ", ".join(policy.providers))
-
-
-def _of_workers(asked: Effective, policy: Policy) -> Iterator[Excess]:
-    """Yield what each worker has too much of, then all together, of the size that is allowed."""
-    for field, bound in (*((name, name) for name in SIZES), ("worker_cores_limit", "worker_cores")):
-        value, limit = asked.size.get(field), getattr(policy, bound)
-        if value is None or limit is None or number(value) <= number(limit):
-            continue
-        by = asked.told_by.get(field, "")
-        if by.startswith("options."):
-            yield Excess(tuple(by.split(".", 1)), _plain(value), bound, f"at most {limit}")
-        else:
-            of = f"; {value} by {by}" if by else ""
-            yield Excess((field,), _plain(value), bound, f"at most {limit}{of}")
-    workers = asked.maximum
-    if policy.max_workers is not None and workers > policy.max_workers:
-        yield Excess(("max_workers",), workers, "max_workers", f"at most {policy.max_workers}")
-    for bound, each in asked.parts(policy):
-        limit = getattr(policy, bound)
-        if limit is None or each is None:
-            continue
-        if workers > (room := room_for(limit, each)):
-            of = f"at most {limit}{' cores' if bound == 'max_cores' else ''}"
-            yield Excess(("max_workers",), workers, bound, f"{of}, {room} workers of {each}")
-
-
-def excesses_passed_on(
-    claim: ClaimFields, policy: Policy, offered: GatewayOptions, sites: frozenset[str]
-) -> Iterator[Excess]:
-    """Yield what a claim says in a gateway's or batch system's own words beyond a policy.
-
-    `offered` is what the site says of its gateway's options. What the site's own file asks for,
-    `sites`, is not compared: `options.X`, `hpc.directives`.
-    """
-    for name, value in claim.options.items():
-        path = ("options", name)
-        if f"options.{name}" in sites:
-            continue
-        if policy.options is not None and not matches(policy.options, name):
-            yield Excess(path, value, "options", ", ".join(policy.options) or "none")
-        bounds = _BOUNDS.get(offered.field_of(name) or "", ())
-        if named := next((one for one in bounds if getattr(policy, one) is not None), None):
-            allowed = f"the claim's own field for {name}, which can be compared"
-            yield Excess(path, value, named, allowed)
-        if (sizes := offered.choices_for(name)) and str(value) not in sizes:
-            for bound in _bounded(policy):
-                yield Excess(path, value, bound, "what gateway_options tells the size of")
-    if claim.hpc.get("directives") and "hpc.directives" not in sites:
-        allowed = "no directives but the site's own, since any could ask for more"
-        for bound in _bounded(policy, "max_workers")[:1]:
-            yield Excess(("hpc", "directives"), claim.hpc["directives"], bound, allowed)
-
-
-def _bounded(policy: Policy, *more: str) -> list[str]:
-    """Return the bounds of a worker's size; else those of all workers' together; else `more`."""
-    for bounds in (SIZES, ("max_cores", "max_memory"), more):
-        if found := [one for one in bounds if getattr(policy, one) is not None]:
-            return found
-    return []
+_BESIDE = {"worker_cores": ("worker_cores_limit", "max_cores"), "worker_memory": ("max_memory",)}
+"""Fields that a worker's size must not exceed where the claim leaves it open."""
 
 
 def within(
@@ -160,47 +39,141 @@ def within(
     ClaimError
         It asks for more than the site allows; every bound that was passed is named.
     """
-    policy, offered, path = site.policy, site.gateway_options, site.path
+    policy, sites = site.policy, site.asks_for(sources)
     assert policy is not None
-    sites = site.asks_for(sources)
-
-    def exceeded(claim: ClaimFields, plan: Plan) -> list[Excess]:
-        asked = effective(claim, plan, offered, sites)
-        return [
-            *excesses(claim, plan, asked, policy, gateway),
-            *excesses_passed_on(claim, policy, offered, sites),
-        ]
-
-    # Nobody has said these: they are as the policy has them, without a word.
+    compared = Comparison(policy, site.gateway_options, plan, sites, gateway)
+    # Fields that nobody has set get the policy's value without a warning.
     quiet: dict[str, Any] = {}
     if claim.max_lifetime is None and policy.max_lifetime is not None:
         quiet["max_lifetime"] = policy.max_lifetime
     if policy.lease_timeout is not None and sources.get("lease_timeout") == "default":
         quiet["lease_timeout"] = min(claim.lease_timeout, policy.lease_timeout)
     changed = claim.model_copy(update=quiet)
-    found = left = exceeded(changed, plan)
+    excesses = left = list(compared.excesses(changed))
     cuts: dict[str, Any] = {}
-    if found and policy.excess == "cut":
-        cuts = cut(changed, plan, policy, offered, sites)
+    if excesses and policy.excess == "cut":
+        cuts = _cut(changed, compared)
         changed = changed.model_copy(update=cuts)
-        left = exceeded(changed, resized(plan, changed))
+        left = list(compared.excesses(changed))
     if left:
-        # What only a cut would exceed, such as a choice that it leads to, nobody has asked for.
-        asked_for = {one.bound for one in found}
-        told = [one for one in left if one.bound in asked_for] or found
-        raise ClaimError(Fault(one.path, _plain(one.value), one.words(path)) for one in told)
+        # What only the cut would exceed, such as a choice that it leads to, is not reported.
+        bounds = {one.bound for one in excesses}
+        reported = [one for one in left if one.bound in bounds] or excesses
+        raise ClaimError(
+            Fault(one.path, _shown(one.value), _words(one, site.path)) for one in reported
+        )
     warnings = [
-        f"{dotted(one.path)} {_plain(one.value)} is cut to {_plain(cuts.get(one.path[0]))}: it "
-        f"{one.words(path)}"
-        for one in found
+        f"{dotted(one.path)} {_shown(one.value)} is cut to {_shown(cuts.get(one.path[0]))}: it "
+        f"{_words(one, site.path)}"
+        for one in excesses
     ]
     warnings += [
-        f"{name} {_plain(getattr(claim, name))} is cut to {_plain(value)}, by the policy in {path}"
+        f"{name} {_shown(getattr(claim, name))} is cut to {_shown(value)}, by the policy in "
+        f"{site.path}"
         for name, value in cuts.items()
-        if name not in {one.path[0] for one in found} and getattr(claim, name) is not None
+        if name not in {one.path[0] for one in excesses} and getattr(claim, name) is not None
     ]
     return changed, warnings, [*quiet, *cuts]
 
 
-def _plain(value: Any) -> Any:
+def _words(excess: Excess, path: str) -> str:
+    return f"exceeds policy.{excess.bound} in {path} (allowed: {excess.allowed})"
+
+
+def _shown(value: Any) -> Any:
     return str(value) if isinstance(value, Memory) else value
+
+
+def _cut(claim: ClaimFields, compared: Comparison) -> dict[str, Any]:
+    """Return new values for the fields that must change, for as much as the policy allows.
+
+    First the size of a worker, then their number, a minimum as well as a maximum: never more
+    workers than were claimed, of however many cores. What cannot be cut stays.
+    """
+    plain = {one.path[0]: one.cut for one in compared.excesses(claim) if one.cut is not None}
+    # Without minimums, which might contradict the bounds of a smaller worker.
+    free = claim.model_copy(update={"min_workers": None, "min_cores": None})
+    cuts = _smaller_workers(free, compared)
+    return plain | cuts | _fewer_workers(claim, free.model_copy(update=cuts), compared)
+
+
+def _limits(compared: Comparison) -> dict[str, Any]:
+    """Return field → the most that a single worker may have, where there is a bound."""
+    whole_cores = provider_class(compared.plan.provider).whole_cores
+    limits: dict[str, Any] = {}
+    for name, bound in EACH.items():
+        bounds = [getattr(compared.policy, one, None) for one in (bound, WHOLE.get(bound, ""))]
+        limit = min((one for one in bounds if one is not None), key=exact, default=None)
+        if limit is not None:
+            rounds = whole_cores and bound == "worker_cores"
+            limits[name] = (math.floor(limit) or limit) if rounds else limit
+    return limits
+
+
+def _smaller_workers(claim: ClaimFields, compared: Comparison) -> dict[str, Any]:
+    """Return the size of a worker within the limits, where fields of the claim decide on it."""
+    limits = _limits(compared)
+
+    def too_large(cuts: Mapping[str, Any]) -> dict[str, Amount]:
+        size = compared.effective(claim.model_copy(update=cuts)).size
+        return {
+            name: size[name]
+            for name, limit in limits.items()
+            if name in size and exact(size[name].value) > exact(limit)
+        }
+
+    cuts: dict[str, Any] = {}
+    # Twice, for what is cut may let a default, or another choice, count instead.
+    for _ in range(2):
+        for name, amount in too_large(cuts).items():
+            own = cuts.get(name, getattr(claim, name))
+            fields = () if own is not None else _BESIDE.get(name, ())
+            bounds = [limits[name], own, *(getattr(claim, field) for field in fields)]
+            if amount.path == (name,):
+                cuts[name] = min((one for one in bounds if one is not None), key=exact)
+    if not too_large(cuts):
+        return cuts
+    for choices in compared.offered.choices.values():
+        for choice in sorted(choices.values(), key=order, reverse=True):
+            own_sizes = {name: cuts.get(name, getattr(claim, name)) for name in SIZES}
+            smaller = {
+                name: min(value, getattr(choice, SIZES[name]))
+                for name, value in own_sizes.items()
+                if value is not None
+            }
+            if not too_large(cuts | smaller):
+                changed = {n: value for n, value in smaller.items() if value != getattr(claim, n)}
+                return cuts | changed
+    return cuts
+
+
+def _fewer_workers(claim: ClaimFields, sized: ClaimFields, compared: Comparison) -> dict[str, Any]:
+    """Return the number of workers, for workers of the size that `sized` has."""
+    own, request = count_workers(sized).ceiling, compared.effective(sized)
+    rooms = [compared.plan.max_workers, compared.policy.max_workers, own]
+    rooms += [room for _, room, _ in request.room(compared.policy)]
+    most = min(room for room in rooms if room is not None)
+    least = min(compared.plan.min_workers, most)
+    if most < 1:
+        return {}
+    cuts: dict[str, Any] = {}
+    if most != (compared.plan.max_workers if own is None else own):
+        cuts["max_workers"] = most
+    if claim.min_workers is not None and claim.min_workers > least:
+        cuts["min_workers"] = least
+    cores = exact(sized.worker_cores or 1)
+    if claim.min_cores is not None and -(-exact(claim.min_cores) // cores) > least:
+        floor = least * cores
+        cuts["min_cores"] = int(floor) if floor.denominator == 1 else float(floor)
+    # As the plan counts workers, so that these bounds still have room for `most`.
+    each = {
+        "max_cores": sized.worker_cores_limit or sized.worker_cores or 1,
+        "max_memory": sized.worker_memory,
+    }
+    for whole, has in each.items():
+        value, limit = getattr(claim, whole), getattr(compared.policy, whole)
+        if value is None or limit is None or exact(value) <= exact(limit):
+            continue
+        if has is None or exact(limit) // exact(has) >= most:
+            cuts[whole] = limit
+    return cuts

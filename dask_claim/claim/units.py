@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from fractions import Fraction
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
@@ -45,6 +46,11 @@ def number(value: object) -> int | float:
     if abs(value) > _LARGEST:
         raise Invalid("is too large", f"write at most {_LARGEST}")
     return int(value) if float(value).is_integer() else float(value)
+
+
+def exact(value: int | float) -> Fraction:
+    """Return an amount as its author meant it: 0.1 is not a binary fraction."""
+    return Fraction(int(value) if isinstance(value, int) else str(value))
 
 
 def boolean(value: object) -> bool:

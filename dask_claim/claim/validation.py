@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from dask_claim.claim import units
 from dask_claim.claim.fields import MAPPINGS, ClaimFields, Path, leaves, nested
 from dask_claim.claim.names import SET_BY_LAUNCHER, nested_names, refusal
-from dask_claim.claim.plan import bound_faults
+from dask_claim.claim.plan import count_workers
 from dask_claim.claim.spellings import Reading, nearest
 from dask_claim.claim.units import Invalid
 from dask_claim.errors import ClaimError, Fault, dotted
@@ -126,7 +126,8 @@ def cross_faults(values: Mapping[Path, Any], doubtful: Iterable[str] = ()) -> li
     faults += _name_faults(claim.env)
     unknown = {name for cause, names in _DEPEND.items() if cause in doubtful for name in names}
     countable = {path: value for path, value in values.items() if path[0] not in unknown}
-    return faults + bound_faults(ClaimFields.model_construct(**nested(countable)))
+    fault = count_workers(ClaimFields.model_construct(**nested(countable))).fault
+    return [*faults, fault] if fault else faults
 
 
 def respelled(fault: Fault, written: Mapping[Path, Path]) -> Fault:

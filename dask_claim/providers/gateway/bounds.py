@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from dask_claim.claim.effective import SIZES, number
+from dask_claim.claim.effective import SIZES
 from dask_claim.claim.memory import Memory
 from dask_claim.claim.site_sections import GatewayOptions, WorkerSize
+from dask_claim.claim.units import exact
 from dask_claim.providers.gateway.amounts import cores_in, gpus_in, memory_in
 from dask_claim.providers.gateway.internals import spec_of
 from dask_claim.providers.gateway.option import Option, is_memory
@@ -61,10 +62,10 @@ class Bounds:
         for name in SIZES:
             limits = []
             if (each := getattr(self.policy, name)) is not None:
-                limits.append(Limit(name, number(each)))
+                limits.append(Limit(name, exact(each)))
             whole = wholes.get(name, "")
             if (together := getattr(self.policy, whole, None)) is not None:
-                limits.append(Limit(whole, number(together) / max(1, self.workers)))
+                limits.append(Limit(whole, exact(together) / max(1, self.workers)))
             if limits:
                 found[name] = min(limits, key=lambda limit: limit.amount)
         return found | {f"{name}_limit": found[name] for name in wholes if name in found}
@@ -136,7 +137,7 @@ class Bounded:
         return {
             part: limit
             for part, limit in self.limits.items()
-            if size and part in SIZES and number(getattr(size, SIZES[part])) > limit.amount
+            if size and part in SIZES and exact(getattr(size, SIZES[part])) > limit.amount
         }
 
     def is_lenient(self) -> bool:
@@ -181,7 +182,7 @@ class Bounded:
         if option is None:
             if name != whole or told:
                 return
-            if default is not None and number(default) > limit.amount:
+            if default is not None and exact(default) > limit.amount:
                 raise ValueError(f"this gateway does not offer it, and its default is {default}")
             if default is None and name != "gpus":
                 raise ValueError(
@@ -203,10 +204,10 @@ class Bounded:
                     f"nobody can tell how much {option.name} {self.options[option.name]!r} is; "
                     f"claim {whole}, or its operator writes {_WRITE_DEFAULT}"
                 )
-            most = min(most, known, key=number)
-        needed = Fraction(0) if claimed is None or self.is_lenient() else number(claimed)
+            most = min(most, known, key=exact)
+        needed = Fraction(0) if claimed is None or self.is_lenient() else exact(claimed)
         self.options[option.name], given = option.at_most(name, most, needed)
-        is_less = claimed is not None and given < number(claimed)
+        is_less = claimed is not None and given < exact(claimed)
         (self.less if is_less else self.understood).append(
             f"{option.name} is {self.options[option.name]!r}, for policy.{limit.bound}"
         )

@@ -11,8 +11,8 @@ from fractions import Fraction
 from typing import Any
 
 from dask_claim.claim import units
-from dask_claim.claim.effective import number
 from dask_claim.claim.memory import Memory
+from dask_claim.claim.units import exact
 from dask_claim.providers.gateway.amounts import (
     cores_in,
     gpus_in,
@@ -191,7 +191,7 @@ class Option:
 
         Raises ValueError where that is less than `needed`, or there is none.
         """
-        room, given = number(most), Fraction(-1)
+        room, given = exact(most), Fraction(-1)
         value: Any = None
         if self.choices:
             amounts = [(one, self.amount(one, field)) for one in self.choices]

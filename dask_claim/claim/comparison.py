@@ -1,0 +1,145 @@
+"""A claim compared with the policy of a site: every bound that its effective request exceeds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from dask_claim.claim.addresses import GatewayAddress
+from dask_claim.claim.effective import SIZES, Effective, effective
+from dask_claim.claim.fields import ClaimFields, Path
+from dask_claim.claim.plan import Plan
+from dask_claim.claim.site_sections import GatewayOptions, Policy, gateway_allowed, matches
+from dask_claim.claim.units import exact
+from dask_claim.redact import redact
+
+EACH = {**{name: name for name in SIZES}, "worker_cores_limit": "worker_cores"}
+"""Field of a worker's size → the policy's bound."""
+
+WHOLE = {"worker_cores": "max_cores", "worker_memory": "max_memory"}
+"""Bound of one worker → bound of all together, which one worker may not exceed either."""
+
+_OPTIONS: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(
+        ("worker_cores", "worker_cores_limit", "worker_threads"), ("worker_cores", "max_cores")
+    ),
+    **dict.fromkeys(("worker_memory", "worker_memory_limit"), ("worker_memory", "max_memory")),
+    "gpus": ("gpus",),
+    "image": ("images",),
+    "cluster_max_workers": ("max_workers",),
+    "cluster_max_cores": ("max_cores",),
+    "cluster_max_memory": ("max_memory",),
+}
+"""What an option of a gateway can stand for → the policy's bounds for that."""
+
+
+@dataclass(frozen=True)
+class Excess:
+    """One thing that is asked for beyond a bound."""
+
+    path: Path
+    value: Any
+    bound: str
+    """The policy's field."""
+
+    allowed: str
+    cut: Any = None
+    """The value that the field may have instead, where that is plain."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a request is compared with."""
+
+    policy: Policy
+    offered: GatewayOptions
+    """What the site says of its gateway's options."""
+
+    plan: Plan
+    sites: frozenset[str]
+    """What the site's own file asks for, such as `options.X`: it is not compared."""
+
+    gateway: GatewayAddress | None
+    """The one to be used."""
+
+    def effective(self, claim: ClaimFields) -> Effective:
+        """Return what a claim asks for, with the provider that is planned."""
+        return effective(claim, self.plan.provider, self.offered, self.sites)
+
+    def excesses(self, claim: ClaimFields) -> Iterator[Excess]:
+        """Yield every bound that the effective request of a claim exceeds."""
+        yield from self._of_workers(self.effective(claim))
+        yield from self._of_fields(claim)
+        yield from self._of_options(claim)
+        if claim.hpc.get("directives") and "hpc.directives" not in self.sites:
+            allowed = "no directives but the site's own, since any could ask for more"
+            for bound in self._bounds_of_size("max_workers")[:1]:
+                yield Excess(("hpc", "directives"), claim.hpc["directives"], bound, allowed)
+
+    def _of_workers(self, request: Effective) -> Iterator[Excess]:
+        """Yield what a worker has too much of, then what all would have of the allowed size."""
+        for name, bound in EACH.items():
+            limit, amount = getattr(self.policy, bound), request.size.get(name)
+            if limit is None or amount is None or exact(amount.value) <= exact(limit):
+                continue
+            cause = f"; {amount.value} by {amount.cause}" if amount.cause else ""
+            yield Excess(amount.path, amount.value, bound, f"at most {limit}{cause}")
+        most = self.policy.max_workers
+        if most is not None and request.workers > most:
+            yield Excess(("max_workers",), request.workers, "max_workers", f"at most {most}")
+        for bound, room, each in request.room(self.policy):
+            if request.workers > room:
+                limit = f"{getattr(self.policy, bound)}{' cores' if bound == 'max_cores' else ''}"
+                allowed = f"at most {limit}, {room} workers of {each}"
+                yield Excess(("max_workers",), request.workers, bound, allowed)
+
+    def _of_fields(self, claim: ClaimFields) -> Iterator[Excess]:
+        policy, gateway = self.policy, self.gateway
+        if policy.max_lifetime is not None and (claim.max_lifetime or 0) > policy.max_lifetime:
+            allowed = f"at most {policy.max_lifetime}"
+            path, limit = ("max_lifetime",), policy.max_lifetime
+            yield Excess(path, claim.max_lifetime, "max_lifetime", allowed, limit)
+        lease = policy.lease_timeout
+        if lease is not None and not 0 < claim.lease_timeout <= lease:
+            allowed = f"at most {lease}, and not 0, which is no lease"
+            yield Excess(("lease_timeout",), claim.lease_timeout, "lease_timeout", allowed, lease)
+        names = {"image": (claim.image, "images"), "provider": (self.plan.provider, "providers")}
+        if self.plan.choice.fallback and claim.fallback != "fail":
+            names["fallback"] = (self.plan.choice.fallback.provider, "providers")
+        for field, (name, bound) in names.items():
+            patterns = getattr(policy, bound)
+            if patterns is not None and name and not matches(patterns, name):
+                cut = "fail" if field == "fallback" else None
+                yield Excess((field,), name, bound, ", ".join(patterns), cut)
+        if gateway is None:
+            return
+        url = redact(gateway.url)
+        if policy.gateways is not None and not gateway_allowed(policy.gateways, gateway.url):
+            yield Excess(("gateway_url",), url, "gateways", ", ".join(policy.gateways))
+        if not gateway.trusted and not policy.foreign_gateways:
+            allowed = "none that only a claim names; its operator sets DASK_CLAIM_GATEWAY_URL"
+            yield Excess(("gateway_url",), url, "foreign_gateways", allowed)
+
+    def _of_options(self, claim: ClaimFields) -> Iterator[Excess]:
+        """Yield what a claim says in a gateway's own words beyond the policy."""
+        policy, offered = self.policy, self.offered
+        for name, value in claim.options.items():
+            path = ("options", name)
+            if ".".join(path) in self.sites:
+                continue
+            if policy.options is not None and not matches(policy.options, name):
+                yield Excess(path, value, "options", ", ".join(policy.options) or "none")
+            bounds = _OPTIONS.get(offered.field_of(name) or "", ())
+            if bound := next((one for one in bounds if getattr(policy, one) is not None), None):
+                allowed = f"the claim's own field for {name}, which can be compared"
+                yield Excess(path, value, bound, allowed)
+            if (sizes := offered.choices_for(name)) and str(value) not in sizes:
+                for bound in self._bounds_of_size():
+                    yield Excess(path, value, bound, "what gateway_options tells the size of")
+
+    def _bounds_of_size(self, *more: str) -> list[str]:
+        """Return the bounds of a worker's size; else those of all workers together; else `more`."""
+        groups = (tuple(SIZES), tuple(WHOLE.values()), more)
+        existing = [[b for b in group if getattr(self.policy, b) is not None] for group in groups]
+        return next(filter(None, existing), [])
