@@ -181,7 +181,7 @@ class Ticket:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the form in which it crosses to the guard, with no secret in it."""
-        written = asdict(replace(self, login=None))
+        written = asdict(replace(self, login=None, facts=dict(self.facts)))
         del written["login"]
         return written
 
