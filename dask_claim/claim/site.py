@@ -6,9 +6,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
 from dask_claim.claim.site_credentials import Credentials, Entry, read_credentials
 from dask_claim.claim.site_sections import GatewayOptions, Policy
@@ -16,12 +16,26 @@ from dask_claim.claim.texts import parse_yaml
 from dask_claim.claim.validation import problems
 from dask_claim.errors import Fault
 
-Model = TypeVar("Model", bound=BaseModel)
-
 SITE_FILE = "/etc/dask-claim/claim.yaml"
 """The site's file where `DASK_CLAIM_SITE` names no other one."""
 
-SECTIONS = ("profiles", "policy", "gateway_options", "credentials")
+Profile = Annotated[dict[str, Any], BeforeValidator(lambda value: {} if value is None else value)]
+
+
+class Sections(BaseModel):
+    """Fields of a claim, which are the site's defaults, and these."""
+
+    profiles: dict[str, Profile] = Field(
+        default={},
+        description="Name → claim: what a claim gets that says profile: NAME, where it sets "
+        "nothing itself.",
+    )
+    policy: Policy | None = None
+    gateway_options: GatewayOptions = Field(default_factory=GatewayOptions)
+    credentials: Entry | None = None
+
+
+SECTIONS = tuple(Sections.model_fields)
 """What stands in the site's file beside the fields of a claim."""
 
 
@@ -60,72 +74,31 @@ def read_site(environ: Mapping[str, str]) -> Site:
     except (OSError, ValueError) as error:
         if not chosen and isinstance(error, (FileNotFoundError, NotADirectoryError)):
             return Site(path)
-        why = getattr(error, "strerror", None) or str(error)
-        hint = "correct it, or DASK_CLAIM_SITE"
-        return Site(path, faults=(Fault((), None, f"cannot be read: {why}", hint),))
+        problem = f"cannot be read: {getattr(error, 'strerror', None) or error}"
+        fault = Fault((), None, problem, "correct it, or DASK_CLAIM_SITE")
+        return Site(path, faults=(fault,))
     raw, faults = parse_yaml(text)
-    if faults:
-        return Site(path, faults=tuple(faults))
-    if not isinstance(raw, Mapping):
-        return Site(path, {} if raw is None else raw)
-    rest = {key: value for key, value in raw.items() if key not in SECTIONS}
-    profiles = raw.get("profiles") or {}
-    if not isinstance(profiles, Mapping):
-        hint = "write the name of each profile and its claim"
-        return Site(path, rest, faults=(Fault(("profiles",), None, "is not an object", hint),))
-    named = {str(name): {} if item is None else item for name, item in profiles.items()}
-    wrong: list[Fault] = []
-    policy = _section(Policy, raw, "policy", '{"max_workers": 10}', wrong)
-    example = '{"names": {"image": "tag"}}'
-    options = _section(GatewayOptions, raw, "gateway_options", example, wrong) or GatewayOptions()
-    credentials, also_wrong = read_credentials(raw.get("credentials"), rest, path)
-    return Site(path, rest, named, policy, options, credentials, (*wrong, *also_wrong))
-
-
-def _section(
-    model: type[Model], raw: Mapping[str, Any], name: str, example: str, faults: list[Fault]
-) -> Model | None:
-    """Return a part of the file, None where it is not there; what is wrong goes to `faults`."""
-    said = raw.get(name)
-    if said is None:
-        return None
-    if not isinstance(said, Mapping):
-        faults.append(Fault((name,), None, "is not an object", f"write {example}"))
-        return None
+    if faults or not isinstance(raw, Mapping):
+        return Site(path, {} if raw is None else raw, faults=tuple(faults))
+    claim = {key: value for key, value in raw.items() if key not in SECTIONS}
+    credentials, wrong = read_credentials(raw.get("credentials"), claim, path)
+    checked = [name for name in SECTIONS if name != "credentials" and raw.get(name) is not None]
     try:
-        return model.model_validate(dict(said))
+        sections = Sections.model_validate({name: raw[name] for name in checked})
     except ValidationError as error:
-        for loc, cause in problems(error):
-            faults.append(Fault((name, *loc), None, cause.problem, cause.hint))
-        return None
+        sections = Sections()
+        wrong += tuple(
+            Fault(where, None, cause.problem, cause.hint) for where, cause in problems(error)
+        )
+    parts = (sections.profiles, sections.policy, sections.gateway_options)
+    return Site(path, claim, *parts, credentials, wrong)
 
 
 def schema_text() -> str:
     """Return the JSON Schema of the site's file, beside the fields of a claim."""
-    defs: dict[str, Any] = {}
     schema = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **Sections.model_json_schema(),
         "title": "Site file of dask-claim",
-        "description": "Fields of a claim, which are the site's defaults, and these.",
-        "type": "object",
-        "properties": {
-            "profiles": {
-                "title": "Profiles",
-                "description": "Name → claim: what a claim gets that says profile: NAME, where it "
-                "says nothing itself.",
-                "type": "object",
-                "additionalProperties": {"type": "object"},
-            },
-            "policy": _schema(Policy, defs),
-            "gateway_options": _schema(GatewayOptions, defs),
-            "credentials": _schema(Entry, defs),
-        },
-        "$defs": defs,
     }
     return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
-
-
-def _schema(model: type[BaseModel], defs: dict[str, Any]) -> dict[str, Any]:
-    schema = model.model_json_schema()
-    defs.update(schema.pop("$defs", {}))
-    return schema

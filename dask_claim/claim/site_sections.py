@@ -7,28 +7,24 @@ from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from dask_claim.claim.addresses import DEFAULT_PORTS, UrlPrefix
 from dask_claim.claim.fields import Cores, Count, Lifetime
 from dask_claim.claim.memory import Memory
-
-
-def _patterns(value: object) -> object:
-    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise ValueError('is not a list of texts; write for example ["registry.example.org/*"]')
-    return tuple(value)
+from dask_claim.claim.units import Invalid
 
 
 def _url_patterns(patterns: tuple[str, ...]) -> tuple[str, ...]:
     for pattern in patterns:
-        found = _URL_PATTERN.fullmatch(pattern)
-        parts = found["path"].split("/") if found else [".."]
+        match = _URL_PATTERN.fullmatch(pattern)
+        parts = match["path"].split("/") if match else [".."]
         if {".", ".."} & {*parts} or "" in parts[1:-1] or "%" in pattern:
-            raise ValueError(
-                f"{pattern} matches no gateway; write for example https://*.example.org, "
-                "http://localhost:* or https://hub.example.org/services/dask-gateway"
+            hint = (
+                "write for example https://*.example.org, http://localhost:* or "
+                "https://hub.example.org/services/dask-gateway"
             )
+            raise Invalid(f"{pattern} matches no gateway", hint)
     return patterns
 
 
@@ -37,14 +33,22 @@ _URL_PATTERN = re.compile(
     r"(?P<path>(?:/[^\s#\\]*)?)"
 )
 
-Patterns = Annotated[tuple[str, ...], BeforeValidator(_patterns)]
+Patterns = tuple[str, ...]
 UrlPatterns = Annotated[Patterns, AfterValidator(_url_patterns)]
 
 
-class Policy(BaseModel):
-    """What a claim may ask for at a site. A bound that is None does not exist."""
+class Section(BaseModel):
+    """A part of the site's file."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", title="Policy")
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what the file sets, fit for JSON."""
+        return self.model_dump(mode="json", exclude_unset=True)
+
+
+class Policy(Section):
+    """What a claim may ask for at a site. A bound that is None does not exist."""
 
     max_workers: Count | None = Field(None, title="Workers", description="Of one cluster.")
     max_cores: Cores | None = Field(None, title="Cores", description="Of all workers together.")
@@ -95,25 +99,19 @@ class Policy(BaseModel):
         "options beyond what is allowed are always refused.",
     )
 
-    def bounds(self) -> dict[str, Any]:
-        """Return the bounds that exist, fit for JSON."""
-        return self.model_dump(mode="json", exclude_unset=True)
-
     def amounts(self) -> dict[str, float]:
         """Return the bounds of workers that exist, by their names; memory in bytes."""
         names = ("max_workers", "max_cores", "max_memory", "worker_cores", "worker_memory")
-        found = {name: getattr(self, name) for name in names}
+        bounds = {name: getattr(self, name) for name in names}
         return {
             name: bound.bytes if isinstance(bound, Memory) else bound
-            for name, bound in found.items()
+            for name, bound in bounds.items()
             if bound is not None
         }
 
 
-class WorkerSize(BaseModel):
+class WorkerSize(Section):
     """What one worker has."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", title="Size of a worker")
 
     cores: Cores = Field(title="Cores")
     memory: Memory = Field(title="Memory", description='For example "16G".')
@@ -139,10 +137,8 @@ OPTION_NAMES: Mapping[str, tuple[str, ...]] = {
 """Field → names under which gateways are known to offer it, in lower case."""
 
 
-class GatewayOptions(BaseModel):
+class GatewayOptions(Section):
     """What the options of the site's gateway mean, where their names and texts do not say it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", title="Options of the gateway")
 
     names: dict[
         Literal[
@@ -173,19 +169,15 @@ class GatewayOptions(BaseModel):
         "more is status 78 unless strict is false.",
     )
 
-    def said(self) -> dict[str, Any]:
-        """Return what the site's file says, fit for JSON."""
-        return self.model_dump(mode="json", exclude_unset=True)
-
     def option_for(self, field: str, offered: Iterable[str]) -> str | None:
         """Return the one of the options `offered` that stands for a field; None: there is none.
 
         Case does not matter. A name that the site's file gives takes the place of the known ones.
         """
-        found = {name.lower(): name for name in reversed(list(offered))}
-        said = self.names.get(field)  # type: ignore[call-overload]
-        names = (said.lower(),) if said else OPTION_NAMES[field]
-        return next((found[name] for name in names if name in found), None)
+        own = {name.lower(): name for name in reversed(list(offered))}
+        named = self.names.get(field)  # type: ignore[call-overload]
+        names = (named.lower(),) if named else OPTION_NAMES[field]
+        return next((own[name] for name in names if name in own), None)
 
     def unit_for(self, option: str) -> str | None:
         """Return what the site's file says that an option counts memory in."""
@@ -197,9 +189,9 @@ class GatewayOptions(BaseModel):
 
     def field_of(self, option: str) -> str | None:
         """Return the field that an option stands for, by the site's file or by its usual name."""
-        known = {name: field for field, names in OPTION_NAMES.items() for name in names}
-        known |= {name.lower(): field for field, name in self.names.items()}
-        return known.get(option.lower())
+        fields = {name: field for field, names in OPTION_NAMES.items() for name in names}
+        fields |= {name.lower(): field for field, name in self.names.items()}
+        return fields.get(option.lower())
 
 
 def matches(patterns: tuple[str, ...], text: str) -> bool:
@@ -216,7 +208,7 @@ def gateway_allowed(patterns: tuple[str, ...], url: str) -> bool:
         here = UrlPrefix.of(url)
     except ValueError:
         return False
-    return any(_covers(found, here) for found in map(_URL_PATTERN.fullmatch, patterns) if found)
+    return any(_covers(match, here) for match in map(_URL_PATTERN.fullmatch, patterns) if match)
 
 
 def _covers(pattern: re.Match[str], here: UrlPrefix) -> bool:

@@ -23,8 +23,8 @@ def as_json(resolved: Resolved, plan: Plan) -> str:
         "overruled": [one.to_dict() for one in resolved.overruled],
     }
     if resolved.site and resolved.site.policy:
-        content["policy"] = {"source": resolved.site.path, **resolved.site.policy.bounds()}
-    if resolved.site and (said := resolved.site.gateway_options.said()):
+        content["policy"] = {"source": resolved.site.path, **resolved.site.policy.to_dict()}
+    if resolved.site and (said := resolved.site.gateway_options.to_dict()):
         content["gateway_options"] = {"source": resolved.site.path, **said}
     shown = redact(content)
     assert isinstance(shown, dict)
@@ -50,11 +50,11 @@ def as_text(resolved: Resolved, plan: Plan) -> str:
         ]
     lines += ["Plan", *(f"  {step}" for step in plan.arithmetic)]
     if resolved.site and resolved.site.policy:
-        bounds = resolved.site.policy.bounds()
+        bounds = resolved.site.policy.to_dict()
         lines.append(f"Policy of {resolved.site.path}")
         lines += [f"  {name}: {_cell(value)}" for name, value in bounds.items()]
         lines += [f"  {cut}" for cut in resolved.cuts]
-    if resolved.site and (said := resolved.site.gateway_options.said()):
+    if resolved.site and (said := resolved.site.gateway_options.to_dict()):
         lines.append(f"Options of the gateway, by {resolved.site.path}")
         lines += [f"  {name}: {_cell(value)}" for name, value in said.items()]
     if resolved.site and (found := resolved.site.credentials):

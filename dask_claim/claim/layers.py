@@ -1,0 +1,180 @@
+"""The sources of a claim: what each of them sets, checked by itself."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator, Mapping
+from copy import copy
+from dataclasses import dataclass, replace
+from typing import Any
+
+from dask_claim.claim.fields import FIELDS, MAPPINGS, RUN_OPTIONS, Path, leaves
+from dask_claim.claim.names import NOT_FIELDS, SERVICE_LINK
+from dask_claim.claim.origin import CLAIM, Origin
+from dask_claim.claim.site import SECTIONS, Site
+from dask_claim.claim.spellings import Reading, read, resolve
+from dask_claim.claim.texts import Plain, parse_json
+from dask_claim.claim.validation import check, completed
+from dask_claim.errors import Fault
+from dask_claim.redact import redact
+
+_PREFIX = "DASK_CLAIM_"
+
+
+@dataclass
+class Layer:
+    """What one source sets, each field checked by itself: a flag, a variable, a file."""
+
+    source: str
+    reading: Reading
+    group: str = ""
+    """The source as a whole, such as all flags: the addresses of a gateway in it belong together.
+    By default this layer alone."""
+
+    trusted: bool = True
+    """Whether it is the operator's, not the package's developer's."""
+
+    def __post_init__(self) -> None:
+        self.group = self.group or self.source
+        checked = check(self.reading)
+        self.values, self.doubtful = checked.values, checked.doubtful
+        self.faults = [replace(fault, source=self.source) for fault in checked.faults]
+
+    def without(self, paths: Iterable[Path]) -> Layer:
+        """Return this layer without some of its values."""
+        fewer = copy(self)
+        fewer.values = {path: self.values[path] for path in self.values if path not in paths}
+        return fewer
+
+
+def flag_layers(flags: Mapping[str, object]) -> Iterator[Layer]:
+    for name, value in flags.items():
+        if value is not None:
+            yield Layer(f"--{name.replace('_', '-')}", read({name: value}), "flags")
+
+
+def variable_layers(environ: Mapping[str, str], weaker: list[Layer]) -> list[Layer]:
+    """Read `DASK_CLAIM_FIELD`, `DASK_CLAIM_ENV__X` and `DASK_CLAIM_OPTIONS__X`."""
+    options = {
+        path[1].lower(): path[1]
+        for layer in weaker
+        for path in layer.reading.values
+        if path[0] == "options" and len(path) > 1
+    }
+    layers: list[Layer] = []
+    seen: dict[tuple[str, str], str] = {}
+    for variable in sorted(name for name in environ if _is_ours(name, environ[name])):
+        value = environ[variable]
+        head, _, tail = variable[len(_PREFIX) :].partition("__")
+        field = resolve(head)
+        if field is not None and not value.strip():
+            continue
+        reading = _read_variable(variable, value, options)
+        if field is not None:
+            entry = tail if field == "environment" else tail.lower()
+            first = seen.setdefault((field, entry), variable)
+            if environ[first] != value:
+                reading.fault((), None, f"contradicts {first}, the same field", "keep one of them")
+        layers.append(Layer(variable, reading, "variables"))
+    # What names one entry is stronger than what gives env or options whole.
+    return sorted(layers, key=lambda layer: "__" not in layer.source)
+
+
+def _read_variable(variable: str, value: str, options: Mapping[str, str]) -> Reading:
+    """Read one variable. `options` maps options in lower case to how weaker sources spell them."""
+    head, nested, tail = variable[len(_PREFIX) :].partition("__")
+    field = resolve(head)
+    if field is None:
+        names = [name.upper() for name in (*FIELDS, "site", *RUN_OPTIONS)]
+        near = difflib.get_close_matches(head.upper()[:64], names, n=1, cutoff=0.65)
+        hint = f"did you mean {_PREFIX}{near[0]}{nested}{tail}?" if near else ""
+        return Reading(faults=[Fault((), None, "unknown variable", hint)])
+    if field not in MAPPINGS and not nested:
+        return read({head.lower(): value})
+    if field not in MAPPINGS or (nested and not tail):
+        hint = f"only {', '.join(f'{_PREFIX}{name.upper()}__…' for name in MAPPINGS)} have them"
+        return Reading(faults=[Fault((), None, "has no parts", hint)])
+    if not nested:
+        raw, faults = parse_json(value)
+        return Reading(faults=faults) if faults else read({field: raw})
+    if field == "options":
+        # Variables are mostly written in capitals, the gateway's options never are.
+        tail = options.get(tail.lower(), tail.lower() if tail.isupper() else tail)
+    elif field != "environment":
+        tail = tail.lower()
+    return read({field: {tail: Plain(value)}})
+
+
+def _is_ours(variable: str, value: str) -> bool:
+    upper = variable.upper()
+    if not upper.startswith(_PREFIX) or is_nested_name(variable):
+        return False
+    is_link = upper.endswith("_PORT") and SERVICE_LINK.fullmatch(value)
+    return not is_link and not NOT_FIELDS.fullmatch(upper)
+
+
+def is_nested_name(variable: str) -> bool:
+    """Whether Dask reads a variable as an entry of DASK_CLAIM, which is a text."""
+    return variable.upper().startswith(f"{_PREFIX}_")
+
+
+def nested_name_faults(environ: Mapping[str, str]) -> Iterator[Fault]:
+    """Yield a fault for each variable with two underscores after DASK_CLAIM."""
+    for variable in sorted(filter(is_nested_name, environ)):
+        hint = f"write {_PREFIX}{variable[len(_PREFIX) :].lstrip('_')}"
+        problem = "two underscores would make this a Dask setting"
+        yield Fault((), None, problem, hint, variable)
+
+
+def claim_text_layers(environ: Mapping[str, str]) -> Iterator[Layer]:
+    text = environ.get("DASK_CLAIM", "")
+    if text.strip():
+        raw, faults = parse_json(text)
+        reading = Reading() if faults and raw is None else read(raw)
+        reading.faults[:0] = faults
+        yield Layer("DASK_CLAIM", reading, trusted=False)
+
+
+def program_layer(source: str, values: Mapping[Path, object]) -> Layer:
+    return Layer(source, Reading(dict(values)), CLAIM, trusted=False)
+
+
+def program_layers(
+    values: Mapping[Path, Any], origin: Origin, layers: Iterable[Layer]
+) -> list[Layer]:
+    """Return the layers of a program's claim: its own values, and those of the DASK_CLAIM text.
+
+    Left out is what came from another source that still sets it; where that does so no more, the
+    value is the program's own.
+    """
+    still_set = {
+        (layer.source, path): value
+        for layer in layers
+        if layer.trusted
+        for path, value in leaves(completed(layer.values)).items()
+    }
+    by_source: dict[str, dict[Path, Any]] = {}
+    for path, value in values.items():
+        source = origin.of(path)
+        if (source, path) not in still_set or still_set[source, path] != value:
+            by_source.setdefault(source if source == "DASK_CLAIM" else CLAIM, {})[path] = value
+    return [program_layer(source, own) for source, own in by_source.items()]
+
+
+def site_layer(site: Site) -> Layer:
+    reading = read(site.claim, SECTIONS)
+    reading.faults[:0] = site.faults
+    return Layer(site.path, reading)
+
+
+def profile_layers(layers: list[Layer], site: Site) -> Iterator[Layer]:
+    """Yield the profile that the strongest layer chooses: stronger only than the site's own."""
+    chosen = next((layer for layer in layers if ("profile",) in layer.reading.values), None)
+    name = chosen.values.get(("profile",)) if chosen else None
+    if chosen is None or name is None:
+        return
+    if name in site.profiles:
+        yield Layer(f"{site.path}, profile {name}", read(site.profiles[name]))
+    elif not site.faults:
+        problem = f"unknown profile; this site has: {', '.join(site.profiles) or 'none'}"
+        yield Layer(chosen.source, Reading(faults=[Fault(("profile",), redact(name), problem)]))
