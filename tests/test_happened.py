@@ -12,8 +12,12 @@ from typing import Any
 import pytest
 
 from dask_claim import processes
-from dask_claim.launch.no_workers import NoWorkers
+from dask_claim.claim.model import Claim
+from dask_claim.launch.cluster_watch import ClusterWatch
+from dask_claim.launch.events import Events, Note
+from dask_claim.providers.existing import NoProvider
 from dask_claim.providers.usage import Usage
+from dask_claim.providers.values import Request
 from tests.support.gateway import GatewayServer
 from tests.support.launcher import PYTHON, Launcher, Run, Running, wait_for
 from tests.support.scenes import (
@@ -182,7 +186,7 @@ def test_tasks_that_wait_for_a_worker_are_told(
 ) -> None:
     # Every half of a second in place of a minute.
     hurried = (
-        "import runpy, sys; import dask_claim.launch.no_workers as it; it.EVERY = 0.5; "
+        "import runpy, sys; import dask_claim.launch.cluster_watch as it; it.REMIND_EVERY = 0.5; "
         "sys.argv[:1] = []; runpy.run_path(sys.argv[0], run_name='__main__')"
     )
     claim = {"gateway_url": variables_gateway.url, "max_workers": 1, "environment": NO_WORKER}
@@ -199,8 +203,16 @@ def test_tasks_that_wait_for_a_worker_are_told(
 
 def test_waiting_is_told_now_and_then() -> None:
     clock = [0.0]
-    said: list[tuple[float, int, bool]] = []
-    listener = NoWorkers(lambda *what: said.append(what), 60.0, lambda: clock[0])
+    said: list[tuple[float, str]] = []
+
+    def listen(event: object) -> None:
+        if isinstance(event, Note):
+            assert "3 tasks wait" in event.text
+            said.append((clock[0], event.level))
+
+    claim = Claim.model_validate({"create": False})
+    watch = ClusterWatch(claim, Events([listen]), lambda: clock[0])
+    watch.begin(NoProvider(Request(claim, claim.plan({}), {}), lambda ticket: None, print))
     idle = Usage(0, 0, 0, 0, 0.0, 0.0, 0, 0)
     waiting, working = replace(idle, waiting=3), replace(idle, workers=1, waiting=3)
     for moment, usage in (
@@ -209,8 +221,8 @@ def test_waiting_is_told_now_and_then() -> None:
         (222, working), (300, waiting), (359, waiting), (400, waiting), (600, waiting),
     ):  # fmt: skip
         clock[0] = moment
-        listener(usage)
-    assert said == [(60, 3, True), (121, 3, False), (100, 3, True), (300, 3, False)]
+        watch.report(usage)
+    assert said == [(160, "WARNING"), (221, "INFO"), (400, "WARNING"), (600, "INFO")]
 
 
 # Gives up as soon as the worker is lost, while its nanny starts another one.

@@ -16,6 +16,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -25,15 +26,15 @@ from distributed.comm import connect
 from distributed.core import send_recv
 
 from dask_claim.claim.model import Claim
+from dask_claim.launch.cluster_watch import ClusterWatch
 from dask_claim.launch.events import Event, Events
-from dask_claim.launch.leasing import Leasing
+from dask_claim.launch.lease_keeper import LeaseKeeper
 from dask_claim.lifetime import lease as module
 from dask_claim.lifetime import lease_plugin
 from dask_claim.lifetime.lease import Lease
 from dask_claim.providers.base import Provider
 from dask_claim.providers.usage import Usage
 from dask_claim.providers.values import Cluster, Ended, Request
-from tests.support.faulty import USAGE
 from tests.support.launcher import wait_for
 
 RECONNECT = 1.0
@@ -58,6 +59,10 @@ def serve(end: Connection) -> None:
     asyncio.run(main())
 
 
+async def running() -> bool:
+    return False
+
+
 def hold(end: Connection, address: str, terms: dict[str, Any]) -> None:
     """Hold a lease until told to release it; tell what is heard, and what was used."""
     # As a minute after the start: renewed every few seconds only.
@@ -65,11 +70,12 @@ def hold(end: Connection, address: str, terms: dict[str, Any]) -> None:
 
     async def main() -> None:
         lease = Lease(address, None, lifetime=None, **terms)
-        await lease.place(0, lambda usage: None, end.send)
+        seen: list[Usage] = []
+        await lease.place(seen.append, end.send, running)
         end.send("placed")
         await asyncio.get_running_loop().run_in_executor(None, end.recv)
         await lease.release()
-        end.send(vars(lease.usage))
+        end.send(vars(seen[-1]))
 
     asyncio.run(main())
 
@@ -320,7 +326,9 @@ def test_scheduler_is_believed_before_a_gateway_that_has_forgotten_it(
 ) -> None:
     """Its connection is closed: the lease of a cluster that runs is renewed whatever is said."""
     provider, seen = Forgetful(relay.address), list[Event]()
-    leasing = Leasing(provider.request, Events([seen.append]))
+    emit = Events([seen.append])
+    watch = ClusterWatch(provider.request.claim, emit)
+    keeper = LeaseKeeper(provider.request, emit, watch)
 
     async def until(condition: Callable[[], bool]) -> None:
         deadline = time.monotonic() + 20
@@ -329,25 +337,25 @@ def test_scheduler_is_believed_before_a_gateway_that_has_forgotten_it(
             await asyncio.sleep(0.02)
 
     async def run() -> None:
-        await leasing.begin(provider)
-        leasing.minimum = 1
-        waiting = asyncio.ensure_future(leasing.wait_for_workers()) if waits else None
-        await until(lambda: leasing.leased)
+        watch.begin(provider)
+        await keeper.begin(provider)
+        waiting = asyncio.ensure_future(keeper.wait_for_workers(1)) if waits else None
+        await until(lambda: keeper.leased)
         before, relay.away = relay.accepted, away
         relay.cut()
         if away:
-            await until(lambda: leasing.ended is not None)
+            await until(lambda: watch.ended is not None)
             relay.away = False
         await until(lambda: relay.accepted > before)
-        await until(lambda: leasing.ended is None)
+        await until(lambda: watch.ended is None)
         if waiting is not None:
             assert away or not waiting.done()
             waiting.cancel()
             await asyncio.wait({waiting})
-        await leasing.end()
+        await keeper.end()
 
     asyncio.run(run())
-    assert (provider.asked, leasing.ended) == (int(away), None)
+    assert (provider.asked, watch.ended) == (int(away), None)
     assert ("has not ended" in str(seen)) is away
 
 
@@ -380,17 +388,16 @@ def test_tasks_from_before_the_lease_count(address: str, fork: Forks, holder: Fo
     assert (usage["tasks_done"], usage["tasks_failed"]) == (5, 1)
 
 
-MORE = {"waiting", "out_of_memory", "gave_up", "no_workers_timeout"}
-
-
 def test_launchers_and_schedulers_of_another_release(address: str, holder: Forks) -> None:
     """Each hears what it understands and nothing besides; who has asked for more is told more."""
     holder()
     first, more, last, looked = ask(address, "renew", lease_plugin.MORE, "release")
-    assert (set(first), set(more)) == (set(USAGE), set(USAGE) | MORE)
-    assert set(ask(address, "release")[0]) == set(USAGE) <= set(last)
+    everything = {field.name for field in fields(Usage)}
+    assert (tuple(first), set(more)) == (lease_plugin.FIRST, everything)
+    assert tuple(ask(address, "release")[0]) == lease_plugin.FIRST
+    assert set(last) == everything
     assert (looked["held"], looked["holders"], looked["workers"]) == (True, 2, 0)
-    usage = dict.fromkeys(USAGE, 0)
+    usage = dict.fromkeys(lease_plugin.FIRST, 0)
     assert Usage.of(usage).waiting == 0
     assert Usage.of({**usage, "waiting": 2, "of_tomorrow": 3}).waiting == 2
 
@@ -415,7 +422,7 @@ def test_scheduler_that_is_not_reached_is_told_with_its_address(
 
     keys = Keys() if address.startswith("gateway") else None
     lease = Lease(address, keys, timeout=0.3, lifetime=None, reconnect_timeout=1.0)
-    asyncio.run(lease.place(0, lambda usage: None, told.append, is_over))
+    asyncio.run(lease.place(lambda usage: None, told.append, is_over))
     [line] = told
     assert f"does not answer at {address}" in line
     assert ("proxy_url" in line) is address.startswith("gateway")

@@ -72,6 +72,17 @@ with LocalCluster(n_workers=0, dashboard_address="127.0.0.1:0") as own:
     assert f"Dask Dashboard: {run.out.decode().strip()}\n" in run.err
 
 
+def test_launcher_imports_no_dask_and_still_reports(launcher: Launcher) -> None:
+    run = launcher(
+        PYTHON, "-c", ONE_TASK, claim={"max_workers": 1}, before=[PYTHON, "-X", "importtime"]
+    )
+    assert (run.status, run.out) == (0, b"42\n"), run.err
+    imported = {line.rpartition("|")[2].strip() for line in run.err.splitlines()}
+    assert "dask_claim.providers.hosted" in imported
+    assert not imported & {"dask", "distributed", "tornado", "dask_gateway", "aiohttp"}
+    assert (run.receipt["workers"]["peak"], run.receipt["tasks"]) == (1, {"done": 1, "failed": 0})
+
+
 class Local:
     """A provider with what it has written and warned of."""
 

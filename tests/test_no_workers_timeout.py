@@ -11,8 +11,8 @@ from dask_gateway_server.options import Mapping, Options
 from dask_claim.claim.model import Claim
 from dask_claim.claim.site import Site
 from dask_claim.claim.site_sections import GatewayOptions
+from dask_claim.launch.cluster_watch import ClusterWatch
 from dask_claim.launch.events import Events, Warned
-from dask_claim.launch.leasing import Leasing
 from dask_claim.providers.base import NO_WORKERS_TIMEOUT, tells_of_no_workers
 from dask_claim.providers.gateway.provider import GatewayProvider
 from dask_claim.providers.usage import Usage
@@ -88,11 +88,12 @@ def test_a_scheduler_that_does_otherwise_is_one_warning(
 ) -> None:
     """An older one, one of a gateway without variables, or one that was there before."""
     seen: list[Any] = []
-    leasing = Leasing(request(no_workers_timeout=claimed), Events([seen.append]))
+    claim = request(no_workers_timeout=claimed).claim
+    watch = ClusterWatch(claim, Events([seen.append]))
     for _ in range(2):
-        leasing._tell_of_the_timeout(Usage(**IDLE, no_workers_timeout=real))
+        watch.report(Usage(**IDLE, no_workers_timeout=real))
     warnings = [event.text for event in seen if isinstance(event, Warned)]
-    assert len(seen) == len(warnings) == bool(told)
+    assert len(warnings) == bool(told)
     for text in warnings:
         assert told in text and "no_workers_timeout = 5" in text
 

@@ -28,7 +28,7 @@ from dask_claim.providers.gateway.answers import _without_answer
 from dask_claim.providers.gateway.api import GatewayApi
 from dask_claim.providers.gateway.patience import Patience
 from dask_claim.providers.gateway.provider import GatewayProvider, _is_refusal
-from dask_claim.providers.holding import failure
+from dask_claim.providers.host_process import failure
 from dask_claim.providers.values import Request
 from tests.support.certificates import certificates
 from tests.support.faulty import CLUSTER, faulty

@@ -13,9 +13,9 @@ from dask_claim.doctor.finding import TEMPORARY, Examined, Finding, fail, failed
 from dask_claim.errors import ClusterFailed, DaskClaimError
 from dask_claim.launch.events import Event, Events, Warned
 from dask_claim.launch.session import Session
-from dask_claim.launch.versions import told, versions_there
 from dask_claim.providers.base import import_quietly
 from dask_claim.providers.values import Outcome
+from dask_claim.providers.versions import differences_of_client
 from dask_claim.threads import in_time
 
 SENT = 16 * 2**20
@@ -84,7 +84,7 @@ async def _use(seen: Examined, session: Session) -> AsyncIterator[Finding]:
         ) as client:
             yield await _task(client)
             yield await _bandwidth(client)
-        yield _versions(seen, await versions_there(address, security))
+            yield _versions(seen, await client.get_versions())
     except (OSError, asyncio.TimeoutError) as error:
         message = f"the scheduler at {address} is not reached: {error or 'no answer'}"
         yield fail("task", message, LOGS, TEMPORARY)
@@ -93,7 +93,7 @@ async def _use(seen: Examined, session: Session) -> AsyncIterator[Finding]:
         message = f"a task on the worker fails: {type(error).__name__}: {error}"
         yield fail("task", message, "compare the versions on both sides; " + LOGS)
     if provider.outlives_launcher and seen.resolved.claim.lease_timeout:
-        if session.leasing.leased:
+        if session.lease.leased:
             yield ok("lease", "the scheduler holds it: it ends an abandoned cluster")
         else:
             hint = "use Dask 2024.1 or newer in the cluster's image, and let it take plugins"
@@ -120,16 +120,16 @@ async def _bandwidth(client: Any) -> Finding:
 
 
 def _versions(seen: Examined, there: Any) -> Finding:
-    wanted = seen.resolved.claim.versions
-    found = told(there)
-    if found is None:
+    choice = seen.resolved.claim.versions
+    message = differences_of_client(there)
+    if not message:
         return ok("versions", "the same here, on the scheduler and on the workers")
-    message, _, hint = found.partition(". Use ")
-    if wanted == "strict":
-        return fail("versions", f"{message} (versions: strict)", f"use {hint}")
-    if wanted == "ignore":
+    hint = "use an image with the same versions on both sides"
+    if choice == "strict":
+        return fail("versions", f"{message} (versions: strict)", hint)
+    if choice == "ignore":
         return ok("versions", f"{message} (versions: ignore)")
-    return warn("versions", message, f"use {hint}")
+    return warn("versions", message, hint)
 
 
 def _released(outcome: Outcome, session: Session, seconds: float) -> Finding:

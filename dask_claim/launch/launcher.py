@@ -195,7 +195,7 @@ class Launcher:
         killed = status == 128 + signal.SIGKILL
         whom = "the command" if killed else "a worker or another process here"
         # With status 0 it did no harm; of the local cluster's own end the lease tells.
-        harmed = killed or (status and session.leasing.ended is None)
+        harmed = killed or (status and session.watch.ended is None)
         if harmed and (why := memory.exceeded(whom)):
             self._emit.warn(why)
         if failed is not None and status in (0, 128 + signal.SIGTERM, 128 + signal.SIGKILL):

@@ -8,9 +8,9 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from dask_claim.launch.events import Events
-from dask_claim.launch.leasing import cancelled
 from dask_claim.providers.hpc.jobs import facts_of_own_job, moment, why_signalled
 from dask_claim.providers.hpc.systems import slurm_number
+from dask_claim.threads import cancel
 
 # A job without a limit has an end, too, years ahead.
 FAR = 30 * 86400.0
@@ -55,7 +55,7 @@ class OwnJob:
     async def end(self) -> None:
         """Ask no more."""
         for task in list(self._asking):
-            await cancelled(task)
+            await cancel(task)
 
     def _ask(self, asking: Coroutine[Any, Any, None]) -> None:
         if not self._environ.get("SLURM_JOB_ID"):

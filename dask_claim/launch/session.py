@@ -13,9 +13,9 @@ from typing import Any, TypeVar
 from dask_claim.claim.choice import Choice
 from dask_claim.errors import ClusterGone, ConfigurationError, StartTimeout, TemporaryError
 from dask_claim.launch import events
+from dask_claim.launch.cluster_watch import ClusterWatch
 from dask_claim.launch.events import Events
-from dask_claim.launch.leasing import Leasing
-from dask_claim.launch.versions import VersionCheck
+from dask_claim.launch.lease_keeper import LeaseKeeper
 from dask_claim.lifetime.reclaim import reclaim
 from dask_claim.lifetime.tickets import Tickets
 from dask_claim.providers.base import Provider
@@ -46,8 +46,9 @@ class Session:
         self.request = request
         self._emit = emit
         self.tickets = Tickets(request.run_id, grace, GUARD_PATIENCE * request.stop_timeout)
-        self.leasing = Leasing(request, emit)
-        self._versions = VersionCheck(request.claim.versions, emit)
+        self.watch = ClusterWatch(request.claim, emit)
+        self.lease = LeaseKeeper(request, emit, self.watch)
+        self._minimum = 0
         self._now = asyncio.get_running_loop().time
         self._claimed = self._now()
         self._deadline = self._claimed + request.start_timeout
@@ -93,9 +94,9 @@ class Session:
         self._emit(events.Claimed(provider.announcement(), provider.name, provider.adopts))
         try:
             if provider.asks_with_dask:
-                await self._in_time(self.leasing.import_dask())
-            elif provider.makes_cluster:
-                self.leasing.begin_import()
+                await self._in_time(self.lease.import_dask())
+            elif provider.makes_cluster and not provider.reports_usage:
+                self.lease.begin_import()
             await self._in_time(provider.submit())
         except TemporaryError as error:
             await self._fall_back(error)
@@ -124,8 +125,8 @@ class Session:
         """Return when the minimum of workers is up."""
         provider, claim = self.provider, self.request.claim
         if provider.makes_cluster:
-            await self._in_time(self.leasing.wait_for_workers(), "the workers")
-            await self._in_time(self._versions.require(provider))
+            await self._in_time(self.lease.wait_for_workers(self._minimum), "the workers")
+            await self._in_time(self.lease.require_versions())
         elif self.cluster.scheduler_address is None:
             return
         elif claim.min_workers is None and claim.min_cores is None:
@@ -140,21 +141,23 @@ class Session:
         provider = self.provider
         await self._in_time(provider.wait_until_running())
         bounds = None
-        self.leasing.watch(provider)
+        self.watch.begin(provider)
         if provider.makes_cluster:
-            placing = self.leasing.begin(provider)
-            if provider.outlives_launcher:
-                # Before the gateway tells the scheduler of its workers: it gives a cluster up
-                # whose scheduler it cannot reach yet.
-                await asyncio.wait({placing}, timeout=min(REACHING, self._left()))
+            if not provider.reports_usage:
+                placing = self.lease.begin(provider)
+                if provider.outlives_launcher:
+                    # Before the gateway tells the scheduler of its workers: it gives a cluster up
+                    # whose scheduler it cannot reach yet.
+                    await asyncio.wait({placing}, timeout=min(REACHING, self._left()))
             bounds = await self._in_time(self._scale())
         self._emit(events.Running(provider.name, self.cluster, self._now() - self._claimed))
+        provider.listen(self.watch.report, self.watch.report_end)
         if provider.notice:
             self._emit.note(provider.notice)
         if bounds is not None:
             self._emit(events.Scaled(*bounds))
-        self._versions.begin(provider)
-        await self._in_time(self._versions.require(self.provider))
+        if provider.makes_cluster:
+            await self._in_time(self.lease.require_versions())
         if self.cluster.dashboard_url:
             self._emit.note(f"Dask Dashboard: {self.cluster.dashboard_url}")
 
@@ -170,13 +173,12 @@ class Session:
             await asyncio.sleep(SCALE_AGAIN)
         self.provider.obstacle = None
         if bounds is not None:
-            self.leasing.minimum = bounds[0]
+            self._minimum = bounds[0]
         return bounds
 
     async def _start_again(self) -> None:
         """Another cluster; the ticket of the first one stays open until the end."""
-        await self._versions.end()
-        await self.leasing.end()
+        await self.lease.end()
         await self.provider.close()
         self.provider = self._make_provider(self._choice)
         await self.provider.submit()
@@ -206,27 +208,26 @@ class Session:
                 try:
                     outcome = await self._reclaim_all()
                     if outcome is Outcome.NOT_CONFIRMED:
-                        await self.leasing.leave_to_scheduler(self.provider)
+                        await self.lease.leave_to_scheduler()
                 finally:
                     self._emit(
                         events.Released(
                             outcome,
                             self.provider.name,
                             self.cluster,
-                            self.leasing.usage,
+                            self.watch.usage,
                             self.provider.called(),
                             self.provider.description if self.provider.makes_cluster else "",
                             self._now() - started,
-                            self.leasing.leased,
+                            self.lease.leased,
                             self.request.claim.lease_timeout,
-                            self.leasing.ended is not None,
+                            self.watch.ended is not None,
                             level="ERROR" if outcome is Outcome.NOT_CONFIRMED else "INFO",
                         )
                     )
 
             end.push_async_callback(self.provider.close)
-            end.push_async_callback(self.leasing.end)
-            end.push_async_callback(self._versions.end)
+            end.push_async_callback(self.lease.end)
             end.push_async_callback(self._end_opening)
         return outcome
 
@@ -259,8 +260,7 @@ class Session:
         self._emit.warn(f"Falling back to a local cluster (fallback: local): {error}")
         for warning in fallback.warnings:
             self._emit.warn(warning)
-        await self._versions.end()
-        await self.leasing.end()
+        await self.lease.end()
         await self.provider.close()
         await self._reclaim_all()
         for ticket in self.tickets.open:

@@ -16,8 +16,9 @@ from distributed.core import send_recv
 from dask_claim.files import letters
 from dask_claim.lifetime import lease_plugin
 from dask_claim.lifetime.trouble import Trouble
-from dask_claim.providers.usage import Usage
-from dask_claim.threads import in_time
+from dask_claim.providers import meter, versions
+from dask_claim.providers.usage import RENOUNCED, Usage
+from dask_claim.threads import cancel, in_time
 
 # Until the first workers are there somebody is waiting for news of them.
 SOON = 0.2
@@ -29,6 +30,9 @@ CALL_TIMEOUT = 3.0
 # Soon enough to tell a refused connection from no answer.
 CONNECT_TIMEOUT = 2.0
 PLACE_TIMEOUT = 10.0
+
+BY_VALUE = (lease_plugin, meter, versions)
+"""The modules that the scheduler's image may lack."""
 
 
 class Lease:
@@ -60,19 +64,17 @@ class Lease:
         self._terms: dict[str, Any] = {
             "holder": holder or letters(),
             "timeout": timeout,
-            # Nobody comes back in no time.
+            # A timeout of 0 would end the cluster on the first reconnect.
             "reconnect_timeout": max(reconnect_timeout, 1.0),
             "lifetime": lifetime,
         }
-        self._reconnect_timeout: float = self._terms["reconnect_timeout"]
         self._pause = min(LONGEST_PAUSE, timeout / RENEWALS) if timeout else LONGEST_PAUSE
         self._comm: Any = None
         self._reading: asyncio.Future[Any] | None = None
-        self._one_at_a_time = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
         self._released = False
-        self._on_usage: Callable[[Usage], None] = lambda usage: None
-        self._is_over: Callable[[], Awaitable[bool]] = _unknown
+        self._workers = 0
+        self._trouble = Trouble(lambda message: None, self._terms["reconnect_timeout"])
         self._cut = False
         """Whether the scheduler's side has closed the connection, and not taken another one."""
 
@@ -82,19 +84,13 @@ class Lease:
         self.shut_down = False
         """Whether a client has shut the scheduler down."""
 
-        self._trouble = Trouble(lambda message: None, self._reconnect_timeout)
-        self.usage: Usage | None = None
-        """The last that was heard; None before the first word."""
+        self.expected = 0
+        """The number of workers that are being waited for."""
 
     @property
     def placed(self) -> bool:
         """Whether the scheduler has taken it."""
         return self._task is not None
-
-    @property
-    def scheduler_gone(self) -> bool:
-        """Whether nobody has taken a connection for so long that the scheduler must have ended."""
-        return self._trouble.gone
 
     @staticmethod
     def prepare() -> None:
@@ -103,23 +99,21 @@ class Lease:
 
     async def place(
         self,
-        expected: int,
         on_usage: Callable[[Usage], None],
-        on_trouble: Callable[[str], None] | None = None,
-        is_over: Callable[[], Awaitable[bool]] | None = None,
+        on_trouble: Callable[[str], None],
+        is_over: Callable[[], Awaitable[bool]],
     ) -> None:
         """Put the lease on the scheduler, and call `on_usage` after each renewal.
 
-        The scheduler is asked often until the `expected` workers are up. Tries again as long as the
-        scheduler is too busy to answer, or cannot be reached. Raises whatever it objects to.
+        Tries again as long as the scheduler is too busy to answer, or cannot be reached. Raises
+        whatever it objects to.
 
-        `on_trouble` is told once when the scheduler is not reached, once when it is not heard, once
-        when it must be taken for gone, and once when it is heard again. `is_over` is asked whether
-        the cluster has ended, where no scheduler answers; then nothing of it is waited for.
+        `on_trouble` is called once when the scheduler is not reached, once when it does not answer,
+        once when it must be taken for gone, and once when it answers again. `is_over` is asked
+        whether the cluster has ended, where no scheduler answers; then nothing of it is waited for.
         """
-        self._on_usage = on_usage
-        self._is_over = is_over or self._is_over
-        plugin, tell = _pickled(**self._terms), on_trouble
+        self._on_usage, self._is_over = on_usage, is_over
+        plugin, warned = _pickled(**self._terms), False
         while not self._released:
             try:
                 await in_time(self._register(plugin), PLACE_TIMEOUT)
@@ -127,47 +121,68 @@ class Lease:
                 break
             except (OSError, asyncio.TimeoutError):
                 await self._hang_up()
-                if await self._is_over():
+                if await is_over():
                     return
-                if tell is not None:
-                    tell(_unreached(self._address))
-                    tell = None
+                if not warned:
+                    on_trouble(_unreached(self._address))
+                    warned = True
                 await asyncio.sleep(min(1.0, self._pause))
             except BaseException:
                 await self._hang_up()
                 raise
-        if on_trouble is not None:
-            self._trouble = Trouble(on_trouble, self._reconnect_timeout)
-        self._task = asyncio.create_task(self._keep(expected))
+        self._trouble = Trouble(on_trouble, self._terms["reconnect_timeout"])
+        self._task = asyncio.create_task(self._keep())
 
     async def renounce(self) -> None:
         """Leave word at a scheduler that takes no plugin, for whoever looks and misses a lease."""
+        message = {"version": lease_plugin.VERSION, "ends_cluster": False}
         with contextlib.suppress(Exception):
-            comm = await self._connect(CONNECT_TIMEOUT)
+            await self._call(op="log_event", topic=RENOUNCED, msg=message)
+
+    async def count_workers(self) -> int:
+        """Return how many workers the scheduler has, as every one tells; 0 where it does not."""
+        with contextlib.suppress(Exception):
+            return len((await self._call(op="identity"))["workers"])
+        return 0
+
+    async def release(self) -> None:
+        """Receive a last report, and hang up; takes seconds at most.
+
+        The cluster is the caller's to end now. The scheduler ends it where it still runs after
+        `reconnect_timeout`.
+        """
+        if self._released:
+            return
+        self._released = True
+        await cancel(self._task)
+        if self._task is not None and not self._trouble.gone and not self._over:
             try:
-                said = {"version": lease_plugin.VERSION, "ends_cluster": False}
-                write = send_recv(comm, op="log_event", topic=lease_plugin.RENOUNCED, msg=said)
-                await in_time(write, CALL_TIMEOUT)
-            finally:
-                comm.abort()
+                await self._renew(lease_plugin.RELEASE)
+            except Exception:
+                if not await self._is_over() and self._cut:
+                    self._trouble.cut()
+        await self._hang_up()
+
+    async def _call(self, **message: Any) -> Any:
+        """One question on a connection of its own."""
+        comm = await self._connect(CONNECT_TIMEOUT)
+        try:
+            return await in_time(send_recv(comm, **message), CALL_TIMEOUT)
+        finally:
+            comm.abort()
+
+    async def _connect(self, timeout: float) -> Any:
+        return await connect(self._address, timeout=timeout, **self._connection)
 
     async def _register(self, plugin: bytes) -> None:
         comm = await self._connect(PLACE_TIMEOUT)
+        call = {"op": "register_scheduler_plugin", "plugin": plugin, "name": lease_plugin.NAME}
         try:
-            await send_recv(
-                comm,
-                op="register_scheduler_plugin",
-                plugin=plugin,
-                name=lease_plugin.NAME,
-                idempotent=True,
-            )
+            await send_recv(comm, **call, idempotent=True)
             await self._hold(comm)
         except BaseException:
             comm.abort()
             raise
-
-    async def _connect(self, timeout: float) -> Any:
-        return await connect(self._address, timeout=timeout, **self._connection)
 
     async def _hold(self, comm: Any) -> None:
         """Make this the connection that the scheduler watches."""
@@ -175,7 +190,7 @@ class Lease:
         self._comm = comm
         self._reading = asyncio.ensure_future(comm.read())
 
-    async def _keep(self, expected: int) -> None:
+    async def _keep(self) -> None:
         started = monotonic()
         # Before Python 3.12 a call that is answered at the very moment swallows its cancellation.
         while not self._released:
@@ -183,11 +198,11 @@ class Lease:
             if self._over and (self.shut_down or not self._terms["timeout"]):
                 return
             if self._trouble or self._over:
-                pause = min(self._pause, self._reconnect_timeout / 4, 1.0)
-            elif self._workers < max(1, expected) and monotonic() - started < SOON_FOR:
+                pause = min(self._pause, self._terms["reconnect_timeout"] / 4, 1.0)
+            elif self._workers < max(1, self.expected) and monotonic() - started < SOON_FOR:
                 pause = min(SOON, self._pause)
             else:
-                pause = self._pause
+                pause = min(1.0, self._pause) if self._workers < self.expected else self._pause
             if self._reading is None:
                 await asyncio.sleep(pause)
             else:
@@ -212,24 +227,17 @@ class Lease:
             if not self._over:
                 self._trouble.missed(error)
 
-    def _heard(self, message: Any) -> None:
-        self.shut_down = self.shut_down or lease_plugin.SHUT_DOWN in message
-
-    @property
-    def _workers(self) -> int:
-        return self.usage.workers if self.usage else 0
-
     async def _renew(self, message: str = lease_plugin.MORE) -> None:
-        async with self._one_at_a_time:
-            try:
-                reply = await in_time(self._exchange(message), CALL_TIMEOUT)
-            except BaseException:
-                # After a failed call the next one has a new connection.
-                await self._hang_up()
-                raise
+        try:
+            reply = await in_time(self._exchange(message), CALL_TIMEOUT)
+        except BaseException:
+            # After a failed call the next one has a new connection.
+            await self._hang_up()
+            raise
         self._cut = self._over = False
-        self.usage = Usage.of(reply)
-        self._on_usage(self.usage)
+        usage = Usage.of(reply)
+        self._workers = usage.workers
+        self._on_usage(usage)
 
     async def _exchange(self, message: str) -> Any:
         if self._reading is None or self._reading.done():
@@ -239,55 +247,14 @@ class Lease:
         assert self._reading is not None
         await self._comm.write(message)
         reply = await self._reading
-        self._heard(reply)
-        self._check_shut_down()
+        self._check_shut_down(reply)
         self._reading = asyncio.ensure_future(self._comm.read())
         return reply
 
-    def _check_shut_down(self) -> None:
+    def _check_shut_down(self, message: Any = ()) -> None:
+        self.shut_down = self.shut_down or lease_plugin.SHUT_DOWN in message
         if self.shut_down:
             raise ConnectionError("a client has shut the scheduler down")
-
-    async def wait_for_workers(self, count: int) -> None:
-        """Return when at least `count` workers are up, also where no lease could be placed.
-
-        And where the cluster has ended.
-        """
-        while self._workers < count and not self._over:
-            await asyncio.sleep(SOON)
-            with contextlib.suppress(Exception):
-                if not self.placed:
-                    if await in_time(self._count(), CALL_TIMEOUT) >= count:
-                        return
-                elif self._reading is not None and not self._reading.done():
-                    # What is closed `_keep` opens again.
-                    await self._renew()
-
-    async def _count(self) -> int:
-        """How many workers the scheduler has, as every scheduler tells."""
-        comm = await self._connect(CONNECT_TIMEOUT)
-        try:
-            return len((await send_recv(comm, op="identity"))["workers"])
-        finally:
-            comm.abort()
-
-    async def release(self) -> None:
-        """Hear once more what was used, and hang up; takes seconds at most.
-
-        The cluster is the caller's to end now. The scheduler ends it where it still runs after
-        `reconnect_timeout`.
-        """
-        self._released = True
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait({self._task})
-            if not self.scheduler_gone and not self._over:
-                try:
-                    await self._renew(lease_plugin.RELEASE)
-                except Exception:
-                    if not await self._is_over() and self._cut:
-                        self._trouble.cut()
-        await self._hang_up()
 
     async def _hang_up(self) -> None:
         comm, self._comm = self._comm, None
@@ -300,28 +267,26 @@ class Lease:
             await asyncio.wait({reading})
             if reading.cancelled():
                 return
-            if reading.exception() is None:
-                self._heard(reading.result())
-            else:
+            if reading.exception() is not None:
                 self._cut = self._cut or closed
-
-
-async def _unknown() -> bool:
-    return False
+            else:
+                self.shut_down = self.shut_down or lease_plugin.SHUT_DOWN in reading.result()
 
 
 @functools.lru_cache
 def _pickled(
     holder: str, timeout: float, reconnect_timeout: float, lifetime: float | None
 ) -> bytes:
-    """The plugin by value, for the scheduler's image may lack this package."""
+    """The plugin by value."""
     # The registration is global to the process, so it lasts only as long as it is needed.
-    cloudpickle.register_pickle_by_value(lease_plugin)
+    for module in BY_VALUE:
+        cloudpickle.register_pickle_by_value(module)
     try:
         plugin = lease_plugin.LeasePlugin(holder, timeout, reconnect_timeout, lifetime)
         return bytes(cloudpickle.dumps(plugin))
     finally:
-        cloudpickle.unregister_pickle_by_value(lease_plugin)
+        for module in BY_VALUE:
+            cloudpickle.unregister_pickle_by_value(module)
 
 
 def _unreached(address: str) -> str:

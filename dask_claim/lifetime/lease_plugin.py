@@ -1,14 +1,16 @@
-"""The lease on the scheduler's side: counts what is used, and ends an abandoned cluster.
+"""The lease on the scheduler's side: reports what is used, and ends an abandoned cluster.
 
-The module is sent by value, so that the scheduler's image needs no dask-claim; it must therefore
-use nothing but itself and Dask, and nothing that an old Dask does not have.
+It is sent by value, with `meter` and `versions`, for the scheduler's image may lack dask-claim. So
+it uses nothing but these and Dask, and nothing that an old Dask does not have.
 """
 
 from __future__ import annotations
 
+from time import monotonic
 from typing import Any
 
-from distributed.diagnostics.plugin import SchedulerPlugin
+from dask_claim.providers.meter import Meter
+from dask_claim.providers.usage import LOOK
 
 VERSION = 2
 """Of what `look` answers; 1 says neither this nor `ends_cluster`."""
@@ -19,21 +21,19 @@ HOLD = "dask_claim_hold"
 it renews the lease and is answered with what is used."""
 
 MORE = "more"
-"""A renewal by a launcher that reads more than the first figures: it is answered with `_more`, too,
-and told when a client shuts the scheduler down. An older plugin takes it for any renewal."""
+"""A renewal by a launcher that reads more than the `FIRST` figures: it is answered with all of
+them, and told when a client shuts the scheduler down. An older plugin takes it for any renewal."""
+
+FIRST = (
+    "workers", "peak", "cores", "memory", "worker_seconds", "core_seconds", "tasks_done",
+    "tasks_failed",
+)  # fmt: skip
 
 SHUT_DOWN = "shut_down"
 """What such a launcher is told then, as the one key of a message that answers nothing."""
 
 RELEASE = "release"
 """The last message: the launcher ends the cluster itself now."""
-
-LOOK = "dask_claim_lease"
-"""The call that only looks at the lease."""
-
-RENOUNCED = "dask-claim-lease"
-"""The topic of the scheduler's events under which a launcher writes what `look` would say, if the
-scheduler takes no plugin."""
 
 # A holder that ends nothing is forgotten after so many silent seconds.
 FORGOTTEN_AFTER = 60.0
@@ -84,7 +84,7 @@ class Holder:
             self.closed += seconds
 
 
-class LeasePlugin(SchedulerPlugin):  # type: ignore[misc]
+class LeasePlugin(Meter):
     """Ends the cluster when the last launcher that holds it is gone.
 
     Parameters
@@ -103,50 +103,37 @@ class LeasePlugin(SchedulerPlugin):  # type: ignore[misc]
     def __init__(
         self, holder: str, timeout: float, reconnect_timeout: float, lifetime: float | None
     ) -> None:
+        super().__init__()
         self._first = holder, timeout, reconnect_timeout, lifetime
 
     def start(self, scheduler: Any) -> None:
         import asyncio
-        from time import monotonic
 
-        self._scheduler = scheduler
-        self._now = monotonic
-        self._since: dict[str, tuple[float, int]] = {}
-        self._peak = self._done = self._failed = 0
-        self._worker_seconds = self._core_seconds = 0.0
-        self._unread: tuple[str, str] | None = None
-        self._out_of_memory: tuple[str, int, int] | None = None
-        self._gave_up: tuple[int, str] | None = None
-        self._watching_comms: set[Any] = set()
+        super().start(scheduler)
+        self._listening: set[Any] = set()
         self._holders: dict[str, Holder] = {}
-        self._ends_cluster = False
+        self._ends_cluster = self._ending = False
         self._holder(*self._first)
-        scheduler.handlers["dask_claim_hold"] = self.hold
-        scheduler.handlers["dask_claim_lease"] = self.look
+        scheduler.handlers[HOLD] = self.hold
+        scheduler.handlers[LOOK] = self.look
         close = scheduler.handlers["terminate"]
 
         async def terminate(**terms: Any) -> Any:
-            for comm in list(self._watching_comms):
+            for comm in list(self._listening):
                 try:
-                    await comm.write({"shut_down": True})
+                    await comm.write({SHUT_DOWN: True})
                 except OSError:
                     continue
             return await close(**terms)
 
         scheduler.handlers["terminate"] = terminate
-        for address in scheduler.workers:
-            self.add_worker(scheduler, address)
-        # A short command may be through before the lease is placed.
-        for transition in scheduler.transition_log:
-            self.transition(*transition[:3])
-        self._ending = False
         self._watching = asyncio.ensure_future(self._watch())
 
     def _holder(
         self, name: str, timeout: float, reconnect_timeout: float, lifetime: float | None
     ) -> Holder:
         if name not in self._holders:
-            self._holders[name] = Holder(self._now(), timeout, reconnect_timeout, lifetime)
+            self._holders[name] = Holder(monotonic(), timeout, reconnect_timeout, lifetime)
             if timeout:
                 self._ends_cluster = True
                 # From now on the lease ends what is abandoned. Dask's own timeout would also count
@@ -154,30 +141,26 @@ class LeasePlugin(SchedulerPlugin):  # type: ignore[misc]
                 self._scheduler.idle_timeout = None
         return self._holders[name]
 
-    async def hold(
-        self,
-        comm: Any,
-        holder: str,
-        timeout: float,
-        reconnect_timeout: float,
-        lifetime: float | None,
-    ) -> None:
-        """Serve one connection of a holder for as long as it is open."""
-        held = self._holder(holder, timeout, reconnect_timeout, lifetime)
+    async def hold(self, comm: Any, holder: str, **terms: Any) -> None:
+        """Serve one connection of a holder for as long as it is open.
+
+        `terms`: `timeout`, `reconnect_timeout`, `lifetime`.
+        """
+        held = self._holder(holder, **terms)
         held.connections += 1
         held.closed = None
         lost = False
         try:
             while True:
-                held.heard = self._now()
+                held.heard = monotonic()
                 message = await comm.read()
-                held.released = message == "release"
+                held.released = message == RELEASE
                 self._count_as_use()
-                usage = self._usage()
-                if message == "more":
-                    self._watching_comms.add(comm)
-                if comm in self._watching_comms:
-                    usage.update(self._more())
+                usage = self.usage()
+                if message == MORE:
+                    self._listening.add(comm)
+                if comm not in self._listening:
+                    usage = {name: usage[name] for name in FIRST}
                 await comm.write(usage)
         except OSError as error:
             from errno import EHOSTUNREACH, ENETUNREACH, ETIMEDOUT
@@ -186,22 +169,23 @@ class LeasePlugin(SchedulerPlugin):  # type: ignore[misc]
             errno = getattr(error.__cause__, "errno", None)
             lost = errno in (EHOSTUNREACH, ENETUNREACH, ETIMEDOUT)
         finally:
-            self._watching_comms.discard(comm)
+            self._listening.discard(comm)
             held.connections -= 1
             if not held.connections and not lost:
-                held.closed = self._now()
+                held.closed = monotonic()
 
     async def look(self) -> dict[str, Any]:
         """Whether anybody holds the cluster, and what has been used.
 
-        Only `_watch` gives a holder up: it knows of the time in which nobody could be heard.
+        Only `_watch` gives a holder up: it accounts for the time in which nobody could be heard.
         """
+        usage = self.usage()
         return {
             "version": VERSION,
             "held": bool(self._holders),
             "holders": len(self._holders),
             "ends_cluster": self._ends_cluster,
-            **self._usage(),
+            **{name: usage[name] for name in FIRST},
         }
 
     async def close(self) -> None:
@@ -220,14 +204,14 @@ class LeasePlugin(SchedulerPlugin):  # type: ignore[misc]
                 if seconds
             ]
             pause = min(1.0, *[seconds / 4 for seconds in times]) if times else 1.0
-            before = self._now()
+            before = monotonic()
             await asyncio.sleep(pause)
             # A scheduler that was busy with a large graph, or suspended, could not hear anybody:
             # such time is not the launchers'.
-            deaf = max(0.0, self._now() - before - 2 * pause)
+            deaf = max(0.0, monotonic() - before - 2 * pause)
             for name, holder in list(self._holders.items()):
                 holder.postpone(deaf)
-                reason = holder.gone(self._now())
+                reason = holder.gone(monotonic())
                 if reason is None:
                     continue
                 del self._holders[name]
@@ -267,72 +251,3 @@ class LeasePlugin(SchedulerPlugin):  # type: ignore[misc]
             log[-1] = log[-1]._replace(timestamp=time())
         elif not log:
             scheduler.time_started = time()
-
-    def add_worker(self, scheduler: Any, worker: str) -> None:
-        self._since[worker] = (self._now(), scheduler.workers[worker].nthreads)
-        self._peak = max(self._peak, len(self._since))
-
-    def remove_worker(self, scheduler: Any, worker: str, **_: Any) -> None:
-        since, cores = self._since.pop(worker, (self._now(), 0))
-        seconds = self._now() - since
-        self._worker_seconds += seconds
-        self._core_seconds += seconds * cores
-
-    def log_event(self, topic: str, event: Any) -> None:
-        exceeded = "no-workers-timeout-exceeded"
-        if topic == "scheduler" and isinstance(event, dict) and event.get("action") == exceeded:
-            tasks = [self._scheduler.tasks.get(key) for key in event["keys"]]
-            resources = [task.resource_restrictions for task in tasks if task is not None]
-            count = self._gave_up[0] if self._gave_up else 0
-            wants = next((f"{dict(one)}" for one in resources if one), "")
-            self._gave_up = count + len(tasks), wants or (self._gave_up or ("", ""))[1]
-            self._failed += len(tasks)
-        # From the nanny that watches over a worker's memory.
-        if topic == "worker-restart-memory" and self._out_of_memory is None:
-            worker = str(event.get("worker", ""))
-            state = self._scheduler.workers.get(worker)
-            limit = (state.memory_limit if state else 0) or 0
-            self._out_of_memory = worker, int(event.get("rss", 0)), int(limit)
-
-    def transition(self, key: Any, start: str, finish: str, *_: Any, **more: Any) -> None:
-        if start == "processing":
-            self._done += finish == "memory"
-            self._failed += finish == "erred"
-            error = str(more.get("exception_text", ""))[:300]
-            words = ("FileNotFoundError", "PermissionError", "No such file", "does not exist")
-            if self._unread is None and any(word in error for word in words):
-                self._unread = str(more.get("worker", "")), error
-
-    def _usage(self) -> dict[str, Any]:
-        now = self._now()
-        running = list(self._since.values())
-        states = self._scheduler.workers.values()
-        return {
-            "workers": len(running),
-            "peak": self._peak,
-            "cores": sum(cores for _, cores in running),
-            "memory": sum(state.memory_limit or 0 for state in states),
-            "worker_seconds": self._worker_seconds + sum(now - since for since, _ in running),
-            "core_seconds": self._core_seconds
-            + sum((now - since) * cores for since, cores in running),
-            "tasks_done": self._done,
-            "tasks_failed": self._failed,
-            "unread": self._unread,
-        }
-
-    def _more(self) -> dict[str, Any]:
-        scheduler = self._scheduler
-        return {
-            "waiting": len(scheduler.unrunnable) + len(getattr(scheduler, "queued", ())),
-            "out_of_memory": self._out_of_memory,
-            "gave_up": self._gave_up,
-            "no_workers_timeout": self._no_workers_timeout(),
-        }
-
-    def _no_workers_timeout(self) -> float | None:
-        from distributed import scheduler as module
-
-        # Older ones have the setting, too, but end the whole cluster.
-        if not hasattr(module, "NoValidWorkerError"):
-            return None
-        return getattr(self._scheduler, "no_workers_timeout", None)

@@ -12,6 +12,7 @@ from dask_claim.errors import ClusterFailed, ConfigurationError, TemporaryError
 from dask_claim.files import remove_private_folder
 from dask_claim.providers.base import Provider, import_quietly
 from dask_claim.providers.values import Cluster, Outcome, Request, Ticket
+from dask_claim.providers.versions import differences_of_client
 from dask_claim.redact import redact
 
 if TYPE_CHECKING:
@@ -84,10 +85,13 @@ class AttachProvider(Provider):
             await api.close()
 
     async def wait_until_running(self) -> None:
-        if self._name:
+        strict = self.request.claim.versions == "strict"
+        if self._name and not strict:
             return
-        async with self._client():
-            return
+        async with self._client() as client:
+            found = differences_of_client(await client.get_versions()) if strict else ""
+        if found:
+            raise ConfigurationError(f"{found} (versions: strict)")
 
     def security(self) -> Any:
         return self._report.security if self._report else None

@@ -1,15 +1,22 @@
-"""What a run has used of its cluster."""
+"""What a cluster reports of itself, and the words in which its scheduler is asked."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
+
+LOOK = "dask_claim_lease"
+"""The call to a scheduler that only looks at the lease on it."""
+
+RENOUNCED = "dask-claim-lease"
+"""The topic of the scheduler's events under which a launcher writes what `LOOK` would answer, if
+the scheduler takes no plugin."""
 
 
 @dataclass(frozen=True)
 class Usage:
-    """What a cluster has done so far, as the lease counts it."""
+    """What a cluster has done so far, as `meter` counts it."""
 
     workers: int
     """Workers that are up now."""
@@ -28,9 +35,6 @@ class Usage:
     tasks_done: int
     tasks_failed: int
 
-    unread: tuple[str, str] | None = None
-    """Worker and error of the first task that could not read a file; None if all could."""
-
     waiting: int = 0
     """Tasks that wait for a worker that could run them."""
 
@@ -44,11 +48,14 @@ class Usage:
     no_workers_timeout: float | None = None
     """Seconds after which the scheduler fails such tasks; None where it lets them wait."""
 
+    versions: Mapping[str, Mapping[str, str | None]] = field(default_factory=dict)
+    """Packages of the scheduler and of a worker, as `versions.differences` compares them."""
+
     @classmethod
     def of(cls, reply: Mapping[str, Any]) -> Usage:
-        """Read what a lease tells; what a newer one tells besides is left out."""
-        known = {field.name for field in fields(cls)}
-        return cls(**{name: value for name, value in reply.items() if name in known})
+        """Read what a scheduler reports; what a newer one reports besides is left out."""
+        names = {field.name for field in fields(cls)}
+        return cls(**{name: value for name, value in reply.items() if name in names})
 
     @property
     def worker(self) -> tuple[int, int] | None:

@@ -19,7 +19,7 @@ from distributed.comm.registry import backends  # noqa: F401  # before dask_gate
 
 from dask_claim.claim.addresses import GatewayAddress
 from dask_claim.lifetime.lease import Lease
-from dask_claim.lifetime.lease_plugin import NAME, LeasePlugin
+from dask_claim.lifetime.lease_plugin import FIRST, NAME, LeasePlugin
 from dask_claim.providers.values import Ticket
 from tests.support.serving import fail, http, in_thread, raw
 
@@ -27,12 +27,6 @@ SECURITY = Security.temporary()
 STRANGER = Security.temporary()
 
 CLUSTER = "c0ffee"
-USAGE = (
-    "workers", "peak", "cores", "memory", "worker_seconds", "core_seconds", "tasks_done",
-    "tasks_failed", "unread",
-)  # fmt: skip
-"""What a lease of the second release answers to each renewal, and what its launchers understand."""
-
 HTTP_FAULTS = ("reset", "hang", "404", "401", "403", "429", "500", "502", "garbage", "list")
 SCHEDULER_FAULTS = (
     "refused", "reset", "hang", "garbage", "closed", "tls", "busy", "blocked", "odd", "no holders",
@@ -169,7 +163,7 @@ async def _scheduler(kind: str) -> AsyncIterator[int]:
             if kind == "silent":
                 plugin._holders.clear()
         # As a lease of the second release answers; `deaf`: when its scheduler was busy.
-        usage = {**dict.fromkeys(USAGE, 0), "unread": None}
+        usage = {**dict.fromkeys(FIRST, 0), "unread": None}
         answers = {
             "odd": "yes",
             "no holders": {"workers": 0},

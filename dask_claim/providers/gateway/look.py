@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from dask_claim.lifetime.lease_plugin import LOOK, RENOUNCED
+from dask_claim.providers.usage import LOOK, RENOUNCED
 from dask_claim.threads import in_time
 
 if TYPE_CHECKING:

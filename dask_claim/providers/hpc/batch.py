@@ -14,7 +14,7 @@ from typing import Any
 from dask_claim.errors import ConfigurationError
 from dask_claim.files import private_folder, remove_private_folder
 from dask_claim.processes import group_runs, kill_group
-from dask_claim.providers.held import KILLED_WITHIN, HeldProvider
+from dask_claim.providers.hosted import KILLED_WITHIN, HeldProvider
 from dask_claim.providers.hpc.systems import SYSTEMS, ask, job_name, job_numbers
 from dask_claim.providers.values import Cluster, Outcome, Request, Ticket
 from dask_claim.threads import in_time
@@ -106,7 +106,7 @@ class BatchProvider(HeldProvider):
     async def wait_until_running(self) -> None:
         """Return when the minimum of jobs is submitted; they may wait in their queue."""
         await self._event()
-        self._listen()
+        self._started()
 
     async def scale(self) -> tuple[int, int]:
         return self.request.plan.min_workers, self.request.plan.max_workers

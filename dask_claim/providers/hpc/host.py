@@ -21,7 +21,7 @@ from typing import Any
 sys.path[0:1] = []
 sys.path.append(str(Path(__file__).resolve().parents[3]))
 
-from dask_claim.providers.holding import (  # noqa: E402
+from dask_claim.providers.host_process import (  # noqa: E402
     NO_ROUTES,
     failure,
     launcher_left,

@@ -25,7 +25,7 @@ sys.path.append(str(Path(__file__).resolve().parents[3]))
 
 from dask_claim.files import remove_private_folder  # noqa: E402
 from dask_claim.processes import members  # noqa: E402
-from dask_claim.providers.holding import launcher_left, serve, tell  # noqa: E402
+from dask_claim.providers.host_process import launcher_left, serve, tell  # noqa: E402
 
 SERVER = Path(__file__).with_name("gateway_server.py")
 HOST = "127.0.0.1"

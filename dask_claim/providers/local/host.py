@@ -30,7 +30,7 @@ except FileNotFoundError:
     # It was deleted; Dask and multiprocessing want one that exists.
     os.chdir("/")
 
-from dask_claim.providers.holding import (  # noqa: E402
+from dask_claim.providers.host_process import (  # noqa: E402
     NO_ROUTES_OF_WORKERS,
     launcher_left,
     serve,

@@ -34,6 +34,7 @@ class OwnGatewayProvider(LocalProvider):
     makes_cluster = False
     starts_gateway = True
     title = "the Dask Gateway of this run"
+    reports_usage = False
     host = Path(__file__).with_name("gateway_host.py")
     description = (
         "a Dask Gateway on this machine, for clusters that the program makes (create: false)"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from dask_claim.claim.plan import GATEWAY_NAMES, speaks_gateway
 from dask_claim.files import private_folder, remove_private_folder
 from dask_claim.processes import ended, group_runs, kill_group
-from dask_claim.providers.held import KILLED_WITHIN, HeldProvider
+from dask_claim.providers.hosted import KILLED_WITHIN, HeldProvider
 from dask_claim.providers.local.size import LocalRequest
 from dask_claim.providers.values import Cluster, Outcome, Ticket
 
@@ -93,7 +93,7 @@ class LocalProvider(HeldProvider):
     async def wait_until_running(self) -> None:
         """Return when the minimum of workers is up."""
         await self._event()
-        self._listen()
+        self._started()
 
     async def scale(self) -> tuple[int, int]:
         return self._workers

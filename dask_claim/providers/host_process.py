@@ -1,4 +1,4 @@
-"""What a process that holds a cluster does, whatever cluster it is; see `held` for the other side.
+"""What a process that hosts a cluster does, whatever cluster it is; see `hosted` for the launcher.
 
 It reads one JSON request from standard input and then waits for that input to close. Its events,
 one JSON object a line, go to standard output.
@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from dask_claim.threads import run_loop
+from dask_claim.threads import cancel, in_time, run_loop
 
 # The web server of a scheduler or worker answers anybody on the machine: without routes it has
 # nothing to tell.
@@ -48,8 +48,29 @@ def launcher_left() -> asyncio.Event:
     return left
 
 
+REPORT_EVERY = 5.0
+
+
+async def report(scheduler: Any, events: Any) -> None:
+    """Report what the cluster does, until cancelled: when something changes, and now and then."""
+    from dask_claim.providers.meter import Meter
+
+    changed = asyncio.Event()
+    meter = Meter(changed.set)
+    meter.start(scheduler)
+    scheduler.add_plugin(meter, name="dask-claim-meter")
+    try:
+        while True:
+            changed.clear()
+            tell(events, usage=meter.usage())
+            with contextlib.suppress(asyncio.TimeoutError):
+                await in_time(changed.wait(), REPORT_EVERY)
+    finally:
+        tell(events, usage=meter.usage())
+
+
 async def until_over(cluster: Any, left: asyncio.Event, events: Any) -> None:
-    """Return when the launcher has left, or the scheduler ends without it, which is told.
+    """Report what the cluster does, and return when the launcher has left, or the scheduler ends.
 
     A client that shuts the cluster down (`client.shutdown()`) waits until it is closed from here,
     workers first. A worker that its scheduler closes takes seconds, and complains.
@@ -64,12 +85,14 @@ async def until_over(cluster: Any, left: asyncio.Event, events: Any) -> None:
     scheduler.handlers["terminate"] = terminate
     ends = [asyncio.ensure_future(end) for end in (left.wait(), shut_down.wait())]
     closed = asyncio.ensure_future(scheduler.finished())
+    reporting = asyncio.create_task(report(scheduler, events))
     try:
         await asyncio.wait({*ends, closed}, return_when=asyncio.FIRST_COMPLETED)
     finally:
         scheduler.handlers["terminate"] = close
         for waiting in (*ends, closed):
             waiting.cancel()
+        await cancel(reporting)
     if shut_down.is_set():
         tell(events, ended="was shut down by a client (client.shutdown())", ordinary=True)
     elif not left.is_set():

@@ -1,4 +1,4 @@
-"""Clusters that a process of the launcher's holds: what the providers of such clusters share."""
+"""Clusters that a process of the launcher's hosts: what the providers of such clusters share."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from dask_claim.providers.base import (
     Provider,
     tells_of_no_workers,
 )
+from dask_claim.providers.usage import Usage
 from dask_claim.providers.values import Ended, Request, Ticket
 from dask_claim.threads import in_time
 
@@ -33,10 +34,11 @@ LAST_WORDS = 1.0
 class HeldProvider(Provider):
     """Starts the process that holds a cluster, asks it for one, and closes its pipe at the end.
 
-    The process reads one JSON object and answers with one event a line (see `holding`).
+    The process reads one JSON object and answers with one event a line (see `host_process`).
     """
 
     asks_with_dask = False
+    reports_usage = True
     host: ClassVar[Path]
     """The program that the process runs."""
 
@@ -45,8 +47,12 @@ class HeldProvider(Provider):
     ) -> None:
         super().__init__(request, write, warn)
         self._host: asyncio.subprocess.Process | None = None
-        self._listening: asyncio.Task[None] | None = None
+        self._reading: asyncio.Task[None] | None = None
+        self._on_usage: Callable[[Usage], None] = lambda usage: None
+        self._on_end: Callable[[Ended], None] = lambda ended: None
+        self._usage: Usage | None = None
         self._ended: Ended | None = None
+        self._closing = False
         self._folder: str | None = None
         """Where the keys of this run are; None where there are none."""
 
@@ -97,15 +103,20 @@ class HeldProvider(Provider):
         self._host.stdin.write(json.dumps(request).encode() + b"\n")
 
     async def _next_event(self) -> dict[str, Any] | None:
-        """The next event that is no warning, for those are passed on; None where all has ended."""
+        """The next event of the start; reports are passed on. None where all has ended."""
         assert self._host is not None and self._host.stdout is not None
         while line := await self._host.stdout.readline():
             event: dict[str, Any] = json.loads(line)
-            if "ended" in event:
-                self._ended = Ended(event["ended"], event.get("ordinary", False))
-            if "warning" not in event:
+            if "usage" in event:
+                self._usage = Usage.of(event["usage"])
+                self._on_usage(self._usage)
+            elif "warning" in event:
+                self._warn(event["warning"])
+            else:
+                if "ended" in event:
+                    self._ended = Ended(event["ended"], event.get("ordinary", False))
+                    self._on_end(self._ended)
                 return event
-            self._warn(event["warning"])
         return None
 
     async def _event(self) -> dict[str, Any]:
@@ -126,13 +137,20 @@ class HeldProvider(Provider):
             raise kind(f"{self.description} gives no cluster: {event['error']}")
         return event
 
-    def _listen(self) -> None:
-        """From now on no event is waited for, only warnings."""
-        self._listening = asyncio.create_task(self._to_the_end())
+    def _started(self) -> None:
+        """From now on no event is waited for, and reports are read as they come."""
+        self._reading = asyncio.create_task(self._read_to_the_end())
 
-    async def _to_the_end(self) -> None:
+    async def _read_to_the_end(self) -> None:
         while await self._next_event():
             pass
+        if not self._closing and (ended := await self.ended(LAST_WORDS)):
+            self._on_end(ended)
+
+    def listen(self, on_usage: Callable[[Usage], None], on_end: Callable[[Ended], None]) -> None:
+        self._on_usage, self._on_end = on_usage, on_end
+        if self._usage is not None:
+            on_usage(self._usage)
 
     async def ended(self, patience: float = 0.0) -> Ended | None:
         host = self._host
@@ -166,6 +184,7 @@ class HeldProvider(Provider):
         if host is None:
             return
         assert host.stdin is not None
+        self._closing = True
         host.stdin.close()
         try:
             await in_time(host.wait(), patience)
@@ -173,10 +192,10 @@ class HeldProvider(Provider):
             kill_group(host.pid)
             with contextlib.suppress(asyncio.TimeoutError):
                 await in_time(host.wait(), KILLED_WITHIN)
-        if self._listening is not None:
-            # The last words; somebody else may still hold the other end of the pipe.
-            await asyncio.wait({self._listening}, timeout=LAST_WORDS)
-            self._listening.cancel()
+        if self._reading is not None:
+            # The last report; another process may still hold the other end of the pipe.
+            await asyncio.wait({self._reading}, timeout=LAST_WORDS)
+            self._reading.cancel()
 
 
 def _environment(environ: Mapping[str, str]) -> dict[str, str]:

@@ -1,0 +1,210 @@
+"""What a session's cluster reports while it runs, and how it ends without the launcher."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from dask_claim.errors import ClusterFailed
+from dask_claim.launch import events
+from dask_claim.launch.death import MemoryLimit
+from dask_claim.launch.events import Events
+from dask_claim.providers.base import Provider
+from dask_claim.providers.usage import Usage
+from dask_claim.providers.values import Ended
+from dask_claim.providers.versions import WORKERS, differences, installed_versions
+from dask_claim.threads import in_time
+
+if TYPE_CHECKING:
+    from dask_claim.claim.model import Claim
+
+REMIND_EVERY = 60.0
+"""Seconds that tasks wait without any worker before the first warning, and between reminders."""
+
+# Differences in memory that come from units, not from what a site gives.
+ROUNDING = 0.01
+# How long a provider is asked how its cluster has ended.
+LOOK_TIMEOUT = 3.0
+
+
+class ClusterWatch:
+    """Turns what the cluster reports into events and warnings.
+
+    Parameters
+    ----------
+    now : callable
+        The clock, in seconds.
+    """
+
+    def __init__(self, claim: Claim, emit: Events, now: Callable[[], float] = monotonic) -> None:
+        self._claim, self._emit, self._now = claim, emit, now
+        self._provider: Provider | None = None
+        self._memory = MemoryLimit()
+        self._news = asyncio.Event()
+        self._warned: set[str] = set()
+        self._idle_since: float | None = None
+        self._reminders = 0
+
+        self.usage: Usage | None = None
+        """The last report; None before the first."""
+
+        self.ended: Ended | None = None
+        """How the cluster has ended without this launcher, once that is known."""
+
+    def begin(self, provider: Provider) -> None:
+        """Watch the cluster of this provider from now on."""
+        self._provider, self.usage, self.ended = provider, None, None
+        self._warned.discard("size")
+
+    @property
+    def cluster_name(self) -> str:
+        """What a sentence calls the cluster."""
+        assert self._provider is not None
+        return self._provider.called()
+
+    def report(self, usage: Usage) -> None:
+        """The cluster reports what it has done."""
+        workers_before = self.usage.workers if self.usage else 0
+        self.usage = usage
+        if self.ended is not None:
+            # A gateway that has just restarted did not know it.
+            self.ended = None
+            self._emit.note(f"{self.cluster_name} has not ended: its scheduler answers again")
+        if usage.workers != workers_before:
+            self._emit(events.WorkersChanged(usage))
+        self._compare_size(usage)
+        self._compare_versions(usage)
+        self._remind(usage)
+        if usage.out_of_memory:
+            self._warn_once("memory", _out_of_memory(*usage.out_of_memory))
+        timeout, real = self._claim.no_workers_timeout, usage.no_workers_timeout
+        if timeout is not None and timeout != real:
+            self._warn_once("timeout", _other_timeout(timeout, real))
+        if usage.gave_up:
+            self._warn_once("gave up", _gave_up(*usage.gave_up, real or 0.0))
+        self._news.set()
+
+    def _warn_once(self, what: str, text: str) -> None:
+        if what not in self._warned:
+            self._warned.add(what)
+            self._emit.warn(text)
+
+    def _compare_size(self, usage: Usage) -> None:
+        """Note what a worker really has, where that is not what was claimed."""
+        # Of this machine the provider has said before what it can give.
+        provider = self._provider
+        if not usage.worker or "size" in self._warned or provider is None:
+            return
+        self._warned.add("size")
+        if not provider.exact_size and (text := _other_size(self._claim, *usage.worker)):
+            self._emit.note(text)
+
+    def _compare_versions(self, usage: Usage) -> None:
+        """Warn of a worker that comes too late to be compared before the command starts."""
+        if self._claim.versions == "strict" and WORKERS in usage.versions:
+            text = differences(installed_versions(), usage.versions)
+            if text:
+                self._warn_once("versions", text)
+
+    def _remind(self, usage: Usage) -> None:
+        """Say that tasks wait and there is no worker: the program waits silently for ever."""
+        if usage.workers or not usage.waiting:
+            self._idle_since, self._reminders = None, 0
+            return
+        now = self._now()
+        if self._idle_since is None:
+            self._idle_since = now
+        waited = now - self._idle_since
+        if waited < REMIND_EVERY * (self._reminders + 1):
+            return
+        tell = self._emit.note if self._reminders else self._emit.warn
+        self._reminders = int(waited / REMIND_EVERY)
+        tasks = "1 task waits" if usage.waiting == 1 else f"{usage.waiting} tasks wait"
+        hint = self._provider.no_workers if self._provider else ""
+        tell(
+            f"Waiting for the workers of {self.cluster_name} since {waited:.0f} s: {tasks}, and no "
+            f"worker is up. {hint}"
+        )
+
+    def report_end(self, ended: Ended) -> None:
+        """The cluster has ended without the launcher; the first report counts."""
+        if self.ended is not None:
+            return
+        self.ended = ended
+        text = f"{self.cluster_name} {ended.how}"
+        text = text[0].upper() + text[1:]
+        if ended.ordinary:
+            self._emit.note(text)
+        else:
+            why = self._memory.exceeded("It") if ended.killed else None
+            self._emit.warn(". ".join(filter(None, (text, why))))
+        self._news.set()
+
+    async def has_ended(self, patience: float = 0.0) -> bool:
+        """Whether the cluster has ended, as its provider says; False also where it cannot tell.
+
+        `patience`: seconds for which the news may still be on the way.
+        """
+        if self.ended is None and self._provider is not None:
+            try:
+                ended = await in_time(self._provider.ended(patience), LOOK_TIMEOUT)
+            except Exception:
+                # Whatever stands in the way of an answer: it is not known.
+                return False
+            if ended is not None:
+                self.report_end(ended)
+        return self.ended is not None
+
+    async def wait_for_workers(self, count: int) -> None:
+        """Return when `count` workers are reported.
+
+        Raises
+        ------
+        ClusterFailed
+            The cluster has ended.
+        """
+        while self.ended is None and (self.usage.workers if self.usage else 0) < count:
+            self._news.clear()
+            await self._news.wait()
+        if self.ended is not None:
+            raise ClusterFailed(f"{self.cluster_name} {self.ended.how}")
+
+
+def _other_size(claim: Claim, threads: int, memory: int) -> str | None:
+    real = []
+    if claim.worker_cores is not None and threads != max(1, int(claim.worker_cores)):
+        noun = "thread" if threads == 1 else "threads"
+        real.append(f"{threads} {noun} (worker_cores {claim.worker_cores:g})")
+    claimed = claim.worker_memory.bytes if claim.worker_memory else 0
+    if claimed and memory and abs(memory - claimed) > ROUNDING * claimed:
+        real.append(f"{memory / 2**30:.2f} GiB (worker_memory {claim.worker_memory})")
+    return f"A worker here really has {' and '.join(real)}" if real else None
+
+
+def _other_timeout(claimed: float, real: float | None) -> str:
+    behaviour = "wait for ever" if real is None else f"fail after {real:g} s"
+    return (
+        f"no_workers_timeout = {claimed:g} has no effect on this scheduler: tasks that no worker "
+        f"can run {behaviour}. It needs distributed 2024.8 or newer and, on a gateway, an option "
+        "for variables of the scheduler"
+    )
+
+
+def _gave_up(count: int, resources: str, timeout: float) -> str:
+    tasks = "1 task" if count == 1 else f"{count} tasks"
+    why = f"no worker has the resources {resources}" if resources else "none was there"
+    return (
+        f"{tasks} failed after {timeout:g} s without a worker that could run them: {why}. Claim "
+        "such workers, or give them longer to come (no_workers_timeout)"
+    )
+
+
+def _out_of_memory(worker: str, used: int, limit: int) -> str:
+    size = f" ({used / 2**30:.2f} of {limit / 2**30:.2f} GiB)" if limit else ""
+    return (
+        f"worker {worker} was killed for its memory{size} and started again. A task to which this "
+        "happens several times fails with KilledWorker: claim more worker_memory, or give each "
+        "task less to hold"
+    )

@@ -1,0 +1,176 @@
+"""The lease of one session: when it is placed on the scheduler, and when it is let go."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+from dask_claim.errors import ConfigurationError
+from dask_claim.launch import events
+from dask_claim.launch.cluster_watch import ClusterWatch
+from dask_claim.launch.events import Events
+from dask_claim.providers.base import Provider, import_quietly
+from dask_claim.providers.values import Ended, Request
+from dask_claim.providers.versions import differences, installed_versions
+from dask_claim.threads import cancel, in_time
+
+if TYPE_CHECKING:
+    from dask_claim.lifetime.lease import Lease
+
+# The launcher itself ends a run at its max_lifetime; the lease sees to it where it cannot.
+LIFETIME_MARGIN = 60.0
+# At the end of a run nobody waits long for a scheduler that may be gone.
+LAST_PLACING = 8.0
+# How much later than a closed connection the news of its cause may come.
+NEWS_WITHIN = 1.0
+COUNT_EVERY = 0.2
+
+
+class LeaseKeeper:
+    """Places a lease on a scheduler, in a task of its own, and passes its reports to the watch."""
+
+    def __init__(self, request: Request, emit: Events, watch: ClusterWatch) -> None:
+        self._request, self._emit, self._watch = request, emit, watch
+        self._provider: Provider | None = None
+        self._lease: Lease | None = None
+        self._placing: asyncio.Task[None] | None = None
+        self._imported: asyncio.Future[Any] | None = None
+        self._refusal: Exception | None = None
+
+    @property
+    def _placed(self) -> bool:
+        return self._lease is not None and self._lease.placed
+
+    @property
+    def _outlives(self) -> bool:
+        return self._provider is not None and self._provider.outlives_launcher
+
+    @property
+    def _ends_abandoned(self) -> bool:
+        """Whether the lease is to end a cluster whose launcher is gone."""
+        return self._outlives and self._request.claim.lease_timeout > 0
+
+    @property
+    def leased(self) -> bool:
+        """Whether the scheduler holds a lease that ends an abandoned cluster."""
+        return self._placed and self._ends_abandoned
+
+    def begin_import(self) -> asyncio.Future[Any]:
+        """Import the lease, and with it Dask's client, in a thread, and only in one at a time.
+
+        It takes most of a second, in which no signal would be handled. Two threads that import
+        Dask side by side get in each other's way.
+        """
+        if self._imported is None:
+            self._imported = asyncio.ensure_future(asyncio.to_thread(_import_lease))
+        return self._imported
+
+    async def import_dask(self) -> Any:
+        """Return when that is done."""
+        return await asyncio.shield(self.begin_import())
+
+    def begin(self, provider: Provider) -> asyncio.Task[None]:
+        """Place the lease; return the task that does it."""
+        self._provider, self._refusal = provider, None
+        self._placing = asyncio.create_task(self._place(provider))
+        return self._placing
+
+    async def _place(self, provider: Provider) -> None:
+        module = await self.import_dask()
+        claim, outlives = self._request.claim, provider.outlives_launcher
+        self._lease = lease = module.Lease(
+            provider.cluster.scheduler_address,
+            provider.security(),
+            claim.lease_timeout if outlives else 0.0,
+            claim.max_lifetime + LIFETIME_MARGIN if outlives and claim.max_lifetime else None,
+            claim.reconnect_timeout,
+            self._request.run_id,
+        )
+        try:
+            await lease.place(self._watch.report, self._emit.warn, self._is_over)
+        except Exception as error:
+            self._refusal = error
+            await lease.renounce()
+            idle = provider.idle_timeout
+            ends = ", and would not end by itself if this launcher vanished"
+            if idle:
+                ends = f", and the cluster ends after {idle:g} s without a task"
+            self._emit.warn(
+                f"the scheduler takes no lease ({error}): it gives no figures of this run"
+                + (ends if outlives else "")
+            )
+        else:
+            if lease.placed:  # not where the cluster has ended meanwhile
+                self._emit(events.Leased(self._ends_abandoned))
+
+    async def _is_over(self) -> bool:
+        """Whether the cluster has ended, whose scheduler has closed the connection."""
+        if self._lease is not None and self._lease.shut_down:
+            self._watch.report_end(
+                Ended("was shut down by a client (client.shutdown())", ordinary=True)
+            )
+        return await self._watch.has_ended(NEWS_WITHIN)
+
+    async def require_versions(self) -> None:
+        """Compare what scheduler and workers have, for a claim whose `versions` is `strict`.
+
+        Raises
+        ------
+        ConfigurationError
+            They have other versions than this environment, or do not tell.
+        """
+        if self._request.claim.versions != "strict":
+            return
+        if self._placing is not None:
+            await asyncio.shield(self._placing)
+        usage = self._watch.usage
+        if self._refusal is not None or usage is None or not usage.versions:
+            found = f"the versions cannot be compared: {self._refusal or 'the scheduler is gone'}"
+        else:
+            found = differences(installed_versions(), usage.versions)
+        if found:
+            raise ConfigurationError(
+                f"{found} (versions: strict). Use an image with the same versions on both sides"
+            )
+
+    async def wait_for_workers(self, count: int) -> None:
+        """Return when at least `count` workers are up, also where no lease could be placed."""
+        if self._placing is not None:
+            await asyncio.shield(self._placing)
+        lease = self._lease
+        if lease is not None and not lease.placed:
+            while self._watch.ended is None and await lease.count_workers() < count:
+                await asyncio.sleep(COUNT_EVERY)
+            count = 0
+        elif lease is not None:
+            lease.expected = count
+        await self._watch.wait_for_workers(count)
+
+    async def leave_to_scheduler(self) -> None:
+        """Let the scheduler go on asking for the end that its gateway does not confirm.
+
+        It does so once it has a lease, which after a short command it may not have yet.
+        """
+        if self._provider is None or not self._ends_abandoned or self._placed:
+            return
+        with contextlib.suppress(Exception):
+            await in_time(self._place(self._provider), LAST_PLACING)
+        if self._lease is not None:
+            await self._lease.release()
+
+    async def end(self) -> None:
+        """Receive a last report, and let go; the cluster is the caller's to end."""
+        placing, self._placing = self._placing, None
+        await cancel(placing)
+        if self._lease is not None:
+            await self._lease.release()
+        # Only a gateway that has nothing to tell is not asked.
+        if not (self._placed and self._outlives):
+            await self._watch.has_ended()
+
+
+def _import_lease() -> Any:
+    module = import_quietly("dask_claim.lifetime.lease")
+    module.Lease.prepare()
+    return module

@@ -1,0 +1,109 @@
+"""A plugin of the scheduler that counts what its cluster does.
+
+The process that holds a local cluster has it beside its scheduler; to other schedulers the lease
+takes it, by value: it imports nothing but Dask and `versions`, and nothing that an old Dask lacks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import monotonic
+from typing import Any
+
+from distributed.diagnostics.plugin import SchedulerPlugin
+
+from dask_claim.providers.versions import SCHEDULER, WORKERS, installed_versions, versions_in
+
+
+class Meter(SchedulerPlugin):  # type: ignore[misc]
+    """Counts from the scheduler's start on, also where it comes later."""
+
+    def __init__(self, on_change: Callable[[], None] | None = None) -> None:
+        """`on_change` is called when workers come or go, or something is worth a warning."""
+        self._on_change = on_change
+
+    def start(self, scheduler: Any) -> None:
+        self._scheduler = scheduler
+        self._since: dict[str, tuple[float, int]] = {}
+        self._peak = self._done = self._failed = 0
+        self._worker_seconds = self._core_seconds = 0.0
+        self._out_of_memory: tuple[str, int, int] | None = None
+        self._gave_up: tuple[int, str] | None = None
+        self._versions = installed_versions()
+        for address in scheduler.workers:
+            self.add_worker(scheduler, address)
+        # A short command may be through before this plugin is there.
+        for transition in scheduler.transition_log:
+            self.transition(*transition[:3])
+
+    def _changed(self) -> None:
+        if self._on_change is not None:
+            self._on_change()
+
+    def add_worker(self, scheduler: Any, worker: str) -> None:
+        self._since[worker] = (monotonic(), scheduler.workers[worker].nthreads)
+        self._peak = max(self._peak, len(self._since))
+        self._changed()
+
+    def remove_worker(self, scheduler: Any, worker: str, **_: Any) -> None:
+        since, cores = self._since.pop(worker, (monotonic(), 0))
+        seconds = monotonic() - since
+        self._worker_seconds += seconds
+        self._core_seconds += seconds * cores
+        self._changed()
+
+    def transition(self, key: Any, start: str, finish: str, *_: Any, **__: Any) -> None:
+        if start == "processing":
+            self._done += finish == "memory"
+            self._failed += finish == "erred"
+
+    def log_event(self, topic: str, event: Any) -> None:
+        exceeded = "no-workers-timeout-exceeded"
+        if topic == "scheduler" and isinstance(event, dict) and event.get("action") == exceeded:
+            tasks = [self._scheduler.tasks.get(key) for key in event["keys"]]
+            resources = [task.resource_restrictions for task in tasks if task is not None]
+            count, before = self._gave_up or (0, "")
+            needed = next((f"{dict(one)}" for one in resources if one), "")
+            self._gave_up = count + len(tasks), needed or before
+            self._failed += len(tasks)
+            self._changed()
+        # From the nanny that watches over a worker's memory.
+        if topic == "worker-restart-memory" and self._out_of_memory is None:
+            worker = str(event.get("worker", ""))
+            state = self._scheduler.workers.get(worker)
+            limit = (state.memory_limit if state else 0) or 0
+            self._out_of_memory = worker, int(event.get("rss", 0)), int(limit)
+            self._changed()
+
+    def usage(self) -> dict[str, Any]:
+        """Return the fields of `usage.Usage`."""
+        now, scheduler = monotonic(), self._scheduler
+        running = [(now - since, cores) for since, cores in self._since.values()]
+        states = list(scheduler.workers.values())
+        versions = {SCHEDULER: self._versions}
+        for state in states[:1]:
+            # One speaks for all: they are made of the same image.
+            versions[WORKERS] = versions_in(getattr(state, "versions", None) or {})
+        return {
+            "workers": len(running),
+            "peak": self._peak,
+            "cores": sum(cores for _, cores in running),
+            "memory": sum(state.memory_limit or 0 for state in states),
+            "worker_seconds": self._worker_seconds + sum(seconds for seconds, _ in running),
+            "core_seconds": self._core_seconds + sum(seconds * cores for seconds, cores in running),
+            "tasks_done": self._done,
+            "tasks_failed": self._failed,
+            "waiting": len(scheduler.unrunnable) + len(getattr(scheduler, "queued", ())),
+            "out_of_memory": self._out_of_memory,
+            "gave_up": self._gave_up,
+            "no_workers_timeout": self._no_workers_timeout(),
+            "versions": versions,
+        }
+
+    def _no_workers_timeout(self) -> float | None:
+        from distributed import scheduler as module
+
+        # Older ones have the setting, too, but end the whole cluster.
+        if not hasattr(module, "NoValidWorkerError"):
+            return None
+        return getattr(self._scheduler, "no_workers_timeout", None)
