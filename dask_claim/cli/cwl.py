@@ -17,21 +17,27 @@ def cwl_command() -> None:
 
 
 @cwl_command.command("translate", context_settings=_HELP)
-@click.argument("file", type=_FILE)
+@click.argument("file")
 @click.option("-o", "--output", type=_FILE, metavar="OUT", help="Write to OUT; default: stdout.")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON, also where FILE is YAML.")
 @click.option("--gateway-url", metavar="URL", help="Set DASK_CLAIM_GATEWAY_URL for every tool.")
-@click.option("--keep-hint", is_flag=True, help="Keep the requirement, as a hint.")
 def translate_command(
-    file: Path, output: Path | None, as_json: bool, gateway_url: str | None, keep_hint: bool
+    file: str, output: Path | None, as_json: bool, gateway_url: str | None
 ) -> int:
     """Write FILE so that any CWL runner runs it on the cluster that it claims.
 
-    Relative references hold beside FILE, or beside OUT where that is given.
+    FILE may end in #id; - is standard input. Relative references hold beside FILE, or beside
+    OUT where that is given.
     """
     from dask_claim.cwl.translate import translate
 
-    text = translate(file, output, as_json, gateway_url, keep_hint)
+    text = translate(
+        file,
+        output,
+        as_json,
+        gateway_url,
+        warn=lambda text: click.echo(f"warning: {text}", err=True),
+    )
     if output is None:
         sys.stdout.write(text)
     else:
@@ -40,9 +46,9 @@ def translate_command(
 
 
 @cwl_command.command("check", context_settings=_HELP)
-@click.argument("file", type=_FILE)
+@click.argument("file")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object: claims, findings.")
-def check_command(file: Path, as_json: bool) -> int:
+def check_command(file: str, as_json: bool) -> int:
     """Print what each step of FILE claims, and what would go wrong where.
 
     Ends with 78 where something is wrong for certain, with 0 where there are warnings only.

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import json
-import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dask_claim.claim.model import Claim
-from dask_claim.cwl.claimed import Claimed, read_claim
-from dask_claim.cwl.document import Document, Place
-from dask_claim.cwl.expressions import NUMBERS, Unreadable, is_expression
-from dask_claim.cwl.findings import found_in
-from dask_claim.cwl.library import Library
-from dask_claim.cwl.requirements import CLAIM, ENV, entries
-from dask_claim.cwl.tool import defined_claim
-from dask_claim.cwl.translate import check_version
-from dask_claim.cwl.walk import Call, calls
-from dask_claim.errors import ClaimError, Fault
+from dask_claim.cwl.claimed import parsed_value, read_claim
+from dask_claim.cwl.document import Place, read_document
+from dask_claim.cwl.requirements import CLAIM, ENV, NETWORK
+from dask_claim.cwl.tool import NO_NETWORK, VARIABLE, Tool, read_requirement
+from dask_claim.cwl.translate import Walk
 from dask_claim.redact import redact
+
+_TRANSLATE = "dask-claim cwl translate makes one for every runner"
 
 
 @dataclass(frozen=True)
@@ -27,8 +23,7 @@ class Finding:
     """One thing that is, or may go, wrong."""
 
     level: str
-    """`error`: it does not work; `warning`: it does not do what was meant somewhere; `note`: it
-    may be meant."""
+    """`error`: it does not work; `warning`: it does not do what was meant somewhere."""
 
     place: Place
     text: str
@@ -56,11 +51,6 @@ class Report:
         wrong = any(finding.level == "error" for finding in self.findings)
         return 78 if wrong else 0
 
-    def add(self, level: str, place: Place, text: str) -> None:
-        finding = Finding(level, place, text)
-        if finding not in self.findings:
-            self.findings.append(finding)
-
     def as_json(self) -> str:
         content = {
             "file": self.file,
@@ -76,95 +66,85 @@ class Report:
         return json.dumps(redact(content), indent=2, ensure_ascii=False)
 
     def as_text(self) -> str:
-        lines = []
+        lines = [] if self.claims else ["Nothing here claims a cluster."]
         for claim in self.claims:
             lines.append(f"{claim.step}  ({claim.place})")
             fields = redact(claim.fields)
             assert isinstance(fields, dict)
-            width = max((len(name) for name in fields), default=0)
-            lines += [f"  {name:<{width}}  {_cell(value)}" for name, value in fields.items()]
-        if not self.claims:
-            lines.append("Nothing here claims a cluster.")
+            width = max(map(len, fields), default=0)
+            for name, value in fields.items():
+                shown = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+                lines.append(f"  {name:<{width}}  {shown}")
         lines += [str(redact(f"{one.place}: {one.level}: {one.text}")) for one in self.findings]
         return "\n".join(lines)
 
 
-def check(path: Path) -> Report:
-    """Look at the document at `path` and all that it runs. Raises CwlError if it is unreadable."""
-    library = Library()
-    document = library.open(path, str(path))
-    check_version(document)
-    report = Report(str(path))
-    for call in calls(document, library):
-        _look(call, report, document)
-    order = ("error", "warning", "note")
-    report.findings.sort(key=lambda one: (order.index(one.level), one.place.file, one.place.line))
+def check(name: str | Path) -> Report:
+    """Look at the document called `name`. Raises CwlError if it is unreadable."""
+    document = read_document(name)
+    report = Report(document.name)
+    findings: list[Finding] = []
+
+    def visit(tool: Tool) -> dict[str, Any]:
+        if claim := _claim(tool):
+            report.claims.append(claim)
+            findings.extend(_findings(tool, claim))
+        return tool.content
+
+    walk = Walk(document, visit)
+    walk.root()
+    findings += [Finding("error", place, text) for place, text in walk.faults]
+    others = (*walk.unreached, *walk.warnings)
+    findings += [Finding("warning", place, text) for place, text in others]
+    report.findings = sorted(dict.fromkeys(findings), key=lambda one: (one.level, one.place.line))
     return report
 
 
-def _look(call: Call, report: Report, document: Document) -> None:
-    process, kind = call.process, call.process.get("class")
-    for remote in call.unread:
-        report.add("warning", remote, "is not on this machine, and was not looked into")
-    if kind == "Workflow":
-        return
-    scope = call.outer.within(process, call.home.name)
-    if kind != "CommandLineTool":
-        for own in entries(process, "requirements", call.home.name):
-            if own.kind == CLAIM:
-                text = f"{own.written} is for a CommandLineTool; {kind} runs no command"
-                report.add("error", own.place, text)
-        return
-    written = defined_claim(scope)
-    entry = scope.effective(CLAIM)
-    if entry is None and written is None:
-        return
-    place = entry.place if entry else call.home.place(process)
-    claimed = read_claim(entry, process, scope) if entry else Claimed({}, frozenset())
-    for where, fault in claimed.faults:
-        report.add("error", where, fault)
-    fields = None
+def _claim(tool: Tool) -> StepClaim | None:
+    """What the tool claims: by its DASK_CLAIM, else by its requirement."""
+    entry, written = tool.scope.effective(CLAIM), tool.variable(VARIABLE)
+    place = entry.place if entry else tool.place
     if written is not None:
-        fields = _read_back(written)
-        environment = scope.effective(ENV)
-        where = environment.place if environment else place
-        for wrong in _faults(written):
-            report.add("error", where, f"DASK_CLAIM: {wrong}")
-    report.claims.append(StepClaim(call.name, place, claimed.fields if fields is None else fields))
-    known = {k: v for k, v in claimed.fields.items() if k not in claimed.dynamic}
-    for level, where, text in found_in(call, scope, place, fields or known):
-        report.add(level, where, text)
-    if entry and call.home.version != document.version and call.home is not document:
-        text = f"{call.home.name} is CWL {call.home.version}, {document.name} {document.version}"
-        report.add("error", place, f"{text}; bring both to one version before translating")
+        return StepClaim(tool.name, place, parsed_value(written) or {VARIABLE: written.strip()})
+    return StepClaim(tool.name, place, read_requirement(tool, entry)[0]) if entry else None
 
 
-def _read_back(written: str) -> dict[str, Any]:
-    """What DASK_CLAIM says, where it is no expression."""
-    try:
-        # A reference in the place of a number is as good as a text here.
-        return dict(json.loads(re.sub(r'(":\s*)(\$\([^()"\\]*\))(?=\s*[,}])', r'\1"\2"', written)))
-    except (ValueError, TypeError):
-        return {"DASK_CLAIM": written.strip()}
+def _findings(tool: Tool, claim: StepClaim) -> Iterator[Finding]:
+    entry, written = tool.scope.effective(CLAIM), tool.variable(VARIABLE)
+    environment = tool.scope.effective(ENV)
+    if entry:
+        for place, fault in read_requirement(tool, entry)[1]:
+            yield Finding("error", place, fault)
+    if entry and entry.section == "requirements":
+        text = f"{entry.written} under requirements: cwltool and toil refuse the document"
+        yield Finding("warning", entry.place, f"{text}; {_TRANSLATE}")
+    elif entry and written is None:
+        text = f"{entry.written} under hints: only Calrissian reads it; other runners claim nothing"
+        yield Finding("warning", entry.place, f"{text}; {_TRANSLATE}")
+    if written is not None and environment:
+        content = parsed_value(written)
+        for wrong in read_claim(content, tool.inputs)[1] if content else ():
+            yield Finding("error", environment.place, f"{VARIABLE}: {wrong}")
+        if not tool.is_wrapped:
+            text = f"{VARIABLE} is set, and the command does not start with dask-claim --"
+            yield Finding("error", environment.place, text)
+    elif "image" not in claim.fields and claim.fields.get("provider", "auto") in (
+        "auto",
+        "gateway",
+    ):
+        text = "no image, here or in a DockerRequirement: workers get the gateway's own"
+        yield Finding("warning", claim.place, text)
+    yield from _network(tool, claim)
 
 
-def _faults(written: str) -> tuple[Fault, ...]:
-    """What is wrong with a DASK_CLAIM that no runner evaluates."""
-    try:
-        constant = _with_numbers(written)
-        if not is_expression(constant):
-            Claim.model_validate_json(constant)
-    except (ClaimError, Unreadable) as error:
-        return error.faults if isinstance(error, ClaimError) else (Fault((), None, str(error)),)
-    return ()
-
-
-def _with_numbers(written: str) -> str:
-    """The claim as it might be at run time, where only references are open that are numbers."""
-    for name in NUMBERS:
-        written = written.replace(f"$({name})", "1")
-    return written
-
-
-def _cell(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+def _network(tool: Tool, claim: StepClaim) -> Iterator[Finding]:
+    network = tool.scope.effective(NETWORK)
+    allowed = tool.scope.fields(NETWORK).get("networkAccess")
+    if tool.document.version == "v1.0":
+        return  # it has no NetworkAccess, and lets every tool use the network
+    if network and allowed is False:
+        yield Finding("error", network.place, NO_NETWORK)
+    elif allowed is None:
+        level = "warning" if tool.variable(VARIABLE) is None else "error"
+        text = "no NetworkAccess: in a container the tool reaches no gateway"
+        yield Finding(level, claim.place, f"{text}; dask-claim cwl translate adds it")

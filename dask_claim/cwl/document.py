@@ -1,21 +1,26 @@
-"""CWL files in and out: YAML or JSON, with comments, order and line numbers kept for faults."""
+"""A CWL file as data: its values, the line of each, and the files it refers to."""
 
 from __future__ import annotations
 
-import io
 import json
-import re
+import math
+import os
+import sys
 from collections.abc import Iterable, Mapping
-from copy import deepcopy
+from copy import copy
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from dask_claim.claim.texts import Plain
 from dask_claim.errors import ConfigurationError
 
 VERSIONS = ("v1.0", "v1.1", "v1.2")
+
+Keys = tuple[str | int, ...]
+"""The way to a value from the root: keys of objects, indices of lists."""
 
 _MOST_NODES = 500_000
 """Aliases of aliases multiply; no document that somebody wrote has as many parts."""
@@ -33,10 +38,10 @@ class Place:
 
 
 class CwlError(ConfigurationError):
-    """A document cannot be translated. Carries every fault that was found (status 78)."""
+    """A document cannot be translated. Carries every fault (status 78)."""
 
     def __init__(self, faults: Iterable[tuple[Place, str]]) -> None:
-        # The same tool may have been looked at once for each step that runs it.
+        # A tool is looked at once for each step that runs it.
         self.faults = tuple(dict.fromkeys(faults))
         super().__init__(self.faults)
 
@@ -44,203 +49,201 @@ class CwlError(ConfigurationError):
         return "\n".join(f"{place}: {reason}" for place, reason in self.faults)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Document:
-    """One file, read."""
-
-    folder: Path
-    """Where its relative references start from."""
+    """One file. Its values are never changed in place."""
 
     name: str
     """As the user named it, for messages."""
 
+    path: Path
+    text: str
+    node: Any
+    """The YAML node of the whole, with the marks of each part."""
+
     root: Any
-    is_json: bool
-
-    _indents: tuple[int, int, int] = (2, 4, 2)
-
-    def place(self, node: Any, key: object = None) -> Place:
-        return Place(self.name, line_of(node, key))
 
     @property
     def version(self) -> str:
         return str(self.root.get("cwlVersion", ""))
 
-    def write(self, as_json: bool = False) -> str:
-        """Return the text: JSON where the file was JSON or `as_json` says so, else YAML."""
-        if as_json or self.is_json:
-            return json.dumps(plain(self.root), indent=2, ensure_ascii=False) + "\n"
-        yaml = _yaml()
-        mapping, sequence, offset = self._indents
-        yaml.indent(mapping=mapping, sequence=sequence, offset=offset)
-        stream = io.StringIO()
-        yaml.dump(self.root, stream)
-        return stream.getvalue()
+    def place(self, keys: Keys = ()) -> Place:
+        """The line of the entry that `keys` lead to, or of the innermost that is there."""
+        node, line = self.node, self.node.start_mark.line
+        for key in keys:
+            if (entry := _entry(node, key)) is None:
+                break
+            line, node = entry[0].start_mark.line, entry[1]
+        return Place(self.name, line + 1)
+
+    def written(self, keys: Keys) -> Any:
+        """The value at `keys`, with what stands there without quotes as it was written."""
+        node = self.node
+        for key in keys:
+            node = (_entry(node, key) or (None, node))[1]
+        return _Values(written=True).of(node)
+
+    def is_this(self, reference: str) -> bool:
+        """Whether a reference is to this file, or to a part of it."""
+        target = reference.partition("#")[0]
+        return not target or (self.path.parent / target).resolve() == self.path
+
+    def rebased(self, root: Any, folder: Path) -> Any:
+        """Return `root` with its relative references made to hold from another folder."""
+
+        def moved(value: Any, key: str) -> Any:
+            if isinstance(value, Mapping):
+                return {name: moved(item, str(name)) for name, item in value.items()}
+            if isinstance(value, list):
+                return [moved(item, key) for item in value]
+            target, hash_sign, fragment = str(value).partition("#")
+            names_file = key in _REFERENCES or (hash_sign and (here / target).is_file())
+            if not isinstance(value, str) or not target or not names_file:
+                return value
+            if "$(" in value or "${" in value or urlsplit(target).scheme:
+                return value
+            return f"{os.path.relpath(here / target, folder)}{hash_sign}{fragment}"
+
+        here = self.path.parent
+        return root if folder == here else moved(root, "")
 
 
-def read_document(path: Path, name: str | None = None) -> Document:
-    """Read one CWL file. Raises CwlError."""
-    name = name or str(path)
+_REFERENCES = ("run", "$import", "$include", "$mixin", "$schemas", "location", "path")
+
+
+def read_document(name: str | Path) -> Document:
+    """Read a CWL file by its name, which may end in `#id`; `-` is standard input.
+
+    Raises CwlError.
+    """
+    name = str(name)
+    if "://" in name:
+        raise CwlError([(Place(name), "is a URL; download the file and name it")])
+    path = Path(name if Path(name).exists() else name.partition("#")[0])
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise CwlError([(Place(name), f"cannot be read: {reason}")]) from None
-    is_json = text.lstrip()[:1] == "{"
-    root = parse(text, name)
-    if not isinstance(root, Mapping):
-        raise CwlError([(Place(name), "is not a CWL document: no object with a cwlVersion")])
-    return Document(path.resolve().parent, name, root, is_json, _guess_indents(text))
-
-
-def parse(text: str, name: str) -> Any:
-    """Parse YAML or JSON; no two places of the result share a part."""
-    yaml = _yaml()
-    from ruamel.yaml.error import MarkedYAMLError, YAMLError
-
-    try:
+        text = sys.stdin.read() if name == "-" else path.read_text(encoding="utf-8-sig")
         if text.lstrip()[:1] == "{" and "\t" in text:
             # JSON may be indented with tabs, YAML may not.
             text = json.dumps(json.loads(text), indent=2, ensure_ascii=False)
-        return _unshared(yaml.load(text), set(), [0])
+    except json.JSONDecodeError as error:
+        raise CwlError([(Place(name, error.lineno), error.msg)]) from None
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise CwlError([(Place(name), f"cannot be read: {reason}")]) from None
+    node, root = parse(text, str(path))
+    if not isinstance(root, Mapping):
+        raise CwlError([(Place(name), "is not a CWL document: no object with a cwlVersion")])
+    version = root.get("cwlVersion")
+    document = Document(str(path), path.resolve(), text, node, root)
+    if version not in VERSIONS:
+        reason = f"has {f'cwlVersion {version}' if version else 'no cwlVersion'}"
+        place = document.place(("cwlVersion",))
+        raise CwlError([(place, f"{reason}; dask-claim reads {', '.join(VERSIONS)}")])
+    return document
+
+
+def parse(text: str, name: str) -> tuple[Any, Any]:
+    """The YAML node of a text, and its value. The node of an alias has the alias's marks.
+
+    Raises CwlError.
+    """
+    from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+    try:
+        node = _yaml().compose(text)
+        return node, None if node is None else _Values().of(node)
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         reason = " ".join(str(error.problem or error.context).split())
         raise CwlError([(Place(name, mark.line + 1 if mark else 0), reason)]) from None
-    except json.JSONDecodeError as error:
-        raise CwlError([(Place(name, error.lineno), error.msg)]) from None
     except (YAMLError, ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise CwlError([(Place(name), f"is neither YAML nor JSON: {reason}")]) from None
 
 
-def plain(value: Any) -> Any:
-    """Return a deep copy made of Python's own types, fit for JSON."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    if value is None or isinstance(value, bool):
-        return value
-    for kind in (str, int, float):
-        if isinstance(value, kind):
-            return kind(value)
-    # YAML reads a boolean with an anchor, a date and others as types of its own.
-    return bool(value) if type(value).__name__ == "ScalarBoolean" else str(value)
-
-
-def as_written(value: Any) -> Any:
-    """Like `plain`, but a scalar that JSON would write otherwise (1.10, 007, a date) is `Plain`."""
-    if isinstance(value, Mapping):
-        return {str(key): as_written(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [as_written(item) for item in value]
-    simple = plain(value)
-    if isinstance(value, str) or simple is None or isinstance(simple, bool):
-        return simple
-    text = getattr(value, "written", None)
-    if text is None:
-        stream = io.StringIO()
-        _yaml().dump(value, stream)
-        text = stream.getvalue().partition("\n")[0]
-    return simple if text == json.dumps(simple) else Plain(text)
-
-
-def line_of(node: Any, key: object = None) -> int:
-    """Return the line, from 1, of a node as it was read, or of one of its entries; 0: unknown."""
-    position = getattr(node, "lc", None)
-    if position is None:
-        return 0
-    if key is not None:
-        entry = (position.data or {}).get(key)
-        if entry:
-            return int(entry[0]) + 1
-    return 0 if position.line is None else int(position.line) + 1
-
-
-def line_at(node: Any, path: str) -> int:
-    """Return the line of the entry that `path` (`options.queue`, `envDef[1]`) leads to."""
-    line = line_of(node)
-    while path:
-        if isinstance(node, Mapping):
-            found = [
-                key for key in node if path == str(key) or path.startswith((f"{key}.", f"{key}["))
-            ]
-            if not found:
-                return line
-            key = max(found, key=lambda name: len(str(name)))
-            line, node = line_of(node, key) or line, node[key]
-            path = path[len(str(key)) :].lstrip(".")
-        elif path.startswith("[") and isinstance(node, list):
-            number, _, rest = path[1:].partition("]")
-            if not number.isdigit() or int(number) >= len(node):
-                return line
-            line, node = line_of(node, int(number)) or line, node[int(number)]
-            path = rest.lstrip(".")
-        else:
-            return line
-    return line
-
-
+@cache
 def _yaml() -> Any:
     from ruamel.yaml import YAML
+    from ruamel.yaml.composer import Composer
+    from ruamel.yaml.events import AliasEvent
 
-    yaml = YAML()
-    yaml.Constructor = _constructor()
-    yaml.preserve_quotes = True
-    yaml.width = 4096
+    class MarkingComposer(Composer):
+        def compose_node(self, parent: Any, index: int) -> Any:
+            event = self.parser.peek_event()
+            node = super().compose_node(parent, index)
+            if isinstance(event, AliasEvent):
+                node = copy(node)
+                node.start_mark, node.end_mark = event.start_mark, event.end_mark
+                node.comment = AliasEvent
+            return node
+
+    yaml = YAML(typ="safe", pure=True)
+    yaml.Composer = MarkingComposer
     return yaml
 
 
-@cache
-def _constructor() -> Any:
-    from ruamel.yaml.constructor import RoundTripConstructor
-    from ruamel.yaml.scalarfloat import ScalarFloat
-
-    class Constructor(RoundTripConstructor):
-        """Keeps the text of a number: one such as 12e4567 is infinite otherwise."""
-
-        def construct_yaml_float(self, node: Any) -> Any:
-            found = super().construct_yaml_float(node)
-            if isinstance(found, ScalarFloat):
-                found.written = node.value  # type: ignore[attr-defined]
-            return found
-
-    Constructor.add_constructor("tag:yaml.org,2002:float", Constructor.construct_yaml_float)
-    return Constructor
+def is_alias(node: Any) -> bool:
+    return isinstance(node.comment, type)
 
 
-def _unshared(node: Any, seen: set[int], count: list[int]) -> Any:
-    """Give every alias its own copy, so that a change in one place changes no other."""
-    if not isinstance(node, (dict, list)):
-        return node
-    count[0] += 1
-    if count[0] > _MOST_NODES:
-        raise ValueError("it has too many parts")
-    if id(node) in seen:
-        node = deepcopy(node)
-    seen.add(id(node))
-    if getattr(node, "merge", None):
-        # `<<: *x` becomes the keys that it stands for.
-        copied = {key: deepcopy(value) for key, value in node.items()}
-        node.merge[:] = []
-        for key, value in copied.items():
-            node[key] = value
-    if getattr(node, "anchor", None) is not None and node.anchor.value:
-        node.yaml_set_anchor(None)
-    for key in list(node) if isinstance(node, dict) else range(len(node)):
-        part = _unshared(node[key], seen, count)
-        if part is not node[key]:
-            node[key] = part
-    return node
+class _Values:
+    """YAML nodes → Python's own types, fit for JSON. Keys are texts.
+
+    `written` leaves what stands without quotes as it was written (`Plain`), or None.
+    """
+
+    def __init__(self, written: bool = False) -> None:
+        self._written = written
+        self._count = 0
+
+    def of(self, node: Any) -> Any:
+        self._count += 1
+        if self._count > _MOST_NODES:
+            raise ValueError("it has too many parts")
+        if isinstance(node.value, str):
+            return self._scalar(node)
+        if node.tag.endswith(":map"):
+            return self._mapping(node)
+        return [self.of(item) for item in node.value]
+
+    def _scalar(self, node: Any) -> Any:
+        if node.style is not None:
+            return node.value
+        typed = node.tag.rpartition(":")[2] in ("int", "float", "bool", "null")
+        value = _yaml().constructor.construct_object(node) if typed else node.value
+        if self._written and value is not None:
+            return Plain(node.value)
+        # JSON has no infinity, which 12e4567 is to Python, and no NaN.
+        return node.value if isinstance(value, float) and not math.isfinite(value) else value
+
+    def _mapping(self, node: Any) -> dict[str, Any]:
+        from ruamel.yaml.constructor import DuplicateKeyError
+
+        values: dict[str, Any] = {}
+        merged: dict[str, Any] = {}
+        for key, item in node.value:
+            name, value = str(key.value), self.of(item)
+            if key.tag.endswith(":merge"):
+                for other in value if isinstance(value, list) else [value]:
+                    merged = {**other, **merged}
+            elif name in values:
+                problem = f"found duplicate key {name}"
+                raise DuplicateKeyError(None, None, problem, key.start_mark)
+            else:
+                values[name] = value
+        return {**merged, **values}
 
 
-def _guess_indents(text: str) -> tuple[int, int, int]:
-    """Return the indents of mappings and of sequences, and the dash's offset, as ruamel wants."""
-    step = re.search(r"^\S[^\n]*:[ ]*\n(?:[ ]*(?:#[^\n]*)?\n)*([ ]+)[^\s\-#]", text, re.MULTILINE)
-    mapping = min(len(step[1]), 8) if step else 2
-    dash = re.search(
-        r"^([ ]*)(?:- )?[^\s#\-][^\n]*:[ ]*\n(?:[ ]*(?:#[^\n]*)?\n)*([ ]*)- ", text, re.MULTILINE
-    )
-    offset = max(0, min(len(dash[2]) - len(dash[1]), 8)) if dash else 2
-    return mapping, offset + 2, offset
+def _entry(node: Any, key: str | int) -> tuple[Any, Any] | None:
+    """The node that an entry begins with, and that of its value."""
+    if isinstance(node.value, str):
+        return None
+    if not node.tag.endswith(":map"):
+        # Paths of faults have indices as texts: [0].
+        index = key if isinstance(key, int) else int(f"0{key.strip('[]')}", 10)
+        return (node.value[index],) * 2 if index < len(node.value) else None
+    for name, item in node.value:
+        if str(name.value) == str(key):
+            return name, item
+    merged = (item for name, item in node.value if name.tag.endswith(":merge"))
+    return next((entry for item in merged if (entry := _entry(item, key))), None)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from dask_claim.claim.spellings import plain_name, safe_text
-from dask_claim.cwl import comments
-from dask_claim.cwl.document import Place, line_at, line_of
+from dask_claim.cwl.document import CwlError, Document, Keys, Place
 
 CLAIM = "daskgatewayrequirement"
 ENV = "envvarrequirement"
@@ -16,9 +15,9 @@ DOCKER = "dockerrequirement"
 NETWORK = "networkaccess"
 SCRIPT = "inlinejavascriptrequirement"
 SHELL = "shellcommandrequirement"
-RESOURCES = "resourcerequirement"
+IMPORT = "$import"
 
-_INHERITED = (CLAIM, ENV, DOCKER, NETWORK, SCRIPT, SHELL, RESOURCES)
+SECTIONS = ("requirements", "hints")
 
 
 @dataclass(frozen=True)
@@ -31,48 +30,40 @@ class Entry:
     written: str
     """Its class as written."""
 
-    content: Any
-    """Its fields; a list's entry also has `class` among them."""
-
-    owner: Any
-    """The tool, step or workflow that has it."""
+    fields: Any
+    """Its content, without `class`."""
 
     section: str
     """`requirements` or `hints`."""
 
-    key: object
-    """Where it is in that section: a class, or an index."""
-
-    file: str
-
-    @property
-    def place(self) -> Place:
-        section = self.owner.get(self.section)
-        return Place(self.file, line_of(section, self.key) or line_of(self.content))
-
-    def at(self, path: str) -> Place:
-        """Where a field of it stands, by the path a fault has."""
-        return Place(self.file, line_at(self.content, path) if path else self.place.line)
-
-    def fields(self) -> dict[Any, Any]:
-        if not isinstance(self.content, Mapping):
-            return {}
-        return {key: item for key, item in self.content.items() if key != "class"}
+    keys: Keys
+    place: Place
 
 
-def entries(owner: Any, section: str, file: str) -> Iterator[Entry]:
-    """All entries of one section of a tool, step or workflow."""
-    found = owner.get(section) if isinstance(owner, Mapping) else None
-    if isinstance(found, Mapping):
-        for key, content in found.items():
-            content = {} if content is None else content
-            yield Entry(_kind(key), safe_text(key), content, owner, section, key, file)
-    elif isinstance(found, list):
-        for index, content in enumerate(found):
-            if isinstance(content, Mapping) and "class" in content:
-                written = content["class"]
-                kind = _kind(written)
-                yield Entry(kind, safe_text(written), content, owner, section, index, file)
+def entries(owner: Any, keys: Keys, document: Document) -> Iterator[Entry]:
+    """The requirements and hints of a tool, step or workflow. Raises CwlError."""
+    for section in SECTIONS:
+        at, content = (*keys, section), owner.get(section) or {}
+        if isinstance(content, Mapping):
+            pairs = [(key, key, fields) for key, fields in content.items()]
+        elif isinstance(content, list):
+            items = [(index, item) for index, item in enumerate(content) if item]
+            pairs = [
+                (
+                    index,
+                    item.get("class", next(iter(item))),
+                    {k: v for k, v in item.items() if k != "class"},
+                )
+                for index, item in items
+                if isinstance(item, Mapping)
+            ]
+        else:
+            reason = f"{section} is neither an object nor a list"
+            raise CwlError([(document.place(at), reason)])
+        for key, written, fields in pairs:
+            where, fields = (*at, key), {} if fields is None else fields
+            place = document.place(where)
+            yield Entry(_kind(written), safe_text(written), fields, section, where, place)
 
 
 def _kind(written: object) -> str:
@@ -83,94 +74,75 @@ def _kind(written: object) -> str:
 
 @dataclass(frozen=True)
 class Scope:
-    """What a process finds required around it: workflows and steps, outermost first."""
+    """What holds for a process: its own requirements and those around it, outermost first."""
 
     levels: tuple[tuple[Entry, ...], ...] = ()
 
-    def within(self, owner: Any, file: str) -> Scope:
-        """The scope inside `owner`."""
-        found = (*entries(owner, "requirements", file), *entries(owner, "hints", file))
-        return Scope((*self.levels, found))
+    def within(self, owner: Any, keys: Keys, document: Document) -> Scope:
+        return Scope((*self.levels, tuple(entries(owner, keys, document))))
 
-    def effective(self, kind: str, section: str | None = None) -> Entry | None:
+    def effective(self, kind: str, *sections: str) -> Entry | None:
         """The entry that holds: any requirement before any hint, the innermost first."""
-        for wanted in ("requirements", "hints") if section is None else (section,):
+        for section in sections or SECTIONS:
             for level in reversed(self.levels):
                 for entry in level:
-                    if entry.kind == kind and entry.section == wanted:
+                    if entry.kind == kind and entry.section == section:
                         return entry
         return None
 
-    def key(self) -> tuple[int, ...]:
-        """Equal for scopes that give what they surround the same."""
-        found = (
-            self.effective(kind, at) for kind in _INHERITED for at in ("requirements", "hints")
-        )
-        return tuple(id(entry.content) if entry else 0 for entry in found)
+    def fields(self, kind: str) -> Mapping[str, Any]:
+        """The fields of the entry that holds; empty where there is none."""
+        entry = self.effective(kind)
+        return entry.fields if entry and isinstance(entry.fields, Mapping) else {}
 
 
-_BEFORE = {
-    "requirements": ("hints", "baseCommand", "arguments", "inputs", "in", "run", "outputs"),
-    "hints": ("baseCommand", "arguments", "inputs", "in", "run", "outputs", "steps"),
-}
-"""Before which keys of a process or step a new section goes."""
+def inserted(
+    owner: Mapping[str, Any], key: str, value: Any, before: Collection[str]
+) -> dict[str, Any]:
+    """Return `owner` with this entry, a new one before the first of `before`."""
+    if key in owner:
+        return {**owner, key: value}
+    first = next((name for name in owner if name in before), None)
+    changed: dict[str, Any] = {}
+    for name, item in owner.items():
+        if name == first:
+            changed[key] = value
+        changed[name] = item
+    return {**changed, key: value}
 
 
-def put(owner: Any, section: str, written: str, fields: Mapping[str, Any]) -> Any:
-    """Add a new entry in the form that the section, or else the other one, has; return it."""
-    other = owner.get("hints" if section == "requirements" else "requirements")
-    listed = isinstance(owner.get(section) or other, list)
-    content = comments.made({"class": written, **fields} if listed else dict(fields))
-    _add(owner, section, written, content, listed)
-    return content
+def with_requirement(owner: Mapping[str, Any], written: str, fields: Any) -> dict[str, Any]:
+    """Return `owner` with this among its requirements, in the place of the one of that class.
+
+    A new section has the form, object or list, that the hints have.
+    """
+    there, kind = owner.get("requirements"), _kind(written)
+    if isinstance(there or owner.get("hints"), list):
+        items = list(there or [])
+        at = next((i for i, item in enumerate(items) if kind == _kind_of(item)), len(items))
+        content: Any = [*items[:at], {"class": written, **fields}, *items[at + 1 :]]
+    else:
+        key = next((name for name in there or {} if _kind(name) == kind), written)
+        content = {**(there or {}), key: fields}
+    before = ("hints", "baseCommand", "arguments", "inputs", "in", "run", "outputs")
+    return inserted(owner, "requirements", content, before)
 
 
-def demote(owner: Any) -> None:
-    """Make each claim among the requirements of `owner` a hint, which every runner accepts."""
-    for entry in list(entries(owner, "requirements", "")):
-        if entry.kind != CLAIM:
-            continue
-        required = owner["requirements"]
-        key = entry.key
-        if isinstance(required, list):
-            key = next(i for i, item in enumerate(required) if item is entry.content)
-        content, lead = comments.take(required, key)
-        listed = isinstance(owner.get("hints") or required, list)
-        if not required:
-            comments.take(owner, "requirements")
-        if content is None:
-            content = comments.made({})
-        if listed and "class" not in content:
-            comments.insert(content, 0, "class", entry.written)
-        elif not listed and "class" in content:
-            comments.take(content, "class")
-        for old in list(entries(owner, "hints", "")):
-            if old.kind == CLAIM:
-                comments.take(owner["hints"], old.key)
-        _add(owner, "hints", entry.written, content, listed, lead)
+def without_claims(owner: dict[str, Any]) -> dict[str, Any]:
+    """Return a process or step without its claims, and without a section that is empty then."""
+    for section in SECTIONS:
+        content = owner.get(section)
+        left: Any = None
+        if isinstance(content, list):
+            left = [item for item in content if _kind_of(item) != CLAIM]
+        elif isinstance(content, Mapping):
+            left = {key: item for key, item in content.items() if _kind(key) != CLAIM}
+        if left is not None and len(left) < len(content or ()):
+            owner = {**owner, section: left}
+            if not left:
+                del owner[section]
+    return owner
 
 
-def drop(owner: Any) -> None:
-    """Remove the claims of `owner`, whether required or hinted at."""
-    for section in ("hints", "requirements"):
-        for entry in reversed(list(entries(owner, section, ""))):
-            if entry.kind == CLAIM:
-                comments.take(owner[section], entry.key)
-                if not owner[section]:
-                    comments.take(owner, section)
-
-
-def _add(
-    owner: Any, section: str, written: str, content: Any, listed: bool, lead: str = ""
-) -> None:
-    found = owner.get(section)
-    if found:
-        comments.append(found, written, content, lead)
-        return
-    if section in owner:
-        comments.take(owner, section)
-    index = next((i for i, key in enumerate(owner) if key in _BEFORE[section]), len(owner))
-    new = comments.made([] if listed else {})
-    new.fa.set_block_style()
-    comments.append(new, written, content, lead)
-    comments.insert(owner, index, section, new)
+def _kind_of(item: Any) -> str:
+    return _kind(item.get("class")) if isinstance(item, Mapping) else ""

@@ -3,229 +3,239 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from copy import deepcopy
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from dask_claim.cwl import comments
-from dask_claim.cwl.claimed import read_claim
-from dask_claim.cwl.document import CwlError, plain
-from dask_claim.cwl.requirements import ENV, NETWORK, SCRIPT, SHELL, Entry, Scope, put
+from dask_claim.cwl.claimed import read_claim, variable_value
+from dask_claim.cwl.document import CwlError, Document, Keys, Place
+from dask_claim.cwl.requirements import (
+    CLAIM,
+    DOCKER,
+    ENV,
+    IMPORT,
+    NETWORK,
+    SCRIPT,
+    SHELL,
+    Entry,
+    Scope,
+    inserted,
+    with_requirement,
+)
 
 VARIABLE, GATEWAY_VARIABLE = "DASK_CLAIM", "DASK_CLAIM_GATEWAY_URL"
 
 TEMPORARY, PERMANENT = (75,), (64, 70, 78, 124, 126, 127)
 """What the exit status of dask-claim means to a runner."""
 
+NO_NETWORK = "networkAccess: false, so in a container the tool reaches no gateway or scheduler"
+
 _FIRST, _LAST = -1_000_000, 1_000_000
 
-# With ShellCommandRequirement a runner joins everything to one line for a shell: pipes, `cd x &&`
-# and redirections are part of it. All of it is to run on the cluster, not only its first command,
-# so the line becomes the text of a here-document, and dask-claim starts the shell that runs it.
-# Standard input stays the command's: only `read` reads the here-document. No `$(…)`, which CWL
-# would take for its own.
+# With ShellCommandRequirement a runner joins everything to one line for a shell: pipes, `cd x &&`,
+# redirections and builtins are part of it. All of it is to run on the cluster, so the line becomes
+# the text of a here-document, and dask-claim starts the shell that runs it. Standard input stays
+# the command's: only `read` reads the here-document. No `$(…)`, which CWL would take for its own.
 _END = "END_OF_THE_COMMAND_FOR_DASK_CLAIM"
 _BEFORE = (
     "dask_claim_command=; while IFS= read -r dask_claim_line; do "
     'dask_claim_command="$dask_claim_command$dask_claim_line\n"; '
     f"done <<'{_END}'\n"
 )
-_AFTER = f'\n{_END}\nexec dask-claim -- /bin/sh -c "$dask_claim_command"'
+_AFTER = f'\n{_END}\nexec %s -- /bin/sh -c "$dask_claim_command"'
 
 
-def translate_tool(tool: Any, scope: Scope, entry: Entry, version: str) -> None:
-    """Change `tool` in place. `scope` includes the tool's own requirements. Raises CwlError."""
-    environment = _own_environment(tool, scope, entry.file)
-    existing = defined_claim(scope)
-    if existing is None or entry.section == "requirements":
-        claimed = read_claim(entry, tool, scope)
-        if claimed.faults:
-            raise CwlError(claimed.faults)
-        if existing is not None and existing.strip() != claimed.text:
+@dataclass(frozen=True)
+class Tool:
+    """A process that is no workflow, in one of the places that it is run from."""
+
+    content: dict[str, Any]
+    keys: Keys
+    scope: Scope
+    """What holds for it: its own requirements and those around it."""
+
+    steps: tuple[str, ...]
+    """Names of the steps that lead to it."""
+
+    document: Document
+
+    @property
+    def place(self) -> Place:
+        return self.document.place(self.keys)
+
+    @property
+    def name(self) -> str:
+        """The steps that lead to it, else its id."""
+        return "/".join(self.steps) or id_of(self.content) or "the tool"
+
+    @property
+    def inputs(self) -> dict[str, Any] | None:
+        """Name of each input → its type; None where other files have some of them."""
+        declared = self.content.get("inputs")
+        if isinstance(declared, list):
+            if any(isinstance(item, Mapping) and IMPORT in item for item in declared):
+                return None
+            declared = {id_of(item): item for item in declared if isinstance(item, Mapping)}
+        if not isinstance(declared, Mapping) or IMPORT in declared:
+            return None if declared else {}
+        return {
+            name.rpartition("/")[2]: item.get("type") if isinstance(item, Mapping) else item
+            for name, item in declared.items()
+        }
+
+    @property
+    def image(self) -> str | None:
+        """The image that it runs in itself, where a registry has it."""
+        return str(self.scope.fields(DOCKER).get("dockerPull") or "") or None
+
+    def variable(self, name: str) -> str | None:
+        """The value of a variable that a runner gives it."""
+        definitions = self.scope.fields(ENV).get("envDef")
+        value = None
+        if isinstance(definitions, Mapping):
+            value = definitions.get(name)
+            value = value.get("envValue") if isinstance(value, Mapping) else value
+        for item in definitions if isinstance(definitions, list) else []:
+            if isinstance(item, Mapping) and item.get("envName") == name:
+                value = item.get("envValue")
+        return None if value is None else str(value)
+
+    @property
+    def is_wrapped(self) -> bool:
+        """Whether its command runs under dask-claim already."""
+        words = [*_words(self.content.get("baseCommand")), *_words(self.content.get("arguments"))]
+        first = (words[0].split() if words else []) or [""]
+        return first[0].rpartition("/")[2] == "dask-claim" or _BEFORE in words
+
+
+def id_of(process: Mapping[str, Any]) -> str:
+    """The id of anything, without the file and the `#` that it may begin with."""
+    return str(process.get("id", "")).rpartition("#")[2]
+
+
+def pack(document: Document) -> str:
+    """What to do where a part of a document is in another file."""
+    if "$graph" in document.root:
+        how = f"cwltool --pack {document.name} > packed.cwl, with claims under hints"
+    else:
+        how = f"cwl-pack {document.name} > packed.cwl"
+    return f"pack the document first ({how})"
+
+
+def read_requirement(tool: Tool, entry: Entry) -> tuple[dict[str, Any], list[tuple[Place, str]]]:
+    """The claim that `entry` makes for a tool, expressions as they were written, and its faults."""
+    if not isinstance(entry.fields, Mapping):
+        return {}, [(entry.place, f"{entry.written} is not an object")]
+    written = tool.document.written(entry.keys)
+    fields, faults = read_claim(entry.fields, tool.inputs, tool.image, written)
+    return fields, [
+        (tool.document.place((*entry.keys, *fault.path)), f"{entry.written}: {fault}")
+        for fault in faults
+    ]
+
+
+def translated(
+    tool: Tool, gateway_url: str | None, warnings: list[tuple[Place, str]]
+) -> dict[str, Any]:
+    """Return the tool for any runner. Raises CwlError; adds to `warnings`."""
+    entry, scope, content = tool.scope.effective(CLAIM), tool.scope, tool.content
+    existing = tool.variable(VARIABLE)
+    if entry is None and existing is None:
+        return content
+    if imported := scope.effective(IMPORT):
+        raise CwlError([(imported.place, f"{IMPORT} of another file; {pack(tool.document)}")])
+    values, script = {}, False
+    if entry and (existing is None or entry.section == "requirements"):
+        fields, faults = read_requirement(tool, entry)
+        if faults:
+            raise CwlError(faults)
+        values[VARIABLE], script = variable_value(fields, tool.inputs)
+        if existing is not None and existing.strip() != values[VARIABLE]:
             reason = f"{entry.written} and {VARIABLE} in EnvVarRequirement differ; keep one of them"
             raise CwlError([(entry.place, reason)])
-        _define(environment or _new_environment(tool, scope), VARIABLE, claimed.text)
-        if claimed.script and scope.effective(SCRIPT, "requirements") is None:
-            library = scope.effective(SCRIPT)
-            fields = deepcopy(library.fields()) if library else {}
-            put(tool, "requirements", "InlineJavascriptRequirement", fields)
+    if gateway_url is not None:
+        values[GATEWAY_VARIABLE] = _literal(gateway_url)
+    values = {name: text for name, text in values.items() if tool.variable(name) != text}
+    content = _with_variables(tool, values) if values else content
+    if entry is None:
+        return content
+    if script and scope.effective(SCRIPT, "requirements") is None:
+        fields = dict(scope.fields(SCRIPT))
+        content = with_requirement(content, "InlineJavascriptRequirement", fields)
     # CWL v1.0 has no NetworkAccess: there a tool may use the network.
-    network = scope.effective(NETWORK)
-    asked = network is not None and network.fields().get("networkAccess") is not True
-    if version != "v1.0" and not asked and scope.effective(NETWORK, "requirements") is None:
-        put(tool, "requirements", "NetworkAccess", {"networkAccess": True})
-    if not is_wrapped(tool):
-        wrap(tool, scope)
-    _add_codes(tool)
+    network, allowed = scope.effective(NETWORK), scope.fields(NETWORK).get("networkAccess", True)
+    required = scope.effective(NETWORK, "requirements")
+    if tool.document.version != "v1.0" and allowed is True and required is None:
+        content = with_requirement(content, "NetworkAccess", {"networkAccess": True})
+    if network and allowed is False:
+        warnings.append((network.place, NO_NETWORK))
+    return _with_codes(content if tool.is_wrapped else _wrapped(content, scope))
 
 
-def set_gateway(tool: Any, scope: Scope, gateway_url: str, file: str) -> None:
-    """Name the gateway as its operator does: beside the claim, which is the developer's."""
-    value = re.sub(r"\$(?=[({])", r"\\$", gateway_url)
-    if defined(scope, GATEWAY_VARIABLE) != value:
-        environment = _own_environment(tool, scope, file) or _new_environment(tool, scope)
-        _define(environment, GATEWAY_VARIABLE, value)
+def _with_variables(tool: Tool, values: Mapping[str, str]) -> dict[str, Any]:
+    """The tool with these variables in an EnvVarRequirement of its own.
 
-
-def defined_claim(scope: Scope) -> str | None:
-    """The value of DASK_CLAIM that a runner gives the tool."""
-    return defined(scope, VARIABLE)
-
-
-def defined(scope: Scope, name: str) -> str | None:
-    """The value of a variable that a runner gives the tool."""
-    entry = scope.effective(ENV)
-    value = _definition(entry.content, name) if entry else None
-    return None if value is None else str(value)
-
-
-def _own_environment(tool: Any, scope: Scope, file: str) -> Any:
-    """The EnvVarRequirement among the tool's own requirements."""
-    entry = scope.effective(ENV, "requirements")
-    if entry is None or entry.owner is not tool:
-        return None
-    if entry.content == {}:
-        comments.replace(tool["requirements"], entry.key, comments.made({"envDef": {}}))
-        return tool["requirements"][entry.key]
-    if not isinstance(entry.content, dict):
+    A new one hides any around it, so it takes their variables over.
+    """
+    entry = tool.scope.effective(ENV, "requirements") or tool.scope.effective(ENV)
+    if entry and not isinstance(entry.fields, Mapping):
         raise CwlError([(entry.place, "EnvVarRequirement is not an object with an envDef")])
-    if not isinstance(entry.content.get("envDef"), (dict, list)):
-        comments.take(entry.content, "envDef") if "envDef" in entry.content else None
-        comments.append(entry.content, "envDef", {})
-    return entry.content
-
-
-def _new_environment(tool: Any, scope: Scope) -> Any:
-    """One of the tool's own. It hides any around it, so it takes their variables over."""
-    inherited = scope.effective(ENV)
-    fields = plain(inherited.fields()) if inherited else {}
-    if not isinstance(fields.get("envDef"), (dict, list)):
-        fields["envDef"] = {}
-    return put(tool, "requirements", "EnvVarRequirement", fields)
-
-
-def _definition(environment: Any, name: str) -> Any:
-    definitions = environment.get("envDef") if isinstance(environment, dict) else None
-    if isinstance(definitions, dict):
-        value = definitions.get(name)
-        return value.get("envValue") if isinstance(value, dict) else value
-    for item in definitions if isinstance(definitions, list) else []:
-        if isinstance(item, dict) and item.get("envName") == name:
-            return item.get("envValue")
-    return None
-
-
-def _define(environment: Any, name: str, value: str) -> None:
-    definitions = environment["envDef"]
+    fields = entry.fields if entry else {}
+    definitions = fields.get("envDef")
     if isinstance(definitions, list):
-        for item in definitions:
-            if isinstance(item, dict) and item.get("envName") == name:
-                comments.replace(item, "envValue", value)
-                return
-        comments.append(definitions, None, {"envName": name, "envValue": value})
-    elif name not in definitions:
-        comments.append(definitions, name, value)
-    elif isinstance(definitions[name], dict) and "envValue" in definitions[name]:
-        comments.replace(definitions[name], "envValue", value)
+        names = {item.get("envName") for item in definitions if isinstance(item, Mapping)}
+        definitions = [
+            {**item, "envValue": values[item["envName"]]}
+            if isinstance(item, Mapping) and item.get("envName") in values
+            else item
+            for item in definitions
+        ] + [{"envName": n, "envValue": text} for n, text in values.items() if n not in names]
     else:
-        comments.replace(definitions, name, value)
+        definitions = dict(definitions) if isinstance(definitions, Mapping) else {}
+        for name, text in values.items():
+            old = definitions.get(name)
+            definitions[name] = {**old, "envValue": text} if isinstance(old, Mapping) else text
+    written = entry.written if entry else "EnvVarRequirement"
+    return with_requirement(tool.content, written, {**fields, "envDef": definitions})
 
 
-def _add_codes(tool: Any) -> None:
-    """Tell the runner what dask-claim's statuses mean, where the author has not said otherwise."""
-    said = {
-        code
-        for name in ("successCodes", "temporaryFailCodes", "permanentFailCodes")
-        for code in (tool.get(name) if isinstance(tool.get(name), list) else ())
-        if isinstance(code, int)
-    }
+def _with_codes(tool: dict[str, Any]) -> dict[str, Any]:
+    """Tell the runner what dask-claim's statuses mean, where the author has not classified them."""
+    names = ("successCodes", "temporaryFailCodes", "permanentFailCodes")
+    listed = {name: tool[name] for name in names if isinstance(tool.get(name), list)}
+    classified = [code for codes in listed.values() for code in codes]
     for name, codes in (("temporaryFailCodes", TEMPORARY), ("permanentFailCodes", PERMANENT)):
-        new = [code for code in codes if code not in said]
-        listed = tool.get(name)
-        if not new:
-            continue
-        if isinstance(listed, list) and listed:
-            for code in new:
-                comments.append(listed, None, code)
-        elif name in tool:
-            comments.replace(tool, name, new)
-        else:
-            following = ("baseCommand", "arguments", "inputs", "outputs")
-            index = next((i for i, key in enumerate(tool) if key in following), len(tool))
-            comments.insert(tool, index, name, new)
+        if new := [code for code in codes if code not in classified]:
+            before = ("baseCommand", "arguments", "inputs", "outputs")
+            tool = inserted(tool, name, [*listed.get(name, []), *new], before)
+    return tool
 
 
-def is_wrapped(tool: Mapping[str, Any]) -> bool:
-    """Whether the tool's command runs under dask-claim already."""
-    words = [*_words(tool.get("baseCommand")), *_words(tool.get("arguments"))]
-    first = words[0] if words else ""
-    return first.rpartition("/")[2] == "dask-claim" or any("dask-claim -- " in w for w in words)
-
-
-def wrap(tool: Any, scope: Scope) -> None:
-    """Make dask-claim run the tool's command."""
-    if scope.effective(SHELL) and _is_shell_text(tool):
-        _wrap_shell(tool)
-        return
-    command = tool.get("baseCommand")
-    before = ["dask-claim", "--"]
-    if isinstance(command, list) and command:
-        for index, word in enumerate(before):
-            comments.insert(command, index, None, word)
-    elif isinstance(command, str):
-        comments.replace(tool, "baseCommand", [*before, command])
-    else:
-        _set(tool, "baseCommand", before)
-
-
-def _wrap_shell(tool: Any) -> None:
+def _wrapped(tool: dict[str, Any], scope: Scope) -> dict[str, Any]:
+    """Make dask-claim run the tool's command; quietly where its stderr is an output."""
+    launcher = ["dask-claim", "--quiet"] if "stderr" in tool else ["dask-claim"]
     command = tool.get("baseCommand")
     words = list(command) if isinstance(command, list) else [command] if command else []
-    if "baseCommand" in tool:
-        comments.take(tool, "baseCommand")
-    if not isinstance(tool.get("arguments"), list):
-        _set(tool, "arguments", [])
-    arguments = tool["arguments"]
-    placed: list[dict[str, Any]] = [{"valueFrom": _BEFORE, "shellQuote": False}]
-    # In a baseCommand nothing is evaluated; in an argument it would be.
-    placed += [{"valueFrom": re.sub(r"\$(?=[({])", r"\\$", str(word))} for word in words]
-    for index, binding in enumerate(placed):
-        comments.insert(arguments, index, None, {"position": _FIRST, **binding})
-    last = {"position": _LAST, "valueFrom": _AFTER, "shellQuote": False}
-    comments.append(arguments, None, last)
+    if scope.effective(SHELL) is None:
+        before = ("arguments", "inputs", "outputs")
+        return inserted(tool, "baseCommand", [*launcher, "--", *words], before)
+    placed: list[Any] = [{"position": _FIRST, "valueFrom": _BEFORE, "shellQuote": False}]
+    for word in words:  # in a baseCommand nothing is evaluated; in an argument it would be
+        placed.append({"position": _FIRST, "valueFrom": _literal(str(word))})
+    after = _AFTER % " ".join(launcher)
+    last = {"position": _LAST, "valueFrom": after, "shellQuote": False}
+    arguments = tool.get("arguments") or []
+    tool = {key: item for key, item in tool.items() if key != "baseCommand"}
+    return inserted(tool, "arguments", [*placed, *arguments, last], ("inputs", "outputs"))
 
 
-def _is_shell_text(tool: Mapping[str, Any]) -> bool:
-    """Whether anything reaches the shell unquoted; else the first command is all there is."""
-    return any(binding.get("shellQuote") is False for binding in _bindings(tool))
-
-
-def _bindings(value: Any) -> Iterator[Mapping[str, Any]]:
-    if isinstance(value, Mapping):
-        if "shellQuote" in value:
-            yield value
-        for key in value:
-            yield from _bindings(value[key])
-    elif isinstance(value, list):
-        for item in value:
-            yield from _bindings(item)
-
-
-def _set(tool: Any, key: str, value: Any) -> None:
-    if key in tool:
-        comments.replace(tool, key, value)
-        return
-    following = (
-        ("arguments", "inputs", "outputs") if key == "baseCommand" else ("inputs", "outputs")
-    )
-    index = next((i for i, name in enumerate(tool) if name in following), len(tool))
-    comments.insert(tool, index, key, value)
+def _literal(text: str) -> str:
+    """A text in which a runner evaluates nothing."""
+    return re.sub(r"\$(?=[({])", r"\\$", text)
 
 
 def _words(value: Any) -> list[str]:
-    found = []
-    for item in value if isinstance(value, list) else [value]:
-        text = item.get("valueFrom") if isinstance(item, Mapping) else item
-        if isinstance(text, str):
-            found.append(text)
-    return found
+    """The texts of a baseCommand or of arguments."""
+    items = value if isinstance(value, list) else [value]
+    texts = [item.get("valueFrom") if isinstance(item, Mapping) else item for item in items]
+    return [text for text in texts if isinstance(text, str)]

@@ -2,176 +2,162 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from dask_claim.claim.units import web_address
-from dask_claim.cwl import comments
-from dask_claim.cwl.document import VERSIONS, CwlError, Document, Place
-from dask_claim.cwl.embed import embed
-from dask_claim.cwl.library import Library, rebase
-from dask_claim.cwl.requirements import CLAIM, Scope, demote, drop, entries
-from dask_claim.cwl.tool import defined_claim, set_gateway, translate_tool
-from dask_claim.cwl.walk import Call, any_tool, calls, roots, steps_of
+from dask_claim.cwl.document import CwlError, Document, Keys, Place, read_document
+from dask_claim.cwl.edits import edited
+from dask_claim.cwl.requirements import CLAIM, IMPORT, Scope, without_claims
+from dask_claim.cwl.tool import Tool, id_of, pack, translated
+
+_DEEPEST = 30
 
 
 def translate(
-    path: Path,
+    name: str | Path,
     output: Path | None = None,
     as_json: bool = False,
     gateway_url: str | None = None,
-    keep_hint: bool = False,
+    warn: Callable[[str], None] = lambda text: None,
 ) -> str:
-    """Return the translated text of the document at `path`.
+    """Return the translated text of the document called `name`. Raises CwlError.
 
     `output` is where the text will be: relative references are made to hold from there; by default
-    they hold beside the original. `keep_hint` leaves the requirement in it, as a hint: a runner
-    that knows it makes a cluster of its own. Raises CwlError.
+    they hold beside the original. `warn` is called for what stays although it may be wrong.
     """
     if gateway_url is not None:
         try:
             gateway_url = web_address(gateway_url)
         except ValueError as error:
             raise CwlError([(Place("--gateway-url"), f"{gateway_url!r} {error}")]) from None
-    library = Library()
-    document = library.open(path, str(path))
-    check_version(document)
-    _Translation(library, document, gateway_url, keep_hint).run()
+    document = read_document(name)
+    walk = Walk(document, lambda tool: translated(tool, gateway_url, walk.warnings))
+    root = walk.root()
+    if walk.faults or walk.unreached:
+        raise CwlError([*walk.faults, *walk.unreached])
+    for place, text in dict.fromkeys(walk.warnings):
+        warn(f"{place}: {text}")
     if output is not None:
-        rebase(document.root, document.folder, output.resolve().parent)
-    return document.write(as_json)
-
-
-def check_version(document: Document) -> None:
-    if document.version not in VERSIONS:
-        found = f"cwlVersion {document.version}" if document.version else "no cwlVersion"
-        reason = f"has {found}; dask-claim reads {', '.join(VERSIONS)}"
-        raise CwlError([(document.place(document.root, "cwlVersion"), reason)])
+        root = document.rebased(root, output.resolve().parent)
+    if as_json or document.text.lstrip()[:1] == "{":
+        return json.dumps(root, indent=2, ensure_ascii=False) + "\n"
+    return edited(document, root)
 
 
 @dataclass
-class _Translation:
-    library: Library
+class Walk:
+    """Visits each command-line tool in each place that it is run from, the outer before the inner.
+
+    A tool that several steps run is visited once for each, and has to be the same each time.
+    """
+
     document: Document
-    gateway_url: str | None
-    keep_hint: bool
+    visit: Callable[[Tool], dict[str, Any]]
+    """Returns the tool as it is to be; what it raises is kept in `faults`."""
+
     faults: list[tuple[Place, str]] = field(default_factory=list)
-    done: set[int] = field(default_factory=set)
-    contexts: dict[int, set[Any]] = field(default_factory=dict)
+    unreached: list[tuple[Place, str]] = field(default_factory=list)
+    """Steps that a claim holds for, which run other files."""
 
-    def run(self) -> None:
-        # A process that several steps run stays one while the steps give it the same; else each
-        # step gets a copy of its own.
-        for call in calls(self.document, self.library):
-            self.contexts.setdefault(id(call.process), set()).add(call.outer.key())
-        for process in roots(self.document):
-            self._process(process, Scope(), self.document)
-        # Where every step got a copy, nothing is around the original any more.
-        for process in roots(self.document):
-            self._process(process, Scope(), self.document)
-        if self.faults:
-            raise CwlError(self.faults)
-        _each_mapping(self.document.root, demote if self.keep_hint else drop)
+    warnings: list[tuple[Place, str]] = field(default_factory=list)
+    _done: dict[Keys, dict[str, Any]] = field(default_factory=dict)
 
-    def _process(self, process: Any, outer: Scope, home: Document) -> None:
-        if id(process) in self.done:
-            return
-        self.done.add(id(process))
-        self._shape(process, home)
-        scope = outer.within(process, home.name)
-        kind = process.get("class")
-        if kind == "CommandLineTool":
-            entry = scope.effective(CLAIM)
-            if entry:
-                try:
-                    translate_tool(process, scope, entry, self.document.version)
-                except CwlError as error:
-                    self.faults += error.faults
-            scope = outer.within(process, home.name)
-            if self.gateway_url is not None and defined_claim(scope) is not None:
-                set_gateway(process, scope, self.gateway_url, home.name)
-        elif kind == "Workflow":
-            for step in steps_of(process):
-                self._shape(step, home)
-                self._step(step, scope.within(step, home.name), home)
-        else:
-            for entry in entries(process, "requirements", home.name):
-                if entry.kind == CLAIM:
-                    reason = f"{entry.written} is for a CommandLineTool; {kind} runs no command"
-                    self.faults.append((entry.place, reason))
+    def root(self) -> Any:
+        """Return the document's value with what the visits returned."""
+        processes = self._processes()
+        run = {run for _, process in processes for run in _local_runs(process)}
+        roots = [
+            (keys, process)
+            for keys, process in processes
+            if not keys or id_of(process) not in run or id_of(process) == "main"
+        ]
+        if processes and not roots:
+            place = self.document.place(("$graph",))
+            raise CwlError([(place, "every process runs another one")])
+        for keys, process in roots:
+            self._done[keys] = self._process(process, keys, Scope(), ())
+        if not processes or not processes[0][0]:
+            return self._done.get((), self.document.root)
+        pairs = enumerate(self.document.root["$graph"])
+        graph = [self._done.get(("$graph", index), item) for index, item in pairs]
+        return {**self.document.root, "$graph": graph}
 
-    def _changes(self, scope: Scope) -> bool:
-        """Whether a tool with all this around it will be another one."""
-        named = self.gateway_url is not None and defined_claim(scope) is not None
-        return named or scope.effective(CLAIM) is not None
+    def _processes(self) -> list[tuple[Keys, dict[str, Any]]]:
+        graph = self.document.root.get("$graph")
+        if not isinstance(graph, list):
+            return [((), self.document.root)]
+        pairs = enumerate(graph)
+        return [(("$graph", index), item) for index, item in pairs if isinstance(item, dict)]
 
-    def _shape(self, owner: Any, home: Document) -> None:
-        for section in ("requirements", "hints"):
-            if not isinstance(owner.get(section) or [], (Mapping, list)):
-                reason = f"{section} is neither an object nor a list"
-                raise CwlError([(home.place(owner, section), reason)])
-            for entry in entries(owner, section, home.name):
-                if entry.kind == CLAIM and not isinstance(entry.content, Mapping):
-                    raise CwlError([(entry.place, f"{entry.written} is not an object")])
+    def _process(
+        self, process: dict[str, Any], keys: Keys, outer: Scope, steps: tuple[str, ...]
+    ) -> dict[str, Any]:
+        if len(steps) > _DEEPEST:
+            raise CwlError([(self.document.place(keys), "runs itself, or is nested too deeply")])
+        scope, kind = outer.within(process, keys, self.document), process.get("class")
+        if kind == "Workflow":
+            content = process.get("steps") or {}
+            listed = isinstance(content, list)
+            pairs = enumerate(content) if listed else content.items()
+            changed = {
+                key: self._step(step, (*keys, "steps", key), scope, steps) for key, step in pairs
+            }
+            process = {**process, "steps": list(changed.values()) if listed else changed}
+        elif kind == "CommandLineTool":
+            try:
+                process = self.visit(Tool(process, keys, scope, steps, self.document))
+            except CwlError as error:
+                self.faults += error.faults
+        for entry in () if kind in ("Workflow", "CommandLineTool") else scope.levels[-1]:
+            if entry.kind == CLAIM and entry.section == "requirements":
+                reason = f"{entry.written} is for a CommandLineTool; {kind} runs no command"
+                self.faults.append((entry.place, reason))
+        return without_claims(process)
 
-    def _step(self, step: Any, scope: Scope, home: Document) -> None:
-        run = step.get("run")
-        if isinstance(run, Mapping):
-            self._process(run, scope, home)
-            return
-        place = home.place(step, "run")
-        try:
-            found = self.library.find(str(run), home, place)
-            if found is None:
-                entry = scope.effective(CLAIM)
-                if entry:
-                    reason = f"run: {run} is not on this machine, so it cannot be given the claim"
-                    raise CwlError([(place, reason)])
-                return
-            process, where = found
-            call = Call(process, scope, where)
-            if not any_tool(call, self.library, self._changes):
-                return
-            if where is self.document and len(self.contexts[id(process)]) < 2:
-                self._process(process, scope, where)
-                return
-            if where is not self.document and where.version != self.document.version:
-                reason = (
-                    f"{where.name} is CWL {where.version or 'of no version'}, this document "
-                    f"{self.document.version}; bring both to one version first (cwl-upgrader does)"
-                )
-                raise CwlError([(place, reason)])
-            copy = embed(process, where, self.document, place)
-            comments.replace(step, "run", copy)
-            step.fa.set_block_style()
-            self._embedded(copy, scope, where)
-        except CwlError as error:
-            self.faults += error.faults
+    def _step(self, step: Any, keys: Keys, scope: Scope, above: tuple[str, ...]) -> Any:
+        if not isinstance(step, dict):
+            return step
+        scope, run, at = scope.within(step, keys, self.document), step.get("run"), (*keys, "run")
+        steps = (*above, id_of({"id": keys[-1], **step}).rpartition("/")[2])
+        if isinstance(run, dict) and IMPORT not in run:
+            return without_claims({**step, "run": self._process(run, at, scope, steps)})
+        if isinstance(run, str) and (found := self._find(run, at)):
+            process = self._process(found[1], found[0], scope, steps)
+            if self._done.setdefault(found[0], process) != process:
+                reason = f"run: other steps run {run} with another claim; copy it for this one"
+                self.faults.append((self.document.place(at), reason))
+        elif other := run[IMPORT] if isinstance(run, dict) else run or step.get(IMPORT):
+            reason = f"run: {other} is another file"
+            if scope.effective(CLAIM):
+                self.unreached.append((self.document.place(at), f"{reason}; {pack(self.document)}"))
+            else:
+                reason += f", which stays as it is; if it claims a cluster, {pack(self.document)}"
+                self.warnings.append((self.document.place(at), reason))
+        return without_claims(step)
 
-    def _embedded(self, copy: Any, scope: Scope, where: Document) -> None:
-        """Translate a copy; what it refers to within its own file comes along."""
-        self._process(copy, scope, where)
-        if where is self.document:
-            return
-        if copy.get("class") == "Workflow":
-            for step in steps_of(copy):
-                run = step.get("run")
-                if isinstance(run, str) and run.startswith("#"):
-                    found = self.library.find(run, where, where.place(step, "run"))
-                    assert found is not None
-                    inner = embed(found[0], where, self.document, where.place(step, "run"))
-                    comments.replace(step, "run", inner)
-                    step.fa.set_block_style()
-                    self._embedded(inner, scope.within(copy, where.name), where)
+    def _find(self, run: str, keys: Keys) -> tuple[Keys, dict[str, Any]] | None:
+        """The process of this document that a `run` names; None where it names another file."""
+        if not self.document.is_this(run):
+            return None
+        name, processes = run.partition("#")[2].lstrip("/") or "main", self._processes()
+        for at, process in processes:
+            if id_of(process) == name or (not at and "#" not in run):
+                return at, process
+        if any(IMPORT in process for _, process in processes):
+            return None
+        reason = f"run: {run} names no process of {self.document.name}"
+        raise CwlError([(self.document.place(keys), reason)])
 
 
-def _each_mapping(node: Any, change: Callable[[Any], None]) -> None:
-    if isinstance(node, list):
-        for item in node:
-            _each_mapping(item, change)
-    elif isinstance(node, Mapping):
-        change(node)
-        for item in list(node.values()):
-            _each_mapping(item, change)
+def _local_runs(value: Any) -> Iterator[str]:
+    """The ids of what the steps of a process, and of those inside it, run of this file."""
+    steps = value.get("steps") if isinstance(value, dict) else None
+    for step in steps.values() if isinstance(steps, dict) else steps or ():
+        run = step.get("run") if isinstance(step, dict) else None
+        if isinstance(run, str) and run.startswith("#"):
+            yield run[1:]
+        yield from _local_runs(run)

@@ -31,23 +31,13 @@ def findings(folder: Path, text: str) -> list[tuple[str, int, str]]:
     ("text", "level", "line", "words"),
     [
         (f"requirements:\n{NETWORK}{CLAIM}", "warning", 8, "cwltool and toil refuse the document"),
-        (f"hints:\n{NETWORK}{CLAIM}", "warning", 8, "pass over it, and no cluster is claimed"),
+        (f"hints:\n{NETWORK}{CLAIM}", "warning", 8, "only Calrissian reads it"),
         (f"hints:\n{CLAIM}", "warning", 7, "no NetworkAccess"),
         (
             f"hints:\n{CLAIM}requirements:\n  NetworkAccess: {{networkAccess: false}}\n",
             "error", 9, "reaches no gateway",
         ),
-        (
-            f"requirements:\n{NETWORK}{CLAIM}  ResourceRequirement: {{ramMin: 4096}}\n",
-            "note", 8, "worker_memory 2 G is less than the 4096 MiB (ramMin)",
-        ),
-        (
-            f"requirements:\n{NETWORK}{CLAIM}  ResourceRequirement: {{ramMin: 9, ramMax: 1024}}\n",
-            "warning", 8, "worker_memory 2 G is more than the 1024 MiB (ramMax)",
-        ),
-        (f"hints:\n{NETWORK}{CLAIM.replace(':1', '')}", "warning", 8, "no tag that stays"),
-        (f"hints:\n{NETWORK}{CLAIM.replace(':1', ':latest')}", "warning", 8, "no tag that stays"),
-        (f"hints:\n{NETWORK}  DaskGatewayRequirement: {{}}\n", "warning", 8, "names no image"),
+        (f"hints:\n{NETWORK}  DaskGatewayRequirement: {{}}\n", "warning", 8, "no image"),
         (
             f"hints:\n{NETWORK}{CLAIM.replace('max_w', 'min_workers: 2, max_w')}",
             "error", 8, "at least 2 workers",
@@ -84,24 +74,15 @@ def test_steps() -> None:
     report = check(DOCUMENTS / "good" / "steps.cwl")
     assert {claim.step: claim.fields for claim in report.claims} == {
         "same": {"worker_cores": 1, "max_cores": 4},
-        "other": {"worker_cores": 1, "max_workers": "$(inputs.n)"},
+        "again": {"worker_cores": 1, "max_cores": 4},
         "own": {"max_workers": 2},
-        "files/a": {"image": "example.org/inner:1", "worker_cores": 1, "max_cores": 4},
-        "files/b": {"worker_cores": 1, "max_cores": 4},
+        "inner/a": {"image": "example.org/inner:1", "worker_cores": 1, "max_cores": 4},
     }
     again = check(DOCUMENTS / "good" / "steps.expected.cwl")
     granted = {"local_cores": "$(runtime.cores)", "local_memory": "$(runtime.ram) Mi"}
     assert {c.step: c.fields for c in again.claims} == {
         c.step: {**c.fields, **granted} for c in report.claims
     }
-
-
-def test_remote(tmp_path: Path) -> None:
-    text = "cwlVersion: v1.2\nclass: Workflow\ninputs: []\noutputs: []\nsteps:\n  a:\n"
-    found = findings(
-        tmp_path, f"{text}    run: https://example.org/x.cwl\n    in: []\n    out: []\n"
-    )
-    assert found == [("warning", 7, "is not on this machine, and was not looked into")]
 
 
 def test_command_line() -> None:

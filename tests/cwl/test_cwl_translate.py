@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import random
 import re
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 from dask_claim.cwl.check import check
 from dask_claim.cwl.document import CwlError
 from dask_claim.cwl.translate import translate
-from tests.support.cwl import DOCUMENTS, ROOT, Cwltool, claim_of, load, variables
+from tests.support.cwl import BIN, DOCUMENTS, ROOT, Cwltool, claim_of, load, variables
 
 GOOD = sorted(path for path in (DOCUMENTS / "good").glob("*.cwl") if ".expected" not in path.name)
 BAD = sorted((DOCUMENTS / "bad").glob("*.cwl"))
@@ -57,28 +58,41 @@ def test_runners_accept_it(cwltool: Cwltool) -> None:
 
 
 @pytest.mark.parametrize("path", [*GOOD, ROOT / "cwl" / "bai.cwl"], ids=named)
-def test_no_comment_is_lost(path: Path) -> None:
-    """Nor is one parted from the line below it, unless that line was embedded or moved."""
-    before, after = path.read_text(), translate(path, keep_hint=True)
+def test_what_does_not_change_stays(path: Path) -> None:
+    """Every line, comments included, but for the claim's and those right above it."""
+    if path.stem == "aliases":
+        return  # is written anew, since its aliases no longer stand for the same
+    before, after = path.read_text(), translate(path).splitlines()
+    changed = re.compile(r"baseCommand|requirements:|FailCodes|envDef: \{\}|EnvVarRequirement: \{")
+    claim = False
+    for number, line in enumerate(before.splitlines()):
+        below = "\n".join(before.splitlines()[number:])
+        starts = re.match(r"(\s*#.*\n)*( *)(- class: )?\S*DaskGatewayRequirement", below)
+        if starts:
+            claim, indent = True, len(starts[2])
+        elif claim and line.strip() and len(line) - len(line.lstrip()) <= indent:
+            claim = False
+        if not claim and not changed.search(line):
+            assert line in after, line
 
-    def comments(text: str) -> list[str]:
-        found = []
-        lines = text.splitlines()
-        for number, line in enumerate(lines):
-            if line.lstrip().startswith("#"):
-                below = (x for x in lines[number + 1 :] if x.strip() and x.strip()[0] != "#")
-                found.append(f"{line.strip()} | {re.split('[ :]', next(below, '').strip())[0]}")
-            elif "   #" in line:
-                found.append(f"{line.partition('   #')[2]}")
-        return sorted(found)
 
-    own = comments(after)
-    assert [line for line in comments(before) if line not in own] == []
-    # Without the hint, what is said right above it and in it goes, and no other.
-    left = comments(translate(path))
-    gone = [line for line in comments(before) if line not in left]
-    own = re.compile(r".* \| (calrissian|-)$| each$")
-    assert [line for line in gone if not own.match(line)] == []
+HEAD = """#!/usr/bin/env cwl-runner
+# What it is.
+---
+cwlVersion: v1.2
+# Its class.
+class: CommandLineTool   # always
+x:a: &anchor {b: [1, 2]}
+x:b: *anchor
+"""
+
+
+def test_what_stands_before_and_after(tmp_path: Path) -> None:
+    """A shebang, comments before `---`, anchors and aliases, a last line without its end."""
+    text = f"{HEAD}hints: {{DaskGatewayRequirement: {{}}}}\nbaseCommand: x\ninputs: []\noutputs: []"
+    done = translate(write(tmp_path, text))
+    assert done.startswith(HEAD) and done.endswith("\ninputs: []\noutputs: []")
+    assert load(done)["baseCommand"] == ["dask-claim", "--", "x"]
 
 
 @pytest.mark.parametrize("path", BAD, ids=named)
@@ -95,8 +109,7 @@ def test_refused(path: Path) -> None:
 
 def test_the_published_document() -> None:
     path = ROOT / "cwl" / "bai.cwl"
-    assert translate(path, keep_hint=True) == path.read_text()
-    assert "DaskGatewayRequirement:" not in translate(path)
+    assert translate(path) == path.read_text()
 
 
 SPELLINGS = {
@@ -117,13 +130,10 @@ PREFIXES = ["", "dg:", "calrissian:", "https://example.org/x#"] * 2
 @pytest.mark.parametrize(("spelling", "prefix"), [*zip(SPELLINGS, PREFIXES, strict=False)])
 def test_spelling_and_prefix(spelling: str, prefix: str, tmp_path: Path) -> None:
     path = write(tmp_path, tool(SPELLINGS[spelling], prefix=prefix))
-    done = load(translate(path, keep_hint=True))
-    without = {name: value for name, value in done.items() if name != "hints"}
-    assert load(translate(path)) == without
+    done = load(translate(path))
     claim = claim_of(done)
     assert claim.pop("env", {"worker_cores": "CORES"}) == {"worker_cores": "CORES"}
     assert claim == {"min_cores": 2, "max_cores": 4, "worker_cores": 0.5, "worker_memory": "4 G"}
-    assert [*done["hints"]] == [f"{prefix}DaskGatewayRequirement"]
     assert [*done["requirements"]] == ["EnvVarRequirement", "NetworkAccess"]
 
 
@@ -171,7 +181,8 @@ def test_environment(place: str, form: str, environment: str, tmp_path: Path) ->
         ("arguments: [run]\n", ["dask-claim", "--"]),
         ("baseCommand: [dask-claim, --, run]\n", ["dask-claim", "--", "run"]),
         ("baseCommand: /opt/bin/dask-claim\narguments: [--, x]\n", "/opt/bin/dask-claim"),
-        ("baseCommand: run\nrequirements: {ShellCommandRequirement: {}}\n", None),
+        ("baseCommand: run\nstderr: log.txt\n", ["dask-claim", "--quiet", "--", "run"]),
+        ("baseCommand: sh\narguments: [-c, dask-claim -- x]\n", ["dask-claim", "--", "sh"]),
     ],
 )
 def test_command(command: str, expected: Any, tmp_path: Path) -> None:
@@ -180,7 +191,7 @@ def test_command(command: str, expected: Any, tmp_path: Path) -> None:
         f"{command}inputs: []\noutputs: []\n"
     )
     done = load(translate(write(tmp_path, text)))
-    assert done["baseCommand"] == (expected or ["dask-claim", "--", "run"])
+    assert done["baseCommand"] == expected
 
 
 def test_inheritance(cwltool: Cwltool, tmp_path: Path) -> None:
@@ -211,34 +222,103 @@ def test_inheritance(cwltool: Cwltool, tmp_path: Path) -> None:
 
 
 def test_references_hold_from_where_it_is_written(cwltool: Cwltool, tmp_path: Path) -> None:
+    """Files, included texts, types and processes of other files."""
     output = tmp_path / "deep" / "er" / "out.cwl"
     output.parent.mkdir(parents=True)
-    text = translate(DOCUMENTS / "good" / "steps.cwl", output)
-    output.write_text(text)
-    included = re.search(r"\$include: (\S+?)}", text)
-    assert included and (output.parent / included[1]).exists()
+    write(tmp_path, "type: enum\nname: table\nsymbols: [one, two]\n", "table.yml")
+    write(tmp_path, "some words\n", "words.txt")
+    more = (
+        "  SchemaDefRequirement: {types: [{$import: table.yml}]}\n"
+        "  InitialWorkDirRequirement: {listing: [{entryname: w, entry: {$include: words.txt}}]}\n"
+    )
+    inputs = "kind: table.yml#table, file: {type: File, default: {class: File, path: words.txt}}"
+    text = tool("{max_workers: 1}", more).replace("n: int", f"{inputs}, n: int")
+    output.write_text(translate(write(tmp_path, text), output))
+    for reference in ("{$import: ../../table.yml}", "../../table.yml#table", "../../words.txt"):
+        assert reference in output.read_text()
     cwltool.validate(output)
 
 
-def test_what_claims_nothing_stays_a_reference(tmp_path: Path) -> None:
-    write(tmp_path, tool("{}").replace("requirements", "x").replace("  Dask", "  x:Dask"), "x.cwl")
-    plain = "cwlVersion: v1.0\nclass: CommandLineTool\nbaseCommand: x\ninputs: []\noutputs: []\n"
-    write(tmp_path, plain, "plain.cwl")
+def test_other_files_stay_as_they_are(tmp_path: Path) -> None:
+    """With a warning where no claim is involved; none of them is read."""
     text = (
         "cwlVersion: v1.2\nclass: Workflow\ninputs: []\noutputs: []\n"
         "steps:\n  a: {run: plain.cwl, in: [], out: []}  # as it is\n"
         "  b: {run: https://example.org/x.cwl, in: [], out: []}\n"
     )
     path = write(tmp_path, text, "w.cwl")
-    assert translate(path) == text
+    warnings: list[str] = []
+    assert translate(path, warn=warnings.append) == text
+    first, second = warnings
+    assert first.startswith(f"{path}:6: run: plain.cwl is another file, which stays as it is")
+    assert f"(cwl-pack {path} > packed.cwl)" in first and second.startswith(f"{path}:7: run: https")
+    assert [(one.level, one.place.line) for one in check(path).findings] == [
+        ("warning", 6),
+        ("warning", 7),
+    ]
     (tmp_path / "sub").mkdir()
     assert "run: ../plain.cwl" in translate(path, tmp_path / "sub" / "w.cwl")
+
+
+IMPORTED = """cwlVersion: v1.2
+class: CommandLineTool
+requirements:
+- $import: types.yml
+inputs:
+- {id: pair, type: "types.yml#Pair"}
+outputs: []
+baseCommand: echo
+"""
+
+
+def test_imports(tmp_path: Path) -> None:
+    """What claims nothing stays; inputs of another file are taken for granted."""
+    assert translate(write(tmp_path, IMPORTED)) == IMPORTED
+    text = tool("{max_workers: $(inputs.n)}").replace("{n: int, f: float?, s: string}", "%s")
+    for inputs in ("{$import: inputs.yml}", "[{$import: inputs.yml}]"):
+        done = load(translate(write(tmp_path, text % inputs)))
+        assert claim_of(done, {"n": 3}) == {"max_workers": 3}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("where", ["tool", "workflow"])
+def test_packed_by_cwl_pack(where: str, cwltool: Cwltool, tmp_path: Path) -> None:
+    """The command that the message tells; the claim at the workflow, or in the other file."""
+    claim = "requirements:\n  dg:DaskGatewayRequirement:\n    max_workers: $(inputs.n)\n"
+    spaces = "cwlVersion: v1.2\n$namespaces: {dg: 'https://calrissian-cwl.github.io/schema#'}\n"
+    echo = f"{spaces}class: CommandLineTool\nbaseCommand: echo\ninputs: {{n: int}}\noutputs: []\n"
+    write(tmp_path, echo + claim * (where == "tool"), "echo.cwl")
+    step = "{run: echo.cwl, in: {n: n}, out: []}"
+    text = f"{spaces}class: Workflow\ninputs: {{n: int}}\noutputs: []\nsteps:\n  a: {step}\n"
+    path = write(tmp_path, text + claim * (where == "workflow"), "w.cwl")
+    command = [BIN / "cwl-pack", path, "-o", tmp_path / "packed.cwl"]
+    subprocess.run(command, check=True, cwd=tmp_path)
+    done = write(tmp_path, translate(tmp_path / "packed.cwl"), "done.cwl")
+    cwltool.validate(done)
+    assert claim_of(load(done.read_text())["steps"][0]["run"], {"n": 3}) == {"max_workers": 3}
+
+
+def test_names_of_documents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As runners take them."""
+    path = write(tmp_path, tool("{max_workers: 1}"))
+    text = translate(path)
+    assert translate(f"{path}#main") == text
+    monkeypatch.setattr("sys.stdin", io.StringIO(path.read_text()))
+    assert translate("-") == text
+    for name, reason in (
+        ("https://example.org/a.cwl", "https://example.org/a.cwl: is a URL; download"),
+        (f"{tmp_path}/nowhere.cwl#main", "nowhere.cwl#main: cannot be read: No such file"),
+    ):
+        with pytest.raises(CwlError, match=re.escape(reason)):
+            translate(name)
 
 
 def test_what_the_author_says_of_the_network_holds(tmp_path: Path) -> None:
     for value in ("false", "true", "$(inputs.n == 1)"):
         more = f"  NetworkAccess: {{networkAccess: {value}}}\n"
-        text = translate(write(tmp_path, tool("{max_workers: 1}", more)))
+        warnings: list[str] = []
+        text = translate(write(tmp_path, tool("{max_workers: 1}", more)), warn=warnings.append)
+        assert any("reaches no gateway" in each for each in warnings) == (value == "false")
         assert text.count("networkAccess") == 1 and f"networkAccess: {value}" in text
 
 
@@ -262,23 +342,6 @@ def test_gateway(tmp_path: Path) -> None:
     scripted = load(translate(path, gateway_url="http://new:80"))
     assert claim_of(scripted, {"n": 2}) == {"max_workers": 3}
     assert variables(scripted, {"n": 2})["DASK_CLAIM_GATEWAY_URL"] == "http://new:80"
-
-
-def test_gateway_for_the_tools_that_claim(tmp_path: Path) -> None:
-    """In other files, too; what claims nothing stays a reference, and as it is."""
-    write(tmp_path, translate(write(tmp_path, tool("{max_workers: 1}"))), "claims.cwl")
-    plain = "cwlVersion: v1.2\nclass: CommandLineTool\nbaseCommand: x\ninputs: []\noutputs: []\n"
-    write(tmp_path, plain, "plain.cwl")
-    text = (
-        "cwlVersion: v1.2\nclass: Workflow\ninputs: []\noutputs: []\n"
-        "steps:\n  a: {run: plain.cwl, in: [], out: []}\n  b: {run: claims.cwl, in: [], out: []}\n"
-    )
-    path = write(tmp_path, text, "workflow.cwl")
-    assert translate(path) == text
-    steps = load(translate(path, gateway_url="http://new:80"))["steps"]
-    assert steps["a"]["run"] == "plain.cwl"
-    assert variables(steps["b"]["run"])["DASK_CLAIM_GATEWAY_URL"] == "http://new:80"
-    assert claim_of(steps["b"]["run"]) == {"max_workers": 1}
 
 
 @pytest.mark.parametrize("claim", ["{max_workers: 1}", "{max_workers: $(inputs.n + 1)}"])
@@ -306,22 +369,10 @@ def test_packed(cwltool: Cwltool, tmp_path: Path) -> None:
         f"  same: {step}\n  other: {step[:-1]}, hints: {{dg:DaskGatewayRequirement: {{}}}}}}\n"
     )
     path = write(tmp_path, text, "workflow.cwl")
-    document = json.loads(cwltool("--pack", path, folder=tmp_path).out)
-    main = next(item for item in document["$graph"] if item["id"] == "#main")
-    for step in main["steps"]:
-        if step["id"] == "#main/other":
-            step["requirements"] = [{**step.pop("hints")[0], "max_workers": 7}]
-    path = write(tmp_path, json.dumps(document), "packed.cwl")
-    text = translate(path)
+    text = translate(write(tmp_path, cwltool("--pack", path, folder=tmp_path).out, "packed.cwl"))
     graph = {item["id"]: item for item in json.loads(text)["$graph"]}
-    runs = {step["id"]: step["run"] for step in graph["#main"]["steps"]}
-    same, other = (
-        graph[run] if isinstance(run, str) else run
-        for run in (runs["#main/same"], runs["#main/other"])
-    )
-    assert claim_of(same, {"n": 3}) == {"max_workers": 3}
-    assert claim_of(other) == {"max_workers": 7}
-    assert sorted(item["id"] for item in other["inputs"]) == ["f", "n", "s"]
+    (packed,) = (item for item in graph.values() if item["class"] == "CommandLineTool")
+    assert claim_of(packed, {"n": 3}) == {"max_workers": 3}
     path = write(tmp_path, text, "packed.cwl")
     cwltool.validate(path)
     assert translate(path) == text

@@ -225,9 +225,9 @@ def calrissian(tmp_path_factory: pytest.TempPathFactory) -> Calrissian:
 
 def load(text: str) -> Any:
     """A document as plain objects."""
-    from dask_claim.cwl.document import parse, plain
+    from dask_claim.cwl.document import parse
 
-    return plain(parse(text, "text"))
+    return parse(text, "text")[1]
 
 
 def evaluate(

@@ -12,19 +12,19 @@ requirements:
     envValue: fast
   - envName: DASK_CLAIM
     envValue: |-
-        {
-          "image": "tool:eb7fe8f1",
-          "worker_cores": 0.5,
-          "worker_memory": "4 G",
-          "min_cores": 4,
-          "max_cores": 10,
-          "env": {
-            "worker_cores": "DASK_WORKER_CORES",
-            "gateway_url": "DASK_GATEWAY_URL"
-          },
-          "local_cores": $(runtime.cores),
-          "local_memory": "$(runtime.ram) Mi"
-        }
+      {
+        "image": "tool:eb7fe8f1",
+        "worker_cores": 0.5,
+        "worker_memory": "4 G",
+        "min_cores": 4,
+        "max_cores": 10,
+        "env": {
+          "worker_cores": "DASK_WORKER_CORES",
+          "gateway_url": "DASK_GATEWAY_URL"
+        },
+        "local_cores": $(runtime.cores),
+        "local_memory": "$(runtime.ram) Mi"
+      }
 - class: NetworkAccess
   networkAccess: true
 temporaryFailCodes: [75]

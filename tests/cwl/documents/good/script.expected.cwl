@@ -27,8 +27,7 @@ requirements:
           });
         }
   InlineJavascriptRequirement:
-    expressionLib:
-      - "var unused = 1;"
+    expressionLib: ["var unused = 1;"]
   NetworkAccess:
     networkAccess: true
 hints:

@@ -18,19 +18,19 @@ $graph:
     run: "#shared"
     in: {n: n}
     out: []
-  - id: other   # one that differs
+  - id: again   # the same claim, said at the step
     run: "#shared"
     in: {n: n}
     out: []
     requirements:
-      dg:DaskGatewayRequirement: {worker_cores: 1, max_workers: $(inputs.n)}
+      dg:DaskGatewayRequirement: {max_cores: 4, worker_cores: 1}
   # Its own requirement holds.
   - id: own
     run: "#own"
     in: {n: n}
     out: []
-  - id: files
-    run: parts/sub.cwl#sub
+  - id: inner
+    run: "#sub"
     in: {n: n}
     out: []
   - id: inline
@@ -58,4 +58,22 @@ $graph:
       max_workers: 2
   baseCommand: echo
   inputs: {n: int}
+  outputs: []
+- class: Workflow
+  id: sub
+  inputs: {n: int}
+  outputs: []
+  steps:
+    a: {run: "#inner", in: {n: n}, out: []}
+- class: CommandLineTool
+  id: inner
+  hints:
+  - class: DockerRequirement
+    dockerPull: example.org/inner:1
+  arguments: [echo, $(inputs.n)]
+  inputs:
+    n: int
+    more:
+      type: File
+      default: {class: File, location: words.txt}
   outputs: []

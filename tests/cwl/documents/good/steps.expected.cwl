@@ -1,7 +1,6 @@
 cwlVersion: v1.2
 $namespaces:
   dg: https://calrissian-cwl.github.io/schema#
-  other: https://example.org/#
 $graph:
 # Everything here claims, unless it says otherwise itself.
 - class: Workflow
@@ -13,49 +12,11 @@ $graph:
   outputs: []
   steps:
   - id: same
-    run:
-      class: CommandLineTool
-      requirements:
-        EnvVarRequirement:
-          envDef:
-            MODE: fast
-            DASK_CLAIM: |-
-              {
-                "worker_cores": 1,
-                "max_cores": 4,
-                "local_cores": $(runtime.cores),
-                "local_memory": "$(runtime.ram) Mi"
-              }
-        NetworkAccess:
-          networkAccess: true
-      temporaryFailCodes: [75]
-      permanentFailCodes: [64, 70, 78, 124, 126, 127]
-      baseCommand: [dask-claim, --, echo]
-      inputs: {n: int}
-      outputs: []
+    run: "#shared"
     in: {n: n}
     out: []
-  - id: other   # one that differs
-    run:
-      class: CommandLineTool
-      requirements:
-        EnvVarRequirement:
-          envDef:
-            MODE: fast
-            DASK_CLAIM: |-
-              {
-                "worker_cores": 1,
-                "max_workers": $(inputs.n),
-                "local_cores": $(runtime.cores),
-                "local_memory": "$(runtime.ram) Mi"
-              }
-        NetworkAccess:
-          networkAccess: true
-      temporaryFailCodes: [75]
-      permanentFailCodes: [64, 70, 78, 124, 126, 127]
-      baseCommand: [dask-claim, --, echo]
-      inputs: {n: int}
-      outputs: []
+  - id: again   # the same claim, said at the step
+    run: "#shared"
     in: {n: n}
     out: []
   # Its own requirement holds.
@@ -63,71 +24,8 @@ $graph:
     run: "#own"
     in: {n: n}
     out: []
-  - id: files
-    run:
-      class: Workflow
-      inputs: {n: int}
-      outputs: []
-      steps:
-        a:
-          run:
-            class: CommandLineTool
-            requirements:
-            - class: EnvVarRequirement
-              envDef:
-                DASK_CLAIM: |-
-                  {
-                    "image": "example.org/inner:1",
-                    "worker_cores": 1,
-                    "max_cores": 4,
-                    "local_cores": $(runtime.cores),
-                    "local_memory": "$(runtime.ram) Mi"
-                  }
-            - class: NetworkAccess
-              networkAccess: true
-            hints:
-            - class: DockerRequirement
-              dockerPull: example.org/inner:1
-            temporaryFailCodes: [75]
-            permanentFailCodes: [64, 70, 78, 124, 126, 127]
-            baseCommand: [dask-claim, --]
-            arguments: [echo, $(inputs.n)]
-            inputs: {n: int}
-            outputs: []
-          in: {n: n}
-          out: []
-        b:
-          run:
-            class: CommandLineTool
-            requirements:
-              InitialWorkDirRequirement:
-                listing:
-                - entryname: words.txt
-                  entry: {$include: parts/deeper/words.txt}
-              EnvVarRequirement:
-                envDef:
-                  DASK_CLAIM: |-
-                    {
-                      "worker_cores": 1,
-                      "max_cores": 4,
-                      "local_cores": $(runtime.cores),
-                      "local_memory": "$(runtime.ram) Mi"
-                    }
-              NetworkAccess:
-                networkAccess: true
-            temporaryFailCodes: [75]
-            permanentFailCodes: [64, 70, 78, 124, 126, 127]
-            baseCommand: [dask-claim, --, cat, words.txt] # from its own folder
-            inputs:
-              n: int
-              more:
-                type: File
-                default:
-                  class: File
-                  location: parts/deeper/words.txt
-            outputs: []
-          in: {n: n}
-          out: []
+  - id: inner
+    run: "#sub"
     in: {n: n}
     out: []
   - id: inline
@@ -145,7 +43,18 @@ $graph:
     EnvVarRequirement:
       envDef:
         MODE: fast
-  baseCommand: echo
+        DASK_CLAIM: |-
+          {
+            "worker_cores": 1,
+            "max_cores": 4,
+            "local_cores": $(runtime.cores),
+            "local_memory": "$(runtime.ram) Mi"
+          }
+    NetworkAccess:
+      networkAccess: true
+  temporaryFailCodes: [75]
+  permanentFailCodes: [64, 70, 78, 124, 126, 127]
+  baseCommand: [dask-claim, --, echo]
   inputs: {n: int}
   outputs: []
 - class: CommandLineTool
@@ -165,4 +74,38 @@ $graph:
   permanentFailCodes: [64, 70, 78, 124, 126, 127]
   baseCommand: [dask-claim, --, echo]
   inputs: {n: int}
+  outputs: []
+- class: Workflow
+  id: sub
+  inputs: {n: int}
+  outputs: []
+  steps:
+    a: {run: "#inner", in: {n: n}, out: []}
+- class: CommandLineTool
+  id: inner
+  requirements:
+    - class: EnvVarRequirement
+      envDef:
+        DASK_CLAIM: |-
+          {
+            "image": "example.org/inner:1",
+            "worker_cores": 1,
+            "max_cores": 4,
+            "local_cores": $(runtime.cores),
+            "local_memory": "$(runtime.ram) Mi"
+          }
+    - class: NetworkAccess
+      networkAccess: true
+  hints:
+  - class: DockerRequirement
+    dockerPull: example.org/inner:1
+  temporaryFailCodes: [75]
+  permanentFailCodes: [64, 70, 78, 124, 126, 127]
+  baseCommand: [dask-claim, --]
+  arguments: [echo, $(inputs.n)]
+  inputs:
+    n: int
+    more:
+      type: File
+      default: {class: File, location: words.txt}
   outputs: []

@@ -12,7 +12,19 @@ steps:
   one:
     run:
       class: CommandLineTool
-      requirements: {EnvVarRequirement: {envDef: {OUTER: '1', DASK_CLAIM: "${\n  return JSON.stringify({\n    \"image\": \"example.org/outer:1\",\n    \"max_workers\": (inputs.n + 1),\n    \"local_cores\": runtime.cores,\n    \"local_memory\": [(function(v) { return typeof v === \"string\" ? v : JSON.stringify(v); })(runtime.ram), \" Mi\"].join(\"\")\n  });\n}"}}}
+      requirements:
+        EnvVarRequirement:
+          envDef:
+            OUTER: "1"
+            DASK_CLAIM: |-
+              ${
+                return JSON.stringify({
+                  "image": "example.org/outer:1",
+                  "max_workers": (inputs.n + 1),
+                  "local_cores": runtime.cores,
+                  "local_memory": [(function(v) { return typeof v === "string" ? v : JSON.stringify(v); })(runtime.ram), " Mi"].join("")
+                });
+              }
       temporaryFailCodes: [75]
       permanentFailCodes: [64, 70, 78, 124, 126, 127]
       baseCommand: [dask-claim, --, echo]
