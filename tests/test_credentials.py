@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from dask_claim.credentials.oidc_session import PATIENCE
+from dask_claim.credentials.oidc import PATIENCE
 from tests.support.gateway import REFERENCE, GatewayServer, clean_environment
 from tests.support.launcher import DASK_CLAIM, PYTHON, Launcher, wait_for
 from tests.support.oidc_provider import (

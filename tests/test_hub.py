@@ -85,6 +85,8 @@ def test_scope_that_is_missing(hub: tuple[str, str], monkeypatch: pytest.MonkeyP
     assert lacks in other and "it has access:services!service=binder" in other
     assert "read:users" not in other and "1111" not in other
     monkeypatch.delenv("JUPYTERHUB_API_URL")
-    assert "may want the scope access:services!service=NAME" in str(asked("no-scope-0000"))
+    assert "may require the scope access:services!service=NAME" in str(asked("no-scope-0000"))
     monkeypatch.setenv("JUPYTERHUB_API_URL", "http://127.0.0.1:1")
-    assert "Its hub cannot be asked why" in str(asked("no-scope-0000"))
+    assert "Its hub does not say what the token may do (ClientConnector" in str(
+        asked("no-scope-0000")
+    )

@@ -100,12 +100,11 @@ ELSEWHERE = {"issuer": "ISSUER", "token_endpoint": "http://gateway.example.org/t
     [
         ({"issuer": "https://else.example.org"}, None, AuthenticationError, "another issuer"),
         (ELSEWHERE, None, AuthenticationError, "no https:// token endpoint"),
-        ([1], None, AuthenticationError, "no JSON object"),
+        ([1], None, AuthenticationError, "not a JSON object"),
         ("<html>", None, AuthenticationError, "Expecting value"),
-        ("x" * 70_000, None, AuthenticationError, "longer than"),
         (None, (307, "http://127.0.0.1:9/"), AuthenticationError, "redirection"),
-        (None, (200, {"access_token": "a b\r\nX: y"}), AuthenticationError, "no token"),
-        (None, (200, {"expires_in": 5}), AuthenticationError, "no token"),
+        (None, (200, {"access_token": "a b\r\nX: y"}), AuthenticationError, "that no token has"),
+        (None, (200, {"expires_in": 5}), AuthenticationError, "token is empty"),
         (None, (200, {"access_token": "a", "expires_in": [1]}), AuthenticationError, "int()"),
         (None, (400, {"error": "unauthorized_client"}), AuthenticationError, "unauthorized_client"),
         (None, (503, {"error": "temporarily_unavailable"}), GatewayUnreachable, "503"),
@@ -145,16 +144,16 @@ def test_provider_that_is_away(tmp_path: Path) -> None:
 
 def test_what_is_missing_or_too_much() -> None:
     for words, wrong in {
-        "wants client_secret": {},
+        "needs client_secret": {},
         "https://": {"issuer": "http://login.example.org"},
         "either": {"client_secret": "a", "client_secret_file": "b"},
-        "none of": {"grant": "implicit"},
+        "one of": {"grant": "implicit"},
         "username and password": {"password": "a"},
     }.items():
         with pytest.raises(ValueError, match=words):
             OidcAuth(**{"issuer": "https://login.example.org", "client_id": "me", **wrong})
     for token in {}, {"token": "a", "token_file": "b"}, {"token": "a\nb"}:
-        with pytest.raises(ValueError, match="bearer authentication"):
+        with pytest.raises(ValueError, match="token"):
             BearerAuth(**token)
 
 

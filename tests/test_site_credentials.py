@@ -83,11 +83,11 @@ def test_kinds(monkeypatch: pytest.MonkeyPatch, site: Path, text: str, header: s
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("type: basic, password_env: NOWHERE", "there is no variable NOWHERE"),
+        ("type: basic, password_env: NOWHERE", "the variable NOWHERE"),
         ("type: bearer, token_file: nowhere", "No such file"),
         ("type: nowhere.Class, a: 1", "No module named 'nowhere'"),
-        ("type: pathlib.Path", "is no class of"),
-        ("type: oidc, issuer: 'https://login.example.org', client_id: me", "wants client_secret"),
+        ("type: pathlib.Path", "is not a subclass of"),
+        ("type: oidc, issuer: 'https://login.example.org', client_id: me", "needs client_secret"),
         ("type: basic, pasword: a-secret", "unexpected keyword argument 'pasword'"),
     ],
 )

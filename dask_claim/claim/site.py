@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError, WithJsonSchema
 
-from dask_claim.claim.site_credentials import Credentials, Entry, read_credentials
+from dask_claim.claim.site_credentials import SCHEMA, Credentials, read_credentials
 from dask_claim.claim.site_sections import GatewayOptions, Policy
 from dask_claim.claim.texts import parse_yaml
 from dask_claim.claim.validation import problems
@@ -32,7 +32,7 @@ class Sections(BaseModel):
     )
     policy: Policy | None = None
     gateway_options: GatewayOptions = Field(default_factory=GatewayOptions)
-    credentials: Entry | None = None
+    credentials: Annotated[Any, WithJsonSchema(SCHEMA)] = None
 
 
 SECTIONS = tuple(Sections.model_fields)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
-
-from dask_claim.credentials.identity import MOST
 
 if TYPE_CHECKING:
     from aiohttp import ClientResponse
@@ -15,71 +12,55 @@ if TYPE_CHECKING:
 # As JupyterHub writes the scopes that let somebody use its services.
 _SCOPE = re.compile(r"access:services(?:!service=[\w.-]{1,80})?")
 _PATIENCE = 5.0
+_NEEDED = "access:services!service=NAME, NAME being the gateway's own among the hub's services"
 _GRANTED = "a role in the hub's configuration grants it"
 
 
-def scope_in(text: str) -> str | None:
-    """Return the scope that a refusal names, the narrowest where it names several."""
-    return max(_SCOPE.findall(text), key=len, default=None)
-
-
 async def why_refused(
-    answer: ClientResponse, own: str | None, token: str | None, environ: Mapping[str, str]
+    answer: ClientResponse, words: str | None, token: str | None, environ: Mapping[str, str]
 ) -> str | None:
     """Return what a refusal (401, 403) has to do with scopes, as a sentence; None: nothing.
 
-    A gateway before which a hub stands does not say it, so the hub is asked, with its own token,
-    at the address that the hub has put beside that.
+    The answer of a gateway behind a hub does not contain it, so the hub is asked, with its own
+    token, at the address that stands beside that in the environment.
 
     Parameters
     ----------
     answer : aiohttp.ClientResponse
-    own : str or None
-        The gateway's words.
+    words : str or None
+        The gateway's own, of that answer.
     token : str or None
-        What was shown to it.
+        The one that was sent.
     environ : mapping of str
     """
     challenge = answer.headers.get("WWW-Authenticate", "")
-    if scope := scope_in(f"{own or ''} {challenge}"):
-        return f"The token lacks the scope {scope}: {_GRANTED}"
+    if scopes := _SCOPE.findall(f"{words or ''} {challenge}"):
+        return f"The token lacks the scope {max(scopes, key=len)}: {_GRANTED}"
     if not challenge.lower().startswith("jupyterhub"):
         return None
     hub = environ.get("JUPYTERHUB_API_URL", "").rstrip("/")
     if not hub or not token or token != environ.get("JUPYTERHUB_API_TOKEN"):
-        return (
-            "A gateway since 2026.3 may want the scope access:services!service=NAME of it, NAME "
-            "being the gateway's own among the hub's services"
-        )
+        return f"A gateway since 2026.3 may require the scope {_NEEDED}"
     try:
-        status, scopes = await _scopes(hub, token)
+        services = await _services(hub, token)
     except Exception as error:
-        return f"Its hub cannot be asked why ({type(error).__name__})"
-    if status != 200:
-        return f"Its hub does not take it, either ({status}): it may have ended"
-    services = sorted(scope for scope in scopes if scope_in(scope) == scope)
+        status = getattr(error, "status", type(error).__name__)
+        return f"Its hub does not say what the token may do ({status}): it may have expired"
     if "access:services" in services:
         return None
     has = f"; it has {', '.join(services)}" if services else ""
-    return (
-        "The token lacks the scope access:services!service=NAME, NAME being the gateway's own "
-        f"among the hub's services{has}: {_GRANTED}"
-    )
+    return f"The token lacks the scope {_NEEDED}{has}: {_GRANTED}"
 
 
-async def _scopes(hub: str, token: str) -> tuple[int, list[str]]:
+async def _services(hub: str, token: str) -> list[str]:
+    """The scopes of a token that are for services."""
     import aiohttp
 
     timeout = aiohttp.ClientTimeout(total=_PATIENCE)
     headers = {"Authorization": f"token {token}"}
     async with (
-        aiohttp.ClientSession(timeout=timeout, trust_env=True) as session,
+        aiohttp.ClientSession(timeout=timeout, trust_env=True, raise_for_status=True) as session,
         session.get(f"{hub}/user", headers=headers, allow_redirects=False) as answer,
     ):
-        content = await answer.content.read(MOST)
-        while len(content) < MOST and (more := await answer.content.read(MOST)):
-            content += more
-        if answer.status != 200:
-            return answer.status, []
-        said = json.loads(content).get("scopes", [])
-        return answer.status, [scope for scope in said if isinstance(scope, str)]
+        scopes = (await answer.json()).get("scopes", [])
+        return sorted(scope for scope in scopes if _SCOPE.fullmatch(scope))

@@ -5,25 +5,22 @@ from __future__ import annotations
 import getpass
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dask_claim.redact import know
 
 if TYPE_CHECKING:
     from dask_gateway.auth import GatewayAuth
 
-MOST = 64 * 1024
-"""Bytes of a file or an answer with a secret; the largest token is some thousand."""
-
 
 class Secret:
-    """A value, or a file with that value and nothing else, read each time it is wanted."""
+    """A value, or a file with that value and nothing else, read each time it is needed."""
 
     def __init__(self, name: str, value: object = None, file: object = None) -> None:
         """Raises ValueError where both are given."""
         if value is not None and file is not None:
             raise ValueError(f"either {name} or {name}_file is given, not both")
-        self.name = name
+        self._name = name
         # Dask makes a number of a text that looks like one.
         self._value = None if value is None else str(value)
         self._path = None if file is None else Path(str(file))
@@ -35,22 +32,16 @@ class Secret:
     def read(self) -> str:
         """Return the value; of a file without the white space around it.
 
-        Raises
-        ------
-        OSError
-            The file cannot be read.
-        ValueError
-            It is empty, or no text.
+        Raises OSError where the file cannot be read, ValueError where it is empty or not a text.
         """
         if self._path is None:
-            found = self._value or ""
+            secret = self._value or ""
         else:
-            with self._path.open(encoding="utf-8") as file:
-                found = file.read(MOST).strip()
-        if not found:
-            raise ValueError(f"{self.name} is empty")
-        know(found)
-        return found
+            secret = self._path.read_text(encoding="utf-8").strip()
+        if not secret:
+            raise ValueError(f"{self._name} is empty")
+        know(secret)
+        return secret
 
 
 def sound_token(text: str) -> str:
@@ -60,7 +51,7 @@ def sound_token(text: str) -> str:
     """
     token = text.strip()
     if not token or not token.isascii() or not token.isprintable() or " " in token:
-        raise ValueError("it is empty or no token")
+        raise ValueError("the token is empty, or has characters that no token has")
     return token
 
 
@@ -82,14 +73,18 @@ def nameless_user() -> str | None:
     return None
 
 
-def name_only() -> GatewayAuth:
-    """Return what a gateway sees that no operator names: a user's name, no configured secret."""
+def name_only(**configured: Any) -> GatewayAuth:
+    """Return the authentication for a gateway that no operator names: a user's name alone.
+
+    Whatever is `configured`, the gateway client's keyword arguments, stays here.
+    """
     from dask_gateway.auth import BasicAuth
 
     return BasicAuth(user_name())
 
 
-def token_of(auth: object) -> str | None:
-    """Return the token that an authentication, ours or JupyterHub's, sends, if it has one."""
-    token = getattr(auth, "token", None) or getattr(auth, "api_token", None)
-    return token if isinstance(token, str) else None
+def own_gateway(username: str, password: str, **configured: Any) -> GatewayAuth:
+    """Return the authentication for the gateway of this run; `configured` is for another one."""
+    from dask_gateway.auth import BasicAuth
+
+    return BasicAuth(username, password)

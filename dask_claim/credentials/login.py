@@ -1,16 +1,18 @@
-"""What one gateway is shown: asked for here by launcher, guard, `clusters` and `doctor` alike."""
+"""What one gateway is shown: asked for here by launcher, guard, `clusters`, `doctor`, program."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal
 
 from dask_claim.claim.dask_config import collected, is_text_of_login
+from dask_claim.claim.names import as_dask_reads
 from dask_claim.claim.site import read_site
-from dask_claim.credentials.identity import name_only, nameless_user, token_of
+from dask_claim.credentials import identity
 from dask_claim.errors import AuthenticationError, DaskClaimError, Exhausted
 from dask_claim.redact import redact_text
 
@@ -20,9 +22,14 @@ if TYPE_CHECKING:
     from dask_claim.claim.addresses import GatewayAddress, OperatorGateways
     from dask_claim.claim.site_credentials import Credentials
 
-T = TypeVar("T")
+AUTH = "DASK_GATEWAY__AUTH__TYPE"
+ARGUMENT = "DASK_GATEWAY__AUTH__KWARGS__"
 
-HOW_TO_ALLOW = "to send them there, set DASK_CLAIM_GATEWAY_URL"
+_OF_DASK = "Dask's configuration gateway.auth (DASK_GATEWAY__AUTH__…)"
+# By their paths: the program imports them, this process would import Dask's client with them.
+_SITE_AUTH = "dask_claim.credentials.site_auth.SiteAuth"
+_NAME_ONLY = f"{identity.__name__}.{identity.name_only.__name__}"
+_OWN_GATEWAY = f"{identity.__name__}.{identity.own_gateway.__name__}"
 
 
 @dataclass(frozen=True)
@@ -48,7 +55,8 @@ class Login:
     @property
     def token(self) -> str | None:
         """The token that is sent, where the authentication has one; never to be printed."""
-        return token_of(self.auth)
+        token = getattr(self.auth, "token", None) or getattr(self.auth, "api_token", None)
+        return token if isinstance(token, str) else None
 
     @property
     def renews(self) -> bool:
@@ -62,13 +70,6 @@ class Login:
             await asyncio.to_thread(prepare)
 
 
-def own_gateway_login(user: str, password: str) -> Login:
-    """Return the login for a run's own gateway."""
-    from dask_gateway.auth import BasicAuth
-
-    return Login(BasicAuth(user, password), "this run", own_gateway=True)
-
-
 def log_in(gateway: GatewayAddress) -> Login:
     """Return the login for a gateway, with the credentials of this environment as they are now.
 
@@ -77,23 +78,55 @@ def log_in(gateway: GatewayAddress) -> Login:
     AuthenticationError
         The class of the authentication itself fails, now or at a request.
     """
-    from dask_claim.credentials.site_auth import SiteAuth
-
     chosen, user = choose(gateway, os.environ), None
     if chosen == "withheld":
-        return Login(name_only(), None)
-    if chosen == "Dask's":
-        source = "Dask's configuration gateway.auth (DASK_GATEWAY__AUTH__…)"
-        user = _nameless_user_of_dask()
-        make: Callable[[], GatewayAuth] = lambda: _of_dask(user)  # noqa: E731
-    else:
-        source, make = f"the credentials of {chosen.path}", SiteAuth
-    where = f"the credentials for the Dask Gateway at {redact_text(gateway.url)}, from {source}"
-    auth = _explaining(make, where)()
+        return Login(identity.name_only(), None)
+    source = _OF_DASK if chosen == "Dask's" else f"the credentials of {chosen.path}"
+    where = f"the Dask Gateway at {redact_text(gateway.url)}, from {source}"
+    with _explained(where):
+        if chosen == "Dask's":
+            auth, user = _configured_for_dask()
+        else:
+            from dask_claim.credentials.site_auth import SiteAuth
+
+            auth = SiteAuth()
     for name in ("prepare", "pre_request", "post_response"):
         if (method := getattr(auth, name, None)) is not None:
-            setattr(auth, name, _explaining(method, where))
+            setattr(auth, name, _explained(where)(method))
     return Login(auth, source, user)
+
+
+def own_gateway_login(user: str, password: str) -> Login:
+    """Return the login for a run's own gateway."""
+    return Login(identity.own_gateway(user, password), "this run", own_gateway=True)
+
+
+def login_variables(
+    gateway: GatewayAddress,
+    environ: Mapping[str, str],
+    user: str | None = None,
+    password: str | None = None,
+) -> dict[str, str]:
+    """Return how the program's own `Gateway()` logs in, beside the variables that it inherits.
+
+    Nothing of it is a configured secret. `user` is the name to log in with, where the system has
+    none for this user; `password` that of a run's own gateway.
+    """
+    added = {} if user is None else {f"{ARGUMENT}USERNAME": _quoted(user)}
+    if password is not None:
+        kind = _OWN_GATEWAY if _dask_has_secrets(environ) else "basic"
+        return {**added, AUTH: kind, f"{ARGUMENT}PASSWORD": _quoted(password)}
+    chosen = choose(gateway, environ)
+    if chosen == "withheld":
+        return {**added, AUTH: _NAME_ONLY}
+    if chosen != "Dask's":
+        return {**added, AUTH: _SITE_AUTH, f"{ARGUMENT}SITE_FILE": os.path.abspath(chosen.path)}
+    for name, value in environ.items():
+        # Dask would make a number of a password of digits, which its client cannot send.
+        is_text = name.startswith(ARGUMENT) and is_text_of_login(name[len(ARGUMENT) :])
+        if is_text and isinstance(as_dask_reads(value), (int, float)):
+            added[name] = _quoted(value)
+    return added
 
 
 def choose(
@@ -105,7 +138,7 @@ def choose(
     there are some, but no operator's source names the gateway.
     """
     of_site = read_site(environ).credentials
-    if not gateway.trusted and (of_site is not None or dask_has_secrets(environ)):
+    if not gateway.trusted and (of_site is not None or _dask_has_secrets(environ)):
         return "withheld"
     return of_site if of_site is not None and of_site.gateway.covers(gateway.url) else "Dask's"
 
@@ -116,19 +149,14 @@ def withheld_warning(
     """Return a warning where credentials are withheld from the gateway to be used, else None."""
     if gateway is None or choose(gateway, environ) != "withheld":
         return None
-    return f"{why_withheld(gateway, operators)}; {HOW_TO_ALLOW}"
-
-
-def why_withheld(gateway: GatewayAddress, operators: OperatorGateways) -> str:
-    """Return to which gateways the credentials belong that this one does not get."""
     own = ", ".join(map(str, operators.prefixes())) or "no gateway: no operator's source names one"
     return (
         f"No operator's source names the gateway at {redact_text(gateway.url)}, so it gets no "
-        f"credentials (they are for {own})"
+        f"credentials (they are for {own}); to send them there, set DASK_CLAIM_GATEWAY_URL"
     )
 
 
-def dask_has_secrets(environ: Mapping[str, str]) -> bool:
+def _dask_has_secrets(environ: Mapping[str, str]) -> bool:
     """Whether Dask is configured to show a gateway more than a user's name."""
     try:
         auth = (collected(environ).get("gateway") or {}).get("auth") or {}
@@ -138,48 +166,44 @@ def dask_has_secrets(environ: Mapping[str, str]) -> bool:
     return auth.get("type", "basic") not in ("basic", None) or bool(more)
 
 
-def _nameless_user_of_dask() -> str | None:
-    import dask.config
-
-    named = (dask.config.get("gateway.auth.kwargs", None) or {}).get("username")
-    basic = dask.config.get("gateway.auth.type", None) == "basic"
-    return nameless_user() if basic and not named else None
-
-
-def _of_dask(user: str | None) -> GatewayAuth:
+def _configured_for_dask() -> tuple[GatewayAuth, str | None]:
+    """Return the authentication, and the name where the system has none for this user."""
     import dask.config
     from dask_gateway.auth import get_auth
 
-    arguments = dict(_texts(dask.config.get("gateway.auth.kwargs", None) or {}))
-    if user is not None:
-        arguments["username"] = user
-    with dask.config.set({"gateway.auth.kwargs": arguments}):
-        return get_auth()
-
-
-def _texts(arguments: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Yield names and secrets as they were written: Dask makes numbers of digits."""
+    arguments = dict(dask.config.get("gateway.auth.kwargs", None) or {})
     for name, value in arguments.items():
+        # Names and secrets as they were written: Dask makes numbers of digits.
         if is_text_of_login(name) and not isinstance(value, (str, bool, type(None))):
-            value = os.environ.get(f"DASK_GATEWAY__AUTH__KWARGS__{name.upper()}", str(value))
-        yield name, value
+            arguments[name] = os.environ.get(f"{ARGUMENT}{name.upper()}", str(value))
+    user = None
+    if dask.config.get("gateway.auth.type", None) == "basic" and not arguments.get("username"):
+        user = identity.nameless_user()
+        arguments |= {"username": user} if user else {}
+    with dask.config.set({"gateway.auth.kwargs": arguments}):
+        return get_auth(), user
 
 
-def _explaining(method: Callable[..., T], where: str) -> Callable[..., T]:
-    """Return `method`, raising AuthenticationError for whatever an authentication's class raises.
+@contextmanager
+def _explained(where: str) -> Iterator[None]:
+    """Raise AuthenticationError for whatever an authentication's class raises.
 
     It would pass for an error of the gateway's; and a class for a command line may end Python.
     """
+    try:
+        yield
+    except DaskClaimError:
+        raise
+    except (Exception, SystemExit) as error:
+        if exhausted := Exhausted.of(error):
+            raise exhausted from error
+        text = " ".join(redact_text(f"{type(error).__name__}: {error}").split())
+        raise AuthenticationError(
+            f"the credentials for {where}, cannot be used: {text[:300]}"
+        ) from error
 
-    def call(*arguments: Any, **more: Any) -> T:
-        try:
-            return method(*arguments, **more)
-        except DaskClaimError:
-            raise
-        except (Exception, SystemExit) as error:
-            if exhausted := Exhausted.of(error):
-                raise exhausted from error
-            text = " ".join(redact_text(f"{type(error).__name__}: {error}").split())
-            raise AuthenticationError(f"{where}, cannot be used: {text[:300]}") from error
 
-    return call
+def _quoted(text: str) -> str:
+    """Return a text as Dask reads it back: 007, 1e3 or None would be something else."""
+    as_it_is = not text[:1].isdigit() and as_dask_reads(text) == text
+    return text if as_it_is else repr(text)

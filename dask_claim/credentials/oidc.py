@@ -1,17 +1,18 @@
-"""Authentication by an OpenID provider: `oidc` in the site's file, or named by its path.
+"""Authentication by an OpenID provider: `oidc` in the site's file, or by the path of its class.
 
-`DASK_GATEWAY__AUTH__TYPE=dask_claim.credentials.oidc.OidcAuth`. Each process (launcher,
-guard, program) has a token of its own, in its memory and nowhere else.
+`DASK_GATEWAY__AUTH__TYPE=dask_claim.credentials.oidc.OidcAuth`. Each process (launcher, guard,
+program) has a token of its own, in its memory and nowhere else.
 """
 
 from __future__ import annotations
 
-import ipaddress
+import re
+import ssl
 import threading
 import time
+from functools import partial
 from importlib.util import find_spec
 from typing import Any
-from urllib.parse import urlsplit
 
 from dask_gateway.auth import GatewayAuth
 
@@ -22,22 +23,48 @@ from dask_claim.errors import (
     DaskClaimError,
     GatewayUnreachable,
 )
-from dask_claim.redact import MASK, redact_text
+from dask_claim.redact import know, redact_text
 
 DISCOVERY = "/.well-known/openid-configuration"
 """Below the issuer: OpenID Connect Discovery 1.0, section 4."""
 
 GRANTS = ("client_credentials", "refresh_token", "password")
 
+PATIENCE = 10.0
+"""Seconds for each part of an answer."""
+
 # A token is renewed this long before its end, or after two thirds of its life; seconds. Clocks
 # differ, and the request that it is for takes time.
 MARGIN = 60.0
-# What a provider that does not say how long its token lives is believed to mean, and at most.
-UNTOLD, LONGEST = 60.0, 86_400.0
+# The life of a token whose provider does not specify it, and the longest; seconds.
+UNSPECIFIED, LONGEST = 60.0, 86_400.0
+
+# Where secrets may be sent: by TLS, or to this machine.
+_SAFE = re.compile(r"https://\S+|http://(localhost|127\.\d+\.\d+\.\d+|\[::1\])(:\d+)?(/\S*)?")
 
 
 class OidcAuth(GatewayAuth):  # type: ignore[misc,unused-ignore]
-    """Sends `Authorization: Bearer TOKEN` with a token that is always fresh enough."""
+    """Sends `Authorization: Bearer TOKEN` with a token that is always fresh enough.
+
+    The provider is asked when there is a request. Raises ValueError where an argument is missing or
+    given twice, ImportError where Authlib (extra `oidc`) is not installed.
+
+    Parameters
+    ----------
+    issuer : str
+        The provider's `https://` address, as its own description has it; on loopback also
+        `http://`.
+    grant : str, optional
+        One of `GRANTS`; by default the one that fits the other arguments.
+    client_secret_file, password_file, refresh_token_file : str, optional
+        Files with a secret and nothing else, read again for each new token.
+    scope, audience : str, optional
+        What the token is to be for, in the provider's own words.
+    prefix : str
+        The word before the token, empty for none.
+    token_prefix : str
+        What some sites expect directly before the token.
+    """
 
     renews = True
     """A request that was refused can be made again, with another token."""
@@ -60,34 +87,9 @@ class OidcAuth(GatewayAuth):  # type: ignore[misc,unused-ignore]
         prefix: str = "Bearer",
         token_prefix: str = "",
     ) -> None:
-        """Take what the provider has to be shown; it is asked when there is a request.
-
-        Parameters
-        ----------
-        issuer : str
-            The provider's `https://` address, as its own description has it. On loopback `http://`
-            will do.
-        grant : str, optional
-            One of `GRANTS`; by default what was given fits.
-        client_secret_file, password_file, refresh_token_file : str, optional
-            Files with a secret and nothing else, read again for each new token.
-        scope, audience : str, optional
-            What the token is to be for, in the provider's own words.
-        prefix : str
-            The word before the token, empty for none.
-        token_prefix : str
-            What some sites want directly before the token.
-
-        Raises
-        ------
-        ValueError
-            Something is missing, or is given twice.
-        ImportError
-            Authlib (extra `oidc`) is not installed.
-        """
         self._issuer = str(issuer).rstrip("/")
-        if not _safe(self._issuer):
-            raise ValueError("the issuer of oidc authentication is no https:// address")
+        if not _SAFE.fullmatch(self._issuer):
+            raise ValueError("the issuer of oidc authentication must be an https:// address")
         self._client_id, self._username = str(client_id), username
         self._secret = Secret("client_secret", client_secret, client_secret_file)
         self._password = Secret("password", password, password_file)
@@ -100,16 +102,18 @@ class OidcAuth(GatewayAuth):  # type: ignore[misc,unused-ignore]
             "password": not (self._password and username) and "username and password",
         }
         if grant not in missing:
-            raise ValueError(f"the grant of oidc authentication is none of {', '.join(GRANTS)}")
+            raise ValueError(f"the grant of oidc authentication must be one of {', '.join(GRANTS)}")
         if missing[grant]:
-            raise ValueError(f"oidc authentication by {grant} wants {missing[grant]} (or …_file)")
+            raise ValueError(f"oidc authentication by {grant} needs {missing[grant]} (or …_file)")
         if find_spec("authlib") is None or find_spec("requests") is None:
             raise ImportError("it needs Authlib and requests: pip install 'dask-claim[oidc]'")
         self._grant = grant
-        self._more = {"scope": scope, "audience": audience}
-        self._prefix, self._token_prefix = prefix.strip(), token_prefix
+        self._more = {
+            name: value for name, value in {"scope": scope, "audience": audience}.items() if value
+        }
+        self._before_token = f"{prefix.strip()} {token_prefix}".lstrip()
         self._lock = threading.Lock()
-        self._token, self._renew_at, self._ends_at = "", 0.0, 0.0
+        self._token, self._renew_at = "", 0.0
         self._given: str | None = None  # the refresh token that came with the last token
 
     def prepare(self) -> None:
@@ -118,7 +122,7 @@ class OidcAuth(GatewayAuth):  # type: ignore[misc,unused-ignore]
         Raises
         ------
         AuthenticationError
-            The provider refuses, or what it says is not to be trusted.
+            The provider refuses, or its answer is not to be trusted.
         GatewayUnreachable
             It cannot be reached or cannot serve now.
         """
@@ -128,122 +132,96 @@ class OidcAuth(GatewayAuth):  # type: ignore[misc,unused-ignore]
 
     def pre_request(self, resp: Any) -> tuple[dict[str, str], None]:
         """Return the header for a request that was answered with 401."""
-        if time.time() >= self._ends_at:
-            self.prepare()
-        return {"Authorization": f"{self._prefix} {self._token_prefix}{self._token}".strip()}, None
+        self.prepare()
+        return {"Authorization": f"{self._before_token}{self._token}"}, None
 
     def post_response(self, resp: Any, context: object = None) -> None:
         """Forget a token that the gateway does not take: the provider may have revoked it."""
         if resp.status == 401:
-            self._renew_at = self._ends_at = 0.0
+            self._renew_at = 0.0
 
     def _renew(self) -> None:
-        began, known = time.time(), _Known()
+        began = time.time()
         try:
-            answer = self._ask(known)
-            token = sound_token(str(answer.get("access_token") or ""))
-        except DaskClaimError:
-            raise
+            answer = self._ask()
+            self._token = sound_token(str(answer.get("access_token") or ""))
+            life = min(float(answer.get("expires_in") or UNSPECIFIED), LONGEST)
         except Exception as error:
-            raise _explained(error, f"the OpenID provider {self._issuer}", known) from None
-        given = answer.get("refresh_token")
-        self._given = given if isinstance(given, str) and given else None
-        life = _seconds(answer.get("expires_in"))
-        self._token, self._ends_at = token, began + life
+            raise _explained(error, f"the OpenID provider {self._issuer}") from None
+        if self._grant != "client_credentials":
+            self._given = answer.get("refresh_token") or self._given
         self._renew_at = began + life - min(MARGIN, life / 3)
 
-    def _ask(self, known: _Known) -> Any:
+    def _ask(self) -> Any:
         """The provider's answer with a token."""
         from authlib.integrations.base_client.errors import OAuthError
+        from authlib.integrations.requests_client import OAuth2Session
 
-        from dask_claim.credentials.oidc_session import session
-
-        secret = known.of(self._secret) if self._secret else None
-        with session(self._client_id, secret) as asked:
-            said = asked.described(f"{self._issuer}{DISCOVERY}")
-            # Else one provider could send another one's users to itself (Discovery, section 4.3).
-            if str(said.get("issuer", "")).rstrip("/") != self._issuer:
-                raise ValueError("its description is that of another issuer")
-            address = said.get("token_endpoint")
-            if not isinstance(address, str) or not _safe(address):
-                raise ValueError("its description names no https:// token endpoint")
-            more = {name: value for name, value in self._more.items() if value}
-            if self._given is not None and self._grant != "client_credentials":
-                known.add(self._given)
+        secret = self._secret.read() if self._secret else None
+        with OAuth2Session(self._client_id, secret, default_timeout=PATIENCE) as session:
+            session.hooks["response"].append(_check_answer)
+            # The gateway's client trusts these, too; SSL_CERT_FILE is among them.
+            paths = ssl.get_default_verify_paths()
+            trusted = paths.cafile or paths.capath or True
+            address = f"{self._issuer}{DISCOVERY}"
+            described = session.get(address, withhold_token=True, verify=trusted)
+            described.raise_for_status()
+            endpoint, methods = _read_description(described.json(), self._issuer)
+            if secret and methods and "client_secret_basic" not in methods:
+                session.token_endpoint_auth_method = "client_secret_post"
+            fetch = partial(session.fetch_token, endpoint, verify=trusted, **self._more)
+            if self._given is not None:
+                know(self._given)
                 try:
-                    return asked.refresh(address, self._given, more)
+                    return fetch(grant_type="refresh_token", refresh_token=self._given)
                 except OAuthError as error:
                     if error.error != "invalid_grant":
                         raise
                     # It has ended sooner than the secret that it was given for.
                     self._given = None
-            if self._grant == "refresh_token":
-                return asked.refresh(address, known.of(self._refresh_token), more)
-            if self._grant == "password":
-                more |= {"username": str(self._username), "password": known.of(self._password)}
-            return asked.fetch_token(address, grant_type=self._grant, **more)
+            return fetch(grant_type=self._grant, **self._shown())
+
+    def _shown(self) -> dict[str, str]:
+        if self._grant == "refresh_token":
+            return {"refresh_token": self._refresh_token.read()}
+        if self._grant == "password":
+            return {"username": str(self._username), "password": self._password.read()}
+        return {}
 
 
-class _Known:
-    """The secrets that one request knows, so that no error tells them."""
-
-    def __init__(self) -> None:
-        self._texts: list[str] = []
-
-    def add(self, text: str) -> None:
-        self._texts.append(text)
-
-    def of(self, secret: Secret) -> str:
-        self.add(text := secret.read())
-        return text
-
-    def masked(self, text: str) -> str:
-        for secret in self._texts:
-            text = text.replace(secret, MASK)
-        short = " ".join(redact_text(text).split())
-        return short if len(short) <= 300 else short[:299] + "…"
+def _check_answer(answer: Any, **_: Any) -> None:
+    if answer.is_redirect:
+        answer.close()  # before its content is read, a session's end would leave it open
+        raise ValueError("it answers with a redirection, which is not followed")
+    if answer.status_code >= 500 or answer.status_code == 429:
+        answer.close()
+        answer.raise_for_status()
 
 
-def _explained(error: Exception, where: str, known: _Known) -> DaskClaimError:
+def _read_description(description: Any, issuer: str) -> tuple[str, Any]:
+    """Return the address for tokens, and how a client may show its secret there."""
+    if not isinstance(description, dict):
+        raise ValueError("its description is not a JSON object")
+    # Else one provider could send another one's users to itself (Discovery, section 4.3).
+    if str(description.get("issuer", "")).rstrip("/") != issuer:
+        raise ValueError("its description is that of another issuer")
+    endpoint = description.get("token_endpoint")
+    if not isinstance(endpoint, str) or not _SAFE.fullmatch(endpoint):
+        raise ValueError("its description has no https:// token endpoint")
+    return endpoint, description.get("token_endpoint_auth_methods_supported")
+
+
+def _explained(error: Exception, where: str) -> DaskClaimError:
     from authlib.integrations.base_client.errors import OAuthError
     from requests.exceptions import JSONDecodeError, RequestException, SSLError
 
-    if isinstance(error, OAuthError):
-        # Not "no token: …", behind which a secret would be looked for, and masked.
-        words = ": ".join(str(part) for part in (error.error, error.description) if part)
-        return AuthenticationError(f"{where} refuses: {known.masked(words)}")
-    if isinstance(error, SSLError) and "CERTIFICATE_VERIFY" in str(error):
+    words = " ".join(redact_text(str(error)).split())[:300]
+    if isinstance(error, SSLError) and "CERTIFICATE_VERIFY" in words:
         return ConfigurationError(
-            f"{where} cannot be trusted: {known.masked(str(error))}. SSL_CERT_FILE names the file "
-            "with a site's own CA"
+            f"{where} cannot be trusted: {words}. SSL_CERT_FILE names the file with a site's own CA"
         )
     if isinstance(error, RequestException) and not isinstance(error, JSONDecodeError):
-        return GatewayUnreachable(f"{where} cannot be reached: {known.masked(str(error))}")
-    if isinstance(error, OSError) and error.filename:
-        return AuthenticationError(f"no token of {where}: {error.filename}: {error.strerror}")
-    return AuthenticationError(f"no token of {where}: {known.masked(str(error))}")
-
-
-def _safe(address: str) -> bool:
-    """Whether secrets may be sent there: by TLS, or to this machine."""
-    try:
-        parts = urlsplit(address)
-        host = parts.hostname or ""
-    except ValueError:
-        return False
-    if not host or parts.username or not address.isprintable():
-        return False
-    if parts.scheme == "https":
-        return True
-    try:
-        return parts.scheme == "http" and ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return parts.scheme == "http" and host == "localhost"
-
-
-def _seconds(said: object) -> float:
-    try:
-        seconds = float(said)  # type: ignore[arg-type]
-    except (TypeError, ValueError, OverflowError):
-        return UNTOLD
-    return min(seconds, LONGEST) if seconds > 0 else UNTOLD
+        return GatewayUnreachable(f"{where} cannot be reached: {words}")
+    if isinstance(error, OAuthError):
+        return AuthenticationError(f"{where} refuses: {words}")
+    return AuthenticationError(f"could not get a token from {where}: {words}")

@@ -13,21 +13,11 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
 
-from dask_gateway.auth import BasicAuth, GatewayAuth, JupyterHubAuth, KerberosAuth
+from dask_gateway.auth import BasicAuth, GatewayAuth
 
 from dask_claim.claim.site import read_site
-from dask_claim.claim.site_credentials import Credentials
-from dask_claim.credentials.bearer import BearerAuth
-from dask_claim.credentials.identity import Secret, name_only, nameless_user, token_of
-from dask_claim.credentials.oidc import OidcAuth
-
-_CLASSES = {
-    "basic": BasicAuth,
-    "kerberos": KerberosAuth,
-    "jupyterhub": JupyterHubAuth,
-    "bearer": BearerAuth,
-    "oidc": OidcAuth,
-}
+from dask_claim.claim.site_credentials import KINDS
+from dask_claim.credentials.identity import Secret, name_only, nameless_user
 
 
 class SiteAuth(GatewayAuth):  # type: ignore[misc,unused-ignore]
@@ -36,32 +26,24 @@ class SiteAuth(GatewayAuth):  # type: ignore[misc,unused-ignore]
     def __init__(self, site_file: str | None = None, **configured: Any) -> None:
         """Read the site's file again: `site_file`, or that of the variables.
 
-        Whatever else is `configured` in Dask's configuration is for other gateways.
-
-        Raises
-        ------
-        ValueError, OSError, ImportError, TypeError
-            There are none, or they cannot be used.
+        Whatever else is `configured` in Dask's configuration is for other gateways. Raises
+        ValueError, OSError, ImportError or TypeError where the file has no usable credentials.
         """
         site = read_site({"DASK_CLAIM_SITE": site_file} if site_file else os.environ)
         if site.credentials is None:
-            why = "; ".join(map(str, site.faults)) or "it has none"
+            why = "; ".join(map(str, site.faults)) or "the file has none"
             raise ValueError(f"no credentials in {site.path}: {why}")
-        self._credentials: Credentials = site.credentials
-        self._class = _CLASSES.get(site.credentials.type) or _resolved(site.credentials.type)
+        self._credentials = site.credentials
+        self._class = _resolved(KINDS.get(site.credentials.type, site.credentials.type))
         self._lock = threading.Lock()
         self._arguments = self._read()
         self._inner = self._class(**self._arguments)
 
-    @property
-    def token(self) -> str | None:
-        """The token that is shown and that nobody here renews; for nobody to print."""
-        return token_of(self._inner)
-
-    @property
-    def renews(self) -> bool:
-        """Whether a request that was refused can be made again, with another token."""
-        return bool(getattr(self._inner, "renews", False))
+    def __getattr__(self, name: str) -> Any:
+        """Return what the class has besides: its `token`, and whether it `renews` that."""
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(self._inner, name)
 
     def prepare(self) -> None:
         """Have what the next request needs; may block."""
@@ -70,7 +52,7 @@ class SiteAuth(GatewayAuth):  # type: ignore[misc,unused-ignore]
             prepare()
 
     def pre_request(self, resp: Any) -> tuple[dict[str, str], Any]:
-        """Return the headers for a request that was answered with 401, and by whom."""
+        """Return the headers for a request that was answered with 401, and who made them."""
         if not self._credentials.gateway.covers(str(resp.url)):
             # The program's own code, or a redirection, has led somewhere else.
             return name_only().pre_request(resp)[0], None
@@ -79,50 +61,50 @@ class SiteAuth(GatewayAuth):  # type: ignore[misc,unused-ignore]
         return headers, (inner, context)
 
     def post_response(self, resp: Any, context: Any = None) -> None:
-        """Pass the answer on to whoever has made the headers."""
+        """Pass the answer on to the authentication that made the headers."""
         if context is not None:
             inner, its_own = context
             inner.post_response(resp, its_own)
 
     def _current(self) -> GatewayAuth:
-        """With its files as they are now."""
+        """The authentication with its files as they are now."""
         with self._lock:
             try:
                 arguments = self._read()
             except (OSError, ValueError):
-                # While it is being replaced the last one may still be taken.
+                # While a file is being replaced the last content may still be accepted.
                 return self._inner
             if arguments != self._arguments:
                 self._arguments, self._inner = arguments, self._class(**arguments)
             return self._inner
 
     def _read(self) -> dict[str, Any]:
-        """The arguments, those of files and variables in their place."""
-        known = inspect.signature(self._class).parameters
+        """The arguments of the class; `NAME_file` and `NAME_env` give NAME, unless it has them."""
+        parameters = inspect.signature(self._class).parameters
         folder = Path(self._credentials.path).absolute().parent
-        found: dict[str, Any] = {}
+        arguments: dict[str, Any] = {}
         for name, value in self._credentials.arguments.items():
             plain, _, kind = name.rpartition("_")
             if kind == "file":
                 value = str(folder / str(value))
-            if not plain or kind not in ("file", "env") or name in known:
-                found[name] = value
+            if not plain or kind not in ("file", "env") or name in parameters:
+                arguments[name] = value
             elif kind == "file":
-                found[plain] = Secret(plain, file=value).read()
+                arguments[plain] = Secret(plain, file=value).read()
             elif value in os.environ:
-                found[plain] = os.environ[value]
+                arguments[plain] = os.environ[value]
             else:
-                raise ValueError(f"there is no variable {value}, which {name} names")
+                raise ValueError(f"the variable {value}, which {name} names, is not set")
         if self._class is BasicAuth and (user := nameless_user()):
-            found.setdefault("username", user)
-        return found
+            arguments.setdefault("username", user)
+        return arguments
 
 
 def _resolved(name: str) -> Any:
     try:
-        found = resolve_name(name)
+        kind = resolve_name(name)
     except (AttributeError, ValueError) as error:
-        raise ImportError(f"there is no {name}") from error
-    if not (isinstance(found, type) and issubclass(found, GatewayAuth)):
-        raise TypeError(f"{name} is no class of dask_gateway.auth.GatewayAuth")
-    return found
+        raise ImportError(f"{name} does not exist") from error
+    if not (isinstance(kind, type) and issubclass(kind, GatewayAuth)):
+        raise TypeError(f"{name} is not a subclass of dask_gateway.auth.GatewayAuth")
+    return kind

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from dask_claim.credentials.login import HOW_TO_ALLOW, why_withheld
+from dask_claim.credentials.login import withheld_warning
 from dask_claim.doctor.finding import TEMPORARY, Examined, Finding, fail, failed, ok, warn
 from dask_claim.errors import (
     AuthenticationError,
@@ -141,9 +141,9 @@ async def check_credentials(api: GatewayApi, seen: Examined) -> Finding:
         )
     except DaskClaimError as error:
         return failed("credentials", error, "ask the gateway's operator, and try again later")
-    if api.login.withheld:
-        why = why_withheld(api.gateway, seen.resolved.operator_gateways)
-        return warn("credentials", why, HOW_TO_ALLOW)
+    operators = seen.resolved.operator_gateways
+    if withheld := withheld_warning(api.gateway, operators, seen.environ):
+        return warn("credentials", withheld, "see Credentials in docs/sites.md")
     accepted = f"accepted; clusters of yours: {len(mine)}"
     if api.login.renews:
         return ok("credentials", f"{accepted}; tokens are renewed before they end")

@@ -17,7 +17,7 @@ from dask_claim.claim.addresses import GatewayAddress
 from dask_claim.claim.choice import RUN_ID, SCHEDULER_ADDRESS
 from dask_claim.claim.dask_config import dask_config, goes_direct
 from dask_claim.claim.names import dask_conflicts
-from dask_claim.credentials.program_login import login_variables
+from dask_claim.credentials.login import login_variables
 from dask_claim.errors import ClaimError
 from dask_claim.launch.result_files import RESULT_FILES, contents
 from dask_claim.providers import tls
