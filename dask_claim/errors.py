@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass
+import signal
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
 from enum import Enum
+from typing import Any
 
 _SHOWN = 120
 
@@ -167,6 +169,33 @@ class OptionError(ConfigurationError):
     reason = Reason.OPTION_REFUSED
 
 
+class CommandNotFound(DaskClaimError):
+    """There is no such command; the status that shells give."""
+
+    reason = Reason.COMMAND_NOT_FOUND
+
+
+class CommandNotExecutable(DaskClaimError):
+    """The file is there and cannot be executed; the status that shells give."""
+
+    reason = Reason.COMMAND_NOT_EXECUTABLE
+
+
+class Interrupted(DaskClaimError):
+    """A signal ended what was under way, and no command of the user's (status 128 + n)."""
+
+    reason = Reason.INTERRUPTED
+
+    def __init__(self, signum: int, what: str) -> None:
+        """`what`: what it meant, to follow the signal's name."""
+        super().__init__(f"{signal.Signals(signum).name} {what}")
+        self.signum = signum
+
+    @property
+    def exit_status(self) -> int:
+        return 128 + self.signum
+
+
 @dataclass(frozen=True)
 class Fault:
     """One thing that is wrong with a claim. `str()` gives one line.
@@ -223,6 +252,32 @@ class ClaimError(ConfigurationError, ValueError):
 def dotted(path: Iterable[str]) -> str:
     """Return `a.b[0].c` for the path of these parts."""
     return "".join(part if part.startswith("[") else f".{part}" for part in path).lstrip(".")
+
+
+def to_dict(error: DaskClaimError) -> dict[str, Any]:
+    """Return an error as JSON types, for another process; `from_dict` makes it an error again."""
+    return {
+        "kinds": [kind.__name__ for kind in type(error).__mro__],
+        "text": str(error),
+        "reason": error.reason.value,
+        "faults": [asdict(fault) for fault in getattr(error, "faults", ())],
+        "signum": getattr(error, "signum", None),
+    }
+
+
+def from_dict(content: Mapping[str, Any]) -> DaskClaimError:
+    """Return the error again; of a class that is not of this module, as the nearest that is."""
+    if content["faults"]:
+        return ClaimError(
+            Fault(**{**fault, "path": tuple(fault["path"]), "other": tuple(fault["other"])})
+            for fault in content["faults"]
+        )
+    kind = next(globals()[name] for name in content["kinds"] if name in globals())
+    error: DaskClaimError = kind.__new__(kind, content["text"])
+    error.reason = Reason(content["reason"])  # type: ignore[call-arg]
+    if isinstance(error, Interrupted):
+        error.signum = content["signum"]
+    return error
 
 
 def _brief(value: object) -> str:

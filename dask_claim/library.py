@@ -1,34 +1,41 @@
 """The library: `connect()` for a program's Dask client, `run()` for what the command line does.
 
-Both keep the three phases of a run (see `launch.launcher`): while the cluster is pending a signal
-ends the opening, in the block or while the command runs it is the program's or the command's, and
-while the cluster is being stopped it waits until that is done.
+Both start the command line as a child and leave nothing of it in the program: no handler, no loop,
+no descriptor; a thread only as long as the child lives. A socket leads to the child. The program's
+signals are its own: whatever becomes of the program, the child sees it and releases the cluster.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
+import logging
 import os
-import signal
+import queue
+import socket
+import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
-from dask_claim.claim.choice import SCHEDULER_ADDRESS
-from dask_claim.launch.interrupts import ENDING, Signals, leave, to_the_end
-from dask_claim.launch.launcher import Launcher
-from dask_claim.launch.options import Start, run_options
-from dask_claim.launch.session_thread import SessionThread
-from dask_claim.providers.base import import_quietly
-from dask_claim.threads import run_loop
+from dask_claim.errors import DaskClaimError, from_dict
 
 if TYPE_CHECKING:
     from distributed import Client
 
-    from dask_claim.claim.model import Claim, Resolved
+    from dask_claim.claim.model import Claim
+
+LOG = logging.getLogger("dask_claim")
+
+# The working directory, where `-c` would look first, may have a module of any name.
+_MAIN = (
+    "import sys; '' in sys.path and sys.path.remove(''); sys.path.append(sys.argv.pop(1)); "
+    "from dask_claim.cli.main import main; main()"
+)
 
 
 @dataclass(frozen=True)
@@ -46,7 +53,7 @@ def run(
     command: Sequence[str],
     claim: Claim | None = None,
     *,
-    start: Start | None = None,
+    start: Literal["ready", "workers", "eager"] | None = None,
     start_timeout: float | None = None,
     stop_timeout: float | None = None,
     grace: float | None = None,
@@ -54,16 +61,15 @@ def run(
 ) -> Result:
     """Run `command` on a claimed cluster and stop the cluster, as `dask-claim -- …` does.
 
-    SIGTERM, SIGINT and the other signals that this process gets meanwhile go to the command. If
-    the run was interrupted, `KeyboardInterrupt` or `SystemExit` follows when all is stopped, where
-    the program has no handler of its own for the signal.
+    An exception that a signal raises here, such as KeyboardInterrupt, ends the run: the command
+    gets SIGINT, and SIGKILL `grace` seconds later. It goes on when all is released.
 
     Parameters
     ----------
     command : sequence of str
         Program and arguments.
     claim : Claim, optional
-        By default what the environment says, as for the command line.
+        In the place of `DASK_CLAIM`; by default what the environment says, as for the command line.
     start, start_timeout, stop_timeout, grace, receipt
         See `RunOptions`; times in seconds. By default what the environment says, too.
 
@@ -79,51 +85,22 @@ def run(
     TemporaryError
         The cluster could not be had now.
     CommandNotFound, CommandNotExecutable
-        From `dask_claim.launch.child`; no cluster is left behind.
+        From `dask_claim.errors`; no cluster is left behind.
     """
-    options = run_options(
-        start=start,
-        start_timeout=start_timeout,
-        stop_timeout=stop_timeout,
-        grace=grace,
-        receipt=receipt,
-    )
-    launcher = Launcher(command, _resolved(claim), options, owns_process=False)
+    launcher = _Launcher()
     try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        if threading.current_thread() is threading.main_thread():
-            return Result(_run_here(launcher), launcher.receipt.to_dict())
-    return Result(_run_in_thread(launcher), launcher.receipt.to_dict())
-
-
-def _run_here(launcher: Launcher) -> int:
-    """The launcher catches the signals itself, and the command gets them."""
-    handlers = {signum: signal.getsignal(signum) for signum in ENDING}
-    try:
-        return run_loop(launcher.run())
+        options = {
+            "start": start,
+            "start_timeout": start_timeout,
+            "stop_timeout": stop_timeout,
+            "grace": grace,
+            "receipt": os.fspath(receipt) if receipt is not None else None,
+        }
+        launcher.start(claim, options, list(command))
+        ended = launcher.answer()["receipt"]
     finally:
-        if launcher.signum in handlers:
-            leave(launcher.signum, handlers[launcher.signum])
-
-
-def _run_in_thread(launcher: Launcher) -> int:
-    """Where a loop runs in this thread already (a notebook), or signals go to another one."""
-    outcome: Future[int] = Future()
-
-    def work() -> None:
-        try:
-            outcome.set_result(run_loop(launcher.run()))
-        except BaseException as error:
-            outcome.set_exception(error)
-
-    signals = Signals(lambda: launcher.interrupt(signals.first or signal.SIGINT))
-    signals.catch()
-    try:
-        threading.Thread(target=work, name="dask-claim-run", daemon=True).start()
-        return to_the_end(outcome, lambda: launcher.interrupt(signal.SIGINT))
-    finally:
-        signals.restore()
+        launcher.end()
+    return Result(ended["exit_status"], ended)
 
 
 @contextmanager
@@ -139,13 +116,13 @@ def connect(
 
     Under the launcher, or wherever `DASK_SCHEDULER_ADDRESS` names a scheduler, it is connected to
     that one. Alone, the claim is fulfilled here and the cluster stopped at the end of the block,
-    also when the block raises, or the process gets SIGTERM or Ctrl-C at any moment, or is killed.
-    In a job of Slurm the program gets SIGTERM `grace` seconds before its walltime ends.
+    also when the block raises, or the process is ended or killed at any moment. In a job of Slurm
+    the program gets SIGTERM `grace` seconds before its walltime ends.
 
     Parameters
     ----------
     claim : Claim, optional
-        What to claim when alone; by default what the environment says.
+        What to claim when alone, in the place of `DASK_CLAIM`.
     start_timeout, stop_timeout, grace : float
         Seconds, as for `run()`.
     **client_options
@@ -162,23 +139,148 @@ def connect(
     TemporaryError
         The cluster could not be had now.
     """
-    address = os.environ.get(SCHEDULER_ADDRESS, "").strip()
+    address = os.environ.get("DASK_SCHEDULER_ADDRESS", "").strip()
     if claim is None and address:
-        Client = import_quietly("distributed").Client
         # By name: Dask reads this variable only once, when it is imported, and a client that knows
         # of no scheduler would start a cluster of its own.
-        with Client(address, **client_options) as client:
+        with _client(address, client_options) as client:
             yield client
         return
-    options = run_options(start_timeout=start_timeout, stop_timeout=stop_timeout, grace=grace)
-    with SessionThread(_resolved(claim), options) as session:
-        Client = import_quietly("distributed").Client
-        client_options.setdefault("security", session.provider.security())
-        with Client(session.cluster.scheduler_address, **client_options) as client:
+    launcher = _Launcher()
+    try:
+        options = {"start_timeout": start_timeout, "stop_timeout": stop_timeout, "grace": grace}
+        launcher.start(claim, options)
+        # Beside the cluster's start, for it takes most of a second.
+        with contextlib.suppress(DaskClaimError):
+            _import("distributed")
+        cluster = launcher.answer()
+        client_options.setdefault("security", _security(**cluster))
+        address = cluster["variables"]["DASK_SCHEDULER_ADDRESS"]
+        with _client(address, client_options) as client:
             yield client
+    finally:
+        launcher.end()
 
 
-def _resolved(claim: Claim | None) -> Resolved:
-    from dask_claim.claim.model import Resolved, load
+def _import(module: str) -> Any:
+    from dask_claim.providers.base import import_quietly
 
-    return load() if claim is None else Resolved.of(claim)
+    return import_quietly(module)
+
+
+def _client(address: str, options: Mapping[str, Any]) -> Client:
+    client: Client = _import("distributed").Client(address, **options)
+    return client
+
+
+def _security(variables: Mapping[str, str], keys: Sequence[str] | None) -> Any:
+    """Of a gateway's cluster with its `keys`; None where Dask's own configuration says it all."""
+    if keys is not None:
+        return _import("dask_gateway.client").GatewaySecurity(*keys)
+    tls = "DASK_DISTRIBUTED__COMM__TLS__"
+    if f"{tls}CA_FILE" not in variables:
+        return None
+    return _import("distributed.security").Security(
+        tls_ca_file=variables[f"{tls}CA_FILE"],
+        tls_client_cert=variables[f"{tls}CLIENT__CERT"],
+        tls_client_key=variables[f"{tls}CLIENT__KEY"],
+        require_encryption=True,
+    )
+
+
+class _Launcher:
+    """The child; `end` may follow any other method, also one that was interrupted half-way."""
+
+    def __init__(self) -> None:
+        self._socket, self._theirs = socket.socketpair()
+        self._program = os.getpid()
+        self._pid: int | None = None
+        self._answers: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+        self._reading: threading.Thread | None = None
+
+    def start(
+        self, claim: Claim | None, options: Mapping[str, Any], command: list[str] | None = None
+    ) -> None:
+        """Start it for a command, or for a block."""
+        order = {"pid": self._program, "options": options, "claim": _handed_over(claim)}
+        arguments = [sys.executable, "-c", _MAIN, str(Path(__file__).parents[1])]
+        number = self._theirs.fileno()
+        spawn: dict[str, Any]
+        if command is None:
+            arguments.append("hold")
+            # Ctrl-C at the terminal is for the program.
+            spawn = {"file_actions": [(os.POSIX_SPAWN_DUP2, number, n) for n in (0, 1)]}
+            spawn["setsid"] = True
+        else:
+            arguments += ["--caller", str(number), "--", *command]
+            # Not subprocess: the command has the program's other inheritable files, too.
+            spawn = {"file_actions": [(os.POSIX_SPAWN_DUP2, number, number)]}
+        self._pid = os.posix_spawn(sys.executable, arguments, os.environ, **spawn)
+        self._theirs.close()
+        self._reading = threading.Thread(target=self._read, name="dask-claim-log", daemon=True)
+        self._reading.start()
+        with contextlib.suppress(OSError):  # it has ended already, and said why
+            self._socket.sendall(json.dumps(order).encode() + b"\n")
+
+    def _read(self) -> None:
+        with contextlib.suppress(OSError), self._socket.makefile("rb") as lines:
+            for line in lines:
+                message = json.loads(line)
+                if "log" in message:
+                    level, text = message["log"]
+                    LOG.log(getattr(logging, level, logging.INFO), "%s", text)
+                else:
+                    self._answers.put(message)
+        self._answers.put(None)
+
+    def answer(self) -> dict[str, Any]:
+        """Return what it answers. Raises DaskClaimError."""
+        before = _cancellations()
+        while True:
+            try:
+                # Not for good: a signal that comes to another thread does not wake this one.
+                message = self._answers.get(timeout=0.2)
+                break
+            except queue.Empty:
+                if _cancellations() > before:
+                    raise asyncio.CancelledError from None
+        if message is None:
+            raise DaskClaimError("the launcher has ended without an answer")
+        if "error" in message:
+            raise from_dict(message["error"])
+        return message
+
+    def end(self) -> None:
+        """Have all released, whatever interrupts this meanwhile; that is raised afterwards."""
+        interrupted: BaseException | None = None
+        while os.getpid() == self._program:  # not in a process that the program has forked
+            try:
+                with contextlib.suppress(OSError):
+                    self._socket.sendall(b"end\n")
+                while self._reading is not None and self._reading.is_alive():
+                    self._reading.join(0.2)
+                if self._pid is not None:
+                    with contextlib.suppress(ChildProcessError):
+                        os.waitpid(self._pid, 0)
+                self._socket.close()
+                self._theirs.close()
+                break
+            except BaseException as error:
+                interrupted = interrupted or error
+        if interrupted is not None:
+            raise interrupted
+
+
+def _handed_over(claim: Claim | None) -> dict[str, Any] | None:
+    if claim is None:
+        return None
+    values = {name: value for name, value in claim.to_dict().items() if name in claim._said()}
+    return {"values": values, "sources": dict(claim._origin.sources)}
+
+
+def _cancellations() -> int:
+    """How often the task that waits here was cancelled: `asyncio.run` does so on Ctrl-C."""
+    with contextlib.suppress(RuntimeError, AttributeError):  # no loop or task; Python 3.10
+        count: int = asyncio.current_task().cancelling()  # type: ignore[union-attr]
+        return count
+    return 0

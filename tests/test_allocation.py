@@ -130,8 +130,10 @@ def test_a_step_that_ends_early(launcher: Launcher, slurm: Slurm) -> None:
 
 TRAP = "trap 'echo told; exit 3' TERM; echo ready; while :; do sleep 0.1; done"
 CONNECT = """
-import time
+import logging, signal, sys, time
 import dask_claim
+logging.basicConfig(level=logging.INFO)
+signal.signal(signal.SIGTERM, lambda signum, frame: sys.exit(143))
 try:
     with dask_claim.connect(grace=5):
         print("ready", flush=True)

@@ -100,7 +100,6 @@ def test_command_does_not_wait_for_the_look(
         monkeypatch.delenv(name)
     for name, value in environ.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr("dask_claim.launch.interpreter.PATIENCE", 15.0)
     result = dask_claim.run([str(python), "program"])
     assert result.exit_status == (3 if hangs else 4)
     told = [each for each in result.receipt["warnings"] if "has no dask_gateway" in each]

@@ -65,8 +65,8 @@ def test_pending_local(launcher: Launcher) -> None:
 
 @pytest.mark.parametrize("way_in", RUNS, indirect=True)
 def test_running_it_reaches_the_command(way_in: Launcher) -> None:
-    """In another thread than the main one a run gets SIGINT alone."""
-    both = way_in.way != "run() in a notebook"
+    """Of the signals that a program gets, only one that interrupts its `run()`."""
+    both = way_in.way == "command line"
     names = FORWARDED if both else ["INT"]
     run = way_in.start(PYTHON, "-c", HANDLER, env={"LAST": names[-1]})
     until_ready(run)
@@ -131,7 +131,7 @@ def test_kill_after_the_grace(way_in: Launcher) -> None:
     send(run, "TERM")
     ended = run.finish()
     assert ended.receipt["exit_status"] == 137
-    assert ended.status == (137 if way_in.way == "command line" else 143)
+    assert ended.status == (137 if way_in.way == "command line" else -signal.SIGTERM)
     assert "SIGKILL" in ended.err
 
 

@@ -9,7 +9,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 from click.core import ParameterSource
@@ -24,6 +24,11 @@ from dask_claim.errors import DaskClaimError, UsageError
 from dask_claim.launch import inherited
 from dask_claim.launch.first_process import become_init
 from dask_claim.threads import run_loop
+
+if TYPE_CHECKING:
+    from dask_claim.claim.model import Resolved
+    from dask_claim.launch.caller import Caller
+    from dask_claim.launch.options import RunOptions
 
 _ends: list[Callable[[], None]] = []
 """What ends this process in place of an exit status."""
@@ -96,8 +101,9 @@ class LauncherGroup(click.Group):
     help="Write what happened to FILE, as JSON.",
 )
 @click.option("-q", "--quiet", is_flag=True, help="Log warnings and errors only.")
+@click.option("--caller", type=int, hidden=True, help="The descriptor of the socket of `run()`.")
 @click.pass_context
-def cli(context: click.Context, /, quiet: bool, **given: Any) -> int | None:
+def cli(context: click.Context, /, quiet: bool, caller: int | None, **given: Any) -> int | None:
     """Run COMMAND on a Dask cluster that the claim in DASK_CLAIM describes, and release the cluster
     however the run ends. Without a claim the cluster is a local one.
     """
@@ -105,23 +111,60 @@ def cli(context: click.Context, /, quiet: bool, **given: Any) -> int | None:
         _refuse_options(context)
         return None
     command: list[str] = context.obj or []
+    from dask_claim.launch.caller import Caller
+
+    if caller is not None:
+        return _run_for(Caller(caller), command)
+    from dask_claim.claim.model import load
+    from dask_claim.launch.options import run_options
     from dask_claim.log import configure
 
     configure("WARNING" if quiet else "INFO")
-    from dask_claim.claim.model import load
-    from dask_claim.launch.launcher import Launcher
-    from dask_claim.launch.options import run_options
-    from dask_claim.launch.receipt import Receipt, write_receipt
+    _require(command)
+    names = ("start", "start_timeout", "stop_timeout", "grace", "receipt")
+    options = run_options(**{name: given.pop(name) for name in names})
+    return _run(command, lambda: load(claimed(given)), options)
 
+
+@cli.command("hold", hidden=True)
+def hold_command() -> int:
+    """Hold a cluster for the block of `connect()`, whose socket is stdin and stdout."""
+    from dask_claim.launch.caller import Caller
+
+    return _run_for(Caller.on_standard_streams())
+
+
+def _run_for(caller: Caller, command: list[str] | None = None) -> int:
+    from dask_claim.log import configure
+
+    def work() -> int:
+        if command is not None:
+            _require(command)
+        return _run(command or [], caller.claim, caller.options(), caller)
+
+    configure("INFO", caller.log)
+    return caller.answer(work)
+
+
+def _require(command: list[str]) -> None:
     if not command:
         raise UsageError(
             "there is no command to run; put `--` before it: dask-claim [OPTIONS] -- COMMAND "
             "[ARG …]\nSee dask-claim --help"
         )
-    names = ("start", "start_timeout", "stop_timeout", "grace", "receipt")
-    options = run_options(**{name: given.pop(name) for name in names})
+
+
+def _run(
+    command: list[str],
+    claim: Callable[[], Resolved],
+    options: RunOptions,
+    caller: Caller | None = None,
+) -> int:
+    from dask_claim.launch.launcher import Launcher
+    from dask_claim.launch.receipt import Receipt, write_receipt
+
     try:
-        launcher = Launcher(command, load(claimed(given)), options, owns_process=True)
+        launcher = Launcher(command, claim(), options, caller)
     except DaskClaimError as error:
         receipt = Receipt(command)
         receipt.error, receipt.exit_status = str(error), error.exit_status

@@ -13,23 +13,11 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from dask_claim.errors import DaskClaimError, Reason
+from dask_claim.errors import CommandNotExecutable, CommandNotFound, DaskClaimError
 from dask_claim.launch import inherited
 from dask_claim.launch.terminal import Terminal
 
 IGNORING_CHILDREN = Path(__file__).with_name("ignoring_children.py")
-
-
-class CommandNotFound(DaskClaimError):
-    """There is no such command; the status that shells give."""
-
-    reason = Reason.COMMAND_NOT_FOUND
-
-
-class CommandNotExecutable(DaskClaimError):
-    """The file is there and cannot be executed; the status that shells give."""
-
-    reason = Reason.COMMAND_NOT_EXECUTABLE
 
 
 def check_command(command: Sequence[str], environment: Mapping[str, str]) -> None:
@@ -146,9 +134,9 @@ class Child:
             if signum in (signal.SIGTERM, signal.SIGHUP):
                 os.killpg(self.pid, signal.SIGCONT)  # a stopped command could not act on it
 
-    def end(self, grace: float, on_kill: Callable[[], None]) -> None:
-        """Send SIGTERM, and SIGKILL where the command still runs `grace` seconds later."""
-        self.send(signal.SIGTERM)
+    def end(self, grace: float, on_kill: Callable[[], None], signum: int = signal.SIGTERM) -> None:
+        """Send `signum`, and SIGKILL where the command still runs `grace` seconds later."""
+        self.send(signum)
         if self._grace is None and self.running:
             self._grace = self._loop.call_later(grace, self._kill, on_kill)
 

@@ -12,13 +12,21 @@ import os
 import signal
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from loguru import logger
 
 from dask_claim.credentials.login import withheld_warning
-from dask_claim.errors import DaskClaimError, Exhausted, StartTimeout, UsageError
+from dask_claim.errors import (
+    ConfigurationError,
+    DaskClaimError,
+    Exhausted,
+    Interrupted,
+    StartTimeout,
+)
 from dask_claim.launch import events, inherited
+from dask_claim.launch.caller import Block, Caller
 from dask_claim.launch.child import Child, check_command
 from dask_claim.launch.death import MemoryLimit
 from dask_claim.launch.first_process import deaf_parent
@@ -29,7 +37,7 @@ from dask_claim.launch.own_job import OwnJob
 from dask_claim.launch.receipt import Receipt, write_receipt
 from dask_claim.launch.result_files import write_result_files
 from dask_claim.launch.session import Session
-from dask_claim.launch.signals import JOB_CONTROL, Interrupted, caught
+from dask_claim.launch.signals import JOB_CONTROL, caught
 from dask_claim.launch.terminal import CtrlC, Terminal
 from dask_claim.providers.values import Request
 from dask_claim.redact import redact_command
@@ -56,24 +64,22 @@ class Launcher:
         command: Sequence[str],
         resolved: Resolved,
         options: RunOptions,
-        *,
-        owns_process: bool,
+        caller: Caller | None = None,
     ) -> None:
-        """`owns_process`: the process ends with this run, so a late signal has nothing left to do.
+        """`caller`: the program that has started this process; its block stands for no command.
 
-        Raises
-        ------
-        UsageError, ClaimError
+        Raises ClaimError.
         """
         if not command:
-            raise UsageError("there is no command to run")
+            # A block finds no names of the claim in its environment.
+            nameless = resolved.claim.model_copy(update={"env": None})
+            resolved = replace(resolved, claim=nameless)
         plan = resolved.plan()
         self._command, self._resolved = command, resolved
-        self._options, self._owns_process = options, owns_process
+        self._options, self._caller = options, caller
         self.receipt = Receipt(command, resolved, plan)
         self._emit = events.Events([events.log, self.receipt])
         self._phase = Phase.PENDING
-        self._loop: asyncio.AbstractEventLoop | None = None
         self.signum: signal.Signals | None = None
         """The first signal that would have ended this process."""
 
@@ -88,7 +94,7 @@ class Launcher:
         reason."""
 
         self._session: Session | None = None
-        self._child: Child | None = None
+        self._child: Child | Block | None = None
         self._own_job = OwnJob(os.environ, self._emit)
         self._terminal = Terminal()
 
@@ -100,13 +106,15 @@ class Launcher:
         DaskClaimError
             The command was not started.
         """
-        receipt, self._loop = self.receipt, asyncio.get_running_loop()
+        receipt = self.receipt
+        if self._caller is not None:
+            self._caller.watch(self._on_caller_end)
         # Signals are caught before anything is made, and until the receipt tells that all is gone.
-        with caught(self.on_signal, self._end_process if self._owns_process else None) as signals:
+        with caught(self.on_signal, self._end_process) as signals:
             # What has to happen is registered before there is anything for it to do, and happens
             # whatever fails before it.
             async with AsyncExitStack() as end:
-                end.callback(write_receipt, receipt, self._options.receipt)
+                end.callback(self._write_receipt)
                 end.push_async_callback(self._release)
                 try:
                     receipt.exit_status = await self._run(signals)
@@ -128,7 +136,8 @@ class Launcher:
         if said := [place for place in places if place != "default"]:
             self._emit.note(f"The claim comes from {', '.join(said)}")
         # Before a cluster is made for a command that does not exist, or could not import Dask.
-        check_command(self._command, os.environ)
+        if self._command:
+            check_command(self._command, os.environ)
         check_variables(claim, self._resolved.plan(), os.environ)
         request = Request.of(self._resolved, options.start_timeout, options.stop_timeout)
         withheld = withheld_warning(
@@ -153,7 +162,7 @@ class Launcher:
         }
         if self.signum is None and not self._too_late:
             looking = None
-            if session.provider.of_gateway:
+            if session.provider.of_gateway and self._command:
                 # Beside the cluster's start: nobody waits for an interpreter that hangs.
                 look = asyncio.to_thread(cannot_connect, self._command, dict(os.environ))
                 looking = asyncio.create_task(look)
@@ -175,6 +184,8 @@ class Launcher:
         files = write_result_files(cluster, claim.env, session.tickets.write)
         added = variables(cluster, claim, os.environ, session.request.run_id, files)
         self._phase = Phase.RUNNING
+        if not self._command:
+            return await self._block(session, added)
         self._emit.note(f"Running {redact_command(self._command)}")
         memory = MemoryLimit()
         session.tickets.expect_command()
@@ -201,6 +212,19 @@ class Launcher:
         if failed is not None and status in (0, 128 + signal.SIGTERM, 128 + signal.SIGKILL):
             raise failed
         return self._told(status)
+
+    async def _block(self, session: Session, added: dict[str, str]) -> int:
+        """The program's block, which has the cluster from here on."""
+        if session.cluster.scheduler_address is None:
+            raise ConfigurationError("create is false in the claim: no cluster to connect to")
+        assert self._caller is not None
+        self._child = Block(self._caller)
+        keys = None
+        if session.cluster.cluster_name is not None:
+            security = session.provider.security()
+            keys = security.tls_key, security.tls_cert
+        self._caller.send(variables=added, keys=keys)
+        return await self._child.wait()
 
     def _told(self, status: int) -> int:
         """The run's status for the command's, with the reason where the launcher has ended it."""
@@ -242,6 +266,11 @@ class Launcher:
                 self._end_command()
                 await self._child.wait()
 
+    def _write_receipt(self) -> None:
+        write_receipt(self.receipt, self._options.receipt if self._command else None)
+        if self._caller is not None and self.receipt.error is None:
+            self._caller.send(receipt=self.receipt.to_dict())
+
     def _look_at_terminal(self) -> None:
         by = self.signum if self._child is None else self._child.ended_by
         if by == signal.SIGINT:
@@ -268,12 +297,17 @@ class Launcher:
         elif self._phase is Phase.RUNNING:
             reason = f"the run has reached its max_lifetime of {lifetime:g} s: it is ended"
             self._end_command_for(reason, LIFETIME_OVER)
+            if isinstance(self._child, Block):
+                self._child.finish()
 
     def _walltime_ends(self) -> None:
         """The batch system ends this job in `grace` seconds."""
-        reason = "this job's walltime ends: so does the run"
+        what = "run" if self._command else "program"
+        reason = f"this job's walltime ends: so does the {what}"
         if self._phase is Phase.RUNNING:
             self.signum = self.signum or signal.SIGTERM
+            if isinstance(self._child, Block):
+                self._child.terminate()
             self._end_command_for(reason, 75)
             return
         self._emit.warn(reason)
@@ -293,26 +327,27 @@ class Launcher:
             self._cut_short = self._cut_short or (status, reason)
             self._end_command()
 
-    def _end_command(self) -> None:
+    def _end_command(self, signum: signal.Signals = signal.SIGTERM) -> None:
         assert self._child is not None
-        grace = self._options.grace
+        grace, name = self._options.grace, signum.name
         self._child.end(
             grace,
-            lambda: logger.warning(f"The command still runs {grace:g} s after SIGTERM: SIGKILL"),
+            lambda: logger.warning(f"The command still runs {grace:g} s after {name}: SIGKILL"),
+            signum,
         )
 
-    def interrupt(self, signum: signal.Signals) -> None:
-        """End the run as a signal would, from any thread; `run` returns when all is released."""
-
-        def end() -> None:
-            self.on_signal(signum)
-            if self._phase is Phase.RUNNING:
-                self._end_command()
-
-        if self._loop is None:
-            self.signum = signum  # `run` sees it before anything is made
-        elif not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(end)
+    def _on_caller_end(self) -> None:
+        """The program wants no more of this run, or is gone."""
+        assert self._caller is not None
+        if self._phase is Phase.PENDING:
+            self._too_late = "the program ended"
+            self._end_opening()
+        elif isinstance(self._child, Block):
+            self._own_job.tell_why()  # the signal may have come to the program alone
+            self._child.finish()
+        elif self._phase is Phase.RUNNING and self._child is not None:
+            signum = signal.SIGINT if self._caller.alive else signal.SIGTERM
+            self._end_command(signum)
 
     def on_signal(self, signum: signal.Signals) -> None:
         """What a signal means in the phase that the run is in."""
@@ -327,7 +362,8 @@ class Launcher:
         if self._phase is Phase.PENDING:
             self._end_opening()
         elif self._phase is Phase.RUNNING and self._child is not None:
-            self._emit.note(f"{signum.name} goes to the command")
+            if self._command:
+                self._emit.note(f"{signum.name} goes to the command")
             if signum == signal.SIGTERM:
                 self._end_command()
             else:
@@ -336,7 +372,7 @@ class Launcher:
             self._emit.note(f"{signum.name} is noted; the cluster is being stopped")
 
     def _on_job_control(self, signum: signal.Signals) -> None:
-        child = self._child if self._child is not None and self._child.running else None
+        child = self._child if isinstance(self._child, Child) and self._child.running else None
         if signum == signal.SIGCONT:
             if child is not None:
                 self._terminal.resume(child.pid)

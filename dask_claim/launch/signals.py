@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from dask_claim.errors import DaskClaimError, Reason
+from dask_claim.errors import Interrupted
 
 T = TypeVar("T")
 
@@ -25,21 +25,6 @@ FORWARDED = (
     signal.SIGUSR2,
 )
 JOB_CONTROL = (signal.SIGTSTP, signal.SIGCONT)
-
-
-class Interrupted(DaskClaimError):
-    """A signal ended what was under way, and no command of the user's (status 128 + n)."""
-
-    reason = Reason.INTERRUPTED
-
-    def __init__(self, signum: signal.Signals, what: str) -> None:
-        """`what`: what it meant, to follow the signal's name."""
-        super().__init__(f"{signum.name} {what}")
-        self.signum = signum
-
-    @property
-    def exit_status(self) -> int:
-        return 128 + self.signum
 
 
 async def until_signal(work: Coroutine[Any, Any, T]) -> T:

@@ -31,6 +31,9 @@ ONE_TASK = (
     "from distributed import Client\nwith Client() as c: print(c.submit(sum, [20, 22]).result())"
 )
 
+# Where a program of the user's has what the launcher says.
+LOGS = "import logging; logging.basicConfig(level=logging.INFO)\n"
+
 # How a program of the user's comes into a run. What it is given are the words of a command.
 COMMAND_LINE = "command line"
 WAYS = {
@@ -142,13 +145,13 @@ class Launcher:
         if self.way == COMMAND_LINE:
             own = [DASK_CLAIM, "--receipt", str(receipt), *flags, "--", *command]
         else:
-            own = [PYTHON, "-c", WAYS[self.way], *command]
+            own = [PYTHON, "-c", LOGS + WAYS[self.way], *command]
             env = {"DASK_CLAIM_RECEIPT": str(receipt), **(env or {})}
         return self._start([*before, *own], receipt, env=env, **more)
 
     def program(self, code: str, *words: str, **more: Any) -> Running:
         """A Python program that uses the library, with no launcher around it."""
-        return self._start([PYTHON, "-c", code, *words], self._folder / "none", **more)
+        return self._start([PYTHON, "-c", LOGS + code, *words], self._folder / "none", **more)
 
     def terminal(self, *words: str, **variables: str) -> pexpect.spawn:
         """Start a program on a terminal of its own."""

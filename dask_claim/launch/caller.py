@@ -1,0 +1,160 @@
+"""The program around this launcher, where `connect()` or `run()` has started it.
+
+A socket leads there, and both sides write lines of JSON. The program first sends what is to be
+done, and at its end, or where something interrupts it, one line more. The launcher sends its log,
+and what became of it: `variables`, `receipt` or `error`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from loguru import logger
+
+from dask_claim.claim.model import Claim, Resolved, load
+from dask_claim.claim.origin import Origin
+from dask_claim.errors import DaskClaimError, to_dict
+from dask_claim.launch.options import RunOptions, run_options
+
+LOOK_EVERY = 0.5
+"""Seconds between two looks at whether the program is still there."""
+
+PATIENCE = 5.0
+"""Seconds in which the program has to take a line; one that is stopped holds nothing up."""
+
+
+class Caller:
+    """The other end of the socket."""
+
+    def __init__(self, descriptor: int) -> None:
+        """Take over the `descriptor` of the socket, and read what is to be done."""
+        os.set_inheritable(descriptor, False)
+        self._socket = socket.socket(fileno=descriptor)
+        # Without a buffer: what follows the first line stays in the socket.
+        with self._socket.makefile("rb", buffering=0) as lines:
+            self._order = json.loads(lines.readline() or "{}")
+        self._socket.settimeout(PATIENCE)
+        self._pid: int = self._order.get("pid", os.getppid())
+        self._writing = threading.Lock()
+        self._listens = True
+
+    @classmethod
+    def on_standard_streams(cls) -> Caller:
+        """The socket is stdin and stdout; nobody reads or prints there by accident afterwards."""
+        descriptor = os.dup(0)
+        null = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(null, 0)
+        os.dup2(2, 1)
+        os.close(null)
+        return cls(descriptor)
+
+    def claim(self) -> Resolved:
+        """Return the effective claim. Raises ClaimError."""
+        if (given := self._order.get("claim")) is None:
+            return load()
+        claim = Claim.model_validate(given["values"])
+        claim._origin = Origin(given["sources"])
+        return Resolved.of(claim)
+
+    def options(self) -> RunOptions:
+        """Return the options of the run. Raises ConfigurationError."""
+        return run_options(**self._order.get("options", {}))
+
+    @property
+    def alive(self) -> bool:
+        """Whether the program still runs. A process that it has forked may hold its socket open."""
+        return os.getppid() == self._pid
+
+    def send(self, **message: Any) -> bool:
+        """Send a line; returns whether somebody is there to take it."""
+        line = json.dumps(message, default=str).encode() + b"\n"
+        with self._writing:
+            try:
+                if self._listens:
+                    self._socket.sendall(line)
+            except OSError:
+                self._listens = False
+            return self._listens
+
+    def log(self, level: str, text: str) -> bool:
+        """Send a message of the log, as `send` does."""
+        return self.send(log=[level, text])
+
+    def terminate(self) -> None:
+        """Send SIGTERM to the program."""
+        if self.alive:
+            os.kill(self._pid, signal.SIGTERM)
+
+    def watch(self, on_end: Callable[[], None]) -> None:
+        """Call `on_end` once, from the event loop, when the program has said so or is gone."""
+        loop = asyncio.get_running_loop()
+
+        def end() -> None:
+            loop.remove_reader(self._socket)
+            looking.cancel()
+            on_end()
+
+        async def look() -> None:
+            while self.alive:
+                await asyncio.sleep(LOOK_EVERY)
+            loop.call_soon(end)
+
+        loop.add_reader(self._socket, end)
+        looking = loop.create_task(look())
+
+    def answer(self, work: Callable[[], int]) -> int:
+        """Do the `work`, and send the error that ends it; return the exit status."""
+        try:
+            return work()
+        except DaskClaimError as error:
+            answer = error
+        except (Exception, SystemExit) as error:
+            logger.exception("A defect in dask-claim; please report it")
+            answer = DaskClaimError(f"a defect in dask-claim: {type(error).__name__}: {error}")
+        if not self.send(error=to_dict(answer)):
+            raise answer
+        return answer.exit_status
+
+
+class Block:
+    """The block of `connect()`, in the place of a command (see `Child`)."""
+
+    ended_by: int | None = None
+
+    def __init__(self, caller: Caller) -> None:
+        self._caller = caller
+        self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    @property
+    def running(self) -> bool:
+        return not self._done.done()
+
+    async def wait(self) -> int:
+        """Return 0 when the block has ended, or the program has, or its time is over."""
+        await asyncio.shield(self._done)
+        return 0
+
+    def send(self, signum: int) -> None:
+        """A signal to this process is for its end, as SIGTERM: the program gets its own."""
+        self.end(0.0, lambda: None, signum)
+
+    def end(self, grace: float, on_kill: Callable[[], None], signum: int = signal.SIGTERM) -> None:
+        """Let the block end within `grace` seconds; then it has no cluster any more."""
+        asyncio.get_running_loop().call_later(grace, self.finish)
+
+    def finish(self) -> None:
+        """The cluster is not needed any more."""
+        with contextlib.suppress(asyncio.InvalidStateError):
+            self._done.set_result(None)
+
+    def terminate(self) -> None:
+        """Send SIGTERM to the program."""
+        self._caller.terminate()
