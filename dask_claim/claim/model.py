@@ -98,7 +98,7 @@ class Claim(ClaimFields):
             if isinstance(value, Memory):
                 shown[name] = value.written
             elif isinstance(value, Mapping):
-                shown[name] = units.json_value(value)
+                shown[name] = units.json_copy(value)
         return shown
 
 

@@ -7,7 +7,6 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
-from dask_claim.claim import units
 from dask_claim.claim.addresses import OperatorGateways, UrlPrefix
 from dask_claim.claim.dask_config import said_by_dask
 from dask_claim.claim.fields import FIELDS, Path, leaves
@@ -48,7 +47,7 @@ class Overruled:
 
     def to_dict(self) -> dict[str, object]:
         """Return this, fit for JSON, without its secrets."""
-        shown = redact(units.json_value(getattr(self.value, "written", self.value)), self.field)
+        shown = redact(getattr(self.value, "written", self.value), self.field)
         return {"field": self.field, "value": shown, "source": self.source, "by": self.by}
 
 

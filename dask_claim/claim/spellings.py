@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from dask_claim.claim.fields import FIELDS, MAPPINGS, RESULTS, Path
@@ -31,12 +31,6 @@ ALIASES: dict[str, str] = {
 _NAMES, _VALUES, _CLASS = "envvarrequirement", "runtimerequirement", "class"
 _REQUIREMENT = "daskgatewayrequirement"
 _KEYS = ALIASES | {_NAMES: "EnvVarRequirement", _VALUES: "RuntimeRequirement"}
-
-_DEEPEST = 4
-"""Wrappings around one another; one is in the wild."""
-
-_LARGEST = 200
-"""Keys of one object: no time is spent on each key of a hostile one."""
 
 
 @dataclass
@@ -77,16 +71,17 @@ def read(raw: object, beside: Iterable[str] = ()) -> Reading:
     else may stand there, to suggest it for a misspelt key.
     """
     reading = Reading(keys={**_KEYS, **{plain_name(name): name for name in beside}})
-    if isinstance(raw, Mapping):
-        _read_object(reading, raw, (), 0)
-    else:
-        reading.fault((), raw, "is not an object", 'write one, for example {"worker_cores": 1}')
+    try:
+        if isinstance(raw, Mapping):
+            _read_object(reading, raw, ())
+        else:
+            reading.fault((), raw, "is not an object", 'write one, for example {"worker_cores": 1}')
+    except RecursionError:
+        reading.faults = [Fault((), None, "is nested too deeply", "write a flat claim")]
     return reading
 
 
-def _read_object(reading: Reading, raw: Mapping[object, object], prefix: Path, depth: int) -> None:
-    if _is_too_large(reading, raw, prefix):
-        return
+def _read_object(reading: Reading, raw: Mapping[object, object], prefix: Path) -> None:
     for key, value in raw.items():
         path, plain = (*prefix, _written(key)), plain_name(key)
         if plain == _CLASS:
@@ -95,12 +90,10 @@ def _read_object(reading: Reading, raw: Mapping[object, object], prefix: Path, d
         elif value is None:
             continue
         elif plain.endswith(_REQUIREMENT) or plain == _VALUES:
-            if not isinstance(value, Mapping):
-                reading.fault(path, value, "is not an object of fields and their values")
-            elif depth >= _DEEPEST:
-                reading.fault(path, None, "is wrapped too deeply", "write its fields alone")
+            if isinstance(value, Mapping):
+                _read_object(reading, value, path)
             else:
-                _read_object(reading, value, path, depth + 1)
+                reading.fault(path, value, "is not an object of fields and their values")
         elif plain in (_NAMES, "env"):
             _read_names(reading, value, path)
         elif plain in ALIASES:
@@ -108,12 +101,6 @@ def _read_object(reading: Reading, raw: Mapping[object, object], prefix: Path, d
         else:
             hint = nearest(key, reading.keys) or "an option of the gateway's own goes into options"
             reading.fault(path, value, "is not a field of the claim", hint)
-
-
-def _is_too_large(reading: Reading, raw: Mapping[object, object], path: Path) -> bool:
-    if len(raw) > _LARGEST:
-        reading.fault(path, None, f"has {len(raw)} keys", "a claim has a few")
-    return len(raw) > _LARGEST
 
 
 def _read_field(reading: Reading, name: str, value: object, path: Path) -> None:
@@ -161,52 +148,17 @@ def _read_names(reading: Reading, value: object, path: Path) -> None:
         hint = 'write {"worker_cores": "DASK_WORKER_CORES"}'
         reading.fault(path, value, "is not an object of fields and names", hint)
         return
-    if _is_too_large(reading, value, path):
-        return
     for key, name in value.items():
         where = (*path, _written(key))
-        if plain_name(key) == "envdef":
-            for one, other, at in _definitions(reading, name, where):
-                # CWL writes NAME: value, the claim field: NAME; only one reading names a field.
-                turned = resolve(one) is None and resolve(other) is not None
-                _read_name(reading, *((other, one) if turned else (one, other)), at)
+        if field_name := resolve(key):
+            if name is not None:
+                reading.put(("env", field_name), name, where)
         elif not (plain_name(key) == _CLASS and plain_name(name) == _NAMES):
-            _read_name(reading, key, name, where)
-
-
-def _definitions(
-    reading: Reading, value: object, path: Path
-) -> Iterator[tuple[object, object, Path]]:
-    if isinstance(value, Mapping):
-        for one, other in value.items():
-            yield one, other, (*path, _written(one))
-    elif isinstance(value, list):
-        for index, entry in enumerate(value):
-            where = (*path, f"[{index}]")
-            pairs = entry.items() if isinstance(entry, Mapping) else ()
-            plain = {plain_name(key): item for key, item in pairs}
-            if plain.keys() == {"envname", "envvalue"}:
-                yield plain["envname"], plain["envvalue"], where
-            else:
-                reading.fault(where, entry, "is not an object of envName and envValue")
-    else:
-        reading.fault(path, value, "is neither an object nor a list of definitions")
-
-
-def _read_name(reading: Reading, key: object, name: object, path: Path) -> None:
-    if (field_name := resolve(key)) is None:
-        problem = "is not a field whose value a variable can hold"
-        reading.fault(path, name, problem, nearest(key))
-    elif name is not None:
-        reading.put(("env", field_name), name, path)
+            problem = "is not a field whose value a variable can hold"
+            reading.fault(where, name, problem, nearest(key))
 
 
 def _same(one: object, other: object) -> bool:
-    if isinstance(one, (dict, list)) or isinstance(other, (dict, list)):
-        try:
-            return one == other
-        except RecursionError:
-            return False
     # 4 and "4", "4G" and "4 G" do not contradict each other.
     bare = [safe_text(value).replace(" ", "").lower() for value in (one, other)]
     return bare[0] == bare[1]

@@ -6,6 +6,7 @@ Every function here takes whatever JSON or YAML can hold and returns the value o
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Mapping
@@ -15,8 +16,6 @@ from urllib.parse import urlsplit
 
 _LARGEST = 10**15
 _LONGEST = 64
-_DEEPEST = 20
-_LARGEST_INTEGER = 2**63 - 1
 
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,3})?", re.ASCII)
 _PROXY_EXAMPLE = "gateway://gateway.example.org:8786"
@@ -150,20 +149,9 @@ def mapping(value: object) -> object:
     return value
 
 
-def json_value(value: object, *, depth: int = 0) -> Any:
+def json_copy(value: object) -> Any:
     """Return a copy of a value that JSON can hold, whatever its shape."""
-    if depth > _DEEPEST:
-        raise Invalid(f"is nested deeper than {_DEEPEST} levels", "write a flatter value")
-    if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
-        return {key: json_value(item, depth=depth + 1) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [json_value(item, depth=depth + 1) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        raise Invalid("is not a finite number", "write one that is")
-    if isinstance(value, int) and abs(value) > _LARGEST_INTEGER:
-        raise Invalid("is too large", "write a smaller number, or a text in quotes")
-    if value is None or isinstance(value, int):
-        return value
-    if isinstance(value, (str, float)):  # a subclass may carry more
-        return str(value) if isinstance(value, str) else float(value)
-    raise Invalid(f"is a {type(value).__name__}, which has no JSON form", "write it in quotes")
+    try:
+        return json.loads(json.dumps(value, allow_nan=False))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise Invalid(f"has no JSON form: {error}", "write it in quotes") from None
