@@ -109,10 +109,14 @@ class AttachProvider(Provider):
         address = self.cluster.scheduler_address
         where = address if self._name else f"{self._variable} = {address}"
         try:
-            async with Client(
+            client = Client(
                 address, security=self.security(), asynchronous=True, timeout=self._timeout
-            ) as client:
+            )
+            try:
+                await client
                 yield client
+            finally:
+                await client.close()
         except ValueError as error:
             raise ConfigurationError(f"{where}: {error}") from error
         except TypeError as error:

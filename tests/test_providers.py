@@ -1,0 +1,199 @@
+"""Every provider keeps to the contract, also one that another package brings."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+
+from dask_claim.providers.values import Ticket
+from dask_claim.testing import ProviderContract
+from tests.support.gateway import GatewayServer, clean_environment, free_port
+from tests.support.launcher import DASK_CLAIM, ONE_TASK, PYTHON, Launcher, processes_with
+from tests.support.slurm import Slurm
+
+PAGE = Path(__file__).parents[1] / "docs/providers.md"
+MARK = "CONTRACT_OF_PROVIDERS"
+
+
+class Here(ProviderContract):
+    """Of processes on this machine."""
+
+    variables: ClassVar[dict[str, str]] = {}
+
+    def environment(self) -> dict[str, str]:
+        return clean_environment(**{MARK: type(self).__name__}, **self.variables)
+
+    def made(self) -> set[str]:
+        return {str(pid) for pid in processes_with(f"{MARK}={type(self).__name__}")}
+
+
+@pytest.mark.slow
+class TestLocal(Here):
+    claim: ClassVar = {"max_workers": 1, "worker_memory": "500M"}
+
+
+@pytest.mark.slow
+class TestAllocation(Here):
+    """Of one node; those of several are for `test_allocation`."""
+
+    claim: ClassVar = {"max_workers": 1, "worker_memory": "500M"}
+    variables: ClassVar = {"SLURM_JOB_ID": "7", "SLURMD_NODENAME": "here"}
+
+
+@pytest.mark.slow
+class TestLocalGatewayCluster(Here):
+    claim: ClassVar = {"max_workers": 1, "worker_memory": "500M", "env": {"gateway_url": "URL"}}
+
+
+@pytest.mark.slow
+class TestLocalGateway(Here):
+    claim: ClassVar = {"create": False, "env": {"gateway_url": "URL"}}
+
+
+class OnGateway(ProviderContract):
+    @pytest.fixture(autouse=True)
+    def _on(self, gateway: GatewayServer, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.gateway = gateway
+        monkeypatch.setenv("USER", "tester")
+        monkeypatch.setenv("LOGNAME", "tester")
+
+    def environment(self) -> dict[str, str]:
+        return clean_environment(DASK_CLAIM_GATEWAY_URL=self.gateway.url)
+
+    def made(self) -> set[str]:
+        return set(self.gateway.clusters())
+
+    @contextlib.contextmanager
+    def out_of_reach(self, ticket: Ticket) -> Iterator[Ticket | None]:
+        address = {**ticket.facts["gateway"], "url": f"http://127.0.0.1:{free_port()}"}
+        yield replace(ticket, facts={**ticket.facts, "gateway": address})
+
+
+class TestGateway(OnGateway):
+    claim: ClassVar = {"max_workers": 1}
+
+
+class TestProgramOnGateway(OnGateway):
+    claim: ClassVar = {"create": False}
+
+    @contextlib.contextmanager
+    def out_of_reach(self, ticket: Ticket) -> Iterator[Ticket | None]:
+        """This gateway takes no variables, by which clusters could be told."""
+        yield None
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("slurm batch")
+class TestSlurm(ProviderContract):
+    claim: ClassVar = {
+        "provider": "slurm",
+        "max_workers": 1,
+        "worker_memory": "500M",
+        "hpc": {"interface": "lo", "walltime": "00:05:00"},
+    }
+
+    @pytest.fixture(autouse=True)
+    def _on(self, slurm: Slurm, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.slurm, self.patch = slurm, monkeypatch
+        for name, value in slurm.variables.items():
+            monkeypatch.setenv(name, value)
+
+    def environment(self) -> dict[str, str]:
+        return clean_environment() | self.slurm.variables
+
+    def made(self) -> set[str]:
+        return set(self.slurm.run("squeue", "--noheader", "--format=%i").split())
+
+    @contextlib.contextmanager
+    def out_of_reach(self, ticket: Ticket) -> Iterator[Ticket]:
+        with self.patch.context() as patch:
+            patch.setenv("PATH", "/nonexistent")
+            yield ticket
+
+
+@pytest.mark.slow
+class TestAttach(ProviderContract):
+    claim: ClassVar = {}
+
+    @pytest.fixture(autouse=True)
+    def _on(self, scheduler: dict[str, str]) -> None:
+        self.scheduler = scheduler
+
+    def environment(self) -> dict[str, str]:
+        return clean_environment(**self.scheduler)
+
+    def made(self) -> set[str]:
+        return set()
+
+
+class TestNone(ProviderContract):
+    claim: ClassVar = {"create": False, "provider": "slurm"}
+
+    def made(self) -> set[str]:
+        return set()
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Path:
+    """The page's example, as a package that is installed."""
+    module, metadata, tests = re.findall(r"```(?:python|toml)\n(.*?)```", PAGE.read_text(), re.S)
+    (tmp_path / "dask_claim_processes.py").write_text(module)
+    (tmp_path / "test_processes.py").write_text(tests)
+    (info := tmp_path / "dask_claim_processes-1.0.dist-info").mkdir()
+    (info / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: dask-claim-processes\nVersion: 1\n"
+    )
+    entries = metadata.replace('[project.entry-points."dask_claim.providers"]', "").replace('"', "")
+    broken = "broken = dask_claim_processes:MARK\nmissing = dask_claim_missing:Provider\n"
+    (info / "entry_points.txt").write_text(f"[dask_claim.providers]\n{entries}\n{broken}")
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_provider_of_another_package_keeps_the_contract(package: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_processes.py"],
+        env=clean_environment(PYTHONPATH=str(package)), cwd=package, capture_output=True, text=True,
+        timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_run_with_a_provider_of_another_package(launcher: Launcher, package: Path) -> None:
+    env = {"PYTHONPATH": str(package)}
+    claim: ClassVar = {"provider": "processes", "max_workers": 1}
+    run = launcher(PYTHON, "-c", ONE_TASK, claim=claim, env=env)
+    assert (run.status, run.out) == (0, b"42\n"), run.err
+    assert (run.receipt["provider"], run.receipt["gone"]) == ("processes", True)
+    assert not processes_with("MARK_OF_THE_CLUSTER=")
+
+
+def test_names_of_providers(package: Path, tmp_path: Path) -> None:
+    """Every name that exists here is listed where one does not; the policy compares it."""
+    (site := tmp_path / "site.yaml").write_text("policy: {providers: [gateway, 'proc*']}\n")
+
+    def show(provider: str, **env: str) -> str:
+        done = subprocess.run(
+            [DASK_CLAIM, "show", "--json"], capture_output=True, text=True, check=False,
+            env=clean_environment(DASK_CLAIM=json.dumps({"provider": provider}), **env),
+        )  # fmt: skip
+        assert done.returncode == (0 if done.stdout else 78), done.stderr
+        return done.stderr or json.loads(done.stdout)["plan"]["provider"]
+
+    path = {"PYTHONPATH": str(package)}
+    assert show("processes", **path) == "processes"
+    assert show("processes", DASK_CLAIM_SITE=str(site), **path) == "processes"
+    assert "policy.providers" in show("local", DASK_CLAIM_SITE=str(site), **path)
+    assert "'oar', 'broken', 'missing' or 'processes'" in show("nosuch", **path)
+    assert "processes" not in show("nosuch")
+    assert "not a subclass" in show("broken", **path)
+    assert "No module named 'dask_claim_missing'" in show("missing", **path)
