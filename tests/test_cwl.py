@@ -134,9 +134,9 @@ def test_document_is_valid(cwltool: Cwltool) -> None:
 
 READ_AND_IMPORT = """
 import os
-from dask_claim.claim.dask_config import said_by_dask
+from dask_claim.claim.dask_config import gateway_of_dask
 from dask_claim.providers.base import import_quietly
-print(*(source for source, _ in said_by_dask(os.environ)))
+print(*(source for source, _ in gateway_of_dask(os.environ)))
 import_quietly("dask_gateway")
 """
 

@@ -65,11 +65,11 @@ class OperatorGateways:
 
     def prefixes(self) -> list[UrlPrefix]:
         """Return them in order, without those that servers read differently."""
-        found = set()
+        prefixes = set()
         for url in self.urls:
             with suppress(ValueError):
-                found.add(UrlPrefix.of(url))
-        return sorted(found)
+                prefixes.add(UrlPrefix.of(url))
+        return sorted(prefixes)
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class GatewayAddress:
 
 
 def _segments(path: str) -> tuple[str, ...]:
-    found: list[str] = []
+    segments: list[str] = []
     parts = path.split("/")
     for part in map(unquote, parts):
         # A second decoding, or a server that drops what follows ";", would make another path of it.
@@ -108,10 +108,10 @@ def _segments(path: str) -> tuple[str, ...]:
         if doubtful or (part not in _DOTS and part.partition(";")[0].strip() in _DOTS):
             raise ValueError(f"has a path that servers read differently: {path}")
         if part == "..":
-            del found[-1:]
+            del segments[-1:]
         elif part not in ("", "."):
-            found.append(part)
+            segments.append(part)
     # "a//../b" is "a/b" to some and "b" to others.
     if ".." in map(unquote, parts) and "" in parts[1:-1]:
         raise ValueError(f"has a path that servers read differently: {path}")
-    return tuple(found)
+    return tuple(segments)

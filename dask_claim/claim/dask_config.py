@@ -1,4 +1,4 @@
-"""What Dask's own configuration says of a gateway, where it says anything at all."""
+"""Dask's own configuration of a gateway, read without importing Dask where there is none."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ _OF_DASK = {
     "proxy_url": "gateway.proxy-address",
     "public_url": "gateway.public-address",
 }
-
 
 DASK_CONFIG = "DASK_CONFIG"
 
@@ -54,20 +53,20 @@ def writing_nothing() -> Iterator[None]:
                 del os.environ[name]
 
 
-def said_by_dask(environ: Mapping[str, str]) -> Iterator[tuple[str, Reading]]:
-    """Return (source, reading) for each address of a gateway that Dask is configured with."""
+def gateway_of_dask(environ: Mapping[str, str]) -> Iterator[tuple[str, Reading]]:
+    """Yield (source, reading) for each address of a gateway that Dask is configured with."""
     try:
-        found = collected(environ)
+        configuration = collect(environ)
     except (ValueError, TypeError) as error:
         problem = f"cannot be read: {' '.join(str(error).split())}"
         yield "Dask's configuration", Reading(faults=[Fault((), None, problem)])
         return
-    if not found:
+    if not configuration:
         return
     import dask.config
 
     for field, key in _OF_DASK.items():
-        value = dask.config.get(key, None, config=found)
+        value = dask.config.get(key, None, config=configuration)
         if value is None or value == "":
             continue
         try:
@@ -116,23 +115,23 @@ def goes_direct(url: str, environ: Mapping[str, str]) -> bool:
     if not proxy_bypass_environment(host, {"no": excepted}):
         return False
     try:
-        found = collected(environ)
+        configuration = collect(environ)
     except (ValueError, TypeError):
         return False
-    if not found:
+    if not configuration:
         return True
     import dask.config
 
     # An operator may name a proxy there, too, or switch it off.
-    return dask.config.get("gateway.http-client.proxy", True, config=found) is True
+    return dask.config.get("gateway.http-client.proxy", True, config=configuration) is True
 
 
-def collected(environ: Mapping[str, str]) -> dict[str, Any]:
-    """Dask's configuration for this environment, empty where it says nothing of a gateway.
+def collect(environ: Mapping[str, str]) -> dict[str, Any]:
+    """Return Dask's configuration for this environment, empty where it mentions no gateway.
 
     Raises ValueError or TypeError where Dask cannot read it.
     """
-    files = [str(path) for path in _dask_files(environ) if _speaks_of_gateway(path)]
+    files = [str(path) for path in _dask_files(environ) if _mentions_gateway(path)]
     variables = {
         name: value
         for name, value in environ.items()
@@ -143,12 +142,12 @@ def collected(environ: Mapping[str, str]) -> dict[str, Any]:
     with writing_nothing():
         import dask.config
 
-    found: dict[str, Any] = dask.config.collect(paths=files, env=variables)
-    return found
+    configuration: dict[str, Any] = dask.config.collect(paths=files, env=variables)
+    return configuration
 
 
 def _dask_files(environ: Mapping[str, str]) -> Iterator[Path]:
-    """List the files of Dask's configuration, weakest first, for this environment."""
+    """Yield the files of Dask's configuration, weakest first, for this environment."""
     home = environ.get("HOME") or os.path.expanduser("~")
     folders = [
         environ.get("DASK_ROOT_CONFIG", "/etc/dask"),
@@ -168,7 +167,7 @@ def _dask_files(environ: Mapping[str, str]) -> Iterator[Path]:
             yield path
 
 
-def _speaks_of_gateway(path: Path) -> bool:
+def _mentions_gateway(path: Path) -> bool:
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:

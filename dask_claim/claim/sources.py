@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from dask_claim.claim.addresses import OperatorGateways, UrlPrefix
-from dask_claim.claim.dask_config import said_by_dask
+from dask_claim.claim.dask_config import gateway_of_dask
 from dask_claim.claim.fields import FIELDS, Path, leaves
 from dask_claim.claim.layers import (
     Layer,
@@ -85,7 +85,7 @@ def gather(
     readable = {name: environ[name] for name in environ if not is_nested_name(name)}
     faults = [*nested_name_faults(environ), *dask_conflicts(readable, {})]
     if not faults:  # Dask can be imported only where it can read the environment
-        layers += [Layer(source, reading, _DASK) for source, reading in said_by_dask(environ)]
+        layers += [Layer(source, reading, _DASK) for source, reading in gateway_of_dask(environ)]
     if claim is not None:
         at = layers.index(own[0])
         layers[at : at + 1] = program_layers(program, origin or Origin(), layers)

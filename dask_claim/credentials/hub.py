@@ -41,26 +41,23 @@ async def why_refused(
     hub = environ.get("JUPYTERHUB_API_URL", "").rstrip("/")
     if not hub or not token or token != environ.get("JUPYTERHUB_API_TOKEN"):
         return f"A gateway since 2026.3 may require the scope {_NEEDED}"
-    try:
-        services = await _services(hub, token)
-    except Exception as error:
-        status = getattr(error, "status", type(error).__name__)
-        return f"Its hub does not say what the token may do ({status}): it may have expired"
-    if "access:services" in services:
-        return None
-    has = f"; it has {', '.join(services)}" if services else ""
-    return f"The token lacks the scope {_NEEDED}{has}: {_GRANTED}"
-
-
-async def _services(hub: str, token: str) -> list[str]:
-    """The scopes of a token that are for services."""
     import aiohttp
 
     timeout = aiohttp.ClientTimeout(total=_PATIENCE)
     headers = {"Authorization": f"token {token}"}
-    async with (
-        aiohttp.ClientSession(timeout=timeout, trust_env=True, raise_for_status=True) as session,
-        session.get(f"{hub}/user", headers=headers, allow_redirects=False) as answer,
-    ):
-        scopes = (await answer.json()).get("scopes", [])
-        return sorted(scope for scope in scopes if _SCOPE.fullmatch(scope))
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=timeout, trust_env=True) as session,
+            session.get(
+                f"{hub}/user", headers=headers, allow_redirects=False, raise_for_status=True
+            ) as reply,
+        ):
+            scopes = (await reply.json()).get("scopes", [])
+    except Exception as error:
+        status = getattr(error, "status", type(error).__name__)
+        return f"Its hub does not say what the token may do ({status}): it may have expired"
+    services = sorted(scope for scope in scopes if _SCOPE.fullmatch(scope))
+    if "access:services" in services:
+        return None
+    has = f"; it has {', '.join(services)}" if services else ""
+    return f"The token lacks the scope {_NEEDED}{has}: {_GRANTED}"

@@ -1,4 +1,4 @@
-"""What one gateway is shown: asked for here by launcher, guard, `clusters`, `doctor`, program."""
+"""What one gateway is shown: decided here for launcher, guard, `clusters`, `doctor`, program."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from dask_claim.claim.dask_config import collected, is_text_of_login
+from dask_claim.claim.dask_config import collect, is_text_of_login
 from dask_claim.claim.names import as_dask_reads
 from dask_claim.claim.site import read_site
 from dask_claim.credentials import identity
@@ -159,7 +159,7 @@ def withheld_warning(
 def _dask_has_secrets(environ: Mapping[str, str]) -> bool:
     """Whether Dask is configured to show a gateway more than a user's name."""
     try:
-        auth = (collected(environ).get("gateway") or {}).get("auth") or {}
+        auth = (collect(environ).get("gateway") or {}).get("auth") or {}
         more = set(auth.get("kwargs") or {}) - {"username"}
     except (ValueError, TypeError, AttributeError):
         return True  # withholding what cannot be read does no harm

@@ -36,8 +36,8 @@ PATIENCE = 10.0
 # A token is renewed this long before its end, or after two thirds of its life; seconds. Clocks
 # differ, and the request that it is for takes time.
 MARGIN = 60.0
-# The life of a token whose provider does not specify it, and the longest; seconds.
-UNSPECIFIED, LONGEST = 60.0, 86_400.0
+# The life of a token whose provider does not specify it; seconds.
+UNSPECIFIED = 60.0
 
 # Where secrets may be sent: by TLS, or to this machine.
 _SAFE = re.compile(r"https://\S+|http://(localhost|127\.\d+\.\d+\.\d+|\[::1\])(:\d+)?(/\S*)?")
@@ -145,7 +145,7 @@ class OidcAuth(GatewayAuth):  # type: ignore[misc,unused-ignore]
         try:
             answer = self._ask()
             self._token = sound_token(str(answer.get("access_token") or ""))
-            life = min(float(answer.get("expires_in") or UNSPECIFIED), LONGEST)
+            life = float(answer.get("expires_in") or UNSPECIFIED)
         except Exception as error:
             raise _explained(error, f"the OpenID provider {self._issuer}") from None
         if self._grant != "client_credentials":
