@@ -66,7 +66,7 @@ def redact(value: object, key: str = "") -> object:
 
 
 def know(secret: object) -> None:
-    """Mask this value from now on, wherever it stands; not one that is too short to be distinctive."""
+    """Mask this value from now on, wherever it stands, unless it is too short to be distinctive."""
     if isinstance(secret, str) and len(secret) >= _SHORTEST:
         _known.add(secret)
 
@@ -96,9 +96,9 @@ def redact_command(argv: Sequence[str]) -> str:
 
 
 def redact_text(text: str) -> str:
-    """Return `text` without known secrets, and those that are marked by what stands before them:
+    """Return `text` without known secrets and those that follow the name of one.
 
-    the userinfo of a URL and tokens in its query, `NAME=secret`, `name: secret`,
+    Those are the userinfo of a URL and tokens in its query, `NAME=secret`, `name: secret`,
     `--name secret`, headers such as Authorization and Cookie, in prose, JSON, Python and shell.
     Takes time in proportion to the text.
     """

@@ -348,8 +348,7 @@ HUB = f"{OWN}:443/hub"
 def test_what_counts_as_credentials(environ: Env, configured: Env, secret: bool) -> None:
     claim = json.dumps({"gateway_url": STRANGER})
     resolved = load(environ={**environ, **configured, "DASK_CLAIM": claim})
-    environ |= configured
-    told = withheld_warning(resolved.own_gateway, resolved.operator_gateways, environ)
+    told = withheld_warning(resolved)
     assert (told is not None) is secret and "hunter2" not in str(told)
 
 
@@ -385,7 +384,7 @@ def test_a_gateway_that_only_the_claim_names(
     gateway, operators = resolved.own_gateway, resolved.operator_gateways
     assert gateway and gateway.url == url and gateway.trusted is allowed
     assert operators.prefixes() == ([UrlPrefix.of(HUB)] if named else [])
-    told = withheld_warning(gateway, operators, environ)
+    told = withheld_warning(resolved)
     assert (told is None) is allowed
     assert allowed or (HUB if named else "set DASK_CLAIM_GATEWAY_URL") in str(told)
 

@@ -19,7 +19,8 @@ from dask_claim.redact import redact_text
 if TYPE_CHECKING:
     from dask_gateway.auth import GatewayAuth
 
-    from dask_claim.claim.addresses import GatewayAddress, OperatorGateways
+    from dask_claim.claim.addresses import GatewayAddress
+    from dask_claim.claim.model import Resolved
     from dask_claim.claim.site_credentials import Credentials
 
 AUTH = "DASK_GATEWAY__AUTH__TYPE"
@@ -143,11 +144,10 @@ def choose(
     return of_site if of_site is not None and of_site.gateway.covers(gateway.url) else "Dask's"
 
 
-def withheld_warning(
-    gateway: GatewayAddress | None, operators: OperatorGateways, environ: Mapping[str, str]
-) -> str | None:
+def withheld_warning(resolved: Resolved) -> str | None:
     """Return a warning where credentials are withheld from the gateway to be used, else None."""
-    if gateway is None or choose(gateway, environ) != "withheld":
+    gateway, operators = resolved.gateway(), resolved.operator_gateways
+    if gateway is None or choose(gateway, resolved.environ) != "withheld":
         return None
     own = ", ".join(map(str, operators.prefixes())) or "no gateway: no operator's source names one"
     return (

@@ -141,8 +141,7 @@ async def check_credentials(api: GatewayApi, seen: Examined) -> Finding:
         )
     except DaskClaimError as error:
         return failed("credentials", error, "ask the gateway's operator, and try again later")
-    operators = seen.resolved.operator_gateways
-    if withheld := withheld_warning(api.gateway, operators, seen.environ):
+    if withheld := withheld_warning(seen.resolved):
         return warn("credentials", withheld, "see Credentials in docs/sites.md")
     accepted = f"accepted; clusters of yours: {len(mine)}"
     if api.login.renews:

@@ -140,10 +140,8 @@ class Launcher:
             check_command(self._command, os.environ)
         check_variables(claim, self._resolved.plan(), os.environ)
         request = Request.of(self._resolved, options.start_timeout, options.stop_timeout)
-        withheld = withheld_warning(
-            request.gateway, self._resolved.operator_gateways, request.environ
-        )
-        for warning in (*self._resolved.warnings(), withheld, deaf_parent()):
+        resolved = self._resolved
+        for warning in (*resolved.warnings(), withheld_warning(resolved), deaf_parent()):
             if warning:
                 self._emit.warn(warning)
         self._session = session = Session(request, self._emit, options.grace)
