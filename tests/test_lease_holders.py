@@ -30,10 +30,10 @@ from dask_claim.launch.cluster_watch import ClusterWatch
 from dask_claim.launch.events import Event, Events
 from dask_claim.launch.lease_keeper import LeaseKeeper
 from dask_claim.lifetime import lease as module
-from dask_claim.lifetime import lease_plugin
+from dask_claim.lifetime import lease_connection
 from dask_claim.lifetime.lease import Lease
 from dask_claim.providers.base import Provider
-from dask_claim.providers.usage import Usage
+from dask_claim.providers.usage import LOOK, Usage
 from dask_claim.providers.values import Cluster, Ended, Request
 from tests.support.launcher import wait_for
 
@@ -174,24 +174,15 @@ def holder(fork: Forks, address: str) -> Forks:
     return start
 
 
-def ask(address: str, *messages: str) -> list[Any]:
-    """What a holder of its own hears to each message, and a looker afterwards."""
+def look(address: str) -> Any:
+    """What a scheduler answers to a look at its lease."""
 
-    async def exchange() -> list[Any]:
-        answers = []
-        if messages:
-            comm = await connect(address)
-            terms = {"timeout": LONG, "reconnect_timeout": LONG, "lifetime": None}
-            await send_recv(comm, reply=False, op="dask_claim_hold", holder="asks", **terms)
-            for message in messages:
-                await comm.write(message)
-                answers.append(await comm.read())
-        looker = await connect(address)
-        answers.append(await send_recv(looker, op="dask_claim_lease"))
-        looker.abort()
-        if messages:
+    async def exchange() -> Any:
+        comm = await connect(address)
+        try:
+            return await send_recv(comm, op=LOOK)
+        finally:
             comm.abort()
-        return answers
 
     return asyncio.run(exchange())
 
@@ -291,7 +282,7 @@ def test_connection_that_is_back_in_time_changes_nothing(
             wait_for(lambda n=connections: relay.accepted >= n, "another connection")
         wait_for(lambda: other.accepted > 1, "another connection")
         time.sleep(4)
-        assert ask(address)[0]["holders"] == 2
+        assert look(address)["holders"] == 2
     held.until("")
     assert held.release()["workers"] == 0
     assert "scheduler" not in held.said
@@ -388,18 +379,16 @@ def test_tasks_from_before_the_lease_count(address: str, fork: Forks, holder: Fo
     assert (usage["tasks_done"], usage["tasks_failed"]) == (5, 1)
 
 
-def test_launchers_and_schedulers_of_another_release(address: str, holder: Forks) -> None:
-    """Each hears what it understands and nothing besides; who has asked for more is told more."""
+def test_a_look_and_a_report(address: str, holder: Forks) -> None:
+    """Of a report each release reads what it understands."""
     holder()
-    first, more, last, looked = ask(address, "renew", lease_plugin.MORE, "release")
-    everything = {field.name for field in fields(Usage)}
-    assert (tuple(first), set(more)) == (lease_plugin.FIRST, everything)
-    assert tuple(ask(address, "release")[0]) == lease_plugin.FIRST
-    assert set(last) == everything
-    assert (looked["held"], looked["holders"], looked["workers"]) == (True, 2, 0)
-    usage = dict.fromkeys(lease_plugin.FIRST, 0)
-    assert Usage.of(usage).waiting == 0
-    assert Usage.of({**usage, "waiting": 2, "of_tomorrow": 3}).waiting == 2
+    reported = holder().release()
+    assert set(reported) == {field.name for field in fields(Usage)}
+    answer = look(address)
+    assert (answer["holders"], answer["workers"], answer["ends_cluster"]) == (2, 0, True)
+    oldest = {name: 0 for name in reported if name not in ("waiting", "gave_up", "versions")}
+    assert Usage.of(oldest).waiting == 0
+    assert Usage.of({**oldest, "waiting": 2, "of_tomorrow": 3}).waiting == 2
 
 
 @pytest.mark.parametrize("address", ["gateway://127.0.0.1:1/name", "tcp://127.0.0.1:1"])
@@ -409,7 +398,7 @@ def test_scheduler_that_is_not_reached_is_told_with_its_address(
     """Once, while it is tried again: through a proxy that is not the gateway's, for example."""
     import dask_gateway  # noqa: F401  registers gateway://
 
-    monkeypatch.setattr(module, "PLACE_TIMEOUT", 0.1)
+    monkeypatch.setattr(lease_connection, "PLACE_TIMEOUT", 0.1)
     tries, told = [], []
 
     async def is_over() -> bool:

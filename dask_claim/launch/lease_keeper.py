@@ -91,7 +91,6 @@ class LeaseKeeper:
             await lease.place(self._watch.report, self._emit.warn, self._is_over)
         except Exception as error:
             self._refusal = error
-            await lease.renounce()
             idle = provider.idle_timeout
             ends = ", and would not end by itself if this launcher vanished"
             if idle:

@@ -6,7 +6,10 @@ it uses nothing but these and Dask, and nothing that an old Dask does not have.
 
 from __future__ import annotations
 
-from time import monotonic
+import asyncio
+import errno
+import logging
+from time import monotonic, time
 from typing import Any
 
 from dask_claim.providers.meter import Meter
@@ -20,20 +23,15 @@ HOLD = "dask_claim_hold"
 """The call by which a launcher opens the connection that it holds its lease with. Each message on
 it renews the lease and is answered with what is used."""
 
-MORE = "more"
-"""A renewal by a launcher that reads more than the `FIRST` figures: it is answered with all of
-them, and told when a client shuts the scheduler down. An older plugin takes it for any renewal."""
-
-FIRST = (
-    "workers", "peak", "cores", "memory", "worker_seconds", "core_seconds", "tasks_done",
-    "tasks_failed",
-)  # fmt: skip
-
+RENEW = "renew"
 SHUT_DOWN = "shut_down"
-"""What such a launcher is told then, as the one key of a message that answers nothing."""
+"""The one key of a message that answers nothing: a client shuts the scheduler down."""
 
 RELEASE = "release"
 """The last message: the launcher ends the cluster itself now."""
+
+LOST = (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ETIMEDOUT)
+"""Errors of a system that gave up sending: nothing was closed at the other end."""
 
 # A holder that ends nothing is forgotten after so many silent seconds.
 FORGOTTEN_AFTER = 60.0
@@ -50,8 +48,7 @@ class Holder:
     def __init__(
         self, now: float, timeout: float, reconnect_timeout: float, lifetime: float | None
     ) -> None:
-        self.timeout, self.reconnect_timeout = timeout, reconnect_timeout
-        self.lifetime = lifetime
+        self.timeout, self.reconnect_timeout, self.lifetime = timeout, reconnect_timeout, lifetime
         self.placed = self.heard = now
         self.connections = 0
         # Until it is connected for the first time it is as if it had been.
@@ -90,8 +87,8 @@ class LeasePlugin(Meter):
     Parameters
     ----------
     holder : str
-        Identifies the launcher that places the plugin, and so holds the cluster from then on.
-        Others that come later have identities of their own, and need no plugin.
+        Identifies the launcher that places the plugin, and holds the cluster from then on. Others
+        that come later have identities of their own.
     timeout : float
         Seconds without a renewal after which it is gone; 0: never (then it only counts).
     reconnect_timeout : float
@@ -107,10 +104,8 @@ class LeasePlugin(Meter):
         self._first = holder, timeout, reconnect_timeout, lifetime
 
     def start(self, scheduler: Any) -> None:
-        import asyncio
-
         super().start(scheduler)
-        self._listening: set[Any] = set()
+        self._comms: set[Any] = set()
         self._holders: dict[str, Holder] = {}
         self._ends_cluster = self._ending = False
         self._holder(*self._first)
@@ -119,7 +114,7 @@ class LeasePlugin(Meter):
         close = scheduler.handlers["terminate"]
 
         async def terminate(**terms: Any) -> Any:
-            for comm in list(self._listening):
+            for comm in list(self._comms):
                 try:
                     await comm.write({SHUT_DOWN: True})
                 except OSError:
@@ -147,6 +142,7 @@ class LeasePlugin(Meter):
         `terms`: `timeout`, `reconnect_timeout`, `lifetime`.
         """
         held = self._holder(holder, **terms)
+        self._comms.add(comm)
         held.connections += 1
         held.closed = None
         lost = False
@@ -156,36 +152,26 @@ class LeasePlugin(Meter):
                 message = await comm.read()
                 held.released = message == RELEASE
                 self._count_as_use()
-                usage = self.usage()
-                if message == MORE:
-                    self._listening.add(comm)
-                if comm not in self._listening:
-                    usage = {name: usage[name] for name in FIRST}
-                await comm.write(usage)
+                await comm.write(self.usage())
         except OSError as error:
-            from errno import EHOSTUNREACH, ENETUNREACH, ETIMEDOUT
-
-            # The system gave up sending: nothing was closed at the other end.
-            errno = getattr(error.__cause__, "errno", None)
-            lost = errno in (EHOSTUNREACH, ENETUNREACH, ETIMEDOUT)
+            lost = getattr(error.__cause__, "errno", None) in LOST
         finally:
-            self._listening.discard(comm)
+            self._comms.discard(comm)
             held.connections -= 1
             if not held.connections and not lost:
                 held.closed = monotonic()
 
     async def look(self) -> dict[str, Any]:
-        """Whether anybody holds the cluster, and what has been used.
+        """Whether anybody holds the cluster, and how many workers are up.
 
         Only `_watch` gives a holder up: it accounts for the time in which nobody could be heard.
         """
-        usage = self.usage()
         return {
             "version": VERSION,
-            "held": bool(self._holders),
+            "held": bool(self._holders),  # for the second release
             "holders": len(self._holders),
             "ends_cluster": self._ends_cluster,
-            **{name: usage[name] for name in FIRST},
+            "workers": len(self._scheduler.workers),
         }
 
     async def close(self) -> None:
@@ -194,16 +180,10 @@ class LeasePlugin(Meter):
             self._watching.cancel()
 
     async def _watch(self) -> None:
-        import asyncio
-
         while True:
-            times = [
-                seconds
-                for holder in self._holders.values()
-                for seconds in (holder.timeout, holder.reconnect_timeout)
-                if seconds
-            ]
-            pause = min(1.0, *[seconds / 4 for seconds in times]) if times else 1.0
+            holders = self._holders.values()
+            times = [each for held in holders for each in (held.timeout, held.reconnect_timeout)]
+            pause = min([1.0, *(each / 4 for each in times if each)])
             before = monotonic()
             await asyncio.sleep(pause)
             # A scheduler that was busy with a large graph, or suspended, could not hear anybody:
@@ -220,9 +200,6 @@ class LeasePlugin(Meter):
 
     async def _end(self, reason: str) -> None:
         """Ask the gateway to end this cluster, until it does; else end the scheduler."""
-        import asyncio
-        import logging
-
         self._ending = True
         log = logging.getLogger("distributed.scheduler")
         log.error("dask-claim ends this cluster: %s", reason)
@@ -241,8 +218,6 @@ class LeasePlugin(Meter):
 
     def _count_as_use(self) -> None:
         """Keep idle timeouts from ending a cluster whose command is busy on its own side."""
-        from time import time
-
         scheduler = self._scheduler
         scheduler.idle_since = None  # distributed.scheduler.idle-timeout
         log = scheduler.transition_log

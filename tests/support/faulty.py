@@ -19,7 +19,7 @@ from distributed.comm.registry import backends  # noqa: F401  # before dask_gate
 
 from dask_claim.claim.addresses import GatewayAddress
 from dask_claim.lifetime.lease import Lease
-from dask_claim.lifetime.lease_plugin import FIRST, NAME, LeasePlugin
+from dask_claim.lifetime.lease_plugin import NAME, LeasePlugin
 from dask_claim.providers.values import Ticket
 from tests.support.serving import fail, http, in_thread, raw
 
@@ -163,7 +163,7 @@ async def _scheduler(kind: str) -> AsyncIterator[int]:
             if kind == "silent":
                 plugin._holders.clear()
         # As a lease of the second release answers; `deaf`: when its scheduler was busy.
-        usage = {**dict.fromkeys(FIRST, 0), "unread": None}
+        usage = {"workers": 0, "unread": None}
         answers = {
             "odd": "yes",
             "no holders": {"workers": 0},
