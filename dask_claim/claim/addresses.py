@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
-from urllib.parse import unquote, urlsplit
+from typing import TYPE_CHECKING
+from urllib.parse import quote, unquote, urlsplit
 
 from dask_claim.claim import units
-from dask_claim.claim.fields import ClaimFields
+
+if TYPE_CHECKING:
+    from dask_claim.claim.fields import ClaimFields
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -50,7 +53,7 @@ class UrlPrefix:
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return "/".join([f"{self.scheme}://{host}:{self.port}", *self.path])
+        return "/".join([f"{self.scheme}://{host}:{self.port}", *map(quote, self.path)])
 
 
 @dataclass(frozen=True)
