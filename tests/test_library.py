@@ -18,7 +18,7 @@ import dask_claim
 from dask_claim.cli.main import run_cli
 from tests.support.gateway import GatewayServer
 from tests.support.launcher import PYTHON, Launcher, wait_for
-from tests.support.scenes import children
+from tests.support.scenes import children, command_line
 
 # As a user writes it: no `if __name__ == "__main__"`, no arguments.
 PROGRAM = """
@@ -172,6 +172,133 @@ with dask_claim.connect() as client:
 print(dask_claim.run(["sh", "-c", "exit 3"]).exit_status)
 """
     assert attached.program(code).finish().out == b"42\n3\n"
+
+
+AT_ONCE = """
+import dask_claim, logging, sys, threading
+logging.getLogger("dask_claim").setLevel(logging.ERROR)
+results = []
+def block():
+    with dask_claim.connect() as client:
+        results.append(client.submit(sum, [1, 2]).result())
+def command():
+    results.append(dask_claim.run(["sh", "-c", "exit 3"]).exit_status)
+threads = [threading.Thread(target=each) for each in (block, command, block, command)]
+for step in threading.Thread.start, threading.Thread.join:
+    for thread in threads:
+        step(thread)
+print(results)
+"""
+
+
+def test_four_at_once(launcher: Launcher, gateway: GatewayServer) -> None:
+    """In threads; of what the launcher says only what the program's logging wants is seen."""
+    claim = {"gateway_url": gateway.url, "max_workers": 1}
+    run = launcher.program(AT_ONCE, claim=claim).finish()
+    assert (run.status, run.out, run.err) == (0, b"[3, 3, 3, 3]\n", "")
+    assert gateway.clusters() == []
+
+
+FORKS = """
+import dask_claim, multiprocessing, time
+forked = multiprocessing.get_context("fork").Process(target=time.sleep, args=(300,))
+with dask_claim.connect():
+    forked.start()
+    print("ready", flush=True)
+    input()
+print("after", forked.is_alive(), flush=True)
+forked.kill()
+"""
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_forked_process_that_outlives_the_block(
+    launcher: Launcher, gateway: GatewayServer, killed: bool
+) -> None:
+    """It holds a copy of all that the program has open."""
+    claim = {"gateway_url": gateway.url, "max_workers": 1}
+    program = launcher.program(FORKS, claim=claim, stdin=subprocess.PIPE)
+    assert program.process.stdout.readline() == b"ready\n", program.err
+    if not killed:
+        program.process.stdin.write(b"\n")
+        assert program.finish().out == b"after True\n"
+        assert gateway.clusters() == []
+        return
+    own = command_line(program.process.pid)
+    [forked] = [pid for pid in children(program.process.pid) if command_line(pid) == own]
+    program.process.kill()
+    wait_for(lambda: not gateway.clusters(), "end of the cluster", 40, lambda: program.err)
+    os.kill(forked, signal.SIGKILL)
+
+
+OWN_HANDLERS = """
+import asyncio, dask_claim, os, signal
+came = []
+for signum in signal.SIGTERM, signal.SIGINT:
+    signal.signal(signum, lambda signum, frame: came.append(signum))
+async def cell():
+    with dask_claim.connect() as client:
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGINT)
+        print(client.submit(sum, [20, 22]).result(), came, flush=True)
+    tell = f"kill -TERM {os.getpid()}; sleep 0.5; exit 3"
+    print(dask_claim.run(["sh", "-c", tell]).exit_status, came)
+asyncio.run(cell())
+"""
+
+
+def test_own_handlers_in_a_running_loop(attached: Launcher) -> None:
+    """Signals are the program's own business as long as its handlers return."""
+    run = attached.program(OWN_HANDLERS.replace("connect()", "connect(dask_claim.Claim())"))
+    assert run.finish().out == b"42 [15, 2]\n3 [15, 2, 15]\n", run.err
+
+
+OPENS_IN_A_LOOP = """
+import asyncio, dask_claim
+async def cell():
+    with dask_claim.connect():
+        print("never")
+asyncio.run(cell())
+"""
+
+
+def test_control_c_while_a_block_opens_in_a_loop(
+    launcher: Launcher, stuck_gateway: GatewayServer
+) -> None:
+    program = launcher.program(OPENS_IN_A_LOOP, claim={"gateway_url": stuck_gateway.url})
+    program.until("is requested")
+    program.process.send_signal(signal.SIGINT)
+    ended = program.finish()
+    assert (ended.status, ended.out) == (-signal.SIGINT, b"")
+    assert "KeyboardInterrupt" in ended.err and "Assertion" not in ended.err
+
+
+def test_lifetime_ends_the_cluster_of_a_block(launcher: Launcher) -> None:
+    """Not the program, whose tasks fail."""
+    code = """
+import dask_claim, time
+with dask_claim.connect() as client:
+    try:
+        client.submit(time.sleep, 60).result()
+    except BaseException as error:
+        print(type(error).__name__)
+"""
+    program = launcher.program(code, claim={"max_lifetime": 5, "max_workers": 1})
+    ended = program.finish()
+    assert (ended.status, b"Cancelled" in ended.out) == (0, True), ended.err
+    assert "has reached its max_lifetime of 5 s" in ended.err
+
+
+def test_claim_of_a_program_is_the_developers_layer(
+    launcher: Launcher, gateway: GatewayServer
+) -> None:
+    code = """
+import dask_claim
+with dask_claim.connect(dask_claim.Claim(gateway_url="http://127.0.0.1:1", max_workers=1)):
+    pass
+"""
+    run = launcher.program(code, env={"DASK_CLAIM_GATEWAY_URL": gateway.url}).finish()
+    assert (run.status, run.cluster is not None) == (0, True), run.err
 
 
 def test_scheduler_that_is_not_there_leaves_no_descriptors(launcher: Launcher) -> None:
