@@ -94,6 +94,9 @@ class GatewayUnreachable(TemporaryError):
 
     reason = Reason.GATEWAY_UNREACHABLE
 
+    retry_after: float = 0.0
+    """Seconds after which it wants to be asked again, where it says so."""
+
 
 class GatewayAway(GatewayUnreachable):
     """No gateway took the request: nothing can have been made for it."""

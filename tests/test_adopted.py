@@ -84,7 +84,7 @@ def test_scheduler_that_is_not_reached_for_its_workers(scheduler: str) -> None:
 
 def test_cluster_that_still_starts_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """A gateway answers later then; nothing can take the place of somebody's cluster."""
-    monkeypatch.setattr("dask_claim.providers.gateway.patience.SOON", 0.2)
+    monkeypatch.setattr("dask_claim.providers.gateway.asking.SOON", 0.2)
     with faulty("refused") as server:
         server.late = 1.0
         provider = attached(server)

@@ -19,6 +19,7 @@ from dask_gateway.auth import BasicAuth, GatewayAuth
 
 from dask_claim.claim.addresses import GatewayAddress
 from dask_claim.claim.model import Claim
+from dask_claim.credentials.login import Login
 from dask_claim.doctor.gateway import check_options
 from dask_claim.errors import (
     AuthenticationError,
@@ -52,9 +53,11 @@ def tester(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, "tester")
 
 
-def ask(url: str, work: Callable[[GatewayApi], Awaitable[Any]], **more: Any) -> Any:
+def ask(
+    url: str, work: Callable[[GatewayApi], Awaitable[Any]], login: Login | None = None, **more: Any
+) -> Any:
     async def asked() -> Any:
-        api = GatewayApi(GatewayAddress(url, **{"trusted": True, **more}))
+        api = GatewayApi(GatewayAddress(url, **{"trusted": True, **more}), login=login)
         try:
             return await work(api)
         finally:

@@ -12,9 +12,9 @@ import pytest
 
 from dask_claim.claim.addresses import GatewayAddress
 from dask_claim.claim.model import Claim
-from dask_claim.providers.gateway import lost
+from dask_claim.providers.gateway import ending
 from dask_claim.providers.gateway.api import GatewayApi
-from dask_claim.providers.gateway.lost import end_lost
+from dask_claim.providers.gateway.ending import end_lost
 from dask_claim.providers.values import Outcome
 from tests.support.gateway import GatewayServer
 from tests.support.launcher import Launcher
@@ -26,7 +26,7 @@ from tests.support.scenes import WAITING, processes_of, until_ready
 def test_lost_cluster_is_found_whatever_the_clocks_say(
     gateway: GatewayServer, ahead: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lost, "LEASE_EXPECTED_WITHIN", 0.5)
+    monkeypatch.setattr(ending, "LEASE_EXPECTED_WITHIN", 0.5)
     for name in ("LOGNAME", "USER"):
         monkeypatch.setenv(name, "tester")
 
@@ -52,18 +52,21 @@ def test_lost_cluster_is_found_whatever_the_clocks_say(
     assert gateway.clusters() == []
 
 
-def test_two_of_the_same_options(launcher: Launcher, variables_gateway: GatewayServer) -> None:
-    """One's answer is lost while the other's scheduler says nothing: the marks tell them apart."""
+def test_creation_without_an_answer(launcher: Launcher, variables_gateway: GatewayServer) -> None:
+    """It is repeated until there is a cluster, which is told by its mark from another such one."""
     with Proxy(variables_gateway) as proxy:
         other = launcher.start(*WAITING, claim=proxy.claim(), stdin=subprocess.PIPE)
         until_ready(other)
         [busy] = processes_of(variables_gateway, "scheduler")
         os.kill(busy, signal.SIGSTOP)
-        proxy.fault("swallow", CREATION, times=1)
+        for kind in ("429", "502", "reset", "swallow"):
+            proxy.fault(kind, CREATION, times=1)
         run = launcher("true", claim=proxy.claim())
         assert variables_gateway.clusters() == [other.until(r"Cluster (\w+) is requested").group(1)]
         os.kill(busy, signal.SIGCONT)
-        assert (run.status, run.receipt["gone"]) == (75, True), run.err
-        assert "was made although the gateway's answer was lost" in run.err
+        assert proxy.left() == []
+        assert (run.status, run.receipt["gone"]) == (0, True), run.err
+        [warning] = run.receipt["warnings"]
+        assert "was made although the gateway's answer was lost" in warning
         other.process.communicate(b"\n")
         assert other.finish().status == 5

@@ -12,7 +12,6 @@ import pytest
 from dask_gateway_server.options import Mapping, Options
 
 from dask_claim.claim.model import Claim
-from dask_claim.credentials.login import Login
 from dask_claim.errors import AuthenticationError, DaskClaimError, TemporaryError
 from dask_claim.launch.events import Events
 from dask_claim.launch.receipt import Receipt
@@ -110,11 +109,10 @@ def test_one_ticket_that_fails(where: Any, step: str, monkeypatch: pytest.Monkey
         assert {f"good-{name}" for name in ERRORS} <= set(gateway.ended)
 
 
-@pytest.mark.parametrize("step", ["close", "clusters", "prepare"])
+@pytest.mark.parametrize("step", ["close", "clusters"])
 def test_step_that_always_fails(step: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is not needed changes nothing; what is needed is told as not confirmed."""
-    where = Login if step == "prepare" else GatewayApi
-    original, needed = getattr(where, step), {"cluster_name": CLUSTER}
+    original, needed = getattr(GatewayApi, step), {"cluster_name": CLUSTER}
     if step == "clusters":
         needed = {"requested": {"mark": "1:lease:feed"}}
     for error in (AuthenticationError("refused"), OSError(5, "no"), MemoryError()):
@@ -123,7 +121,7 @@ def test_step_that_always_fails(step: str, monkeypatch: pytest.MonkeyPatch) -> N
             await original(*arguments)
             raise error
 
-        monkeypatch.setattr(where, step, fail)
+        monkeypatch.setattr(GatewayApi, step, fail)
         with faulty("refused") as gateway:
             gone = release(gateway, needed, timeout=10.0 if step == "close" else 0.5)
             assert gone is (step == "close"), error

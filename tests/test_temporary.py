@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from dask_claim.claim.model import Claim
+from dask_claim.credentials.login import own_gateway_login
 from dask_claim.errors import (
     AuthenticationError,
     ConfigurationError,
@@ -23,11 +24,11 @@ from dask_claim.errors import (
     NotAGateway,
 )
 from dask_claim.providers.base import Provider, import_quietly
-from dask_claim.providers.gateway import patience
-from dask_claim.providers.gateway.answers import _without_answer
+from dask_claim.providers.gateway import asking
+from dask_claim.providers.gateway.answers import failure as failure_of
 from dask_claim.providers.gateway.api import GatewayApi
-from dask_claim.providers.gateway.patience import Patience
-from dask_claim.providers.gateway.provider import GatewayProvider, _is_refusal
+from dask_claim.providers.gateway.asking import Patience
+from dask_claim.providers.gateway.provider import GatewayProvider, _may_have_made_one
 from dask_claim.providers.host_process import failure
 from dask_claim.providers.values import Request
 from tests.support.certificates import certificates
@@ -56,7 +57,7 @@ def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def fault_of(url: str, work: Any = GatewayApi.options) -> DaskClaimError:
     with pytest.raises(DaskClaimError) as caught:
-        ask({"gateway_url": url}, work)
+        ask(url, work)
     return caught.value
 
 
@@ -110,7 +111,7 @@ def test_tls(tmp_path: Path) -> None:
             error = fault_of(f"https://127.0.0.1:{port}")
         assert type(error) is kind and words in str(error)
     # As OpenSSL tells of the same, where it is the first to see it.
-    ended = _without_answer(ssl.SSLEOFError(8, "EOF occurred in violation of protocol"), "it")
+    ended = failure_of(ssl.SSLEOFError(8, "EOF occurred in violation of protocol"), "it")
     assert isinstance(ended, GatewayUnreachable)
 
 
@@ -149,8 +150,9 @@ def test_gateway_of_the_run_itself_is_asked_without_the_http_proxy(
 ) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     with faulty("refused") as server:
-        of_run = {"gateway_url": server.url}, GatewayApi.clusters
-        assert [report.name for report in ask(*of_run, login=("me", "own"))] == [CLUSTER]
+        login = own_gateway_login("me", "own")
+        reports = ask(server.url, GatewayApi.clusters, login=login)
+        assert [report.name for report in reports] == [CLUSTER]
 
 
 def test_creation_that_something_else_answers_may_have_made_one() -> None:
@@ -159,7 +161,7 @@ def test_creation_that_something_else_answers_may_have_made_one() -> None:
     async def refused(error: DaskClaimError) -> bool:
         request: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         request.set_exception(error)
-        return _is_refusal(request)
+        return not _may_have_made_one(request)
 
     for kind in (GatewayUnreachable, GatewayAway, NotAGateway, LimitReached):
         assert asyncio.run(refused(kind(""))) is (kind in (GatewayAway, LimitReached))
@@ -213,7 +215,7 @@ def test_limit_is_temporary_only_where_another_cluster_ends() -> None:
     refused = [(422, {"error": words}) for words in (*LIMITS, *SIZES)]
     answers = {"/options": [(200, {"cluster_options": []})], "clusters/": refused}
     with answering(answers) as (url, _):
-        ask({"gateway_url": url}, request_all)
+        ask(url, request_all)
 
 
 # -- how long
@@ -241,11 +243,11 @@ def test_patience(
     monkeypatch: pytest.MonkeyPatch, fallback: str, kind: type[Any], heals: bool
 ) -> None:
     """What passes is waited for; a name that is not known, or with a fallback, for seconds only."""
-    monkeypatch.setattr(patience, "FIRST_PAUSE", 0.01)
-    monkeypatch.setattr(patience, "LONGEST_PAUSE", 0.01)
-    monkeypatch.setattr(patience, "SOON", 60.0 if heals else 0.3)
+    monkeypatch.setattr(asking, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(asking, "LONGEST_PAUSE", 0.01)
+    monkeypatch.setattr(asking, "SOON", 60.0 if heals else 0.3)
     told: list[str] = []
-    monkeypatch.setattr(patience.logger, "warning", told.append)
+    monkeypatch.setattr(asking.logger, "warning", told.append)
     questions = 0
 
     async def question() -> int:
@@ -257,13 +259,13 @@ def test_patience(
 
     ends = fallback == "local" or kind is NoGatewayThere
     provider = provider_for(Asking, gateway_url="http://g", fallback=fallback)
-    asking = Patience(provider).ask(question)
+    answer = Patience(provider).ask(question)
     if heals or not ends:
-        assert asyncio.run(asking) == 51
+        assert asyncio.run(answer) == 51
         assert provider.obstacle is None
     else:
         with pytest.raises(kind):
-            asyncio.run(asking)
+            asyncio.run(answer)
         assert questions > 3
     assert len(told) == 1 and "in trouble. Trying again for up to" in told[0]
 
@@ -271,7 +273,7 @@ def test_patience(
 def test_gateway_that_hangs_is_left_where_there_is_a_fallback(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(patience, "SOON", 0.05)
+    monkeypatch.setattr(asking, "SOON", 0.05)
     provider = provider_for(Asking, gateway_url="http://g", fallback="local")
     with pytest.raises(GatewayUnreachable, match="does not answer within"):
         asyncio.run(Patience(provider).ask(lambda: asyncio.sleep(3600)))
@@ -279,7 +281,7 @@ def test_gateway_that_hangs_is_left_where_there_is_a_fallback(
 
 def test_list_of_clusters_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is asked for before a cluster is requested: nothing is made that could be lost."""
-    monkeypatch.setattr(patience, "SOON", 0.05)
+    monkeypatch.setattr(asking, "SOON", 0.05)
 
     async def submit(provider: GatewayProvider) -> None:
         try:

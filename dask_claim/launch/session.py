@@ -29,9 +29,8 @@ T = TypeVar("T")
 GUARD_PATIENCE = 4
 # A scheduler that cannot be reached so soon may still reach its workers.
 REACHING = 10.0
-# How often a wait is told of, and how soon a failed request for workers is repeated; seconds.
+# Interval of progress messages; seconds.
 WAIT_TOLD_EVERY = 30.0
-SCALE_AGAIN = 1.0
 
 
 class Session:
@@ -149,7 +148,9 @@ class Session:
                     # Before the gateway tells the scheduler of its workers: it gives a cluster up
                     # whose scheduler it cannot reach yet.
                     await asyncio.wait({placing}, timeout=min(REACHING, self._left()))
-            bounds = await self._in_time(self._scale())
+            bounds = await self._in_time(provider.scale())
+            if bounds is not None:
+                self._minimum = bounds[0]
         self._emit(events.Running(provider.name, self.cluster, self._now() - self._claimed))
         provider.listen(self.watch.report, self.watch.report_end)
         if provider.notice:
@@ -160,21 +161,6 @@ class Session:
             await self._in_time(self.lease.require_versions())
         if self.cluster.dashboard_url:
             self._emit.note(f"Dask Dashboard: {self.cluster.dashboard_url}")
-
-    async def _scale(self) -> tuple[int, int] | None:
-        while True:
-            try:
-                bounds = await self.provider.scale()
-                break
-            except ClusterGone:
-                raise
-            except TemporaryError as error:
-                self.provider.obstacle = str(error)
-            await asyncio.sleep(SCALE_AGAIN)
-        self.provider.obstacle = None
-        if bounds is not None:
-            self._minimum = bounds[0]
-        return bounds
 
     async def _start_again(self) -> None:
         """Another cluster; the ticket of the first one stays open until the end."""

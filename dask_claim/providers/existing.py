@@ -63,23 +63,16 @@ class AttachProvider(Provider):
 
     async def _find_on_gateway(self, name: str) -> None:
         from dask_claim.providers.gateway.api import GatewayApi
+        from dask_claim.providers.gateway.asking import Patience
         from dask_claim.providers.gateway.connection import check_proxy_address
-        from dask_claim.providers.gateway.patience import Patience
+        from dask_claim.providers.gateway.variables import status_of
 
         check_proxy_address(self._gateway)
-        patience = Patience(self)
         api = GatewayApi(self._gateway)
         try:
-            while True:
-                self._report = report = await patience.ask(lambda: api.report(name, wait=True))
-                if report is None or report.status.name not in ("PENDING", "RUNNING"):
-                    raise ClusterFailed(
-                        f"{self.description}: the gateway says it is "
-                        f"{report.status.name if report else 'unknown'}"
-                    )
-                if report.status.name == "RUNNING":
-                    break
-                await asyncio.sleep(0.1)
+            self._report = report = await Patience(self).ask(lambda: api.settled(name))
+            if (status := status_of(report)) != "RUNNING":
+                raise ClusterFailed(f"{self.description}: the gateway says it is {status}")
             self.cluster = api.cluster(name, report)
         finally:
             await api.close()

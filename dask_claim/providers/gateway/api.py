@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dask_claim.claim.dask_config import filled_in
 from dask_claim.errors import (
@@ -16,13 +17,12 @@ from dask_claim.errors import (
     DaskClaimError,
     GatewayUnreachable,
     LimitReached,
-    NotAGateway,
     OptionError,
-    TemporaryError,
 )
 from dask_claim.providers.gateway.answers import Refused, one_line
+from dask_claim.providers.gateway.asking import repeat
 from dask_claim.providers.gateway.connection import GatewayConnection
-from dask_claim.providers.gateway.internals import offered
+from dask_claim.providers.gateway.variables import status_of
 from dask_claim.providers.values import Cluster, Ended
 
 if TYPE_CHECKING:
@@ -40,21 +40,16 @@ ASK_AGAIN_AFTER = 1.0
 
 # A gateway refuses a creation for whatever reason with 422: only its words tell the number of
 # clusters, of which one ends sooner or later, from the size of this one, which stays too large.
-_LIMIT = re.compile(r"limit|quota|maximum|too many|exceed|at most|more than|only|already", re.I)
 _CLUSTERS = re.compile(
-    r"\b(\d+|one|number of|(too|so|that) many|many|more|another|concurrent|simultaneous|active"
-    r"|running|pending|live|all( of)? your)( \w+){0,2} clusters?\b"
-    r"|\bclusters? (count|limit|quota)\b|\bclusters?( \w+){0,2} (per|for (this|each|every)) user\b"
-    r"|\bclusters already\b|\bmax(imum)? clusters\b",
-    re.I,
+    r"\bclusters\b|\b(one|more|another) cluster\b|\bcluster (limit|quota)\b", re.I
 )
+_LIMIT = re.compile(r"limit|quota|maximum|too many|exceed|at most|more than|only|already", re.I)
 _SIZE = re.compile(
     r"worker|memory|\bcores?\b|\bcpus?\b|\bgpus?\b|image|node|\d *[KMGT](i?B)?\b", re.I
 )
+_IN_USE = re.compile(r"\b(in use|already (us|hav|hold)\w+|already active|used up)\b", re.I)
+
 _CEILING = re.compile(r"limit of (\d+) workers")
-_IN_USE = re.compile(
-    r"\b(in use|already (us|hav|hold)\w+|already (running|active)|used up)\b", re.I
-)
 
 
 class DefaultsError(ConfigurationError):
@@ -64,18 +59,33 @@ class DefaultsError(ConfigurationError):
 class GatewayApi(GatewayConnection):
     """The clusters of one gateway, and what it offers for them."""
 
+    async def version(self) -> str:
+        """The gateway's version, which it tells without credentials."""
+
+        async def question() -> str:
+            answer = await self.request("GET", f"{self.address}/api/version")
+            return str((await answer.json())["version"])
+
+        return await self.ask(question)
+
     async def options(self) -> Options:
         """What the gateway offers, with its defaults.
 
-        Those in Dask's configuration are the operator's own gateway's: another one is not told
-        them.
+        Those in Dask's configuration are for gateways that an operator names.
         """
-        options = await self.ask(lambda: offered(self.client))
+
+        async def question() -> Options:
+            from dask_gateway.options import Options
+
+            answer = await self.request("GET", f"{self.address}/api/v1/options")
+            return Options(*map(_field, (await answer.json())["cluster_options"]))
+
+        options = await self.ask(question)
         if self.gateway.trusted:
             self._take_defaults(options)
         return options
 
-    def _take_defaults(self, options: Options) -> None:
+    def _take_defaults(self, options: MutableMapping[str, Any]) -> None:
         import dask.config
 
         where = "in Dask's configuration"
@@ -96,11 +106,11 @@ class GatewayApi(GatewayConnection):
             raise DefaultsError("\n".join(faults))
 
     async def create(self, options: Options) -> str:
-        """Ask for a cluster; its name. `LimitReached` where there may be room later."""
+        """Request a cluster; return its name. `LimitReached` where there may be room later."""
         try:
             return str(await self.ask(lambda: self.client.submit(options)))
         except Refused as error:
-            if is_passing_limit(str(error)):
+            if _is_passing_limit(str(error)):
                 raise LimitReached(f"{self.where} refuses for now: {error}") from error
             raise OptionError(f"{self.where} refuses the claim: {error}") from error
 
@@ -111,44 +121,12 @@ class GatewayApi(GatewayConnection):
         not have read the list of its clusters yet after a restart. `wait` lets a gateway answer
         later, when a pending cluster has changed.
         """
-        if found := await self._look_up(name, wait):
-            return found
+        if report := await self._look_up(name, wait):
+            return report
         await asyncio.sleep(ASK_AGAIN_AFTER)
         if any(report.name == name for report in await self.clusters()):
-            raise GatewayUnreachable(f"{self.where} lists cluster {name}, but does not find it")
+            raise GatewayUnreachable(f"{self.where} lists cluster {name}, but has no report of it")
         return await self._look_up(name)
-
-    async def settled(
-        self, name: str, on_trouble: Callable[[DaskClaimError], None] | None = None
-    ) -> tuple[str, ClusterReport | None]:
-        """The status and the report of a cluster once it is not pending any more.
-
-        `on_trouble` is told what a gateway in trouble gives instead of an answer, and the waiting
-        goes on; without it that is raised.
-        """
-        for pause in pauses():
-            try:
-                report = await self.report(name, wait=True)
-            except (TemporaryError, NotAGateway) as error:
-                # A gateway was there before: the page of something on the way will pass.
-                if on_trouble is None:
-                    raise
-                on_trouble(error)
-            else:
-                status = report.status.name if report else "forgotten"
-                if status != "PENDING":
-                    return status, report
-            await asyncio.sleep(pause)
-        raise AssertionError("pauses never end")
-
-    async def ended(self, name: str) -> Ended | None:
-        """How a cluster that was running has ended; None while the gateway says that it runs."""
-        report = await self.report(name)
-        status = report.status.name if report else "forgotten"
-        if status in ("PENDING", "RUNNING"):
-            return None
-        who = "has ended by itself" if status == "FAILED" else "was ended by somebody else"
-        return Ended(f"{who}: {self.where} says it is {status.lower()}")
 
     async def _look_up(self, name: str, wait: bool = False) -> ClusterReport | None:
         try:
@@ -160,8 +138,28 @@ class GatewayApi(GatewayConnection):
                 f"{self.where} gives no answer about cluster {name}: {error}"
             ) from error
 
+    async def settled(self, name: str) -> ClusterReport | None:
+        """The report of a cluster once it is not pending any more; None where it is forgotten."""
+
+        def fail(error: DaskClaimError, _: float) -> float:
+            raise error
+
+        return await repeat(
+            lambda: self.report(name, wait=True),
+            fail,
+            done=lambda report: status_of(report) != "PENDING",
+        )
+
+    async def ended(self, name: str) -> Ended | None:
+        """How a cluster that was running has ended; None while the gateway says that it runs."""
+        status = status_of(await self.report(name))
+        if status in ("PENDING", "RUNNING"):
+            return None
+        how = "has ended by itself" if status == "FAILED" else "was ended by somebody else"
+        return Ended(f"{how}: {self.where} says it is {status.lower()}")
+
     def cluster(self, name: str, report: ClusterReport | None) -> Cluster:
-        """What is known of a cluster from its name and, once it is running, its report."""
+        """What a command is told of a cluster, once it has a name; `report`: once it is running."""
         return Cluster(
             # As the client forms both from a name; its report has them only once it is running.
             scheduler_address=f"{self.proxy_address}/{name}",
@@ -174,10 +172,10 @@ class GatewayApi(GatewayConnection):
 
     async def clusters(self) -> list[ClusterReport]:
         """All clusters of this user that are not gone yet."""
-        found: list[ClusterReport] = await self.ask(
+        reports: list[ClusterReport] = await self.ask(
             lambda: self.client.list_clusters(status=["PENDING", "RUNNING", "STOPPING"])
         )
-        return found
+        return reports
 
     async def resize(self, name: str, plan: Plan) -> tuple[int, str | None]:
         """Ask for the plan's workers.
@@ -192,7 +190,7 @@ class GatewayApi(GatewayConnection):
         ------
         ClusterGone
             There is no such cluster any more: only another one can help.
-        TemporaryError
+        GatewayUnreachable
             The gateway cannot do it now; it may be asked again.
         """
         bounds = {"minimum": plan.min_workers, "maximum": plan.max_workers, "active": True}
@@ -202,12 +200,11 @@ class GatewayApi(GatewayConnection):
         url = f"{self.address}/api/v1/clusters/{name}/{how}"
         try:
             # The client's own methods give the answer as a Python warning only.
-            answer = await self.ask(lambda: self.client._request("POST", url, json=workers))
+            answer = await self.ask(lambda: self.request("POST", url, workers))
             return await _granted(answer, plan.max_workers)
         except (LimitReached, Refused) as error:
             # "is not running" may mean not yet, and not any more.
-            report = await self.report(name)
-            status = report.status.name if report else "forgotten"
+            status = status_of(await self.report(name))
             if status not in ("PENDING", "RUNNING"):
                 raise ClusterGone(
                     f"cluster {name} is gone: {self.where} says it is {status}"
@@ -223,32 +220,42 @@ class GatewayApi(GatewayConnection):
         await self.ask(lambda: self.client.stop_cluster(name))
 
 
+def _field(description: Mapping[str, Any]) -> Any:
+    """Return an option as its client has it, including those of types that it does not know."""
+    from dask_gateway.options import Field
+
+    settings = dict(description["spec"])
+    kind = settings.pop("type")
+    field_type = Field._field_types.get(kind)
+    if field_type is None:
+        # Of a newer server, which alone checks its values.
+        field_type = type(str(kind), (Field,), {"validate": lambda _, value: value})
+        settings = {}
+    accepted = inspect.signature(field_type.__init__).parameters
+    settings = {name: value for name, value in settings.items() if name in accepted}
+    return field_type(
+        description["field"], description["default"], label=description["label"], **settings
+    )
+
+
 async def _granted(answer: ClientResponse, maximum: int) -> tuple[int, str | None]:
-    """How many workers a gateway's answer to a resize allows, with its words where these are fewer.
+    """Return how many workers an answer to a resize allows, and its words where these are fewer.
 
     The server says it in a sentence; where that has no number the plan's `maximum` stays.
     """
     try:
-        told = await answer.json()
-        words = None if told.get("ok", True) else one_line(told["msg"] or "")
+        content = await answer.json()
+        words = "" if content.get("ok", True) else one_line(content["msg"] or "")
     except Exception:
-        return maximum, None  # nothing, or nothing understood: the request itself was accepted
+        words = ""  # nothing, or nothing understood: the request itself was accepted
     if not words:
         return maximum, None
     limit = _CEILING.search(words)
     return (min(int(limit[1]), maximum) if limit else maximum), words
 
 
-def is_passing_limit(words: str) -> bool:
+def _is_passing_limit(words: str) -> bool:
     """Whether a refused request has room once another cluster, of this user or the site, ends."""
     if _IN_USE.search(words):
         return True
-    return bool(_LIMIT.search(words) and _CLUSTERS.search(words) and not _SIZE.search(words))
-
-
-def pauses(first: float = 0.05, longest: float = 1.0, growth: float = 1.15) -> Iterator[float]:
-    """Growing pauses between two requests, in seconds, without end."""
-    pause = first
-    while True:
-        yield pause
-        pause = min(pause * growth, longest)
+    return bool(_CLUSTERS.search(words) and _LIMIT.search(words) and not _SIZE.search(words))

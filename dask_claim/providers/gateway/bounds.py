@@ -12,7 +12,6 @@ from dask_claim.claim.memory import Memory
 from dask_claim.claim.site_sections import GatewayOptions, WorkerSize
 from dask_claim.claim.units import exact
 from dask_claim.providers.gateway.amounts import cores_in, gpus_in, memory_in
-from dask_claim.providers.gateway.internals import spec_of
 from dask_claim.providers.gateway.option import Option, is_memory
 
 if TYPE_CHECKING:
@@ -117,8 +116,7 @@ class Bounded:
         self.limits = self.bounds.limits() if self.bounds else {}
         self.own = own_names(self.options, self.claim)
         self.every = {
-            name: Option(name, spec_of(self.options, name), self.names.unit_for(name))
-            for name in self.options
+            name: Option.of(self.options, name, self.names.unit_for(name)) for name in self.options
         }
         sizes = {name: worker_sizes(option, self.names) for name, option in self.every.items()}
         self.sizes = {name: of_choice for name, of_choice in sizes.items() if of_choice}

@@ -7,18 +7,24 @@ import contextlib
 import os
 import time
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, TypeVar
+from dataclasses import replace
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
+from dask_claim.claim.addresses import UrlPrefix
 from dask_claim.claim.dask_config import goes_direct
 from dask_claim.credentials.login import Login, log_in
-from dask_claim.errors import ConfigurationError, GatewayUnreachable, NotAGateway
+from dask_claim.errors import ConfigurationError, DaskClaimError, GatewayUnreachable
 from dask_claim.providers.base import import_quietly
-from dask_claim.providers.gateway.answers import explain, observed, observed_session, one_line
+from dask_claim.providers.gateway.answers import failure, one_line, refusal
 from dask_claim.redact import redact
 from dask_claim.threads import in_time
 
 if TYPE_CHECKING:
+    from aiohttp import ClientResponse, ClientSession, TraceRequestRedirectParams
+    from yarl import URL
+
     from dask_claim.claim.addresses import GatewayAddress
 
 T = TypeVar("T")
@@ -36,7 +42,7 @@ class GatewayConnection:
     def __init__(
         self, address: GatewayAddress, timeout: float | None = None, login: Login | None = None
     ) -> None:
-        """Make a client; nothing is asked yet.
+        """Make a client; nothing is sent yet.
 
         `timeout`: seconds for a request; `login`: that of a run's own gateway, or one that this
         gateway has accepted before, instead of what is configured.
@@ -64,26 +70,54 @@ class GatewayConnection:
                 f"Dask's configuration of the client of {self.where} cannot be used: "
                 f"{one_line(error)}"
             ) from error
-        # No proxy of the network leads to this machine's loopback, where a run's own gateway is.
-        if self.login.own_gateway or goes_direct(url, os.environ):
-            self.client._request_kwargs = {}
         self.address: str = self.client.address
         self.proxy_address: str = self.client.proxy_address
         self.public_address = (address.public_url or self.address).rstrip("/")
+        # The client's own way to send a request does not tell who has answered: each 404 and 422
+        # is a ValueError with a text. Its public methods read the answers.
+        self.client._request = self.request
+        self._http: dict[str, Any] = self.client._request_kwargs
+        # No proxy of the network leads to this machine's loopback, where a run's own gateway is.
+        if self.login.own_gateway or goes_direct(url, os.environ):
+            self._http = {}
 
-    async def version(self) -> str:
-        """The gateway's version, which it tells without credentials."""
-        import aiohttp
+    async def request(self, method: str, url: str, json: Any = None) -> ClientResponse:
+        """Send one request, with credentials where the gateway wants them.
 
-        answer = await self.ask(
-            lambda: self.client._request("GET", f"{self.address}/api/version"), anonymous=True
-        )
+        Raises a DaskClaimError for an answer of 400 or more, an error of aiohttp for none.
+        """
+        if (session := self.client._session) is None:
+            session = self.client._session = _session(self.address)
+        answer: ClientResponse = await session.request(method, url, json=json, **self._http)
+        for _ in range(2 if self.login.renews else 1):
+            if answer.status == 401:
+                # Here, for the authentication itself is asked inside the event loop.
+                await self.login.prepare()
+                headers, context = self.login.auth.pre_request(answer)
+                answer = await session.request(
+                    method, url, json=json, headers=headers, **self._http
+                )
+                self.login.auth.post_response(answer, context)
+        with contextlib.suppress(ValueError, TypeError):
+            # It comes in whole seconds, cut off.
+            clock = parsedate_to_datetime(answer.headers.get("Date", "")).timestamp() + 0.5
+            self.clock_ahead = clock - time.time()
+        if answer.status >= 400:
+            raise await refusal(answer, self.where, self.login)
+        return answer
+
+    async def ask(self, question: Callable[[], Awaitable[T]]) -> T:
+        """Return the answer to a question of the client's."""
         try:
-            return str((await answer.json())["version"])
-        except (ValueError, TypeError, KeyError, OSError, aiohttp.ClientError) as error:
-            raise NotAGateway(
-                f"{self.where} does not answer like a Dask Gateway ({answer.status})"
+            return await in_time(question(), self._timeout)
+        except asyncio.TimeoutError as error:
+            raise GatewayUnreachable(
+                f"{self.where} does not answer within {self._timeout:g} s"
             ) from error
+        except DaskClaimError:
+            raise
+        except Exception as error:
+            raise failure(error, self.where) from error
 
     def renew_credentials(self) -> None:
         """Read the configured credentials again: a token may have been replaced meanwhile.
@@ -92,38 +126,9 @@ class GatewayConnection:
         """
         with contextlib.suppress(Exception):
             self.login = log_in(self.gateway)
-            self.client.auth = self.login.auth
 
     async def close(self) -> None:
         await self.client.close()
-
-    async def ask(self, request: Callable[[], Awaitable[T]], anonymous: bool = False) -> T:
-        """Return the answer to a request of the client's; `anonymous`: without credentials."""
-        if self.client._session is None:
-            self.client._session = observed_session(self.address, self._heard)
-        with observed() as answers:
-            for attempt in (1, 2):
-                try:
-                    asked = request() if anonymous else self._with_token(request)
-                    return await in_time(asked, self._timeout)
-                except asyncio.TimeoutError as error:
-                    raise GatewayUnreachable(
-                        f"{self.where} does not answer within {self._timeout:g} s"
-                    ) from error
-                except Exception as error:
-                    answer = answers[-1] if answers else None
-                    refused = answer is not None and answer.status == 401
-                    if refused and attempt == 1 and self.login.renews:
-                        continue
-                    raise await explain(error, self.where, answer, self.login) from error
-        raise AssertionError("the second attempt is the last one")
-
-    async def _with_token(self, request: Callable[[], Awaitable[T]]) -> T:
-        await self.login.prepare()
-        return await request()
-
-    def _heard(self, clock: float) -> None:
-        self.clock_ahead = clock - time.time()
 
 
 def check_proxy_address(gateway: GatewayAddress) -> None:
@@ -147,3 +152,35 @@ def _proxy_address(url: str, proxy: str | None) -> str:
     port = int(proxy) if proxy else parts.port or {"http": 80, "https": 443}.get(parts.scheme, 8786)
     host = parts.hostname or ""
     return f"gateway://[{host}]:{port}" if ":" in host else f"gateway://{host}:{port}"
+
+
+def _session(gateway: str) -> ClientSession:
+    """Return a session as the gateway's client makes one, which keeps the credentials.
+
+    A redirection is followed with them only to what is below the gateway's own address.
+    """
+    import aiohttp
+
+    async def redirected(
+        _session: object, _context: object, seen: TraceRequestRedirectParams
+    ) -> None:
+        headers = seen.response.headers
+        if not _is_below(gateway, seen.url, headers.get("Location") or headers.get("URI") or ""):
+            # The client sends the same headers on; those of the connection it makes itself.
+            seen.headers.clear()
+
+    trace = aiohttp.TraceConfig()
+    trace.on_request_redirect.append(redirected)
+    return aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True), trace_configs=[trace])
+
+
+def _is_below(gateway: str, here: URL, location: str) -> bool:
+    """Whether a redirection leads to what is below the gateway's address, or to that by TLS."""
+    from yarl import URL
+
+    try:
+        own, target = UrlPrefix.of(gateway), str(here.join(URL(location)))
+    except ValueError:
+        return False
+    by_tls = replace(own, scheme="https", port=443) if own.port == 80 else own
+    return own.covers(target) or by_tls.covers(target)

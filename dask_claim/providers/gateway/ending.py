@@ -1,21 +1,29 @@
-"""Ending a gateway's clusters: asked for again and again, until it confirms that they are gone.
+"""Ending a gateway's clusters, by name, by a run's mark, or by a guess, until that is confirmed.
 
-Everything here goes on until it is done; whoever calls it bounds the time.
+Everything here goes on until it is done; the caller bounds the time.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import contextlib
+import time
+from collections.abc import Awaitable, Callable, Mapping
 from time import monotonic
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from dask_claim.claim.addresses import GatewayAddress
 from dask_claim.errors import AuthenticationError, DaskClaimError, TemporaryError
-from dask_claim.providers.gateway.api import GatewayApi, pauses
-from dask_claim.providers.gateway.variables import mark_on
+from dask_claim.providers.gateway.api import GatewayApi
+from dask_claim.providers.gateway.asking import repeat
+from dask_claim.providers.gateway.look import Hold, look_at_lease
+from dask_claim.providers.gateway.provider import STOP_REQUEST_TIMEOUT
+from dask_claim.providers.gateway.variables import mark_on, status_of
+from dask_claim.providers.values import Outcome
 
 if TYPE_CHECKING:
+    from dask_gateway.client import ClusterReport
+
     from dask_claim.providers.values import Ticket
 
 T = TypeVar("T")
@@ -26,36 +34,46 @@ forgets the pod of a scheduler whose cluster is deleted while it is being made."
 
 # A request that was on its way when the command ended is known to the gateway at once.
 LOOK_AGAIN_AFTER = 0.5
+# Between the clocks of a gateway's machines, and for times that come in whole seconds.
+CLOCK_SKEW = 5.0
+# Every launcher places its lease within a second or two of a cluster's start.
+LEASE_EXPECTED_WITHIN = 10.0
 
 
-async def client_of(ticket: Ticket, timeout: float, warn: Callable[[str], None]) -> GatewayApi:
-    """The client of a ticket's gateway, as soon as its credentials can be read.
-
-    The file of a token may be away while it is being replaced. `timeout`: seconds for a request.
-    """
+async def end_all_of(ticket: Ticket, timeout: float, warn: Callable[[str], None]) -> Outcome:
+    """End what a ticket names; `timeout` seconds are there for all of it."""
+    made, requested = ticket.facts.get("made"), ticket.facts.get("requested") or {}
+    name = ticket.cluster_name
+    if not (name or made or requested):
+        return Outcome.NOTHING
+    # A client of its own: that of the run may hold a connection that hangs.
+    api = await client_of(ticket, min(STOP_REQUEST_TIMEOUT, timeout / 2), warn)
     told = False
-    for pause in pauses():
-        try:
-            return GatewayApi(GatewayAddress(**ticket.facts["gateway"]), timeout, ticket.login)
-        except (AuthenticationError, TemporaryError) as error:
-            if not told:
-                warn(f"{error}. They are read again until the cluster can be ended")
-                told = True
-        await asyncio.sleep(pause)
-    raise AssertionError("pauses never end")
 
+    def tell(text: str) -> None:
+        nonlocal told
+        told = True
+        warn(text)
 
-async def persistently(api: GatewayApi, request: Callable[[], Awaitable[T]]) -> T:
-    """Repeat a request until the gateway answers it."""
-    for pause in pauses():
-        try:
-            return await request()
-        except DaskClaimError as error:
-            # Whatever the gateway answers, the cluster may still be there.
-            if isinstance(error, AuthenticationError):
-                api.renew_credentials()
-        await asyncio.sleep(pause)
-    raise AssertionError("pauses never end")
+    try:
+        if made is not None:
+            return await _end_made(api, made, warn)
+        if name is not None:
+            await end_cluster(api, name, ticket.facts.get("named_at"))
+            if not requested.get("repeated"):
+                return Outcome.GONE
+        lost = await end_lost(api, requested, tell)
+        return Outcome.GONE if name else lost
+    except asyncio.CancelledError:
+        if requested and name is None and not told:
+            warn(
+                f"{api.where} may have made a cluster although its answer was lost; it could not "
+                "be looked for (dask-claim clusters lists yours)"
+            )
+        raise
+    finally:
+        with contextlib.suppress(Exception):
+            await api.close()
 
 
 async def end_cluster(api: GatewayApi, name: str, made: float | None = None) -> None:
@@ -67,7 +85,6 @@ async def end_cluster(api: GatewayApi, name: str, made: float | None = None) -> 
     if made is not None:
         # Another machine's clock, or that of a boot before this one, says nothing.
         await asyncio.sleep(min(max(made + SETTLED_AFTER - monotonic(), 0.0), SETTLED_AFTER))
-
     deleted = False
 
     async def is_gone() -> bool:
@@ -76,35 +93,159 @@ async def end_cluster(api: GatewayApi, name: str, made: float | None = None) -> 
             if not deleted:
                 await api.delete(name)
                 deleted = True
-            report = await api.report(name)
+            return status_of(await api.report(name)) in ("STOPPED", "FAILED", "UNKNOWN")
         except DaskClaimError:
             deleted = False
             raise
-        return report is None or report.status.name in ("STOPPED", "FAILED")
 
-    for pause in pauses():
-        if await persistently(api, is_gone):
-            return
-        await asyncio.sleep(pause)
+    await _persistently(api, is_gone, done=bool)
 
 
-async def end_marked(api: GatewayApi, mark: str, on_found: Callable[[str], None]) -> list[str]:
-    """End all clusters of this user that carry a run's mark; return their names.
+async def client_of(ticket: Ticket, timeout: float, warn: Callable[[str], None]) -> GatewayApi:
+    """Return a client of a ticket's gateway, as soon as its credentials can be read.
+
+    The file of a token may be away while it is being replaced. `timeout`: seconds for a request.
+    """
+    gateway, told = GatewayAddress(**ticket.facts["gateway"]), False
+
+    async def make() -> GatewayApi:
+        return GatewayApi(gateway, timeout, ticket.login)
+
+    def tell(error: DaskClaimError, pause: float) -> float:
+        nonlocal told
+        if not isinstance(error, (AuthenticationError, TemporaryError)):
+            raise error
+        if not told:
+            warn(f"{error}. They are read again until the cluster can be ended")
+        told = True
+        return pause
+
+    return await repeat(make, tell)
+
+
+async def _persistently(
+    api: GatewayApi, request: Callable[[], Awaitable[T]], done: Callable[[T], bool] = lambda _: True
+) -> T:
+    """Repeat a request whatever the gateway answers: the cluster may still be there."""
+
+    def renew(error: DaskClaimError, pause: float) -> float:
+        if isinstance(error, AuthenticationError):
+            api.renew_credentials()
+        return pause
+
+    return await repeat(request, renew, done)
+
+
+async def _end_marked(api: GatewayApi, mark: str, on_found: Callable[[str], None]) -> Outcome:
+    """End all clusters of this user that carry a run's mark.
 
     Until two looks find nothing: a request may still be on its way.
     """
-    ended: list[str] = []
-    looks = 0
+    outcome, looks = Outcome.NOTHING, 0
     while True:
-        listed = await persistently(api, api.clusters)
-        left = [report for report in listed if mark_on(report) == mark]
+        reports = await _persistently(api, api.clusters)
+        left = [report for report in reports if mark_on(report) == mark]
         for report in left:
-            if report.status.name != "STOPPING":
+            if status_of(report) != "STOPPING":
                 on_found(report.name)
-        seen = monotonic()
-        await asyncio.gather(*(end_cluster(api, report.name, seen) for report in left))
-        ended += [report.name for report in left]
-        looks = 0 if left else looks + 1
+        now = monotonic()
+        await asyncio.gather(*(end_cluster(api, report.name, now) for report in left))
+        outcome, looks = (Outcome.GONE, 0) if left else (outcome, looks + 1)
         if looks == 2:
-            return ended
+            return outcome
         await asyncio.sleep(LOOK_AGAIN_AFTER)
+
+
+async def _end_made(
+    api: GatewayApi, made: Mapping[str, Any], warn: Callable[[str], None]
+) -> Outcome:
+    """End the clusters that a command has made and left, `made` being its ticket's."""
+    if made["option"] is not None:
+        told = "cluster {}, which the command has made, is left: it is stopped"
+        return await _end_marked(api, made["mark"], lambda name: warn(told.format(name)))
+    # Nothing tells whose cluster is whose: what is new and held by no launcher is only named.
+    with contextlib.suppress(DaskClaimError):
+        new = [each.name for each in await api.clusters() if each.name not in made["before"]]
+        reports = [report for name in new if (report := await api.report(name)) is not None]
+        running = [report for report in reports if status_of(report) == "RUNNING"]
+        looks = await asyncio.gather(*map(look_at_lease, running))
+        held = {
+            each.name for each, look in zip(running, looks, strict=True) if look.hold is Hold.LIVE
+        }
+        if left := [report.name for report in reports if report.name not in held]:
+            warn(
+                f"of your clusters on {api.where} these are there since this run began: "
+                f"{', '.join(left)}. Whether the command has made them this gateway cannot tell; "
+                "`dask-claim clusters stop NAME` ends them"
+            )
+    return Outcome.NOTHING
+
+
+async def end_lost(
+    api: GatewayApi, requested: Mapping[str, Any], warn: Callable[[str], None]
+) -> Outcome:
+    """End what a request has left behind whose answer was lost; `requested` is its ticket's.
+
+    A gateway that takes variables tells it by the run's mark. Elsewhere a cluster is taken for it
+    that was not there before, was made while the request was open, with the same options, and
+    whose scheduler says, some seconds after it was up, that it has no lease, as every launcher
+    places one at once.
+    """
+    made = "Cluster {} was made although the gateway's answer was lost"
+    if mark := requested.get("mark"):
+        return await _end_marked(api, mark, lambda name: warn(made.format(name)))
+    requested = {"given_up": time.time(), **requested}
+
+    async def end_if_lost(name: str) -> Outcome:
+        unheld = await _is_unheld(api, name)
+        if unheld is None:
+            warn(
+                f"cluster {name} may be the one that was made although the gateway's answer was "
+                "lost. Its scheduler does not answer, so it stays; `dask-claim clusters stop "
+                f"{name}` ends it"
+            )
+            return Outcome.NOT_CONFIRMED
+        if not unheld:
+            return Outcome.NOTHING
+        warn(made.format(name))
+        await end_cluster(api, name, monotonic())
+        return Outcome.GONE
+
+    reports = await _persistently(api, api.clusters)
+    similar = [each.name for each in reports if _may_be(each, requested, api.clock_ahead)]
+    return Outcome.of_all(await asyncio.gather(*map(end_if_lost, similar)))
+
+
+def _may_be(report: ClusterReport, requested: Mapping[str, Any], ahead: float | None) -> bool:
+    """Whether a cluster may be the one that was requested.
+
+    `requested`: the names `before` it, its `options`, and when it was `sent` and `given_up`, by
+    this machine's clock. The gateway's is so many seconds `ahead`; None: it does not tell the time.
+    """
+    options = requested["options"].items()
+    if report.name in requested["before"]:
+        return False
+    if any(report.options.get(name) != value for name, value in options):
+        return False
+    earliest, latest = requested["sent"] - CLOCK_SKEW, requested["given_up"] + CLOCK_SKEW
+    return ahead is None or bool(earliest <= report.start_time.timestamp() - ahead <= latest)
+
+
+async def _is_unheld(api: GatewayApi, name: str) -> bool | None:
+    """Whether the cluster's scheduler says, some time after it was up, that it has no lease.
+
+    None where it says nothing for so long.
+    """
+    up_since = None
+    while True:
+        report = await _persistently(api, lambda: api.report(name))
+        if report is None or status_of(report) not in ("PENDING", "RUNNING"):
+            return False
+        if status_of(report) == "RUNNING":
+            up_since = up_since or monotonic()
+            look = await look_at_lease(report)
+            if look.hold in (Hold.LIVE, Hold.SILENT) or look.ends_cluster is not None:
+                return False  # a launcher has been there
+            if monotonic() - up_since > LEASE_EXPECTED_WITHIN:
+                return True if look.hold is Hold.NONE else None
+        await asyncio.sleep(0.5)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -62,6 +62,14 @@ class Option:
     spec: Any
     site_unit: str | None = None
     """What it counts memory in, by the site's file."""
+
+    @classmethod
+    def of(
+        cls, options: MutableMapping[str, Any], name: str, site_unit: str | None = None
+    ) -> Option:
+        """Return one of a gateway's options (`dask_gateway.options.Options`)."""
+        # The client has no public way to ask for types and limits.
+        return cls(name, options._fields[name], site_unit)  # type: ignore[attr-defined]
 
     @property
     def kind(self) -> str:

@@ -9,25 +9,20 @@ nobody is only named.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from dask_claim.errors import AuthenticationError, DaskClaimError
+from dask_claim.errors import AuthenticationError
 from dask_claim.providers.base import import_quietly
 from dask_claim.providers.existing import NoProvider
+from dask_claim.providers.gateway.asking import Patience
 from dask_claim.providers.gateway.connection import check_proxy_address
-from dask_claim.providers.gateway.ending import end_marked
-from dask_claim.providers.gateway.look import Hold, look_at_lease
-from dask_claim.providers.gateway.patience import Patience
 from dask_claim.providers.gateway.variables import MARK, Mark, variables_option
 from dask_claim.providers.values import Request, Ticket
 from dask_claim.redact import redact
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from dask_claim.providers.gateway.api import GatewayApi
+    from collections.abc import Callable
 
 ASK_TIMEOUT = 10.0
 
@@ -80,36 +75,3 @@ class MarkingProvider(NoProvider):
         )
         defaults = {name: {**(options[name] or {}), MARK: mark}} if name else {}
         self.cluster = replace(self.cluster, gateway_user=api.login.user, option_defaults=defaults)
-
-
-async def end_made(api: GatewayApi, made: Mapping[str, Any], warn: Callable[[str], None]) -> bool:
-    """End every cluster that a command has made and left; whether there was one."""
-    if made["option"] is None:
-        with contextlib.suppress(DaskClaimError):
-            await _name_new(api, made["before"], warn)
-        return False
-    return bool(
-        await end_marked(
-            api,
-            made["mark"],
-            lambda name: warn(
-                f"cluster {name}, which the command has made, is left: it is stopped"
-            ),
-        )
-    )
-
-
-async def _name_new(api: GatewayApi, before: list[str], warn: Callable[[str], None]) -> None:
-    """Tell of clusters that are there since this run, and that no launcher is known to hold."""
-    new = [report.name for report in await api.clusters() if report.name not in before]
-    full = [report for name in new if (report := await api.report(name)) is not None]
-    running = [report for report in full if report.status.name == "RUNNING"]
-    looks = await asyncio.gather(*map(look_at_lease, running))
-    held = [report for report, look in zip(running, looks, strict=True) if look.hold is Hold.LIVE]
-    left = [report.name for report in full if report not in held]
-    if left:
-        warn(
-            f"of your clusters on {api.where} these are there since this run began: "
-            f"{', '.join(left)}. Whether the command has made them this gateway cannot tell; "
-            "`dask-claim clusters stop NAME` ends them"
-        )

@@ -19,11 +19,19 @@ from dask_claim.errors import (
     GatewayUnreachable,
     LimitReached,
     NotAGateway,
+    TemporaryError,
 )
 from dask_claim.providers.base import NO_WORKERS_TIMEOUT, Provider
+from dask_claim.providers.gateway.asking import Patience
 from dask_claim.providers.gateway.filling import fill_request
-from dask_claim.providers.gateway.patience import Patience
-from dask_claim.providers.gateway.variables import MARK, Mark, end_when_idle, variables_option
+from dask_claim.providers.gateway.variables import (
+    MARK,
+    Mark,
+    end_when_idle,
+    mark_on,
+    status_of,
+    variables_option,
+)
 from dask_claim.providers.values import Ended, Outcome, Request, Ticket
 from dask_claim.redact import redact
 from dask_claim.threads import in_time
@@ -35,12 +43,16 @@ if TYPE_CHECKING:
     from dask_claim.claim.fields import ClaimFields
     from dask_claim.providers.gateway.api import GatewayApi
 
-# While a cluster is being stopped one hanging request must leave time for others.
+# While a cluster is being stopped one hanging request must leave time for others; seconds.
 STOP_REQUEST_TIMEOUT = 8.0
-# Seconds: a gateway gives a scheduler that says nothing up after a minute.
-AT_ONCE = 45.0
 # From the scheduler's start until the lease is placed, which counts as use; usually 3 s.
 SHORTEST_IDLE = 60.0
+
+DIES_AT_ONCE = (
+    ". A scheduler that dies at once often has no dask-scheduler command, which Dask dropped in "
+    "2026.6 and Dask Gateway still calls: its configuration then needs "
+    'c.ClusterConfig.scheduler_cmd = ["dask", "scheduler"], worker_cmd = ["dask", "worker"]'
+)
 
 
 class GatewayProvider(Provider):
@@ -65,6 +77,9 @@ class GatewayProvider(Provider):
         self._report: ClusterReport | None = None
         self._name: str | None = None
         self._mark: str | None = None
+        self._unanswered = False
+        """Whether a request with the mark had no answer, so that it may have made a cluster."""
+
         assert request.gateway is not None
         self._gateway = request.gateway
         self.description = f"the Dask Gateway at {redact(request.gateway.url)}"
@@ -94,7 +109,11 @@ class GatewayProvider(Provider):
             seconds = max(claim.lease_timeout, SHORTEST_IDLE)
             ends = end_when_idle(options, claim, seconds, request.gateway_options)
             self.idle_timeout = seconds if ends else None
-        self._add_variables(options)
+        if name := variables_option(options, request.gateway_options):
+            self._mark = str(Mark(request.run_id, leased=claim.lease_timeout > 0))
+            timeout = claim.no_workers_timeout
+            more = {} if timeout is None else {NO_WORKERS_TIMEOUT: str(timeout)}
+            options[name] = {**more, **(options[name] or {}), MARK: self._mark}
         if filled.understood:
             logger.info(f"This gateway's options: {'; '.join(filled.understood)}")
         for fault in filled.given_up:
@@ -103,19 +122,10 @@ class GatewayProvider(Provider):
             self._warn(
                 f"this gateway does not offer {', '.join(filled.missing)}: left to its own defaults"
             )
-        await self._patience.ask(lambda: self._create(api, options), LimitReached, GatewayAway)
-
-    def _add_variables(self, options: Options) -> None:
-        """Put the run's mark among the variables, also among those of the claim's own options.
-
-        And beside it, how long tasks wait for a worker that could run them.
-        """
-        request = self.request
-        if name := variables_option(options, request.gateway_options):
-            self._mark = str(Mark(request.run_id, leased=request.claim.lease_timeout > 0))
-            timeout = request.claim.no_workers_timeout
-            more = {} if timeout is None else {NO_WORKERS_TIMEOUT: str(timeout)}
-            options[name] = {**more, **(options[name] or {}), MARK: self._mark}
+        # Only with a mark can it be told whether a request without an answer has made a cluster.
+        passing = GatewayUnreachable if self._mark else GatewayAway
+        await self._patience.ask(lambda: self._create(api, options), LimitReached, passing)
+        self._patience.lasting = True
 
     async def _create(self, api: GatewayApi, options: Options) -> None:
         """One request: first the ticket, then the request, then the ticket with the name."""
@@ -124,6 +134,13 @@ class GatewayProvider(Provider):
             before = [report.name for report in await self._patience.ask(api.clusters)]
             requested = {"before": before, "sent": time.time(), "options": dict(options)}
         ticket = self._ticket.with_({"requested": requested}, login=api.login)
+        if self._unanswered:
+            # Should both requests have made one, the other one is ended with the run.
+            ticket = ticket.with_({"requested": {**requested, "repeated": True}})
+            self._name = await self._made_without_answer(api)
+            if self._name is not None:
+                self._learn(ticket)
+                return
         self._write(ticket)
         answer = asyncio.ensure_future(api.create(options))
         try:
@@ -136,36 +153,46 @@ class GatewayProvider(Provider):
             raise
         finally:
             if self._name is not None:
-                named = ticket.with_({"named_at": time.monotonic()}, cluster_name=self._name)
-                self._write(named)
-                self._learn()
-            elif _is_refusal(answer):
-                self._write(self._ticket)
+                self._learn(ticket)
+            elif not _may_have_made_one(answer):
+                self._write(ticket if self._unanswered else self._ticket)
+            else:
+                self._unanswered = True
+
+    async def _made_without_answer(self, api: GatewayApi) -> str | None:
+        for report in await api.clusters():
+            if mark_on(report) == self._mark and status_of(report) in ("PENDING", "RUNNING"):
+                self._warn(
+                    f"cluster {report.name} was made although the gateway's answer was lost: this "
+                    "run uses it"
+                )
+                return str(report.name)
+        return None
 
     async def wait_until_running(self) -> None:
         api, name = self._api, self._name
         assert api is not None and name is not None
-
-        def troubled(error: DaskClaimError) -> None:
-            # The start timeout decides how long a gateway in trouble is waited for.
-            self.obstacle = str(error)
-
-        status, report = await api.settled(name, troubled)
-        if status != "RUNNING":
+        # A gateway was there before: the page of something on the way will pass.
+        self._report = await self._patience.ask(
+            lambda: api.settled(name), TemporaryError, NotAGateway
+        )
+        if (status := status_of(self._report)) != "RUNNING":
             raise ClusterFailed(
                 f"cluster {name} did not start: {self.description} says it is {status}. Its "
-                f"operator finds the reason in the logs of that cluster{_likely_cause(report)}"
+                "operator finds the reason in the logs of that cluster"
+                + (DIES_AT_ONCE if status == "FAILED" else "")
             )
-        self._report, self.obstacle = report, None
-        self._learn()
+        self.cluster = api.cluster(name, self._report)
 
     async def scale(self) -> tuple[int, int]:
-        plan = self.request.plan
-        assert self._api is not None and self._name is not None
-        most, words = await self._api.resize(self._name, plan)
+        api, name, plan = self._api, self._name, self.request.plan
+        assert api is not None and name is not None
+        most, words = await self._patience.ask(
+            lambda: api.resize(name, plan), GatewayUnreachable, LimitReached
+        )
         if words and most < plan.min_workers and self.request.claim.strict:
             raise ConfigurationError(
-                f"{self.description} gives cluster {self._name} fewer workers than the minimum of "
+                f"{self.description} gives cluster {name} fewer workers than the minimum of "
                 f"{plan.min_workers}: {words} Claim fewer or smaller ones, or set strict: false"
             )
         if words:
@@ -186,77 +213,25 @@ class GatewayProvider(Provider):
 
     @classmethod
     async def reclaim(cls, ticket: Ticket, timeout: float, warn: Callable[[str], None]) -> Outcome:
+        from dask_claim.providers.gateway.ending import end_all_of
+
         try:
-            return await in_time(_reclaim(ticket, timeout, warn), timeout)
+            return await in_time(end_all_of(ticket, timeout, warn), timeout)
         except asyncio.TimeoutError:
             return Outcome.NOT_CONFIRMED
 
-    def _learn(self) -> None:
-        """Put what is known of the cluster where the command's variables come from."""
+    def _learn(self, ticket: Ticket) -> None:
+        """Keep the cluster's name: in the ticket, and for the command's variables."""
         assert self._api is not None and self._name is not None
-        self.cluster = self._api.cluster(self._name, self._report)
+        self._write(ticket.with_({"named_at": time.monotonic()}, cluster_name=self._name))
+        self.cluster = self._api.cluster(self._name, None)
 
 
-def _likely_cause(report: ClusterReport | None) -> str:
-    """What most schedulers that die at once die of, as of 2026; empty where this one did not."""
-    if report is None or report.status.name != "FAILED" or report.stop_time is None:
-        return ""
-    if (report.stop_time - report.start_time).total_seconds() > AT_ONCE:
-        return ""
-    return (
-        ". A scheduler that dies at once often has no dask-scheduler command, which Dask dropped "
-        "in 2026.6 and Dask Gateway still calls: its configuration then needs "
-        'c.ClusterConfig.scheduler_cmd = ["dask", "scheduler"], worker_cmd = ["dask", "worker"]'
-    )
-
-
-def _is_refusal(request: asyncio.Future[str]) -> bool:
-    """Whether the gateway has refused a request; else nobody knows what it has done."""
+def _may_have_made_one(request: asyncio.Future[str]) -> bool:
+    """Whether a request without a name may have made a cluster: the gateway has not refused it."""
     if not request.done() or request.cancelled():
-        return False
+        return True
     error = request.exception()
-    if isinstance(error, (GatewayUnreachable, NotAGateway)):
-        return isinstance(error, GatewayAway)
-    return error is not None
-
-
-async def _reclaim(ticket: Ticket, timeout: float, warn: Callable[[str], None]) -> Outcome:
-    from dask_claim.providers.gateway.ending import client_of, end_cluster
-    from dask_claim.providers.gateway.program import end_made
-
-    made, requested = ticket.facts.get("made"), ticket.facts.get("requested")
-    if not (ticket.cluster_name or made or requested):
-        return Outcome.NOTHING
-    # A client of its own: that of the run may hold a connection that hangs.
-    patience = min(STOP_REQUEST_TIMEOUT, timeout / 2)
-    api = await client_of(ticket, patience, warn)
-    try:
-        if made is not None:
-            return Outcome.GONE if await end_made(api, made, warn) else Outcome.NOTHING
-        if ticket.cluster_name is not None:
-            await end_cluster(api, ticket.cluster_name, ticket.facts.get("named_at"))
-            return Outcome.GONE
-        return await _end_lost(api, requested, warn)
-    finally:
-        with contextlib.suppress(Exception):
-            await api.close()
-
-
-async def _end_lost(api: GatewayApi, requested: Any, warn: Callable[[str], None]) -> Outcome:
-    from dask_claim.providers.gateway.lost import end_lost
-
-    told: list[str] = []
-
-    def tell(text: str) -> None:
-        told.append(text)
-        warn(text)
-
-    try:
-        return await end_lost(api, requested, tell)
-    except asyncio.CancelledError:
-        if not told:
-            warn(
-                f"{api.where} may have made a cluster although its answer was lost; it could not "
-                "be looked for (dask-claim clusters lists yours)"
-            )
-        raise
+    return isinstance(error, (GatewayUnreachable, NotAGateway)) and not isinstance(
+        error, GatewayAway
+    )

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 from dask_claim.claim.site_sections import GatewayOptions
 from dask_claim.providers.gateway.bounds import own_names
-from dask_claim.providers.gateway.internals import spec_of
 from dask_claim.providers.gateway.option import Option
 
 if TYPE_CHECKING:
@@ -55,6 +54,11 @@ class Mark:
         return cls(run_id, kind == "lease")
 
 
+def status_of(report: ClusterReport | None) -> str:
+    """Return the gateway's word for a cluster's state, such as RUNNING; UNKNOWN: it has none."""
+    return str(report.status.name) if report else "UNKNOWN"
+
+
 def mark_on(report: ClusterReport) -> str | None:
     """Return the mark on a cluster, as it was written; None where there is none."""
     for value in report.options.values():
@@ -73,8 +77,7 @@ def variables_option(
     own = own_names(options, claim)
     offered = [name for name in options if name not in own]
     name = (site or GatewayOptions()).option_for("environment", offered)
-    is_mapping = name is not None and Option(name, spec_of(options, name)).kind == "mapping"
-    return name if is_mapping else None
+    return name if name and Option.of(options, name).kind == "mapping" else None
 
 
 def end_when_idle(

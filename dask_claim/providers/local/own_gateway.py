@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 from dask_claim.claim.addresses import GatewayAddress
 from dask_claim.credentials.identity import user_name
 from dask_claim.credentials.login import own_gateway_login
-from dask_claim.errors import ClusterFailed, ConfigurationError
+from dask_claim.errors import ClusterFailed, ConfigurationError, GatewayUnreachable
 from dask_claim.files import letters, private_folder
 from dask_claim.providers.base import import_quietly
+from dask_claim.providers.gateway.asking import Patience
+from dask_claim.providers.gateway.variables import status_of
 from dask_claim.providers.local.provider import LocalProvider, server_missing
 from dask_claim.providers.local.size import fit_here
 from dask_claim.providers.values import Cluster, Ended, Request, Ticket
@@ -126,24 +128,22 @@ class OwnGatewayClusterProvider(OwnGatewayProvider):
     async def wait_until_running(self) -> None:
         api, name = self._api, self.cluster.cluster_name
         assert api is not None and name is not None
-        status, self._report = await api.settled(name)
-        if status != "RUNNING":
+        self._report = await api.settled(name)
+        if status_of(self._report) != "RUNNING":
             raise ClusterFailed("the cluster did not start; its own messages are above")
         self._know(name)
 
     async def scale(self) -> tuple[int, int]:
-        size, name = self._fitted, self.cluster.cluster_name
-        assert self._api is not None and name is not None
+        api, size, name = self._api, self._fitted, self.cluster.cluster_name
+        assert api is not None and name is not None
         minimum, maximum = size.min_workers, size.max_workers
-        await self._api.resize(
-            name,
-            replace(
-                self.request.plan,
-                min_workers=minimum,
-                max_workers=maximum,
-                scaling="scale" if minimum == maximum else "adapt",
-            ),
+        plan = replace(
+            self.request.plan,
+            min_workers=minimum,
+            max_workers=maximum,
+            scaling="scale" if minimum == maximum else "adapt",
         )
+        await Patience(self).ask(lambda: api.resize(name, plan), GatewayUnreachable)
         self.notice = size.notice
         if size.shortfall:
             self._warn(size.shortfall)

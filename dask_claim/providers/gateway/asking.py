@@ -1,0 +1,122 @@
+"""Requests to a gateway in trouble, repeated: for how long, and what the user is told meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from loguru import logger
+
+from dask_claim.errors import DaskClaimError, GatewayUnreachable, NoGatewayThere, TemporaryError
+from dask_claim.providers.base import Provider
+from dask_claim.threads import in_time
+
+T = TypeVar("T")
+
+SOON = 10.0
+"""Seconds for an address that is more likely wrong than late, and where there is a fallback."""
+
+# Seconds: a gateway restarts within some; a place under a limit takes until somebody's run ends.
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 10.0
+LONGEST_RETRY_AFTER = 60.0
+
+
+async def repeat(
+    step: Callable[[], Awaitable[T]],
+    on_error: Callable[[DaskClaimError, float], float],
+    done: Callable[[T], bool] = lambda _: True,
+    first: float = 0.05,
+    longest: float = 1.0,
+    growth: float = 1.15,
+) -> T:
+    """Repeat a step until it is done, and return its result.
+
+    Parameters
+    ----------
+    step : callable
+    on_error : callable
+        Given an error of the step and the pause until the next one, in seconds; it raises what is
+        not to be repeated, else returns how long to wait.
+    done : callable
+        Whether a result is the last one.
+    first, longest, growth : float
+        Of the pauses.
+    """
+    pause = wait = first
+    while True:
+        try:
+            result = await step()
+            if done(result):
+                return result
+            wait = pause
+        except DaskClaimError as error:
+            wait = on_error(error, pause)
+        await asyncio.sleep(wait)
+        pause = min(pause * growth, longest)
+
+
+class Patience:
+    """Repeats a provider's requests. What ends it at last is the caller's start timeout.
+
+    The first trouble is told at once; from then on it is the provider's `obstacle`.
+    """
+
+    def __init__(self, provider: Provider) -> None:
+        self._provider = provider
+        self._hurried = provider.may_fall_back and provider.request.claim.fallback == "local"
+        self.lasting = False
+        """Whether there is a cluster already, so that trouble is borne until the start timeout."""
+
+        self._limit, self._since = math.inf, 0.0
+        """For how many seconds the present trouble is borne, and the loop's time at its begin."""
+
+    async def ask(self, question: Callable[[], Awaitable[T]], *passing: type[DaskClaimError]) -> T:
+        """Return the answer; repeat the question after `passing` errors (default: temporary).
+
+        With `passing` it may make something, so it is not cut off.
+        """
+        troubled = False
+
+        def bear(error: DaskClaimError, pause: float) -> float:
+            nonlocal troubled
+            if not isinstance(error, passing or TemporaryError):
+                raise error
+            troubled, left = True, self._bear(error)
+            # Many who were refused together must not all come back together.
+            wanted = min(getattr(error, "retry_after", 0.0), LONGEST_RETRY_AFTER)
+            return min(max(pause * random.uniform(0.5, 1.5), wanted), left)
+
+        step = question if passing else lambda: self._once(question)
+        answer = await repeat(step, bear, first=FIRST_PAUSE, longest=LONGEST_PAUSE, growth=1.5)
+        if troubled:
+            self._provider.obstacle = None
+        return answer
+
+    async def _once(self, question: Callable[[], Awaitable[T]]) -> T:
+        if not self._hurried:
+            return await question()
+        try:
+            return await in_time(question(), SOON)
+        except asyncio.TimeoutError as error:
+            raise GatewayUnreachable(
+                f"{self._provider.description} does not answer within {SOON:g} s"
+            ) from error
+
+    def _bear(self, error: DaskClaimError) -> float:
+        """Return for how many seconds the question may still be repeated; raise where none."""
+        now, provider = asyncio.get_running_loop().time(), self._provider
+        soon = not self.lasting and (self._hurried or isinstance(error, NoGatewayThere))
+        limit = SOON if soon else math.inf
+        if provider.obstacle is None or limit != self._limit:
+            self._limit, self._since = limit, now
+        if provider.obstacle is None:
+            seconds = min(limit, provider.request.start_timeout)
+            end = "" if str(error).endswith(("?", ".")) else "."
+            logger.warning(f"{error}{end} Trying again for up to {seconds:g} s")
+        provider.obstacle = str(error)
+        if now - self._since >= limit:
+            raise error
+        return limit - (now - self._since)
