@@ -68,10 +68,11 @@ class GatewayApi(GatewayConnection):
 
         return await self.ask(question)
 
-    async def options(self) -> Options:
+    async def options(self, *, for_program: bool = False) -> Options:
         """What the gateway offers, with its defaults.
 
-        Those in Dask's configuration are for gateways that an operator names.
+        Those in Dask's configuration are for gateways that an operator names; a program sends them
+        to any, `for_program`.
         """
 
         async def question() -> Options:
@@ -81,7 +82,7 @@ class GatewayApi(GatewayConnection):
             return Options(*map(_field, (await answer.json())["cluster_options"]))
 
         options = await self.ask(question)
-        if self.gateway.trusted:
+        if self.gateway.trusted or for_program:
             self._take_defaults(options)
         return options
 

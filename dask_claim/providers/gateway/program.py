@@ -50,7 +50,7 @@ class MarkingProvider(NoProvider):
         try:
             api = module.GatewayApi(self._gateway, ASK_TIMEOUT)
             try:
-                options = await patience.ask(api.options)
+                options = await patience.ask(lambda: api.options(for_program=True))
                 before = [report.name for report in await patience.ask(api.clusters)]
             finally:
                 await api.close()
