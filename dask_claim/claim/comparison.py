@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from dask_claim.claim.addresses import GatewayAddress
-from dask_claim.claim.effective import SIZES, Effective, effective
+from dask_claim.claim.effective import SIZES, Amount, Effective, effective
 from dask_claim.claim.fields import ClaimFields, Path
 from dask_claim.claim.plan import Plan
 from dask_claim.claim.site_sections import GatewayOptions, Policy, gateway_allowed, matches
 from dask_claim.claim.units import exact
 from dask_claim.redact import redact
+from dask_claim.registry import provider_class
 
 EACH = {**{name: name for name in SIZES}, "worker_cores_limit": "worker_cores"}
 """Field of a worker's size → the policy's bound."""
@@ -66,6 +69,28 @@ class Comparison:
     def effective(self, claim: ClaimFields) -> Effective:
         """Return what a claim asks for, with the provider that is planned."""
         return effective(claim, self.plan.provider, self.offered, self.sites)
+
+    @cached_property
+    def limits(self) -> dict[str, Any]:
+        """Field → the most that a single worker may have of it, where there is a bound."""
+        whole_cores = provider_class(self.plan.provider).whole_cores
+        limits: dict[str, Any] = {}
+        for name, bound in EACH.items():
+            bounds = [getattr(self.policy, one, None) for one in (bound, WHOLE.get(bound, ""))]
+            limit = min((one for one in bounds if one is not None), key=exact, default=None)
+            if limit is not None:
+                rounds = whole_cores and bound == "worker_cores"
+                limits[name] = (math.floor(limit) or limit) if rounds else limit
+        return limits
+
+    def too_large(self, claim: ClaimFields) -> dict[str, Amount]:
+        """Return what a worker has more of than the limits."""
+        size = self.effective(claim).size
+        return {
+            name: size[name]
+            for name, limit in self.limits.items()
+            if name in size and exact(size[name].value) > exact(limit)
+        }
 
     def excesses(self, claim: ClaimFields) -> Iterator[Excess]:
         """Yield every bound that the effective request of a claim exceeds."""

@@ -21,6 +21,9 @@ BATCH_WORKER = WorkerSize(cores=1, memory=Memory("2 GiB"))
 """The worker of a batch system where the claim does not say."""
 
 
+DEFAULT = "gateway_options.default"
+
+
 class Amount(NamedTuple):
     """How much a worker has of something."""
 
@@ -89,12 +92,14 @@ def effective(
         if str(value) in sizes and f"options.{option}" not in sites:
             raise_to(sizes[str(value)], ("options", option))
     if kind.of_gateway and not is_chosen:
-        for option, sizes in offered.choices.items():
-            if one := smallest(sizes, claim):
+        enough = {name: smallest(sizes, claim) for name, sizes in offered.choices.items()}
+        for option, one in enough.items():
+            if one is not None:
                 raise_to(one, None, f"gateway_options.choices.{option}")
-        for name, part in SIZES.items():
-            if name not in size and (value := getattr(offered.default, part, None)):
-                size[name] = Amount(value, (name,), "gateway_options.default")
+        if offered.default is not None and not any(enough.values()):
+            unset = {name: part for name, part in SIZES.items() if name not in size}
+            for name, part in unset.items():
+                size[name] = Amount(getattr(offered.default, part), (name,), DEFAULT)
     if kind.whole_cores:
         cores = math.ceil(claim.worker_cores_limit or claim.worker_cores or BATCH_WORKER.cores)
         memory = claim.worker_memory or BATCH_WORKER.memory

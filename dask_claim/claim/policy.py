@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from dask_claim.claim.addresses import GatewayAddress
-from dask_claim.claim.comparison import EACH, WHOLE, Comparison, Excess
-from dask_claim.claim.effective import SIZES, Amount, order
+from dask_claim.claim.comparison import EACH, Comparison, Excess
+from dask_claim.claim.effective import SIZES, order
 from dask_claim.claim.fields import ClaimFields
 from dask_claim.claim.memory import Memory
 from dask_claim.claim.plan import Plan, count_workers
 from dask_claim.claim.site import Site
 from dask_claim.claim.units import exact
 from dask_claim.errors import ClaimError, Fault, dotted
-from dask_claim.registry import provider_class
 
 C = TypeVar("C", bound=ClaimFields)
 
@@ -93,87 +91,61 @@ def _cut(claim: ClaimFields, compared: Comparison) -> dict[str, Any]:
     plain = {one.path[0]: one.cut for one in compared.excesses(claim) if one.cut is not None}
     # Without minimums, which might contradict the bounds of a smaller worker.
     free = claim.model_copy(update={"min_workers": None, "min_cores": None})
-    cuts = _smaller_workers(free, compared)
-    return plain | cuts | _fewer_workers(claim, free.model_copy(update=cuts), compared)
-
-
-def _limits(compared: Comparison) -> dict[str, Any]:
-    """Return field → the most that a single worker may have, where there is a bound."""
-    whole_cores = provider_class(compared.plan.provider).whole_cores
-    limits: dict[str, Any] = {}
-    for name, bound in EACH.items():
-        bounds = [getattr(compared.policy, one, None) for one in (bound, WHOLE.get(bound, ""))]
-        limit = min((one for one in bounds if one is not None), key=exact, default=None)
-        if limit is not None:
-            rounds = whole_cores and bound == "worker_cores"
-            limits[name] = (math.floor(limit) or limit) if rounds else limit
-    return limits
+    sizes = _smaller_workers(free, compared)
+    return plain | sizes | _fewer_workers(claim, free.model_copy(update=sizes), compared)
 
 
 def _smaller_workers(claim: ClaimFields, compared: Comparison) -> dict[str, Any]:
-    """Return the size of a worker within the limits, where fields of the claim decide on it."""
-    limits = _limits(compared)
+    """Return the size of a worker within the limits, where fields of the claim decide on it.
 
-    def too_large(cuts: Mapping[str, Any]) -> dict[str, Amount]:
-        size = compared.effective(claim.model_copy(update=cuts)).size
-        return {
-            name: size[name]
-            for name, limit in limits.items()
-            if name in size and exact(size[name].value) > exact(limit)
-        }
+    As much as the limits allow; where that leads to a choice that is too large, the largest choice
+    that is not.
+    """
+    excessive = compared.too_large(claim)
 
-    cuts: dict[str, Any] = {}
-    # Twice, for what is cut may let a default, or another choice, count instead.
-    for _ in range(2):
-        for name, amount in too_large(cuts).items():
-            own = cuts.get(name, getattr(claim, name))
-            fields = () if own is not None else _BESIDE.get(name, ())
-            bounds = [limits[name], own, *(getattr(claim, field) for field in fields)]
-            if amount.path == (name,):
-                cuts[name] = min((one for one in bounds if one is not None), key=exact)
-    if not too_large(cuts):
+    def cut_to(choice: Mapping[str, Any]) -> dict[str, Any]:
+        cuts: dict[str, Any] = {}
+        for name in EACH:
+            own = getattr(claim, name)
+            bounds = [own, choice.get(name), compared.limits.get(name)]
+            if own is None:
+                bounds += [getattr(claim, field) for field in _BESIDE.get(name, ())]
+                if name not in excessive or excessive[name].path != (name,):
+                    continue
+            least = min((one for one in bounds if one is not None), key=exact, default=None)
+            if least != own:
+                cuts[name] = least
         return cuts
-    for choices in compared.offered.choices.values():
-        for choice in sorted(choices.values(), key=order, reverse=True):
-            own_sizes = {name: cuts.get(name, getattr(claim, name)) for name in SIZES}
-            smaller = {
-                name: min(value, getattr(choice, SIZES[name]))
-                for name, value in own_sizes.items()
-                if value is not None
-            }
-            if not too_large(cuts | smaller):
-                changed = {n: value for n, value in smaller.items() if value != getattr(claim, n)}
-                return cuts | changed
-    return cuts
+
+    choices = [one for sizes in compared.offered.choices.values() for one in sizes.values()]
+    choices.sort(key=order, reverse=True)
+    sizes = [{name: getattr(one, part) for name, part in SIZES.items()} for one in choices]
+    tried = [cut_to(size) for size in ({}, *sizes)]
+    enough = (one for one in tried if not compared.too_large(claim.model_copy(update=one)))
+    return next(enough, tried[0])
 
 
 def _fewer_workers(claim: ClaimFields, sized: ClaimFields, compared: Comparison) -> dict[str, Any]:
     """Return the number of workers, for workers of the size that `sized` has."""
-    own, request = count_workers(sized).ceiling, compared.effective(sized)
-    rooms = [compared.plan.max_workers, compared.policy.max_workers, own]
-    rooms += [room for _, room, _ in request.room(compared.policy)]
+    own, planned = count_workers(sized).ceiling, compared.plan
+    rooms = [planned.max_workers, compared.policy.max_workers, own]
+    rooms += [room for _, room, _ in compared.effective(sized).room(compared.policy)]
     most = min(room for room in rooms if room is not None)
-    least = min(compared.plan.min_workers, most)
     if most < 1:
         return {}
+    least = min(planned.min_workers, most)
     cuts: dict[str, Any] = {}
-    if most != (compared.plan.max_workers if own is None else own):
+    if most != (planned.max_workers if own is None else own):
         cuts["max_workers"] = most
-    if claim.min_workers is not None and claim.min_workers > least:
-        cuts["min_workers"] = least
-    cores = exact(sized.worker_cores or 1)
-    if claim.min_cores is not None and -(-exact(claim.min_cores) // cores) > least:
-        floor = least * cores
-        cuts["min_cores"] = int(floor) if floor.denominator == 1 else float(floor)
-    # As the plan counts workers, so that these bounds still have room for `most`.
-    each = {
-        "max_cores": sized.worker_cores_limit or sized.worker_cores or 1,
-        "max_memory": sized.worker_memory,
+    cores = sized.worker_cores or 1
+    wholes: dict[str, tuple[int, Any]] = {
+        "min_workers": (least, 1),
+        "min_cores": (least, cores),
+        "max_cores": (most, sized.worker_cores_limit or cores),
+        "max_memory": (most, sized.worker_memory),
     }
-    for whole, has in each.items():
-        value, limit = getattr(claim, whole), getattr(compared.policy, whole)
-        if value is None or limit is None or exact(value) <= exact(limit):
-            continue
-        if has is None or exact(limit) // exact(has) >= most:
-            cuts[whole] = limit
+    for name, (workers, each) in wholes.items():
+        value, whole = getattr(claim, name), workers * exact(each or 0)
+        if value is not None and each and exact(value) > whole:
+            cuts[name] = int(whole) if whole.denominator == 1 else float(whole)
     return cuts
