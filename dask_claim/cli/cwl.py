@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -63,10 +64,11 @@ def check_command(file: str, as_json: bool) -> int:
 @cwl_command.command("schema", context_settings=_HELP)
 @click.option("--json", "as_json", is_flag=True, help="JSON Schema, for editors.")
 def schema_command(as_json: bool) -> int:
-    """Print the SALAD schema of DaskGatewayRequirement."""
+    """Print the schema of DaskGatewayRequirement: SALAD, for runners, in JSON."""
     from dask_claim.cwl import schema
 
-    sys.stdout.write(schema.json_schema_text() if as_json else schema.salad_text())
+    made = schema.json_schema() if as_json else schema.salad()
+    print(json.dumps(made, indent=2, ensure_ascii=False))
     return 0
 
 

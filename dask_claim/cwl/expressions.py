@@ -6,9 +6,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 
-_REFERENCE = re.compile(r"""\w+(?:\.\w+|\['(?:[^'\\]|\\.)+'\]|\["(?:[^"\\]|\\.)+"\]|\[\d+\])*""")
-_SEGMENT = re.compile(r"""\.(\w+)|\['((?:[^'\\]|\\.)+)'\]|\["((?:[^"\\]|\\.)+)"\]|\[(\d+)\]""")
-_IDENTIFIER = re.compile(r"[A-Za-z_$][\w$]*", re.ASCII)
+_START = re.compile(r"(\\?)\$([({])")
 _INPUT = re.compile(r"""\binputs(?:\.(\w+)|\[\s*'([^'\\]+)'\s*\]|\[\s*"([^"\\]+)"\s*\])""")
 
 NUMBERS = ("runtime.cores", "runtime.ram")
@@ -26,28 +24,23 @@ def parts(text: str) -> list[tuple[str, str]]:
 
     A backslash keeps `$(` and `${` from being an expression, and is dropped there.
     """
-    if "$(" not in text and "${" not in text:
+    if not _START.search(text):
         return [("text", text)]
-    # Around an expression, white space counts for nothing.
-    text = text.strip()
+    text = text.strip()  # around an expression, white space counts for nothing
     found: list[tuple[str, str]] = []
     literal, index = "", 0
-    while index < len(text):
-        if text.startswith(("\\$(", "\\${"), index):
-            literal, index = literal + text[index + 1 : index + 3], index + 3
-        elif text.startswith(("$(", "${"), index):
-            end = _end(text, index + 1)
-            if literal:
-                found.append(("text", literal))
-            literal = ""
-            inner = text[index + 2 : end]
-            found.append(("reference", inner) if text[index + 1] == "(" else ("body", inner))
-            index = end + 1
-        else:
-            literal, index = literal + text[index], index + 1
-    if literal or not found:
-        found.append(("text", literal))
-    return found
+    while match := _START.search(text, index):
+        literal, index = literal + text[index : match.start()], match.end()
+        if match[1]:
+            literal += match[0][1:]
+            continue
+        if literal:
+            found.append(("text", literal))
+        end = _end(text, index - 1)
+        found.append(("reference" if match[2] == "(" else "body", text[index:end]))
+        literal, index = "", end + 1
+    literal += text[index:]
+    return [*found, ("text", literal)] if literal or not found else found
 
 
 def _end(text: str, start: int) -> int:
@@ -71,6 +64,10 @@ def _end(text: str, start: int) -> int:
     raise Unreadable(f"has an expression without its end: {text[:60]}")
 
 
+def _name(match: re.Match[str]) -> str:
+    return next(name for name in match.groups() if name)
+
+
 def is_expression(value: object) -> bool:
     """Whether a runner evaluates something in `value`, at any depth."""
     return any(kind != "text" for text in _texts(value) for kind, _ in parts(text))
@@ -79,7 +76,7 @@ def is_expression(value: object) -> bool:
 def input_names(value: object) -> set[str]:
     """The inputs that the expressions in `value` name."""
     return {
-        next(name for name in match.groups() if name)
+        _name(match)
         for text in _texts(value)
         for kind, inner in parts(text)
         if kind != "text"
@@ -93,23 +90,16 @@ def needs_script(value: object, safe: Callable[[str], bool]) -> bool:
     Without it a runner pastes values into a text, which is sound JSON only for the inputs that
     `safe` holds for: numbers and booleans.
     """
-    for text in _texts(value):
-        split = parts(text)
-        for kind, inner in split:
-            if kind == "text":
-                continue
-            if kind == "reference" and inner.strip() in NUMBERS:
-                continue
-            name = _plain_input(inner) if kind == "reference" else None
-            if not (len(split) == 1 and name and safe(name)):
-                return True
-    return False
 
+    def pasted(inner: str, alone: bool) -> bool:
+        match = _INPUT.fullmatch(inner.strip())
+        return inner.strip() in NUMBERS or (alone and match is not None and safe(_name(match)))
 
-def _plain_input(inner: str) -> str | None:
-    """The input that `inputs.x` or `inputs["x"]` is, None for anything else."""
-    match = _INPUT.fullmatch(inner.strip())
-    return next(name for name in match.groups() if name) if match else None
+    return any(
+        kind == "body" or (kind == "reference" and not pasted(inner, len(split) == 1))
+        for split in map(parts, _texts(value))
+        for kind, inner in split
+    )
 
 
 def as_text(value: object) -> str:
@@ -157,29 +147,10 @@ def _quoted(text: str) -> str:
 def _javascript(split: list[tuple[str, str]]) -> str:
     pieces = []
     for kind, inner in split:
-        if kind == "text":
-            pieces.append(_quoted(inner))
-            continue
-        code = f"(function() {{{inner.rstrip()}\n}})()" if kind == "body" else _reference(inner)
-        pieces.append(code if len(split) == 1 else f"({_AS_TEXT})({code})")
-    return pieces[0] if len(pieces) == 1 else "[" + ", ".join(pieces) + '].join("")'
-
-
-def _reference(inner: str) -> str:
-    bare = inner.strip()
-    if not _REFERENCE.fullmatch(bare):
-        return f"({inner})"
-    # A parameter reference may name what JavaScript could not after a dot.
-    root = re.match(r"\w+", bare)
-    assert root is not None
-    return root[0] + "".join(
-        f".{name}"
-        if name and _IDENTIFIER.fullmatch(name)
-        else f"[{number}]"
-        if number
-        else f"[{_quoted(name or single or double)}]"
-        for name, single, double, number in _SEGMENT.findall(bare)
-    )
+        code = f"(function() {{{inner.rstrip()}\n}})()" if kind == "body" else inner
+        convert = "" if len(split) == 1 else f"({_AS_TEXT})"
+        pieces.append(_quoted(inner) if kind == "text" else f"{convert}({code})")
+    return pieces[0] if len(pieces) == 1 else f'[{", ".join(pieces)}].join("")'
 
 
 def _texts(value: object) -> Iterator[str]:

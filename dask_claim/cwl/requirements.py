@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,26 +44,26 @@ def entries(owner: Any, keys: Keys, document: Document) -> Iterator[Entry]:
     """The requirements and hints of a tool, step or workflow. Raises CwlError."""
     for section in SECTIONS:
         at, content = (*keys, section), owner.get(section) or {}
-        if isinstance(content, Mapping):
-            pairs = [(key, key, fields) for key, fields in content.items()]
-        elif isinstance(content, list):
-            items = [(index, item) for index, item in enumerate(content) if item]
-            pairs = [
-                (
-                    index,
-                    item.get("class", next(iter(item))),
-                    {k: v for k, v in item.items() if k != "class"},
-                )
-                for index, item in items
-                if isinstance(item, Mapping)
-            ]
-        else:
+        if not isinstance(content, (dict, list)):
             reason = f"{section} is neither an object nor a list"
             raise CwlError([(document.place(at), reason)])
-        for key, written, fields in pairs:
-            where, fields = (*at, key), {} if fields is None else fields
-            place = document.place(where)
-            yield Entry(_kind(written), safe_text(written), fields, section, where, place)
+        for key, written, item in _items(content):
+            fields = {} if item is None else item
+            if isinstance(content, list):
+                fields = {name: value for name, value in item.items() if name != "class"}
+            place = document.place((*at, key))
+            yield Entry(_kind(written), safe_text(written), fields, section, (*at, key), place)
+
+
+def _items(content: Any) -> list[tuple[str | int, Any, Any]]:
+    """The key, class and content of each entry of a section, an object or a list."""
+    if isinstance(content, dict):
+        return [(name, name, item) for name, item in content.items()]
+    return [
+        (index, item.get("class", next(iter(item))), item)
+        for index, item in enumerate(content or ())
+        if isinstance(item, dict) and item
+    ]
 
 
 def _kind(written: object) -> str:
@@ -96,53 +96,45 @@ class Scope:
         return entry.fields if entry and isinstance(entry.fields, Mapping) else {}
 
 
-def inserted(
-    owner: Mapping[str, Any], key: str, value: Any, before: Collection[str]
-) -> dict[str, Any]:
-    """Return `owner` with this entry, a new one before the first of `before`."""
-    if key in owner:
-        return {**owner, key: value}
-    first = next((name for name in owner if name in before), None)
-    changed: dict[str, Any] = {}
-    for name, item in owner.items():
-        if name == first:
-            changed[key] = value
-        changed[name] = item
-    return {**changed, key: value}
+_ORDER = (
+    *("requirements", "hints", "temporaryFailCodes", "permanentFailCodes"),
+    *("baseCommand", "arguments", "inputs", "outputs"),
+)
 
 
-def with_requirement(owner: Mapping[str, Any], written: str, fields: Any) -> dict[str, Any]:
-    """Return `owner` with this among its requirements, in the place of the one of that class.
+def inserted(tool: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
+    """Return `tool` with this entry, a new one before those that commonly stand below it."""
+    if key in tool:
+        return {**tool, key: value}
+    items, below = list(tool.items()), _ORDER[_ORDER.index(key) :]
+    at = next((index for index, (name, _) in enumerate(items) if name in below), len(items))
+    return dict([*items[:at], (key, value), *items[at:]])
+
+
+def with_requirement(tool: Mapping[str, Any], written: str, fields: Any) -> dict[str, Any]:
+    """Return `tool` with this among its requirements, in the place of the one of that class.
 
     A new section has the form, object or list, that the hints have.
     """
-    there, kind = owner.get("requirements"), _kind(written)
-    if isinstance(there or owner.get("hints"), list):
-        items = list(there or [])
-        at = next((i for i, item in enumerate(items) if kind == _kind_of(item)), len(items))
-        content: Any = [*items[:at], {"class": written, **fields}, *items[at + 1 :]]
-    else:
-        key = next((name for name in there or {} if _kind(name) == kind), written)
-        content = {**(there or {}), key: fields}
-    before = ("hints", "baseCommand", "arguments", "inputs", "in", "run", "outputs")
-    return inserted(owner, "requirements", content, before)
+    content = tool.get("requirements")
+    keys = [key for key, kind, _ in _items(content) if _kind(kind) == _kind(written)]
+    if isinstance(content or tool.get("hints"), list):
+        items = dict(enumerate(content or ()))
+        items[int(keys[0]) if keys else len(items)] = {"class": written, **fields}
+        return inserted(tool, "requirements", list(items.values()))
+    return inserted(tool, "requirements", {**(content or {}), [*keys, written][0]: fields})
 
 
 def without_claims(owner: dict[str, Any]) -> dict[str, Any]:
     """Return a process or step without its claims, and without a section that is empty then."""
     for section in SECTIONS:
         content = owner.get(section)
-        left: Any = None
-        if isinstance(content, list):
-            left = [item for item in content if _kind_of(item) != CLAIM]
-        elif isinstance(content, Mapping):
-            left = {key: item for key, item in content.items() if _kind(key) != CLAIM}
-        if left is not None and len(left) < len(content or ()):
-            owner = {**owner, section: left}
-            if not left:
-                del owner[section]
+        claims = [key for key, kind, _ in _items(content) if _kind(kind) == CLAIM]
+        left: Any = [item for index, item in enumerate(content or ()) if index not in claims]
+        if isinstance(content, dict):
+            left = {key: item for key, item in content.items() if key not in claims}
+        if claims:
+            owner = {name: left if name == section else owner[name] for name in owner}
+        if claims and not left:
+            del owner[section]
     return owner
-
-
-def _kind_of(item: Any) -> str:
-    return _kind(item.get("class")) if isinstance(item, Mapping) else ""

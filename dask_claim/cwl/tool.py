@@ -96,8 +96,7 @@ class Tool:
             value = definitions.get(name)
             value = value.get("envValue") if isinstance(value, Mapping) else value
         for item in definitions if isinstance(definitions, list) else []:
-            if isinstance(item, Mapping) and item.get("envName") == name:
-                value = item.get("envValue")
+            value = item.get("envValue") if _name(item) == name else value
         return None if value is None else str(value)
 
     @property
@@ -177,26 +176,20 @@ def _with_variables(tool: Tool, values: Mapping[str, str]) -> dict[str, Any]:
 
     A new one hides any around it, so it takes their variables over.
     """
-    entry = tool.scope.effective(ENV, "requirements") or tool.scope.effective(ENV)
-    if entry and not isinstance(entry.fields, Mapping):
-        raise CwlError([(entry.place, "EnvVarRequirement is not an object with an envDef")])
-    fields = entry.fields if entry else {}
-    definitions = fields.get("envDef")
+    entry = tool.scope.effective(ENV)
+    content: Any = entry.fields if entry else {}
+    definitions = content.get("envDef") or {} if isinstance(content, dict) else None
+    if not isinstance(definitions, (dict, list)):
+        place = entry.place if entry else tool.place
+        raise CwlError([(place, "EnvVarRequirement is not an object with an envDef")])
     if isinstance(definitions, list):
-        names = {item.get("envName") for item in definitions if isinstance(item, Mapping)}
-        definitions = [
-            {**item, "envValue": values[item["envName"]]}
-            if isinstance(item, Mapping) and item.get("envName") in values
-            else item
-            for item in definitions
-        ] + [{"envName": n, "envValue": text} for n, text in values.items() if n not in names]
+        others = [item for item in definitions if _name(item) not in values]
+        new = [{"envName": name, "envValue": text} for name, text in values.items()]
+        definitions = [*others, *new]
     else:
-        definitions = dict(definitions) if isinstance(definitions, Mapping) else {}
-        for name, text in values.items():
-            old = definitions.get(name)
-            definitions[name] = {**old, "envValue": text} if isinstance(old, Mapping) else text
+        definitions = {**definitions, **values}
     written = entry.written if entry else "EnvVarRequirement"
-    return with_requirement(tool.content, written, {**fields, "envDef": definitions})
+    return with_requirement(tool.content, written, {**content, "envDef": definitions})
 
 
 def _with_codes(tool: dict[str, Any]) -> dict[str, Any]:
@@ -206,8 +199,7 @@ def _with_codes(tool: dict[str, Any]) -> dict[str, Any]:
     classified = [code for codes in listed.values() for code in codes]
     for name, codes in (("temporaryFailCodes", TEMPORARY), ("permanentFailCodes", PERMANENT)):
         if new := [code for code in codes if code not in classified]:
-            before = ("baseCommand", "arguments", "inputs", "outputs")
-            tool = inserted(tool, name, [*listed.get(name, []), *new], before)
+            tool = inserted(tool, name, [*listed.get(name, []), *new])
     return tool
 
 
@@ -217,21 +209,25 @@ def _wrapped(tool: dict[str, Any], scope: Scope) -> dict[str, Any]:
     command = tool.get("baseCommand")
     words = list(command) if isinstance(command, list) else [command] if command else []
     if scope.effective(SHELL) is None:
-        before = ("arguments", "inputs", "outputs")
-        return inserted(tool, "baseCommand", [*launcher, "--", *words], before)
+        return inserted(tool, "baseCommand", [*launcher, "--", *words])
     placed: list[Any] = [{"position": _FIRST, "valueFrom": _BEFORE, "shellQuote": False}]
     for word in words:  # in a baseCommand nothing is evaluated; in an argument it would be
         placed.append({"position": _FIRST, "valueFrom": _literal(str(word))})
     after = _AFTER % " ".join(launcher)
     last = {"position": _LAST, "valueFrom": after, "shellQuote": False}
-    arguments = tool.get("arguments") or []
+    arguments = tool.get("arguments")
+    listed = arguments if isinstance(arguments, list) else []
     tool = {key: item for key, item in tool.items() if key != "baseCommand"}
-    return inserted(tool, "arguments", [*placed, *arguments, last], ("inputs", "outputs"))
+    return inserted(tool, "arguments", [*placed, *listed, last])
 
 
 def _literal(text: str) -> str:
     """A text in which a runner evaluates nothing."""
     return re.sub(r"\$(?=[({])", r"\\$", text)
+
+
+def _name(definition: Any) -> str:
+    return str(definition.get("envName")) if isinstance(definition, dict) else ""
 
 
 def _words(value: Any) -> list[str]:

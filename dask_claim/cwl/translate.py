@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -100,13 +100,16 @@ class Walk:
             raise CwlError([(self.document.place(keys), "runs itself, or is nested too deeply")])
         scope, kind = outer.within(process, keys, self.document), process.get("class")
         if kind == "Workflow":
-            content = process.get("steps") or {}
-            listed = isinstance(content, list)
-            pairs = enumerate(content) if listed else content.items()
+            content: Any = process.get("steps")
+            as_list = isinstance(content, list)
+            pairs: Iterable[tuple[Any, Any]] = enumerate(content) if as_list else ()
+            if isinstance(content, dict):
+                pairs = content.items()
             changed = {
                 key: self._step(step, (*keys, "steps", key), scope, steps) for key, step in pairs
             }
-            process = {**process, "steps": list(changed.values()) if listed else changed}
+            if changed:
+                process = {**process, "steps": list(changed.values()) if as_list else changed}
         elif kind == "CommandLineTool":
             try:
                 process = self.visit(Tool(process, keys, scope, steps, self.document))
@@ -156,7 +159,8 @@ class Walk:
 def _local_runs(value: Any) -> Iterator[str]:
     """The ids of what the steps of a process, and of those inside it, run of this file."""
     steps = value.get("steps") if isinstance(value, dict) else None
-    for step in steps.values() if isinstance(steps, dict) else steps or ():
+    steps = list(steps.values()) if isinstance(steps, dict) else steps
+    for step in steps if isinstance(steps, list) else ():
         run = step.get("run") if isinstance(step, dict) else None
         if isinstance(run, str) and run.startswith("#"):
             yield run[1:]

@@ -175,3 +175,16 @@ def test_shell_command(cwltool: Cwltool, tmp_path: Path) -> None:
     done = cwltool("--no-container", document, "--words", "a b", "--words", "$c", folder=tmp_path)
     assert done.status == 0, done.err
     assert (tmp_path / "out.txt").read_text() == "tls://\na b|$c|"
+
+
+def test_shell_builtin(cwltool: Cwltool, tmp_path: Path) -> None:
+    """With ShellCommandRequirement a builtin is a command."""
+    text = (
+        "cwlVersion: v1.2\nclass: CommandLineTool\nrequirements:\n  ShellCommandRequirement: {}\n"
+        "  DaskGatewayRequirement: {worker_cores: 1}\narguments: [exit, '7']\nsuccessCodes: [7]\n"
+        "inputs: []\noutputs: []\n"
+    )
+    (tmp_path / "tool.cwl").write_text(text)
+    (tmp_path / "done.cwl").write_text(translate(tmp_path / "tool.cwl"))
+    done = cwltool("--no-container", "done.cwl", folder=tmp_path)
+    assert done.status == 0 and "ended with status 7" in done.err, done.err

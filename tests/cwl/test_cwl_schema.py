@@ -96,13 +96,14 @@ def documents(folder: Path, contents: list[dict[str, Any]], version: str) -> lis
 
 @pytest.mark.slow
 def test_runners_with_the_extension(tmp_path: Path) -> None:
+    """They take every spelling, and refuse a field that is none."""
     paths = []
-    for version, contents in (("v1.0", GOOD[1:3]), ("v1.1", GOOD[1:3]), ("v1.2", GOOD + BAD)):
+    for version, contents in (("v1.0", GOOD[1:3]), ("v1.1", GOOD[1:3]), ("v1.2", [*GOOD, BAD[0]])):
         folder = tmp_path / version
         folder.mkdir()
         paths += documents(folder, contents, version)
     salad = tmp_path / "salad.yml"
-    salad.write_text(schema.salad_text(), encoding="utf-8")
+    salad.write_text(json.dumps(schema.salad()))
     done = subprocess.run(
         [sys.executable, "-c", RUNNER, str(salad), *paths],
         capture_output=True,
@@ -110,4 +111,4 @@ def test_runners_with_the_extension(tmp_path: Path) -> None:
         timeout=120,
     )
     status = json.loads(done.stdout.splitlines()[-1])
-    assert status == [0] * (4 + len(GOOD)) + [1] * len(BAD), done.stderr
+    assert status == [0] * (4 + len(GOOD)) + [1], done.stderr

@@ -10,19 +10,19 @@ requirements:
           return JSON.stringify({
             "image": ["example.org/tool:", (function(v) { return typeof v === "string" ? v : JSON.stringify(v); })(inputs.tag)].join(""),
             "worker_cores": (inputs.cores * 2),
-            "worker_memory": inputs.memory,
-            "max_workers": (function() {
+            "worker_memory": (inputs.memory),
+            "max_workers": ((function() {
           var most = {"}": 3};
           return inputs["n-workers"] || most["}"];
-        })(),
+        })()),
             "options": {
               "account": "\u0024(not evaluated)",
-              "queue": [inputs.queues[0], "night"]
+              "queue": [(inputs.queues[0]), "night"]
             },
             "env": {
-              "worker_cores": inputs.name
+              "worker_cores": (inputs.name)
             },
-            "local_cores": runtime.cores,
+            "local_cores": (runtime.cores),
             "local_memory": [(function(v) { return typeof v === "string" ? v : JSON.stringify(v); })(runtime.ram), " Mi"].join("")
           });
         }

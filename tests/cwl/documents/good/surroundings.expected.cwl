@@ -21,7 +21,7 @@ steps:
                 return JSON.stringify({
                   "image": "example.org/outer:1",
                   "max_workers": (inputs.n + 1),
-                  "local_cores": runtime.cores,
+                  "local_cores": (runtime.cores),
                   "local_memory": [(function(v) { return typeof v === "string" ? v : JSON.stringify(v); })(runtime.ram), " Mi"].join("")
                 });
               }
