@@ -142,7 +142,9 @@ async def check_credentials(api: GatewayApi, seen: Examined) -> Finding:
     except DaskClaimError as error:
         return failed("credentials", error, "ask the gateway's operator, and try again later")
     if withheld := withheld_warning(seen.resolved):
-        return warn("credentials", withheld, "see Credentials in docs/sites.md")
+        return warn(
+            "credentials", withheld, "see DASK_CLAIM_GATEWAY_URL, and Credentials in docs/sites.md"
+        )
     accepted = f"accepted; clusters of yours: {len(mine)}"
     if api.login.renews:
         return ok("credentials", f"{accepted}; tokens are renewed before they end")
