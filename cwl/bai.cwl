@@ -30,12 +30,13 @@ $graph:
     label: Burned-area intensity
     doc: Maps the burned area between a pre-event and a post-event item of Sentinel-2 or Landsat 8/9.
     requirements:
-      # The program, and one worker beside it for a run without a gateway.
+      # Enough for the program beside a gateway's cluster, and for a small local one. Calrissian
+      # requests the upper bounds: a node must have so much to spare.
       ResourceRequirement:
         coresMin: 1
-        coresMax: 2
-        ramMin: 3072
-        ramMax: 6144
+        coresMax: 1
+        ramMin: 2048
+        ramMax: 2048
     inputs:
       pre_event:
         type: string
@@ -91,9 +92,9 @@ $graph:
         networkAccess: true
       ResourceRequirement:
         coresMin: 1
-        coresMax: 2
-        ramMin: 3072
-        ramMax: 6144
+        coresMax: 1
+        ramMin: 2048
+        ramMax: 2048
     hints:
       DockerRequirement:
         dockerPull: dask-claim:0.1.0

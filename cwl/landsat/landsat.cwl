@@ -101,7 +101,7 @@ $graph:
           JUPYTER_CONFIG_DIR: $(runtime.tmpdir)/jupyter
           JUPYTER_RUNTIME_DIR: $(runtime.tmpdir)/jupyter
       NetworkAccess: {networkAccess: true}
-      ResourceRequirement: {coresMin: 1, coresMax: 2, ramMin: 2048, ramMax: 4096}
+      ResourceRequirement: {coresMin: 1, coresMax: 1, ramMin: 2048, ramMax: 2048}
       InitialWorkDirRequirement:
         listing:
           - {entryname: process.ipynb, entry: {$include: process.ipynb}}

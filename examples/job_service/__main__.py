@@ -1,10 +1,19 @@
-"""`python -m job_service`"""
+from typing import Any
 
 import uvicorn
 
 from job_service.api import create_app
-from job_service.settings import Settings
+from job_service.models import Settings
+
+
+class Server(uvicorn.Server):
+    def handle_exit(self, *signal: Any) -> None:
+        # At once: uvicorn itself first waits for open answers, such as a log that is followed.
+        app.state.jobs.stopping.set()
+        super().handle_exit(*signal)
+
 
 if __name__ == "__main__":
     settings = Settings()
-    uvicorn.run(create_app(settings), host=settings.host, port=settings.port, server_header=False)
+    app = create_app(settings)
+    Server(uvicorn.Config(app, settings.host, settings.port, server_header=False)).run()

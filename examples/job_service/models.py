@@ -1,161 +1,90 @@
-"""What a request says and what an answer tells. All rules that a schema can hold are in it."""
+"""The operator's settings, and what a request may hold."""
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
-from enum import Enum
+import json
+import os
+from pathlib import Path
 from typing import Annotated, Any, Literal
-from uuid import UUID
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    StrictBool,
-    StringConstraints,
-    model_validator,
-)
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic_settings import BaseSettings, SettingsConfigDict, YamlConfigSettingsSource
 
-MOST_PIXELS = 20_000**2
+# Not JOB_SERVICE_: Kubernetes sets JOB_SERVICE_PORT and others for a Service called job-service.
+PREFIX = "JOBS_"
+# What the standard has the service tell of itself.
+OGC = json.loads(Path(__file__).with_name("ogc.json").read_text())
 
-# A name becomes a file's name. Neither starts with a dot or slash, so neither leaves its folder.
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
-ScenePath = Annotated[
-    str,
-    StringConstraints(
-        pattern=r"^[A-Za-z0-9_][A-Za-z0-9 ._-]*(/[A-Za-z0-9_][A-Za-z0-9 ._-]*)*$", max_length=500
-    ),
+
+class Settings(BaseSettings):
+    """From the YAML file that JOBS_CONFIG names; a variable `JOBS_<NAME>` overrides it."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
+
+    inputs: Path
+    """The folder of the STAC items that requests may name."""
+    data: Path
+    """A folder for each job, `jobs/<id>`."""
+    limit: int = Field(2, ge=1)
+    """Jobs that run at the same time."""
+    claim: dict[str, Any] = {"max_workers": 2}
+    """What every job claims of dask-claim; a request may lower its `max_workers`."""
+    host: str = "127.0.0.1"
+    port: int = Field(8080, ge=1, le=65535)
+    hosts: list[str] = ["127.0.0.1", "localhost"]
+    """The host names that requests may use: a web page elsewhere must not reach the service."""
+
+    @classmethod
+    def settings_customise_sources(cls, settings_cls: Any, **sources: Any) -> tuple[Any, ...]:
+        chosen = [sources["init_settings"], sources["env_settings"]]
+        if file := os.environ.get(f"{PREFIX}CONFIG"):
+            Path(file).read_bytes()  # a file that is named and missing is an error
+            chosen.append(YamlConfigSettingsSource(settings_cls, yaml_file=file))
+        return tuple(chosen)
+
+
+# No part starts with a dot, so no path leaves its folder.
+PATH = r"^[A-Za-z0-9_][\w .-]*(/[A-Za-z0-9_][\w .-]*)*$"
+Items = Annotated[
+    list[Annotated[str, StringConstraints(pattern=PATH, max_length=500)]],
+    # One value may stand for a list of one, as OGC API - Processes allows.
+    BeforeValidator(lambda value: value if isinstance(value, list) else [value]),
+    Field(min_length=1, max_length=100, description="STAC items, paths in the inputs folder"),
 ]
 
-# A JSON number: no text that looks like one.
-Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 
-# SQLite keeps no time zone; all that is in the database is UTC.
-Moment = Annotated[datetime, AfterValidator(lambda moment: moment.replace(tzinfo=timezone.utc))]
+class Inputs(BaseModel):
+    """The inputs of the process."""
 
+    model_config = ConfigDict(extra="forbid")
 
-class State(str, Enum):
-    queued = "queued"
-    running = "running"
-    done = "done"
-    failed = "failed"
-    cancelled = "cancelled"
-    interrupted = "interrupted"
+    pre_event: Items
+    post_event: Items
+    index: Literal["dnbr", "rdnbr", "rbr"] = Field("dnbr", description="What the map shows")
+    bbox: tuple[float, float, float, float] | None = Field(
+        None, description="West, south, east, north, in degrees: crops the map"
+    )
+    max_workers: int | None = Field(None, ge=1, strict=True, description="The most Dask workers")
 
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
-
-
-class Scene(_Strict):
-    name: Name
-    """Of its output, `<name>.tif`."""
-
-    path: ScenePath
-    """Of a GeoTIFF, in the folder `inputs`."""
+    def arguments(self) -> list[str]:
+        """The command line of `bai_example`; no value can be taken for an option."""
+        words = [f"--pre-event={item}" for item in self.pre_event]
+        words += [f"--post-event={item}" for item in self.post_event]
+        words.append(f"--index={self.index}")
+        return words + (["--bbox", *map(str, self.bbox)] if self.bbox else [])
 
 
-class Grid(_Strict):
-    """The grid that all outputs share."""
+class Execute(BaseModel):
+    """The body of an execution request; whatever else it holds is ignored."""
 
-    crs: Annotated[str, StringConstraints(pattern=r"^EPSG:[0-9]{4,6}$")]
-    bounds: tuple[Number, Number, Number, Number]
-    """Left, bottom, right and top, in units of the CRS."""
-
-    resolution: Number = Field(gt=0)
-    """Side of a pixel, in units of the CRS."""
-
-    @model_validator(mode="after")
-    def _possible(self) -> Grid:
-        from pyproj import CRS
-        from pyproj.exceptions import CRSError
-
-        try:
-            CRS.from_user_input(self.crs)
-        except CRSError:
-            raise ValueError(f"{self.crs} is not known") from None
-        left, bottom, right, top = self.bounds
-        if left >= right or bottom >= top:
-            raise ValueError("bounds are left, bottom, right, top, in this order")
-        pixels = ((right - left) / self.resolution) * ((top - bottom) / self.resolution)
-        if not 1 <= pixels <= MOST_PIXELS:
-            raise ValueError(
-                f"the grid has {pixels:.3g} pixels; 1 to {MOST_PIXELS:.3g} are allowed"
-            )
-        return self
+    inputs: Inputs = Field(examples=[{"pre_event": ["pre.json"], "post_event": ["post.json"]}])
 
 
-class Resources(_Strict):
-    """The part of the claim that is the requester's."""
-
-    min_workers: int | None = Field(None, ge=1, strict=True)
-    max_workers: int | None = Field(None, ge=1, strict=True)
-    worker_cores: Number | None = Field(None, gt=0)
-    worker_memory: str | None = Field(None, examples=["2 G"], max_length=20)
-
-
-EXAMPLE = {
-    "scenes": [{"name": "before", "path": "pre_B12.tif"}],
-    "grid": {
-        "crs": "EPSG:32629",
-        "bounds": [560000, 4419760, 570240, 4430000],
-        "resolution": 40,
-    },
-}
-
-
-class JobRequest(_Strict):
-    model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE]})
-
-    scenes: list[Scene] = Field(min_length=1, max_length=1000)
-    grid: Grid
-    resampling: Literal["nearest", "bilinear", "cubic", "average", "mode"] = "nearest"
-    keep_intermediate: StrictBool = False
-    resources: Resources = Resources()
-
-    @model_validator(mode="after")
-    def _names_differ(self) -> JobRequest:
-        names = [scene.name for scene in self.scenes]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise ValueError(f"several scenes are called {', '.join(twice)}")
-        return self
-
-
-class Job(BaseModel):
-    """As the database knows it."""
-
-    model_config = ConfigDict(from_attributes=True)
-
-    id: UUID
-    state: State
-    created: Moment
-    started: Moment | None
-    ended: Moment | None
-    exit_status: int | None
-    """Of dask-claim: the processor's own, or 75, 78, 128 + signal …"""
-
-    detail: str | None
-    """Why it did not come to its end."""
-
-    progress: float = 0.0
-    """Share of the scenes that are dealt with, 0 to 1."""
-
-    dashboard: str | None = None
-
-
-class JobDetails(Job):
-    """With what its folder tells."""
-
-    request: JobRequest
-    scenes: dict[str, dict[str, Any]]
-    """name → `state` (waiting, done, missing, failed), `detail`"""
-
-    log_tail: str
-    receipt: dict[str, Any] | None
-    """dask-claim's; None until the run has ended."""
-
-
-class Problem(BaseModel):
-    detail: str
+def description() -> dict[str, Any]:
+    """The process, as OGC API - Processes describes one."""
+    schema = Inputs.model_json_schema()
+    inputs = {
+        name: {"title": name, "minOccurs": int(name in schema["required"]), "schema": about}
+        for name, about in schema["properties"].items()
+    }
+    return {**OGC["process"], "inputs": inputs}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +17,6 @@ import yaml
 from dask_claim.launch.options import RunOptions
 from tests.k8s.objects import (
     FOLDERS,
-    OVERLAYS,
     ROOT,
     Object,
     container,
@@ -27,21 +27,25 @@ from tests.k8s.objects import (
     rendered,
     variables,
 )
-from tests.support.cwl import load
+from tests.support.cwl import Calrissian, load
 from tests.support.gateway import clean_environment
 
 VALUES = yaml.safe_load((ROOT / "k8s" / "gateway" / "values.yaml").read_text())
 # Starts the node's own NFS server, in a namespace of its own.
 ROOT_IS_NEEDED = {"nfs/nfs-server"}
 # Speaks to Kubernetes.
-TOKEN_IS_NEEDED = {"processing/bai", "any/landsat"}
+TOKEN_IS_NEEDED = {"processing/bai", "processing/landsat"}
 
 
 def breaches(name: str, spec: Object) -> list[str]:
     """What a pod does that it should not."""
     found = []
-    if name not in TOKEN_IS_NEEDED and spec.get("automountServiceAccountToken") is not False:
-        found.append("a token of Kubernetes that it does not need")
+    if spec.get("automountServiceAccountToken") is not (name in TOKEN_IS_NEEDED):
+        found.append("a token of Kubernetes that it does not need, or none where it needs one")
+    if name in TOKEN_IS_NEEDED and "serviceAccountName" not in spec:
+        found.append("a token that may do nothing")
+    if spec.get("enableServiceLinks") is not False:
+        found.append("variables of services")
     for each in [*spec["containers"], *spec.get("initContainers", [])]:
         image = each.get("image", "of-the-chart:1")
         if image.rpartition("/")[2].partition(":")[2] in ("", "latest"):
@@ -78,6 +82,59 @@ def test_valid_and_within_policies(folder: str) -> None:
         volumes = {volume["name"] for volume in spec["volumes"]}
         for each in spec["containers"]:
             assert {mount["name"] for mount in each["volumeMounts"]} <= volumes, name
+    # All that is in a namespace says in which, so that `kubectl apply -k` needs no word more.
+    spaceless = ("Namespace", "PersistentVolume", "StorageClass")
+    assert all("namespace" in each["metadata"] for each in rendered(folder)
+               if each["kind"] not in spaceless)  # fmt: skip
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_what_an_object_names_is_there(folder: str) -> None:
+    """Accounts, claims and config maps of pods are objects of the folder, or of one before it."""
+    made = {(each["kind"], each["metadata"]["namespace"], each["metadata"]["name"])
+            for each in [*rendered(folder), *rendered("runner")]
+            if "namespace" in each["metadata"]}  # fmt: skip
+    for name, spec in pods(rendered(folder)):
+        place = name.partition("/")[0]
+        wanted = {("ServiceAccount", spec[key]) for key in ("serviceAccountName",) if key in spec}
+        for volume in spec["volumes"]:
+            for key, kind, field in (
+                ("persistentVolumeClaim", "PersistentVolumeClaim", "claimName"),
+                ("configMap", "ConfigMap", "name"),
+            ):
+                if key in volume:
+                    wanted.add((kind, volume[key][field]))
+        for each in spec["containers"]:
+            for source in each.get("envFrom", []):
+                if "configMapRef" in source:
+                    wanted.add(("ConfigMap", source["configMapRef"]["name"]))
+        assert {(kind, place, what) for kind, what in wanted} <= made, name
+
+
+def test_a_site_in_one_place(tmp_path: Path) -> None:
+    """With another registry and class in k8s/site, no folder has the old ones."""
+    shutil.copytree(ROOT / "k8s", tmp_path / "k8s")
+    shutil.copytree(ROOT / "cwl", tmp_path / "cwl")
+    site = tmp_path / "k8s" / "site" / "kustomization.yaml"
+    text = site.read_text().replace("newName: ", "newName: registry.example.org/")
+    site.write_text(text.replace("value: standard", "value: other"))
+    seen = set()
+    for folder in FOLDERS:
+        if folder.startswith("storage/"):
+            continue
+        objects = rendered(folder, tmp_path / "k8s")
+        for _, spec in pods(objects):
+            images = {each["image"] for each in spec["containers"]}
+            own = {image for image in images if "calrissian" not in image}
+            assert all(image.startswith("registry.example.org/") for image in own), images
+            seen |= own
+        for each in objects:
+            if each["kind"] == "PersistentVolumeClaim":
+                assert each["spec"]["storageClassName"] in ("other", "")
+                seen.add(each["metadata"]["name"])
+    assert {name.rpartition("/")[2].partition(":")[0] for name in seen} == {
+        "dask-claim", "job-service", "work", "landsat", "job-service-data", "job-service-inputs"
+    }  # fmt: skip
 
 
 def test_a_breach_is_found() -> None:
@@ -87,6 +144,7 @@ def test_a_breach_is_found() -> None:
     del wrong["securityContext"]
     assert len(breaches("processing/map", spec)) == 0
     assert len(breaches("processing/map", wrong)) == 7
+    assert breaches("processing/bai", spec)
 
 
 @pytest.mark.parametrize("role", ["scheduler", "worker"])
@@ -102,6 +160,9 @@ def test_the_gateways_own_pods(role: str) -> None:
         # The gateway's own word.
         "automountServiceAccountToken": False,
     }
+    # Its period is the values', its kind the gateway's; workers have none.
+    probe = made.pop("readinessProbe", None)
+    assert probe == ({"periodSeconds": 1} if role == "scheduler" else None)
     whole = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": role}, "spec": spec}
     kubernetes_validate.validate(whole, "1.30", strict=True)
     assert breaches(f"dask-gateway/{role}", spec) == []
@@ -224,35 +285,36 @@ def test_claims(folder: str, name: str) -> None:
     assert shown["claim"]["max_lifetime"] == 3600
 
 
-@pytest.mark.parametrize("folder", OVERLAYS)
-def test_overlays(folder: str) -> None:
-    """Each says where the shared volume is, and what it names is there."""
-    claim = one(folder, "PersistentVolumeClaim", "work")["spec"]
-    assert claim["accessModes"] == ["ReadWriteMany"]
-    classes = {each["metadata"]["name"] for each in rendered(folder)
-               if each["kind"] == "StorageClass"}  # fmt: skip
-    name = claim["storageClassName"]
-    if name:
-        # What these bring themselves.
-        assert name in classes | {"longhorn", "standard"}
-    else:
-        volume = one(folder, "PersistentVolume", claim["volumeName"])["spec"]
-        service, namespace = volume["nfs"]["server"].split(".")[:2]
+@pytest.mark.parametrize("folder", ["storage/aks", "storage/eks", "storage/gke"])
+def test_storage(folder: str) -> None:
+    """Each has the class `work`, or a volume of it, for the user of the pods."""
+    (found,) = (each for each in rendered(folder)
+                if each["kind"] in ("StorageClass", "PersistentVolume"))  # fmt: skip
+    if found["kind"] == "PersistentVolume":
+        assert found["spec"]["storageClassName"] == "work"
+        service, namespace = found["spec"]["nfs"]["server"].split(".")[:2]
         assert one(folder, "Service", service)["metadata"]["namespace"] == namespace
-        assert volume["accessModes"] == claim["accessModes"] and volume["storageClassName"] == ""
-    user = pod(folder, "bai")["securityContext"]
-    text = json.dumps([each for each in rendered(folder) if each["kind"] == "StorageClass"])
-    if classes:
+        assert found["spec"]["accessModes"] == ["ReadWriteMany"]
+    else:
+        assert found["metadata"]["name"] == "work"
+        user, text = pod("runner", "bai")["securityContext"], json.dumps(found)
         assert {*re.findall(r"uid\W+(\d+)", text)} == {str(user["runAsUser"])}
         assert {*re.findall(r"gid\W+(\d+)", text)} == {str(user["runAsGroup"])}
 
 
 def test_the_proxy_is_for_the_runs() -> None:
-    """Inside only, for the namespace of the runs; an address that the claims really have."""
+    """Inside only, for the namespace of the runs; an address that the claims really have.
+
+    All else in the gateway's namespace is for itself and the proxy.
+    """
     assert VALUES["traefik"]["service"]["type"] == "ClusterIP"
     source: Any = one("gateway", "NetworkPolicy", "proxy")["spec"]["ingress"][0]["from"]
     runs = one("namespace", "Namespace", "processing")["metadata"]["name"]
     assert source[0]["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": runs}
+    ports = one("gateway", "NetworkPolicy", "proxy")["spec"]["ingress"][0]["ports"]
+    assert [each["port"] for each in ports] == [8000, 8786]
+    inside = one("gateway", "NetworkPolicy", "inside")["spec"]
+    assert inside["podSelector"] == {} and inside["ingress"] == [{"from": [{"podSelector": {}}]}]
     place = one("gateway", "Namespace", "dask-gateway")["metadata"]["name"]
     address = one("namespace", "ConfigMap", "gateway")["data"]["DASK_CLAIM_GATEWAY_URL"]
     assert address == f"http://traefik-dask-gateway.{place}.svc.cluster.local"
@@ -284,7 +346,7 @@ def test_landsats_package_is_whole() -> None:
 def test_no_secret_of_landsat_is_published() -> None:
     """None is rendered; the example fits the Job, has all that the workflow wants, and no value."""
     kinds = sorted(each["kind"] for each in rendered("landsat"))
-    assert kinds == ["ConfigMap", "ConfigMap", "Job", "PersistentVolumeClaim"]
+    assert "Secret" not in kinds
     secret = yaml.safe_load((ROOT / "k8s" / "landsat" / "secret.example.yaml").read_text())
     volume = mounts("landsat", "landsat")["/config/inputs"]["secret"]
     assert volume["secretName"] == secret["metadata"]["name"]
@@ -301,23 +363,18 @@ def test_no_secret_of_landsat_is_published() -> None:
 def test_the_job_service(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Its objects fit together, and the service takes their settings."""
     from dask_claim import Claim
-    from examples.job_service.settings import Settings
+    from examples.job_service.models import Settings
 
     folder, name = "job_service", "job-service"
     deployment, service = one(folder, "Deployment", name), one(folder, "Service", name)
     made = container(folder, name)
-    # One service at a time holds the queue.
+    # One service at a time holds the folder.
     assert deployment["spec"]["strategy"] == {"type": "Recreate"}
     labels = deployment["spec"]["template"]["metadata"]["labels"]
     assert service["spec"]["selector"].items() <= labels.items()
     assert service["spec"]["ports"][0]["targetPort"] == made["ports"][0]["name"]
     assert made["command"] == ["python", "-m", "job_service"]
     mounted = mounts(folder, name)
-    for path in ("/inputs", "/data"):
-        volume_claim = mounted[path]["persistentVolumeClaim"]["claimName"]
-        claim = one(folder, "PersistentVolumeClaim", volume_claim)["spec"]
-        volume = one(folder, "PersistentVolume", claim["volumeName"])["spec"]
-        assert volume["accessModes"] == claim["accessModes"] and "nfs" in volume
     ((file, text),) = one(folder, "ConfigMap", mounted["/config"]["configMap"]["name"])[
         "data"
     ].items()
@@ -333,12 +390,63 @@ def test_the_job_service(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
         assert header["value"] in settings.hosts
     assert service["metadata"]["name"] in settings.hosts
     assert Claim.model_validate(settings.claim).plan().max_workers == 4
+    # The same gateway, as the same user, as all other pods.
+    shared = one("namespace", "ConfigMap", "gateway")["data"]
+    assert settings.claim["gateway_url"] == shared["DASK_CLAIM_GATEWAY_URL"]
+    user = "DASK_GATEWAY__AUTH__KWARGS__USERNAME"
+    assert variables(folder, name)[user] == shared[user]
+
+
+def test_the_job_services_workers() -> None:
+    """They see the scenes at the service's path, by a claim and a volume of their own."""
+    workers = yaml.safe_load((ROOT / "k8s/job_service/workers/values.yaml").read_text())
+    worker = workers["gateway"]["backend"]["worker"]
+    own = VALUES["gateway"]["backend"]["worker"]
+    for part, key in (("extraPodConfig", "volumes"), ("extraContainerConfig", "volumeMounts")):
+        # Helm replaces lists: what is in the first file stays.
+        assert worker[part][key][:-1] == own[part][key]
+    volume, mount = worker["extraPodConfig"]["volumes"][-1], worker["extraContainerConfig"]
+    assert mount["volumeMounts"][-1]["name"] == volume["name"]
+    assert mount["volumeMounts"][-1]["mountPath"] == "/inputs"
+    wanted = volume["persistentVolumeClaim"]["claimName"]
+    volumes = []
+    for folder, namespace in (("job_service", "processing"),
+                              ("job_service/workers", "dask-gateway")):  # fmt: skip
+        claim = one(folder, "PersistentVolumeClaim", wanted)
+        assert claim["metadata"]["namespace"] == namespace
+        volumes.append(one(folder, "PersistentVolume", claim["spec"]["volumeName"]))
+        assert volumes[-1]["metadata"]["name"] == claim["spec"]["volumeName"]
+        assert volumes[-1]["spec"]["accessModes"] == claim["spec"]["accessModes"]
+    # One export, two volumes.
+    assert volumes[0]["spec"]["nfs"] == volumes[1]["spec"]["nfs"]
+    assert volumes[0]["metadata"]["name"] != volumes[1]["metadata"]["name"]
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("calrissian")
+def test_calrissian_knows_its_options(calrissian: Calrissian) -> None:
+    """Those in the Jobs and documents, by the help of the very version that the Jobs run."""
+    shown = subprocess.run(
+        [calrissian.programs / "calrissian", "--help"],
+        env=clean_environment(), capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    options = {*re.findall(r"--[a-z][a-z-]*", shown.stdout)}
+    used = set()
+    for folder, name in (("runner", "bai"), ("landsat", "landsat")):
+        made = container(folder, name)
+        assert made["image"].endswith(":0.18.1")  # as the fixture has it
+        used |= {word.partition("=")[0] for word in made["args"] if word.startswith("--")}
+    for document in [*ROOT.glob("docs/*.md"), ROOT / "README.md", LANDSAT / "README.md"]:
+        for line in document.read_text().splitlines():
+            if "alrissian" in line:
+                used |= {*re.findall(r"(?<=`)--[a-z][a-z-]*", line)}
+    assert used and used <= options, used - options
 
 
 def test_the_documents_commands() -> None:
     """Every folder, object and link in docs/kubernetes.md is there."""
     text = (ROOT / "docs" / "kubernetes.md").read_text()
-    folders = re.findall(r"^\$ kubectl apply -k k8s/(\S+)", text, re.M)
+    folders = re.findall(r"kubectl apply -k k8s/(\S+)", text)
     assert set(folders) <= set(FOLDERS) and len(folders) == 6
     made = {(each["kind"].lower(), each["metadata"]["name"])
             for folder in folders for each in rendered(folder)}  # fmt: skip

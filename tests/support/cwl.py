@@ -203,13 +203,13 @@ class Calrissian:
     """Calrissian, with the cwltool that it is pinned to."""
 
     def __init__(self, programs: Path) -> None:
-        self._programs = programs
+        self.programs = programs
 
     def jobs(self, *documents: tuple[Any, dict[str, Any]]) -> list[list[dict[str, Any]]]:
         """The jobs that it makes of each document and its inputs, validated on the way."""
         need("node")
         done = subprocess.run(
-            [self._programs / "python", "-c", BUILD],
+            [self.programs / "python", "-c", BUILD],
             input=json.dumps([(str(path), inputs) for path, inputs in documents]),
             capture_output=True, text=True, timeout=120,
         )  # fmt: skip

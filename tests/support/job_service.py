@@ -19,14 +19,13 @@ from tests.support.gateway import clean_environment, free_port
 from tests.support.launcher import processes_with, wait_for
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-GRID = {"crs": "EPSG:32633", "bounds": [500000, 4999000, 501000, 5000000], "resolution": 20}
-OVER = ("done", "failed", "cancelled", "interrupted")
+OVER = ("successful", "failed", "dismissed")
+EXECUTION = "/processes/burned-area/execution"
 
 
-def request(*paths: str, **more: Any) -> dict[str, Any]:
-    """A job's request: scenes called s0, s1 …"""
-    scenes = [{"name": f"s{number}", "path": path} for number, path in enumerate(paths)]
-    return {"scenes": scenes, "grid": GRID, **more}
+def request(pre: str = "pre.json", **more: Any) -> dict[str, Any]:
+    """A job's request; `blocked.json` is an item that never comes."""
+    return {"inputs": {"pre_event": pre, "post_event": ["post.json"], **more}}
 
 
 class Service:
@@ -36,7 +35,7 @@ class Service:
         import httpx
 
         self.folder, self.inputs = folder, folder / "inputs"
-        self.data = settings.pop("data", folder / "data")
+        self.data = Path(settings.pop("data", folder / "data"))
         self.inputs.mkdir()
         self.port = free_port()
         config = {"inputs": str(self.inputs), "data": str(self.data), "port": self.port, **settings}
@@ -68,7 +67,7 @@ class Service:
         def ready() -> bool:
             assert self.process.poll() is None, self.log.read_text()
             with contextlib.suppress(httpx.TransportError):
-                return self.http.get("/readyz").status_code == 200
+                return self.http.get("/healthz").status_code == 200
             return False
 
         wait_for(ready, "ready service", 60, self.log.read_text)
@@ -77,10 +76,11 @@ class Service:
         self.process.kill()
         self.process.wait()
 
-    def post(self, *paths: str, **more: Any) -> str:
-        answer = self.http.post("/jobs", json=request(*paths, **more))
+    def post(self, pre: str = "pre.json", **more: Any) -> str:
+        answer = self.http.post(EXECUTION, json=request(pre, **more))
         assert answer.status_code == 201, answer.text
-        return answer.json()["id"]
+        assert answer.headers["location"].endswith(f"/jobs/{answer.json()['jobID']}")
+        return answer.json()["jobID"]
 
     def job(self, job_id: str) -> dict[str, Any]:
         answer = self.http.get(f"/jobs/{job_id}")
@@ -92,18 +92,19 @@ class Service:
             job = self.job(job_id)
             if condition(job):
                 return job
-            assert job["state"] not in OVER, f"no {what}: {job}"
+            assert job["status"] not in OVER, f"no {what}: {job}"
             return None
 
         return wait_for(look, what, 120, lambda: str(self.job(job_id)))
 
     def ended(self, job_id: str) -> dict[str, Any]:
-        return self.until(job_id, "end of the job", lambda job: job["state"] in OVER)
+        return self.until(job_id, "end of the job", lambda job: job["status"] in OVER)
 
     def in_progress(self, job_id: str) -> dict[str, Any]:
-        """The processor runs: its first status is written."""
+        """The command runs."""
+        log = self.data / "jobs" / job_id / "log.txt"
         return self.until(
-            job_id, "processor", lambda job: bool(job["scenes"]) and job["state"] == "running"
+            job_id, "command", lambda job: log.is_file() and "Running " in log.read_text()
         )
 
     def end(self) -> None:
@@ -120,34 +121,20 @@ class Service:
             self.process.wait()
 
 
-def write_scene(path: Path, left: float = 500000) -> None:
-    """100 × 100 pixels of 10 m, counts from 1 to 10000, 0 for no data."""
-    import numpy as np
-    import rasterio
-    from rasterio.transform import from_origin
-
-    counts = np.arange(1, 10001, dtype="uint16").reshape(1, 100, 100)
-    with rasterio.open(
-        path, "w", driver="GTiff", width=100, height=100, count=1, dtype="uint16", nodata=0,
-        crs="EPSG:32633", transform=from_origin(left, 5000000, 10, 10),
-    ) as scene:  # fmt: skip
-        scene.write(counts)
-
-
 @pytest.fixture
-def start_service(tmp_path: Path) -> Iterator[Callable[..., Service]]:
-    """Start a service with settings and an environment; `blocked.tif` is a scene that never comes.
+def start_service(tmp_path: Path, sample: Path) -> Iterator[Callable[..., Service]]:
+    """Start a service with settings and an environment.
 
-    A worker that opens that pipe waits until somebody writes into it.
+    Who opens the item `blocked.json`, a pipe, waits until somebody writes into it.
     """
     services = []
 
     def start(environment: dict[str, str] | None = None, **settings: Any) -> Service:
         service = Service(tmp_path, environment or {}, **settings)
         services.append(service)
-        write_scene(service.inputs / "a.tif")
-        write_scene(service.inputs / "beside.tif", left=500500)
-        os.mkfifo(service.inputs / "blocked.tif")
+        for path in sample.iterdir():
+            (service.inputs / path.name).hardlink_to(path)
+        os.mkfifo(service.inputs / "blocked.json")
         return service
 
     yield start
