@@ -1,4 +1,4 @@
-"""Writes a sample quality band, named as USGS names those of Landsat 8's Collection 1.
+"""Writes a sample quality band, named as USGS names those of Landsat 8's Collection 2.
 
     python sample.py FOLDER [SIZE]
 
@@ -15,8 +15,8 @@ import rasterio
 from rasterio.crs import CRS
 from rasterio.transform import from_origin
 
-NAME = "LC08_L1TP_065045_20210714_20210721_01_T1_BQA.TIF"
-FILL, CLEAR, CLOUD, SHADOW = 1, 2720, 2800, 2976
+NAME = "LC08_L2SP_065045_20210714_20210721_02_T1_QA_PIXEL.TIF"
+FILL, CLEAR, CLOUD, SHADOW = 1, 21824, 22280, 23888
 """Values as the quality band has them: bits, not a measure."""
 
 

@@ -15,7 +15,7 @@ import pytest
 from tests.support.gateway import clean_environment, free_port
 from tests.support.landsat import FOLDER, Server, Store, program
 
-NAME = "LC08_L1TP_065045_20210714_20210721_01_T1_BQA.TIF"
+NAME = "LC08_L2SP_065045_20210714_20210721_02_T1_QA_PIXEL.TIF"
 
 
 @pytest.fixture
