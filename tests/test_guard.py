@@ -47,10 +47,18 @@ def test_launcher_is_killed(launcher: Launcher, gateway: GatewayServer, moment: 
         claim={"gateway_url": gateway.url, **SMALL}, flags=("--grace", "2"),
     )  # fmt: skip
     if moment == "command runs":
-        until_ready(run)
+        wait_for(lambda: (run.receipt() or {}).get("state") == "running", "running command", 60)
     else:
         run.until(moment)
     kill(run)
+    # Its receipt tells how far it came, and what there was to reclaim.
+    left = run.finish().receipt
+    if moment != "Claiming":
+        state = {"command runs": "running", "The command ended": "releasing"}
+        assert left and left["state"] == state.get(moment, "claiming")
+        assert (left["exit_status"], left["gone"]) == (None, None)
+        (ticket,) = (one for one in left["tickets"] if one["provider"] == "gateway")
+        assert ticket["cluster_name"] == left["cluster_name"] in run.err
     # Much sooner than the lease, whose timeout is 60 s.
     wait_for(lambda: not processes_with(launcher.marker), "end of all processes", 40)
     assert gateway.clusters() == []

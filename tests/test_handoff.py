@@ -67,21 +67,20 @@ def test_other_addresses_need_no_credentials() -> None:
 def test_receipt_is_whole_or_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "receipt.json"
     secrets = ["--password=hunter2", "https://me:hunter2@example.org/"]
-    receipt = Receipt(["python", "--token", "abc", "x.py", *secrets])
-    receipt.write(path)
+    receipt = Receipt(["python", "--token", "abc", "x.py", *secrets], path=path)
+    receipt.finish()
     assert json.loads(path.read_text())["command"][:4] == ["python", "--token", "***", "x.py"]
     before = path.read_text()
     assert "example.org" in before and "hunter2" not in before
     receipt(Warned(object()))  # type: ignore[arg-type]
-    with pytest.raises(TypeError):
-        receipt.write(path)
+    receipt.finish()
     assert path.read_text() == before
     assert [found.name for found in tmp_path.iterdir()] == ["receipt.json"]
 
 
 def test_receipt_readable_by_the_runner(tmp_path: Path) -> None:
     path = tmp_path / "receipt.json"
-    Receipt(["true"]).write(path)
+    Receipt(["true"], path=path).finish()
     plain = tmp_path / "plain"
     plain.touch()
     assert path.stat().st_mode == plain.stat().st_mode

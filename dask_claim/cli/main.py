@@ -161,14 +161,14 @@ def _run(
     caller: Caller | None = None,
 ) -> int:
     from dask_claim.launch.launcher import Launcher
-    from dask_claim.launch.receipt import Receipt, write_receipt
+    from dask_claim.launch.receipt import Receipt
 
     try:
         launcher = Launcher(command, claim(), options, caller)
     except DaskClaimError as error:
-        receipt = Receipt(command)
+        receipt = Receipt(command, path=options.receipt)
         receipt.error, receipt.exit_status = str(error), error.exit_status
-        write_receipt(receipt, options.receipt)
+        receipt.finish()
         raise
     try:
         return run_loop(launcher.run())

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from loguru import logger
 
-from dask_claim.providers.values import Cluster, Outcome
+from dask_claim.providers.values import Cluster, Outcome, Ticket
 from dask_claim.redact import redact
 
 if TYPE_CHECKING:
@@ -59,6 +59,13 @@ class Claimed(Event):
 
     def __str__(self) -> str:
         return self.text
+
+
+@dataclass(frozen=True)
+class TicketsWritten(Event):
+    """What the run has still to reclaim is another than before."""
+
+    tickets: Sequence[Ticket]
 
 
 @dataclass(frozen=True)

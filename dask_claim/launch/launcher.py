@@ -34,7 +34,7 @@ from dask_claim.launch.handoff import check_variables, variables
 from dask_claim.launch.interpreter import cannot_connect
 from dask_claim.launch.options import RunOptions
 from dask_claim.launch.own_job import OwnJob
-from dask_claim.launch.receipt import Receipt, write_receipt
+from dask_claim.launch.receipt import Receipt
 from dask_claim.launch.result_files import write_result_files
 from dask_claim.launch.session import Session
 from dask_claim.launch.signals import JOB_CONTROL, caught
@@ -77,8 +77,9 @@ class Launcher:
         plan = resolved.plan()
         self._command, self._resolved = command, resolved
         self._options, self._caller = options, caller
-        self.receipt = Receipt(command, resolved, plan)
-        self._emit = events.Events([events.log, self.receipt])
+        # A block's program has the receipt from here.
+        self.receipt = Receipt(command, resolved, plan, options.receipt if command else None)
+        self._emit = events.Events([self.receipt, events.log])
         self._phase = Phase.PENDING
         self.signum: signal.Signals | None = None
         """The first signal that would have ended this process."""
@@ -265,7 +266,7 @@ class Launcher:
                 await self._child.wait()
 
     def _write_receipt(self) -> None:
-        write_receipt(self.receipt, self._options.receipt if self._command else None)
+        self.receipt.finish()
         if self._caller is not None and self.receipt.error is None:
             self._caller.send(receipt=self.receipt.to_dict())
 

@@ -1,7 +1,11 @@
-"""The receipt: what happened in a run, as one JSON file that is whole or absent."""
+"""The receipt: what happens in a run, as one JSON file that is whole whenever somebody reads it.
+
+It is written from the first ticket on, so that a launcher that is killed leaves one.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Sequence
 from datetime import datetime, timezone
@@ -12,7 +16,7 @@ from loguru import logger
 
 from dask_claim.files import write_whole
 from dask_claim.launch import events
-from dask_claim.providers.values import Cluster, Outcome
+from dask_claim.providers.values import Cluster, Outcome, Ticket
 from dask_claim.redact import redact
 
 if TYPE_CHECKING:
@@ -34,6 +38,14 @@ STAGES: dict[type[events.Event], str] = {
 }
 """Which event reaches which stage of the timeline, the first time that it happens."""
 
+STATES: dict[type[events.Event], str] = {
+    events.TicketsWritten: "claiming",
+    events.Submitted: "claiming",
+    events.CommandStarted: "running",
+    events.CommandEnded: "releasing",
+}
+"""Which event writes the receipt, and the `state` that it has from then on."""
+
 
 class Receipt:
     """A listener that remembers what it hears; see `to_dict` for the form it is written in."""
@@ -43,8 +55,11 @@ class Receipt:
         command: Sequence[str],
         resolved: Resolved | None = None,
         plan: Plan | None = None,
+        path: Path | None = None,
     ) -> None:
-        """`resolved` and `plan` are None where the claim is not sound."""
+        """`resolved` and `plan` are None where the claim is not sound; `path`: written there."""
+        self._path, self._state = path, "claiming"
+        self._tickets: Sequence[Ticket] = ()
         self._command, self._resolved, self._plan = command, resolved, plan
         self._moments: dict[str, float] = {}
         self._provider: str | None = None
@@ -81,6 +96,14 @@ class Receipt:
         not_gone = isinstance(event, events.Released) and event.outcome is not Outcome.GONE
         if stage and not no_worker and not not_gone:
             self._moments.setdefault(stage, event.at)
+        if isinstance(event, events.TicketsWritten):
+            self._tickets = event.tickets
+        if state := STATES.get(type(event)):
+            # A command that starts before its cluster is up runs while tickets are written.
+            self._state = "running" if self._state == "running" and state == "claiming" else state
+            if self._path is not None:
+                with contextlib.suppress(OSError):  # the last attempt says why it fails
+                    self._write(self._path)
 
     def to_dict(self) -> dict[str, Any]:
         """The receipt as JSON types, secrets masked."""
@@ -90,6 +113,7 @@ class Receipt:
         content = {
             "version": VERSION,
             "dask_claim": __version__,
+            "state": self._state,
             "claim": resolved.claim.to_dict() if resolved else None,
             "plan": self._plan.to_dict() if self._plan else None,
             "sources": dict(resolved.sources) if resolved else None,
@@ -116,32 +140,28 @@ class Receipt:
             "leased": self._leased,
             "warnings": self._warnings,
             "gone": GONE.get(self._outcome) if self._outcome else None,
+            # What is to be reclaimed where the launcher is killed.
+            "tickets": [ticket.to_dict() for ticket in self._tickets],
         }
         masked = redact(content)
         assert isinstance(masked, dict)
         return masked
 
-    def write(self, path: Path) -> None:
-        """Write to `path`, whole or not at all.
+    def finish(self) -> None:
+        """Write the last form, where one is wanted; a failure is told and changes nothing else."""
+        self._state, self._tickets = "ended", ()
+        if self._path is None:
+            return
+        try:
+            self._write(self._path)
+        except OSError as error:
+            why = error.strerror or error
+            logger.error(f"The receipt could not be written to {self._path}: {why}")
+        except Exception:
+            logger.exception("A defect in dask-claim while writing the receipt; please report it")
 
-        Raises
-        ------
-        OSError
-            The folder is missing or cannot be written to.
-        """
+    def _write(self, path: Path) -> None:
         write_whole(path, json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n")
-
-
-def write_receipt(receipt: Receipt, path: Path | None) -> None:
-    """Write the receipt where one is wanted; a failure is told and changes nothing else."""
-    if path is None:
-        return
-    try:
-        receipt.write(path)
-    except OSError as error:
-        logger.error(f"The receipt could not be written to {path}: {error.strerror or error}")
-    except Exception:
-        logger.exception("A defect in dask-claim while writing the receipt; please report it")
 
 
 GONE = {Outcome.GONE: True, Outcome.NOT_CONFIRMED: False, Outcome.NOTHING: None}

@@ -217,6 +217,10 @@ class Session:
             end.push_async_callback(self._end_opening)
         return outcome
 
+    def _write(self, ticket: Ticket) -> None:
+        self.tickets.write(ticket)
+        self._emit(events.TicketsWritten(self.tickets.open))
+
     async def _end_opening(self) -> None:
         self.interrupt()
         if self._interrupted is not None:
@@ -262,7 +266,7 @@ class Session:
 
     def _make_provider(self, choice: Choice) -> Provider:
         kind = provider_class(choice.backend)
-        return kind(self.request, self.tickets.write, self._emit.warn)
+        return kind(self.request, self._write, self._emit.warn)
 
     def _left(self) -> float:
         return max(self._deadline - self._now(), 0.0)

@@ -51,7 +51,7 @@ def create_app(settings: Settings) -> FastAPI:
         await app.state.jobs.stop()
         own_lock.close()
 
-    app = FastAPI(title="Burned-area maps", version="1", lifespan=lifespan)
+    app = FastAPI(title="Burned-area maps", version="1", docs_url="/docs.html", lifespan=lifespan)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=settings.hosts)
 
     @app.exception_handler(RequestValidationError)

@@ -107,6 +107,10 @@ class Running:
 
         return wait_for(look, f"{pattern!r} in the log", timeout, lambda: self.err)
 
+    def receipt(self) -> Any:
+        """The receipt as it is now; None where there is none."""
+        return json.loads(self._receipt.read_text()) if self._receipt.exists() else None
+
     def finish(self, timeout: float = 60) -> Run:
         try:
             out, _ = self.process.communicate(timeout=timeout)
@@ -114,8 +118,7 @@ class Running:
             self.process.send_signal(signal.SIGABRT)  # Python tells where its threads are
             self.process.communicate()
             raise AssertionError(f"not ended within {timeout} s\n{self.err}") from None
-        receipt = json.loads(self._receipt.read_text()) if self._receipt.exists() else None
-        return Run(self.process.returncode, out or b"", self.err, receipt)
+        return Run(self.process.returncode, out or b"", self.err, self.receipt())
 
 
 class Launcher:
