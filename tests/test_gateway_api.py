@@ -19,7 +19,6 @@ from dask_gateway.auth import BasicAuth, GatewayAuth
 
 from dask_claim.claim.addresses import GatewayAddress
 from dask_claim.claim.model import Claim
-from dask_claim.credentials.login import Login
 from dask_claim.doctor.gateway import check_options
 from dask_claim.errors import (
     AuthenticationError,
@@ -53,11 +52,9 @@ def tester(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, "tester")
 
 
-def ask(
-    url: str, work: Callable[[GatewayApi], Awaitable[Any]], login: Login | None = None, **more: Any
-) -> Any:
+def ask(url: str, work: Callable[[GatewayApi], Awaitable[Any]], **more: Any) -> Any:
     async def asked() -> Any:
-        api = GatewayApi(GatewayAddress(url, **{"trusted": True, **more}), login=login)
+        api = GatewayApi(GatewayAddress(url, **{"trusted": True, **more}))
         try:
             return await work(api)
         finally:
@@ -312,7 +309,7 @@ def test_configuration_and_environment_stay(monkeypatch: pytest.MonkeyPatch) -> 
 
         async def look(api: GatewayApi) -> tuple[str, str, str | None]:
             api.renew_credentials()
-            return api.proxy_address, api.public_address, api.login.user
+            return api.proxy_address, api.public_address, getattr(api.login.auth, "username", None)
 
         found = ask("http://127.0.0.1:1", look, proxy_url="8786", public_url="http://b/")
         plain = ask("http://127.0.0.1:1/prefix", look)

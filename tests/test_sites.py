@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from dask_gateway.auth import BasicAuth
 
 from dask_claim.claim.addresses import GatewayAddress
 from dask_claim.claim.model import Claim
-from dask_claim.credentials.login import own_gateway_login
+from dask_claim.credentials.login import Login
 from dask_claim.errors import OptionError
 from dask_claim.providers.gateway.api import GatewayApi
 from dask_claim.providers.gateway.filling import Filling, fill
@@ -175,7 +176,7 @@ def server() -> Iterator[GatewayServer]:
 async def asked(server: GatewayServer, name: str) -> Filling:
     """Ask the gateway for a cluster, as a run does, and end it again."""
     claim = Claim(gateway_url=server.url, **CLAIM)
-    api = GatewayApi(GatewayAddress(server.url), login=own_gateway_login(name, ""))
+    api = GatewayApi(GatewayAddress(server.url), login=Login(BasicAuth(name), "the test"))
     try:
         options = await api.options()
         filled = fill(options, claim, claim.plan({}).max_workers)

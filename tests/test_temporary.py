@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from dask_claim.claim.model import Claim
-from dask_claim.credentials.login import own_gateway_login
 from dask_claim.errors import (
     AuthenticationError,
     ConfigurationError,
@@ -150,8 +149,7 @@ def test_gateway_of_the_run_itself_is_asked_without_the_http_proxy(
 ) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     with faulty("refused") as server:
-        login = own_gateway_login("me", "own")
-        reports = ask(server.url, GatewayApi.clusters, login=login)
+        reports = ask(server.url, GatewayApi.clusters, password="own")
         assert [report.name for report in reports] == [CLUSTER]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote, urlsplit
 
@@ -85,6 +85,9 @@ class GatewayAddress:
 
     trusted: bool = False
     """Whether an operator's source names this gateway, or an address above it."""
+
+    password: str | None = field(default=None, repr=False)
+    """That of a gateway of this run, on this machine."""
 
     @classmethod
     def of(

@@ -9,12 +9,15 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from dask_claim.claim.spellings import Reading, read
 from dask_claim.errors import Fault
 from dask_claim.redact import names_secret, redact
+
+if TYPE_CHECKING:
+    from dask_claim.claim.addresses import GatewayAddress
 
 _OF_DASK = {
     "gateway_url": "gateway.address",
@@ -96,15 +99,17 @@ def is_text_of_login(argument: str) -> bool:
     return argument.lower() == "username" or names_secret(argument)
 
 
-def goes_direct(url: str, environ: Mapping[str, str]) -> bool:
-    """Whether NO_PROXY keeps a gateway from the HTTP proxy of this process's environment.
+def goes_direct(gateway: GatewayAddress, environ: Mapping[str, str]) -> bool:
+    """Whether a gateway is not reached by the HTTP proxy of this process's environment.
 
     Dask Gateway's client takes `HTTP_PROXY` and `HTTPS_PROXY`, and does not look at `NO_PROXY`.
     `environ` has Dask's configuration.
     """
+    if gateway.password is not None:
+        return True  # no proxy of the network leads to this machine's loopback
     from urllib.request import getproxies, proxy_bypass  # takes 50 ms, for gateways alone
 
-    parts = urlsplit(url)
+    parts = urlsplit(gateway.url)
     host = parts.hostname or ""
     host = host if ":" in host else parts.netloc.rpartition("@")[2]
     if parts.scheme not in getproxies() or not proxy_bypass(host):

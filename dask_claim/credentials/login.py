@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from dask_claim.claim.dask_config import collect, is_text_of_login
 from dask_claim.claim.names import as_dask_reads
@@ -42,12 +42,6 @@ class Login:
     source: str | None
     """Where the credentials come from, in words; None where they are withheld."""
 
-    user: str | None = None
-    """The name used where the system has none for this user."""
-
-    own_gateway: bool = False
-    """Whether it is that of a run's own gateway, on this machine."""
-
     @property
     def withheld(self) -> bool:
         """Whether there are credentials, but this gateway does not get them."""
@@ -79,14 +73,16 @@ def log_in(gateway: GatewayAddress) -> Login:
     AuthenticationError
         The class of the authentication itself fails, now or at a request.
     """
-    chosen, user = choose(gateway, os.environ), None
+    if gateway.password is not None:
+        return Login(identity.own_gateway(identity.user_name(), gateway.password), "this run")
+    chosen = choose(gateway, os.environ)
     if chosen == "withheld":
         return Login(identity.name_only(), None)
     source = _OF_DASK if chosen == "Dask's" else f"the credentials of {chosen.path}"
     where = f"the Dask Gateway at {redact_text(gateway.url)}, from {source}"
     with _explained(where):
         if chosen == "Dask's":
-            auth, user = _configured_for_dask()
+            auth = _configured_for_dask()
         else:
             from dask_claim.credentials.site_auth import SiteAuth
 
@@ -94,34 +90,25 @@ def log_in(gateway: GatewayAddress) -> Login:
     for name in ("prepare", "pre_request", "post_response"):
         if (method := getattr(auth, name, None)) is not None:
             setattr(auth, name, _explained(where)(method))
-    return Login(auth, source, user)
+    return Login(auth, source)
 
 
-def own_gateway_login(user: str, password: str) -> Login:
-    """Return the login for a run's own gateway."""
-    return Login(identity.own_gateway(user, password), "this run", own_gateway=True)
-
-
-def login_variables(
-    gateway: GatewayAddress,
-    environ: Mapping[str, str],
-    user: str | None = None,
-    password: str | None = None,
-) -> dict[str, str]:
+def login_variables(gateway: GatewayAddress, environ: Mapping[str, str]) -> dict[str, str]:
     """Return how the program's own `Gateway()` logs in, beside the variables that it inherits.
 
-    Nothing of it is a configured secret. `user` is the name to log in with, where the system has
-    none for this user; `password` that of a run's own gateway.
+    None of them is a configured secret.
     """
-    added = {} if user is None else {f"{ARGUMENT}USERNAME": _quoted(user)}
-    if password is not None:
+    if gateway.password is not None:
         kind = _OWN_GATEWAY if _dask_has_secrets(environ) else "basic"
-        return {**added, AUTH: kind, f"{ARGUMENT}PASSWORD": _quoted(password)}
+        named = {"USERNAME": identity.user_name(), "PASSWORD": gateway.password}
+        return {AUTH: kind, **{f"{ARGUMENT}{name}": _quoted(text) for name, text in named.items()}}
     chosen = choose(gateway, environ)
     if chosen == "withheld":
-        return {**added, AUTH: _NAME_ONLY}
+        return {AUTH: _NAME_ONLY}
     if chosen != "Dask's":
-        return {**added, AUTH: _SITE_AUTH, f"{ARGUMENT}SITE_FILE": os.path.abspath(chosen.path)}
+        return {AUTH: _SITE_AUTH, f"{ARGUMENT}SITE_FILE": os.path.abspath(chosen.path)}
+    user = _missing_name(_auth_of_dask(environ))
+    added = {f"{ARGUMENT}USERNAME": _quoted(user)} if user else {}
     for name, value in environ.items():
         # Dask would make a number of a password of digits, which its client cannot send.
         is_text = name.startswith(ARGUMENT) and is_text_of_login(name[len(ARGUMENT) :])
@@ -159,29 +146,37 @@ def withheld_warning(resolved: Resolved) -> str | None:
 def _dask_has_secrets(environ: Mapping[str, str]) -> bool:
     """Whether Dask is configured to show a gateway more than a user's name."""
     try:
-        auth = (collect(environ).get("gateway") or {}).get("auth") or {}
+        auth = _auth_of_dask(environ)
         more = set(auth.get("kwargs") or {}) - {"username"}
     except (ValueError, TypeError, AttributeError):
         return True  # withholding what cannot be read does no harm
     return auth.get("type", "basic") not in ("basic", None) or bool(more)
 
 
-def _configured_for_dask() -> tuple[GatewayAuth, str | None]:
-    """Return the authentication, and the name where the system has none for this user."""
+def _auth_of_dask(environ: Mapping[str, str]) -> Mapping[str, Any]:
+    return (collect(environ).get("gateway") or {}).get("auth") or {}
+
+
+def _missing_name(auth: Mapping[str, Any]) -> str | None:
+    """Return a name for basic authentication where neither configuration nor system has one."""
+    named = (auth.get("kwargs") or {}).get("username")
+    return None if named or auth.get("type", "basic") != "basic" else identity.nameless_user()
+
+
+def _configured_for_dask() -> GatewayAuth:
     import dask.config
     from dask_gateway.auth import get_auth
 
-    arguments = dict(dask.config.get("gateway.auth.kwargs", None) or {})
+    auth = dask.config.get("gateway.auth", None) or {}
+    arguments = dict(auth.get("kwargs") or {})
     for name, value in arguments.items():
         # Names and secrets as they were written: Dask makes numbers of digits.
         if is_text_of_login(name) and not isinstance(value, (str, bool, type(None))):
             arguments[name] = os.environ.get(f"{ARGUMENT}{name.upper()}", str(value))
-    user = None
-    if dask.config.get("gateway.auth.type", None) == "basic" and not arguments.get("username"):
-        user = identity.nameless_user()
-        arguments |= {"username": user} if user else {}
+    if user := _missing_name(auth):
+        arguments["username"] = user
     with dask.config.set({"gateway.auth.kwargs": arguments}):
-        return get_auth(), user
+        return get_auth()
 
 
 @contextmanager

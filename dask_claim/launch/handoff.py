@@ -69,15 +69,13 @@ def variables(
     if cluster.cluster_name is not None:
         found[SECURITY_LOADER] = f"{load_security.__module__}.{load_security.__qualname__}"
     if (gateway := cluster.gateway) is not None:
-        password = cluster.gateway_password
         found |= {
             GATEWAY_ADDRESS: gateway.url,
             GATEWAY_PROXY: gateway.proxy_url,
             GATEWAY_PUBLIC: gateway.public_url,
-            **login_variables(gateway, inherited, cluster.gateway_user, password),
+            **login_variables(gateway, inherited),
         }
-        # No proxy of this network leads to this machine's loopback, where a run's own gateway is.
-        if password is not None or goes_direct(gateway.url, inherited):
+        if goes_direct(gateway, inherited):
             found[GATEWAY_HTTP_PROXY] = "False"
     for option, value in cluster.option_defaults.items():
         found[GATEWAY_OPTION + option.upper()] = repr(value)
@@ -96,11 +94,9 @@ def check_variables(claim: Claim, plan: Plan, inherited: Mapping[str, str]) -> N
     # Names decide, not values: any cluster of a gateway stands for the one to come.
     own = provider_class(plan.choice.backend).starts_gateway
     password = "password" if own else None
-    gateway = GatewayAddress("url") if own or claim.gateway_url else None
+    gateway = GatewayAddress("url", password=password) if own or claim.gateway_url else None
     name = "name" if gateway and claim.create else None
-    cluster = Cluster(
-        "gateway://host/name", name, "url", gateway, gateway_password=password, tls_folder="folder"
-    )
+    cluster = Cluster("gateway://host/name", name, "url", gateway, tls_folder="folder")
     variables(cluster, claim, inherited, "id", contents(cluster))
 
 

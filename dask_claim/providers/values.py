@@ -107,12 +107,6 @@ class Cluster:
     gateway: GatewayAddress | None = None
     """None where no gateway is used."""
 
-    gateway_user: str | None = None
-    """The name to log in with, where this system has none for the user."""
-
-    gateway_password: str | None = field(default=None, repr=False)
-    """The password of a gateway that is this run's own."""
-
     option_defaults: Mapping[str, Any] = field(default_factory=dict)
     """Defaults for the options of clusters that the program itself asks this gateway for."""
 

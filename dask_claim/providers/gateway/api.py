@@ -168,7 +168,6 @@ class GatewayApi(GatewayConnection):
             or f"{self.public_address}/clusters/{name}/status",
             cluster_name=name,
             gateway=replace(self.gateway, url=self.address, proxy_url=self.proxy_address),
-            gateway_user=self.login.user,
         )
 
     async def clusters(self) -> list[ClusterReport]:

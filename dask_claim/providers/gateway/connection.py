@@ -77,8 +77,7 @@ class GatewayConnection:
         # is a ValueError with a text. Its public methods read the answers.
         self.client._request = self.request
         self._http: dict[str, Any] = self.client._request_kwargs
-        # No proxy of the network leads to this machine's loopback, where a run's own gateway is.
-        if self.login.own_gateway or goes_direct(url, os.environ):
+        if goes_direct(address, os.environ):
             self._http = {}
 
     async def request(self, method: str, url: str, json: Any = None) -> ClientResponse:

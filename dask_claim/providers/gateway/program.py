@@ -74,4 +74,4 @@ class MarkingProvider(NoProvider):
             )
         )
         defaults = {name: {**(options[name] or {}), MARK: mark}} if name else {}
-        self.cluster = replace(self.cluster, gateway_user=api.login.user, option_defaults=defaults)
+        self.cluster = replace(self.cluster, option_defaults=defaults)

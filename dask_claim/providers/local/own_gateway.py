@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dask_claim.claim.addresses import GatewayAddress
-from dask_claim.credentials.identity import user_name
-from dask_claim.credentials.login import own_gateway_login
 from dask_claim.errors import ClusterFailed, ConfigurationError, GatewayUnreachable
 from dask_claim.files import letters, private_folder
 from dask_claim.providers.base import import_quietly
@@ -69,11 +67,8 @@ class OwnGatewayProvider(LocalProvider):
             }
         )
         event = await self._event()
-        self.cluster = Cluster(
-            gateway=GatewayAddress(event["gateway_url"], event["proxy_url"], event["gateway_url"]),
-            gateway_user=user_name(),
-            gateway_password=password,
-        )
+        url, proxy = event["gateway_url"], event["proxy_url"]
+        self.cluster = Cluster(gateway=GatewayAddress(url, proxy, url, password=password))
 
     async def wait_until_running(self) -> None:
         """It runs: there is nothing else of it."""
@@ -100,10 +95,8 @@ class OwnGatewayClusterProvider(OwnGatewayProvider):
         # In a thread, for the import may have to wait for another one.
         api_module = await asyncio.to_thread(import_quietly, "dask_claim.providers.gateway.api")
         size = self._fitted = await asyncio.to_thread(fit_here, self._size())
-        own, claim = self.cluster, self.request.claim
-        self._api = api = api_module.GatewayApi(
-            own.gateway, login=own_gateway_login(str(own.gateway_user), str(own.gateway_password))
-        )
+        claim = self.request.claim
+        self._api = api = api_module.GatewayApi(self.cluster.gateway)
         options = await api.options()
         options.update(
             worker_cores=claim.worker_cores or claim.worker_cores_limit or size.threads,
@@ -115,15 +108,9 @@ class OwnGatewayClusterProvider(OwnGatewayProvider):
 
     def _know(self, name: str) -> None:
         assert self._api is not None
-        known = self._api.cluster(name, self._report)
-        own = self.cluster
-        self.cluster = replace(
-            known,
-            # Whoever is on this machine could look at it.
-            dashboard_url=None,
-            gateway_user=own.gateway_user,
-            gateway_password=own.gateway_password,
-        )
+        cluster = self._api.cluster(name, self._report)
+        # Any user of this machine could look at the dashboard.
+        self.cluster = replace(cluster, dashboard_url=None)
 
     async def wait_until_running(self) -> None:
         api, name = self._api, self.cluster.cluster_name
