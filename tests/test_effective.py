@@ -301,7 +301,7 @@ BOTH = {"worker_cores": 4, "worker_memory": "16G"}
         ({"worker_memory": "8G"}, [("String", "worker_memory", "2 G")], {}, {},
          {"worker_memory": "2 G"}),
         ({"worker_memory": "8G"}, [("String", "worker_memory", "64 G")], {}, {},
-         {"worker_memory": "8192 M"}),
+         {"worker_memory": "8 G"}),
         ({"max_memory": "8G"}, [("Float", "worker_memory", 16)], {"max_workers": 4}, {},
          {"worker_memory": 2}),
         ({"max_cores": 8}, [("Integer", "cpu", 16)], {"max_workers": 3}, {}, {"cpu": 2}),
@@ -310,7 +310,7 @@ BOTH = {"worker_cores": 4, "worker_memory": "16G"}
          {"worker_cores": 1, "worker_cores_limit": 2}),
         ({"worker_memory": "2G"},
          [("String", "worker_memory", "1 G"), ("String", "worker_memory_limit", "64 G")], {}, {},
-         {"worker_memory": "1 G", "worker_memory_limit": "2048 M"}),
+         {"worker_memory": "1 G", "worker_memory_limit": "2 G"}),
         ({"gpus": 0}, [("Integer", "gpus", 1)], {}, {}, {"gpus": 0}),
         ({"gpus": 0}, [("Bool", "gpu", True)], {}, {}, {"gpu": False}),
         *(({"gpus": most}, [("Bool", "gpu", default)], {}, {}, {"gpu": default})
@@ -326,7 +326,7 @@ BOTH = {"worker_cores": 4, "worker_memory": "16G"}
         ({"gpus": 0}, [SIZE, ("Integer", "gpus", 1)], {}, {}, {"size": SIZE[3], "gpus": 0}),
         # An unknown default is not raised: as much as the site's file says, or as is claimed of
         # the worker itself.
-        (BOTH, [("String", "worker_memory", "")], {}, TWO, {"worker_memory": "2G"}),
+        (BOTH, [("String", "worker_memory", "")], {}, TWO, {"worker_memory": "2 G"}),
         (BOTH, [("String", "worker_cores", "")], {"worker_memory": "1G"}, TWO,
          {"worker_cores": "2"}),
         (BOTH, [("String", "worker_cores_limit", ""), ("Float", "worker_cores", 1)],
@@ -423,5 +423,5 @@ def lowered(
     bounds, offered = Policy.model_validate(policy), GatewayOptions.model_validate(site)
     asked = Claim.model_validate({**URL, **claim})
     workers = asked.plan({}).max_workers
-    fill(options, asked, workers, offered, Bounds(bounds, FILE, sites, workers))
+    fill(options, asked, workers, offered, Bounds(bounds, FILE, sites))
     return options

@@ -19,7 +19,7 @@ from dask_claim.claim.model import Claim, load
 from dask_claim.claim.site_sections import OPTION_NAMES, GatewayOptions, Policy
 from dask_claim.cli.options import claimed
 from dask_claim.errors import OptionError
-from dask_claim.providers.gateway.amounts import gateway_memory
+from dask_claim.providers.gateway.amounts import written
 from dask_claim.providers.gateway.bounds import Bounds
 from dask_claim.providers.gateway.filling import Filling, fill
 from dask_claim.providers.gateway.variables import IDLE_TIMEOUT, end_when_idle, variables_option
@@ -82,18 +82,18 @@ def test_every_fault_at_once_with_its_limits() -> None:
 
 @given(st.one_of(st.integers(1, 10**15), st.sampled_from(["1GB", "1Gi", "1.5 GiB", "7 K"])))
 @example(4 * 10**9)
-def test_the_server_reads_exactly_the_claimed_bytes(written: int | str) -> None:
-    memory = Memory(written)
-    assert traitlets.MemoryLimit().validate(None, gateway_memory(memory)) == memory.bytes
+def test_the_server_reads_exactly_the_claimed_bytes(claimed: int | str) -> None:
+    size = Memory(claimed).bytes
+    assert traitlets.MemoryLimit().validate(None, written(size)) == size
 
 
 def test_memory_is_written_as_a_person_would() -> None:
-    for written, text in (("4G", "4G"), ("4 GiB", "4 G"), ("4GB", "3906250 K"), (2**32, "4 G")):
+    for amount, text in (("4G", "4 G"), ("4 GiB", "4 G"), ("4GB", "3906250 K"), (2**32, "4 G")):
         options = offered(server.String("worker_memory"), server.Integer("mem", default=2**30))
         site = GatewayOptions.model_validate({"names": {"worker_memory": "mem"}})
-        fill(options, Claim(worker_memory=written))
-        fill(options, Claim(worker_memory=written), None, site)
-        assert dict(options) == {"worker_memory": text, "mem": Memory(written).bytes}
+        fill(options, Claim(worker_memory=amount))
+        fill(options, Claim(worker_memory=amount), None, site)
+        assert dict(options) == {"worker_memory": text, "mem": Memory(amount).bytes}
     for field, asked, value in (
         (server.Integer("worker_memory", default=1024, label="Memory (MiB)"), "4 G", 4096),
         (server.Float("worker_memory", default=4, label="Memory (GB)"), "4GB", 4.0),
@@ -294,7 +294,7 @@ def test_the_policy_never_makes_a_worker_smaller_than_claimed(choices: list[str]
         options = offered(server.Select(name, choices))
         claim = Claim(worker_memory=asked, strict=strict)
         policy = Policy.model_validate({"worker_memory": "6G", "excess": excess})
-        bounds = Bounds(policy, "claim.yaml", frozenset(), 1)
+        bounds = Bounds(policy, "claim.yaml", frozenset())
         if asked == "4G" and strict and excess == "refuse":
             with pytest.raises(OptionError, match=r"policy\.worker_memory in claim\.yaml"):
                 fill(options, claim, 1, bounds=bounds)

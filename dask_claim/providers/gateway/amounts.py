@@ -35,8 +35,6 @@ _OTHER_BEFORE = re.compile(rf"\b{_OTHER}(?: (?:memory|mem|RAM))? ?[-:=(]? ?$", r
 
 # A label's word for a unit. As in Dask Gateway's own texts a letter alone is a power of 1024.
 _UNIT = re.compile(r"([kmgt])(i?b?|(?:ilo|ega|iga|era)bytes?|[ei]bibytes?)|b|bytes?", re.I)
-# What `MemoryLimit` of dask_gateway_server understands: a number and K, M, G or T (powers of 1024).
-_GATEWAY_MEMORY = re.compile(r"\d+(\.\d+)? ?[KMGT]")
 _FORM = re.compile(r"\s*\d+(?:\.\d+)?( ?)([KMGTkmgt])(iB|i|B|b|)\s*", re.ASCII)
 
 
@@ -77,30 +75,19 @@ def memory_in(text: str) -> Memory | None:
         return None  # such as Gb, which would be bits
 
 
-def gateway_memory(memory: Memory) -> str:
-    """As written where a gateway's server understands it, else the same amount in K, M or G."""
-    if _GATEWAY_MEMORY.fullmatch(str(memory)):
-        return str(memory)
-    return _written(memory.bytes, 1024, " ")
+def written(amount: int, like: str = "") -> str:
+    """Write bytes as a gateway's own default is written, else as Dask Gateway's server reads them.
 
-
-def in_the_form_of(default: str, memory: Memory, name: str) -> tuple[str, list[str]]:
-    """Write an amount as the gateway's own default is written, else as its server wants it."""
-    form = _FORM.fullmatch(default)
-    if form is None or (form[2].isupper() and not form[3]):
-        return gateway_memory(memory), []
-    text = _written(memory.bytes, 1000 if form[3] in ("B", "b") else 1024, form[1])
-    if form[2].islower():
-        text = text.lower()
-    return text + form[3], [f"{name} is written as its default, {default!r}"]
-
-
-def _written(amount: int, base: int, space: str) -> str:
-    """Write bytes in the largest unit of which they are a whole number; else exactly, in K."""
-    for power, letter in ((3, "G"), (2, "M"), (1, "K")):
+    In the largest unit of which they are a whole number; else exactly, in K.
+    """
+    form = _FORM.fullmatch(like)
+    space, suffix = (form[1], form[3]) if form else (" ", "")
+    base = 1000 if suffix in ("B", "b") else 1024
+    text = f"{amount / base!r}{space}K"
+    for power, letter in ((1, "K"), (2, "M"), (3, "G")):
         if amount % base**power == 0:
-            return f"{amount // base**power}{space}{letter}"
-    return f"{amount / base!r}{space}K"
+            text = f"{amount // base**power}{space}{letter}"
+    return (text.lower() if form and form[2].islower() else text) + suffix
 
 
 def unit_of(word: str) -> str | None:

@@ -8,18 +8,17 @@ import re
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import Any, Literal
 
 from dask_claim.claim import units
 from dask_claim.claim.memory import Memory
-from dask_claim.claim.units import exact
 from dask_claim.providers.gateway.amounts import (
     cores_in,
     gpus_in,
-    in_the_form_of,
     memory_in,
     number_in,
     unit_of,
+    written,
 )
 
 # Where labels have their unit: "Memory (Mi)", "memory in mb", or nothing else.
@@ -34,8 +33,8 @@ _MEBIBYTES_FROM, _BYTES_FROM = 256, 1024**2
 # A whole cluster may have 256 GiB, and so may the largest worker; neither has 16 TiB.
 _MEBIBYTES_FROM_AT_MOST = 2**14
 
-# The next whole number may be so many times the amount; beyond that it is another size.
-_ROUNDED_UP_AT_MOST = 1.01
+ROUNDED_UP_AT_MOST = Fraction("1.01")
+"""The next whole number may be so many times an amount; beyond that it is another size."""
 
 
 class Unsuitable(ValueError):
@@ -117,107 +116,89 @@ class Option:
             return Unit("MiB", f"by its numbers, such as {default or high:g}")
         return Unit("GiB", "neither its label nor its numbers name another unit")
 
-    def unit_note(self) -> str:
-        """Return what was concluded of its unit, for a person to check."""
-        unit = self.unit()
-        return f"{self.name} counts {unit.name} ({unit.why})"
-
-    def amount(self, value: Any, field: str) -> float | None:
+    def amount(self, value: Any, field: str) -> Fraction | None:
         """Bytes, cores or GPUs that one of its values stands for; None where nobody can tell."""
         if isinstance(value, str):
             plain = number_in(value)
+            if plain is None and is_memory(field):
+                memory = memory_in(value)
+                return Fraction(memory.bytes) if memory else None
             if plain is None:
-                if is_memory(field):
-                    memory = memory_in(value)
-                    return memory.bytes if memory else None
-                return gpus_in(value) if field == "gpus" else cores_in(value)
+                plain = gpus_in(value) if field == "gpus" else cores_in(value)
+                return None if plain is None else Fraction(str(plain))
             value = plain
-        if isinstance(value, bool):
-            return int(value) if field == "gpus" else None
-        if not isinstance(value, (int, float)):
+        if not isinstance(value, (int, float)) or (isinstance(value, bool) and field != "gpus"):
             return None
         try:
-            return value * self.unit().bytes if is_memory(field) else value
+            unit = self.unit().bytes if is_memory(field) else 1
         except ValueError:
             return None
+        return Fraction(str(float(value))) * unit
 
-    def limits(self, field: str) -> str:
-        """What the gateway takes for it, in words."""
-        if self.choices:
-            return "one of " + ", ".join(self.choices)
-        low, high = getattr(self.spec, "min", None), getattr(self.spec, "max", None)
-        if low is None and high is None:
-            return f"any {self.kind}"
-        try:
-            unit = f" {self.unit().name}" if is_memory(field) else ""
-        except ValueError:
-            unit = ""
-        if high is None:
-            return f"at least {low:g}{unit}"
-        return f"at most {high:g}{unit}" if low is None else f"{low:g} to {high:g}{unit}"
+    def sizes(self, field: str) -> dict[str, dict[str, Fraction]]:
+        """Return its choices → what they stand for of a field, of those that can be read."""
+        amounts = {choice: self.amount(choice, field) for choice in self.choices}
+        sizes = {choice: {field: size} for choice, size in amounts.items() if size is not None}
+        if not sizes:
+            raise Unsuitable("its choices do not say how much they are")
+        return sizes
 
-    def converted(self, field: str, value: Any, *, at_least: bool = False) -> tuple[Any, list[str]]:
-        """Return a field's `value` in the option's own type, and what was concluded for that.
-
-        `at_least`: the next whole number will do, however far it is.
+    def value_of(
+        self, field: str, amount: Fraction, rounding: Literal["exact", "up", "down"] = "exact"
+    ) -> Any:
+        """Return the value that stands for an amount; `exact`: a whole number may be 1 % more.
 
         Raises
         ------
         Unsuitable
-            The option's type cannot hold it.
+            The option's type cannot hold an amount.
         ValueError
             The option has no such value.
         """
-        kind = self.kind
-        counts = kind in ("integer", "float", "string")
-        if isinstance(value, Mapping):
-            if kind == "mapping":
-                return {**(self.spec.value or {}), **value}, []
-        elif isinstance(value, str):
-            if kind in ("string", "select"):
-                return value, []
-        elif kind == "select":
-            return self._smallest_choice(field, value)
-        elif counts and isinstance(value, Memory):
-            return self._memory(value, at_least)
-        elif counts:
-            if kind == "integer" and value != int(value) and not at_least:
-                raise ValueError("is not a whole number")
-            value = math.ceil(value) if kind == "integer" else value
-            return str(value) if kind == "string" else value, []
-        elif kind == "bool" and field == "gpus":
-            if value > 1:
+        if self.kind == "bool" and field == "gpus":
+            if amount > 1 and rounding == "exact":
                 raise ValueError("it offers one or none")
-            return bool(value), []
-        raise Unsuitable(
-            f"a {kind} cannot hold it; give {self.name} in `options`, in the form that this "
-            "gateway wants"
-        )
+            return bool(amount)
+        if self.kind not in ("integer", "float", "string"):
+            raise Unsuitable(self._cannot_hold())
+        if self.is_free_text(field):
+            return written(int(amount), str(self.spec.value))
+        unit = self.unit() if is_memory(field) else None
+        count = amount / (unit.bytes if unit else 1)
+        if self.kind == "integer":
+            whole = math.floor(count) if rounding == "down" else math.ceil(count)
+            if rounding == "exact" and whole > count * ROUNDED_UP_AT_MOST:
+                of_unit = f" of {unit.name}, but {float(count):g}" if unit else ""
+                raise ValueError(f"is not a whole number{of_unit}")
+            if amount and not whole:
+                raise ValueError(f"no integer of {self.name} is small enough")
+            return whole
+        value = int(count) if count.denominator == 1 else float(count)
+        return str(value) if self.kind == "string" else value
 
-    def at_most(self, field: str, most: Any, needed: Fraction) -> tuple[Any, Fraction]:
-        """Return its largest value that is small enough, and how much that is.
+    def is_free_text(self, field: str) -> bool:
+        """Whether it takes a field as a text with a unit."""
+        is_text = self.kind == "string" and number_in(str(self.spec.value)) is None
+        return is_text and is_memory(field)
 
-        Raises ValueError where that is less than `needed`, or there is none.
-        """
-        room, given = exact(most), Fraction(-1)
-        value: Any = None
-        if self.choices:
-            amounts = [(one, self.amount(one, field)) for one in self.choices]
-            sizes = [(one, Fraction(str(size))) for one, size in amounts if size is not None]
-            within = [(one, size) for one, size in sizes if needed <= size <= room]
-            value, given = max(within, key=lambda item: item[1], default=(value, given))
-        elif self.kind == "integer":
-            unit = self.unit().bytes if is_memory(field) else 1
-            value = int(room // unit)
-            if value or not room:
-                given = Fraction(value * unit)
-        else:
-            value, given = self.converted(field, most)[0], room
-        if given < needed:
-            enough = "both enough and " if needed else ""
-            what = "choice" if self.choices else self.kind
-            raise ValueError(f"no {what} of {self.name} is {enough}small enough")
-        return value, given
+    def unit_note(self, field: str) -> list[str]:
+        """Return what was concluded for amounts of a field, for a person to check."""
+        if not is_memory(field):
+            return []
+        if self.is_free_text(field):
+            default = str(self.spec.value)
+            is_usual = written(2**40, default).endswith("G")
+            return [] if is_usual else [f"{self.name} is written as its default, {default!r}"]
+        unit = self.unit()
+        return [f"{self.name} counts {unit.name} ({unit.why})"]
+
+    def plain(self, value: Any) -> Any:
+        """Return a text, or variables, as the option takes them. Raises Unsuitable."""
+        if isinstance(value, Mapping) and self.kind == "mapping":
+            return {**(self.spec.value or {}), **value}
+        if isinstance(value, str) and self.kind in ("string", "select"):
+            return value
+        raise Unsuitable(self._cannot_hold())
 
     def as_written(self, value: Any) -> Any:
         """Return a value that is in the gateway's own terms, in the type of the option.
@@ -231,35 +212,28 @@ class Option:
             return units.number(value)
         return units.boolean(value) if isinstance(value, str) and self.kind == "bool" else value
 
-    def _smallest_choice(self, field: str, value: Any) -> tuple[str, list[str]]:
-        notes = []
-        if is_memory(field) and any(number_in(choice) for choice in self.choices):
-            notes.append(self.unit_note())
-        amounts = {choice: self.amount(choice, field) for choice in self.choices}
-        readable = {choice: amount for choice, amount in amounts.items() if amount is not None}
-        if not readable:
-            raise Unsuitable("its choices do not say how much they are")
-        needed = value.bytes if isinstance(value, Memory) else value
-        enough = [choice for choice, amount in readable.items() if amount >= needed]
-        if not enough:
-            raise ValueError("no choice is enough")
-        chosen = min(enough, key=lambda choice: readable[choice])
-        return chosen, [*notes, f"{self.name} {chosen!r} is its smallest choice that is enough"]
+    def offer(self, field: str) -> str:
+        """What the gateway takes for it, in words."""
+        low, high = getattr(self.spec, "min", None), getattr(self.spec, "max", None)
+        try:
+            unit = f" {self.unit().name}" if is_memory(field) else ""
+        except ValueError:
+            unit = ""
+        if self.choices:
+            limits = "one of " + ", ".join(self.choices)
+        elif low is None and high is None:
+            limits = f"any {self.kind}"
+        elif high is None:
+            limits = f"at least {low:g}{unit}"
+        else:
+            limits = f"at most {high:g}{unit}" if low is None else f"{low:g} to {high:g}{unit}"
+        return f"this gateway offers {limits}"
 
-    def _memory(self, memory: Memory, at_least: bool) -> tuple[Any, list[str]]:
-        is_text = self.kind == "string"
-        if is_text and number_in(default := str(self.spec.value)) is None:
-            return in_the_form_of(default, memory, self.name)
-        unit = self.unit()
-        amount: int | float = memory.bytes / unit.bytes
-        if self.kind == "integer":
-            whole = -(-memory.bytes // unit.bytes)
-            if whole > amount * _ROUNDED_UP_AT_MOST and not at_least:
-                raise ValueError(f"is not a whole number of {unit.name}, but {amount:g}")
-            amount = whole
-        elif is_text and amount == int(amount):
-            amount = int(amount)
-        return (str(amount) if is_text else amount), [self.unit_note()]
+    def _cannot_hold(self) -> str:
+        return (
+            f"a {self.kind} cannot hold it; give {self.name} in `options`, in the form that this "
+            "gateway wants"
+        )
 
 
 def is_memory(field: str) -> bool:
