@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from dataclasses import replace
 
-from dask_claim.doctor.finding import TEMPORARY, Examined, Finding, fail, failed, ok
+from dask_claim.doctor.finding import TEMPORARY, Examined, Finding, fail, failed, ok, warn
 from dask_claim.errors import DaskClaimError
-from dask_claim.registry import provider_class
 from dask_claim.threads import in_time
 
 PATIENCE, MARGIN = 10.0, 5.0
@@ -19,12 +19,12 @@ HINT = (
 )
 
 
-async def check_attached(seen: Examined) -> Finding:
+async def check(seen: Examined) -> AsyncIterator[Finding]:
     """Whether the scheduler answers; of a gateway's cluster, whether the gateway says it runs."""
+    if not seen.provider.adopts:
+        return
     request = replace(seen.request, start_timeout=PATIENCE)
-    provider = provider_class(seen.plan.choice.backend)(
-        request, lambda ticket: None, lambda warning: None
-    )
+    provider = type(seen.provider)(request, lambda ticket: None, lambda warning: None)
 
     async def ask() -> None:
         await provider.submit()
@@ -33,14 +33,18 @@ async def check_attached(seen: Examined) -> Finding:
     try:
         await in_time(ask(), PATIENCE + MARGIN)
     except DaskClaimError as error:
-        return failed("scheduler", error, HINT)
+        yield failed("scheduler", error, HINT)
     except asyncio.TimeoutError:
-        why = f": {provider.obstacle}" if provider.obstacle else ""
-        message = f"{provider.description} does not answer within {PATIENCE:g} s{why}"
-        return fail("scheduler", message, HINT, TEMPORARY)
+        if provider.of_gateway and not provider.obstacle:
+            message = f"{provider.description}; it is still pending after {PATIENCE:g} s"
+            yield warn("scheduler", message, "a run waits for it until its --start-timeout")
+        else:
+            why = f": {provider.obstacle}" if provider.obstacle else ""
+            message = f"{provider.description} does not answer within {PATIENCE:g} s{why}"
+            yield fail("scheduler", message, HINT, TEMPORARY)
+    else:
+        name = provider.cluster.cluster_name
+        where = f"it answers at {provider.cluster.scheduler_address}"
+        yield ok("scheduler", f"the gateway says that cluster {name} is running" if name else where)
     finally:
         await provider.close()
-    cluster = provider.cluster
-    if cluster.cluster_name:
-        return ok("scheduler", f"the gateway says that cluster {cluster.cluster_name} is running")
-    return ok("scheduler", f"it answers at {cluster.scheduler_address}")

@@ -14,8 +14,6 @@ from dask_claim.providers.values import Request
 from dask_claim.redact import redact
 from dask_claim.registry import provider_class
 
-State = Literal["ok", "warn", "fail"]
-
 TEMPORARY, WRONG = 75, 78
 """The statuses of a run that fails for such a reason."""
 
@@ -27,10 +25,10 @@ class Finding:
     name: str
     """The part that was looked at."""
 
-    state: State
+    state: Literal["ok", "warn", "fail"]
     message: str
     hint: str = ""
-    """What would mend it; empty where all is well."""
+    """What would mend it; empty where all is well, or where the message says so."""
 
     status: int = 0
     """What a run would end with; 0 where it would go on."""
@@ -38,50 +36,43 @@ class Finding:
     def to_dict(self) -> dict[str, Any]:
         """The finding as JSON types, secrets masked."""
         shown = {"name": self.name, "state": self.state, "message": self.message, "hint": self.hint}
-        masked = redact(shown)
-        assert isinstance(masked, dict)
-        return masked
+        return {name: redact(text) for name, text in shown.items()}
 
     def __str__(self) -> str:
         shown = self.to_dict()
-        head = f"{self.state:<4}  {self.name}: "
-        lines = [head + str(shown["message"]).replace("\n", "\n      ")]
-        if self.hint:
-            lines.append(f"      hint: {shown['hint']}")
-        return "\n".join(lines)
+        message = shown["message"].replace("\n", "\n      ")
+        hint = f"\n      hint: {shown['hint']}" if self.hint else ""
+        return f"{self.state:<4}  {self.name}: {message}{hint}"
 
 
 def ok(name: str, message: str) -> Finding:
     return Finding(name, "ok", message)
 
 
-def warn(name: str, message: str, hint: str) -> Finding:
+def warn(name: str, message: str, hint: str = "") -> Finding:
     return Finding(name, "warn", message, hint)
 
 
-def fail(name: str, message: str, hint: str, status: int = WRONG) -> Finding:
+def fail(name: str, message: str, hint: str = "", status: int = WRONG) -> Finding:
     return Finding(name, "fail", message, hint, status)
 
 
-def failed(name: str, error: DaskClaimError, hint: str) -> Finding:
+def failed(name: str, error: DaskClaimError, hint: str = "") -> Finding:
     """The finding for what would end a run with this error."""
     return fail(name, str(error), hint, error.exit_status)
 
 
 @dataclass(frozen=True)
 class Examined:
-    """The run that would be made, as far as the claim goes."""
+    """The run that would be made."""
 
     environ: Mapping[str, str]
     resolved: Resolved
     plan: Plan
     request: Request
-    provider: Provider | None = None
-    """None where it could not be made."""
+    provider: Provider
 
     @property
     def uses_gateway(self) -> bool:
-        return (
-            provider_class(self.plan.provider).of_gateway
-            and self.resolved.claim.gateway_url is not None
-        )
+        kind = provider_class(self.plan.provider)
+        return kind.of_gateway and self.resolved.claim.gateway_url is not None

@@ -35,13 +35,27 @@ SOON = 600.0
 """Seconds of life below which a token ends in the middle of most runs."""
 
 
-async def check_gateway(seen: Examined) -> AsyncIterator[Finding]:
-    """All of it; what can only fail for a reason that is already told is left out."""
+ASK_LATER = "ask the gateway's operator, and try again later"
+CREDENTIALS = (
+    "correct `credentials` in the site's file, or set DASK_GATEWAY__AUTH__TYPE (basic, kerberos, "
+    "jupyterhub) and what it needs: DASK_GATEWAY__AUTH__KWARGS__PASSWORD, a fresh kinit, "
+    "JUPYTERHUB_API_TOKEN"
+)
+PASSTHROUGH = (
+    "schedulers are reached by TLS that passes through untouched: a TCP load balancer or an "
+    "ingress with SSL passthrough, its address as proxy_url"
+)
+
+
+async def check(seen: Examined) -> AsyncIterator[Finding]:
+    """All of it; what can only fail for a reason that was given already is left out."""
+    if not seen.uses_gateway:
+        return
     gateway = seen.request.gateway
     assert gateway is not None
-    found = await check_name(gateway.url)
-    yield found
-    if found.state == "fail":
+    name = await _name(gateway.url)
+    yield name
+    if name.state == "fail":
         return
     try:
         api = GatewayApi(gateway, PATIENCE)
@@ -50,21 +64,21 @@ async def check_gateway(seen: Examined) -> AsyncIterator[Finding]:
         yield failed("credentials", error, hint)
         return
     try:
-        found = await check_answer(api)
-        yield found
-        if found.state == "fail":
+        answer = await _answer(api)
+        yield answer
+        if answer.state == "fail":
             return
-        yield check_clock(api)
-        found = await check_credentials(api, seen)
-        yield found
-        if found.state != "fail":
+        yield _clock(api)
+        credentials = await _credentials(api, seen)
+        yield credentials
+        if credentials.state != "fail":
             yield await check_options(api, seen)
-        yield await check_scheduler_path(api.proxy_address)
+        yield await _scheduler_path(api.proxy_address)
     finally:
         await api.close()
 
 
-async def check_name(url: str) -> Finding:
+async def _name(url: str) -> Finding:
     """Whether the host's name has an address; where HTTP goes by a proxy, the proxy's."""
     parts = urlsplit(url)
     host, via = parts.hostname or "", ""
@@ -72,21 +86,16 @@ async def check_name(url: str) -> Finding:
     if proxy and not proxy_bypass(host):
         host, via = urlsplit(proxy).hostname or "", f", the HTTP proxy for {host},"
     try:
-        found = await in_time(
-            asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM), PATIENCE
-        )
+        loop = asyncio.get_running_loop()
+        addresses = await in_time(loop.getaddrinfo(host, None, type=socket.SOCK_STREAM), PATIENCE)
     except (OSError, UnicodeError, asyncio.TimeoutError) as error:
-        return fail(
-            "name resolution",
-            f"{host}{via} has no address: {error or 'no answer'}",
-            "is the host in gateway_url spelt right, and does this container have network access "
-            "and DNS (CWL: NetworkAccess)?",
-            TEMPORARY,
-        )
-    return ok("name resolution", f"{host}{via} is {found[0][4][0]}")
+        message = f"{host}{via} has no address: {error or 'no answer'}"
+        hint = "is gateway_url spelt right, and are there network and DNS (CWL: NetworkAccess)?"
+        return fail("name resolution", message, hint, TEMPORARY)
+    return ok("name resolution", f"{host}{via} is {addresses[0][4][0]}")
 
 
-async def check_answer(api: GatewayApi) -> Finding:
+async def _answer(api: GatewayApi) -> Finding:
     """Whether a Dask Gateway answers at the address, and which one."""
     try:
         return ok("gateway", f"{api.where} answers, version {await api.version()}")
@@ -99,52 +108,39 @@ def _why_no_answer(error: DaskClaimError) -> str:
 
     cause = error.__cause__
     if isinstance(cause, (ssl.SSLError, ClientSSLError)) or "CERTIFICATE_VERIFY" in str(cause):
-        return (
-            "its certificate is not one that this system trusts: set SSL_CERT_FILE to the file of "
-            "the site's CA, together with the public ones"
-        )
+        return "set SSL_CERT_FILE to the file of the site's CA, together with the public ones"
     if isinstance(cause, (ClientConnectorError, ConnectionRefusedError)):
         return "nothing listens there: is the port in gateway_url right, and the gateway running?"
     if isinstance(cause, asyncio.TimeoutError):
         return "a firewall may drop what is sent there, or the gateway hangs: ask its operator"
     if isinstance(error, (NotAGateway, NoGatewayThere)):
         return "set gateway_url to the address whose /api/version answers, path included"
-    return "ask the gateway's operator, and try again later"
+    return ASK_LATER
 
 
-def check_clock(api: GatewayApi) -> Finding:
+def _clock(api: GatewayApi) -> Finding:
     """How far the gateway's clock, as its answers tell it, is from this one."""
     ahead = api.clock_ahead
     if ahead is None:
         return ok("clock", "the gateway does not tell its time")
     if abs(ahead) <= SKEW:
         return ok("clock", "agrees with the gateway's")
-    return warn(
-        "clock",
-        f"the gateway's is {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} this one",
-        "set both by NTP: tokens, Kerberos tickets and certificates are refused before and after "
-        "their time",
-    )
+    direction = "ahead of" if ahead > 0 else "behind"
+    hint = "set both by NTP: tokens, tickets and certificates are refused outside their time"
+    return warn("clock", f"the gateway's is {abs(ahead):.0f} s {direction} this one", hint)
 
 
-async def check_credentials(api: GatewayApi, seen: Examined) -> Finding:
+async def _credentials(api: GatewayApi, seen: Examined) -> Finding:
     """Whether they are accepted, and how long they live."""
     try:
         mine = await api.clusters()
     except AuthenticationError as error:
-        return failed(
-            "credentials",
-            error,
-            "correct `credentials` in the site's file, or set DASK_GATEWAY__AUTH__TYPE (basic, "
-            "kerberos, jupyterhub) and what it needs: DASK_GATEWAY__AUTH__KWARGS__PASSWORD, a "
-            "fresh kinit, JUPYTERHUB_API_TOKEN",
-        )
+        return failed("credentials", error, CREDENTIALS)
     except DaskClaimError as error:
-        return failed("credentials", error, "ask the gateway's operator, and try again later")
+        return failed("credentials", error, ASK_LATER)
     if withheld := withheld_warning(seen.resolved):
-        return warn(
-            "credentials", withheld, "see DASK_CLAIM_GATEWAY_URL, and Credentials in docs/sites.md"
-        )
+        hint = "see DASK_CLAIM_GATEWAY_URL, and Credentials in docs/sites.md"
+        return warn("credentials", withheld, hint)
     accepted = f"accepted; clusters of yours: {len(mine)}"
     if api.login.renews:
         return ok("credentials", f"{accepted}; tokens are renewed before they end")
@@ -153,26 +149,20 @@ async def check_credentials(api: GatewayApi, seen: Examined) -> Finding:
         return ok("credentials", accepted)
     left = expiry - time.time()
     if left < SOON:
-        return warn(
-            "credentials",
-            f"{accepted}; the token ends in {max(left, 0):.0f} s",
-            "get a new one before a run: the cluster of a run that outlives it is ended by the "
-            "lease alone",
-        )
+        hint = "get a new one before a run, whose cluster could only be ended by the lease"
+        return warn("credentials", f"{accepted}; the token ends in {max(left, 0):.0f} s", hint)
     return ok("credentials", f"{accepted}; the token lives for {left / 60:.0f} minutes")
 
 
 def token_expiry(token: str | None) -> float | None:
     """Seconds since the epoch at which a JSON Web Token (RFC 7519, `exp`) ends; None: unknown.
 
-    Nobody's signature is checked: it is for a person to read.
+    Its signature is not checked: this is for a person to read.
     """
-    parts = (token or "").split(".")
-    if len(parts) != 3:
-        return None
     try:
-        said = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
-        return float(said["exp"])
+        _, middle, _ = (token or "").split(".")
+        content = json.loads(base64.urlsafe_b64decode(middle + "=" * (-len(middle) % 4)))
+        return float(content["exp"])
     except (ValueError, TypeError, KeyError, RecursionError):
         return None
 
@@ -181,25 +171,16 @@ async def check_options(api: GatewayApi, seen: Examined) -> Finding:
     """Whether the gateway offers what the claim asks for."""
     try:
         filled = fill_request(await api.options(), seen.request)
-    except OptionError as error:
-        return failed(
-            "options",
-            error,
-            "keep the claim within what is offered and allowed, or set strict: false where less "
-            "will do",
-        )
-    except DefaultsError as error:
-        return failed("options", error, "mend or remove it where Dask is configured")
     except DaskClaimError as error:
-        return failed("options", error, "ask the gateway's operator")
-    if filled.given_up or filled.missing:
-        missing = [f"{name} is not offered" for name in filled.missing]
-        return warn(
-            "options",
-            f"left to the gateway's defaults: {'; '.join([*filled.given_up, *missing])}",
-            "see the gateway's own options (dask_gateway.Gateway().cluster_options()) and give "
-            "those by their names in `options`",
-        )
+        hints: dict[type[DaskClaimError], str] = {
+            OptionError: "keep the claim within what is offered and allowed, or set strict: false",
+            DefaultsError: "mend or remove it where Dask is configured",
+        }
+        return failed("options", error, hints.get(type(error), "ask the gateway's operator"))
+    left = [*filled.given_up, *(f"{name} is not offered" for name in filled.missing)]
+    if left:
+        hint = "give the gateway's own options, of Gateway().cluster_options(), in `options`"
+        return warn("options", f"left to the gateway's defaults: {'; '.join(left)}", hint)
     if filled.less:
         hint = "claim less, or ask the site's operator"
         return warn("options", f"less than claimed: {'; '.join(filled.less)}", hint)
@@ -207,45 +188,35 @@ async def check_options(api: GatewayApi, seen: Examined) -> Finding:
     return ok("options", f"the gateway offers what is claimed{understood}")
 
 
-async def check_scheduler_path(proxy_address: str) -> Finding:
+async def _scheduler_path(proxy_address: str) -> Finding:
     """Whether TLS reaches the proxy of the schedulers untouched.
 
     The proxy finds a scheduler by the name in the TLS greeting (SNI), so nothing on the way may
-    answer for it. It hangs up on a name that it does not know, which is what is looked for here;
-    a web server answers in HTTP, an ingress with a certificate of its own.
+    answer for it. It hangs up on a name that it does not know, as it should here; a web server
+    answers in HTTP, an ingress with a certificate of its own.
     """
     parts = urlsplit(proxy_address)
     where = f"{parts.hostname}:{parts.port}"
-    hint = (
-        "schedulers are reached by TLS that passes through untouched: a TCP load balancer or an "
-        "ingress with SSL passthrough, its address as proxy_url"
-    )
+    name = "scheduler path"
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    greeting = asyncio.open_connection(
+        parts.hostname, parts.port, ssl=context, server_hostname="daskgateway-dask-claim"
+    )
     try:
-        _, writer = await in_time(
-            asyncio.open_connection(
-                parts.hostname, parts.port, ssl=context, server_hostname="daskgateway-dask-claim"
-            ),
-            PATIENCE,
-        )
-    except ssl.SSLError as error:
-        reason = str(error.reason or "")
-        if isinstance(error, ssl.SSLEOFError) or "EOF" in reason:
-            return ok("scheduler path", f"the proxy at {where} takes TLS (--start proves the rest)")
+        _, writer = await in_time(greeting, PATIENCE)
+    except (ssl.SSLError, ConnectionResetError) as error:
+        reason = str(getattr(error, "reason", None) or "")
+        if isinstance(error, (ConnectionResetError, ssl.SSLEOFError)) or "EOF" in reason:
+            return ok(name, f"the proxy at {where} takes TLS (--start proves the rest)")
         if reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE"):
             message = f"{where} does not speak TLS: it may be a web server, not the proxy"
-            return fail("scheduler path", message, hint, TEMPORARY)
-        return warn("scheduler path", f"{where} refuses the TLS greeting: {reason}", hint)
-    except ConnectionResetError:
-        return ok("scheduler path", f"the proxy at {where} takes TLS (--start proves the rest)")
+            return fail(name, message, PASSTHROUGH, TEMPORARY)
+        return warn(name, f"{where} refuses the TLS greeting: {reason}", PASSTHROUGH)
     except (OSError, asyncio.TimeoutError) as error:
-        return fail(
-            "scheduler path",
-            f"{where} cannot be reached: {error or 'no answer'}",
-            f"set proxy_url to where the gateway's proxy listens for schedulers; {hint}",
-            TEMPORARY,
-        )
+        hint = f"set proxy_url to where the gateway's proxy listens for schedulers; {PASSTHROUGH}"
+        message = f"{where} cannot be reached: {error or 'no answer'}"
+        return fail(name, message, hint, TEMPORARY)
     writer.close()
     message = f"something on the way to {where} ends TLS itself and answers with its certificate"
-    return fail("scheduler path", message, hint, TEMPORARY)
+    return fail(name, message, PASSTHROUGH, TEMPORARY)

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from time import monotonic
 from typing import Any
+from warnings import catch_warnings, simplefilter
 
 from dask_claim.doctor.finding import TEMPORARY, Examined, Finding, fail, failed, ok, warn
 from dask_claim.errors import ClusterFailed, DaskClaimError
@@ -31,7 +32,7 @@ COMMANDS = (
 )
 
 
-async def check_start(seen: Examined) -> AsyncIterator[Finding]:
+async def check(seen: Examined) -> AsyncIterator[Finding]:
     """Start one worker, use it, release it; how that went is told also when this is cancelled."""
     plan = replace(seen.plan, min_workers=1, max_workers=1, scaling="scale")
     warnings: list[str] = []
@@ -78,13 +79,14 @@ async def _use(seen: Examined, session: Session) -> AsyncIterator[Finding]:
     address, security = provider.cluster.scheduler_address, provider.security()
     Client = (await asyncio.to_thread(import_quietly, "distributed")).Client
     assert address is not None
+    options = {"asynchronous": True, "set_as_default": False, "timeout": PATIENCE}
     try:
-        async with Client(
-            address, security=security, asynchronous=True, set_as_default=False, timeout=PATIENCE
-        ) as client:
-            yield await _task(client)
-            yield await _bandwidth(client)
-            yield _versions(seen, await client.get_versions())
+        with catch_warnings():
+            simplefilter("ignore")  # Dask's own of other versions, which are compared below
+            async with Client(address, security=security, **options) as client:
+                yield await _task(client)
+                yield await _bandwidth(client)
+                yield _versions(seen, await client.get_versions())
     except (OSError, asyncio.TimeoutError) as error:
         message = f"the scheduler at {address} is not reached: {error or 'no answer'}"
         yield fail("task", message, LOGS, TEMPORARY)
@@ -120,16 +122,13 @@ async def _bandwidth(client: Any) -> Finding:
 
 
 def _versions(seen: Examined, there: Any) -> Finding:
-    choice = seen.resolved.claim.versions
-    message = differences_of_client(there)
+    choice, message = seen.resolved.claim.versions, differences_of_client(there)
     if not message:
         return ok("versions", "the same here, on the scheduler and on the workers")
-    hint = "use an image with the same versions on both sides"
-    if choice == "strict":
-        return fail("versions", f"{message} (versions: strict)", hint)
     if choice == "ignore":
         return ok("versions", f"{message} (versions: ignore)")
-    return warn("versions", message, hint)
+    make = fail if choice == "strict" else warn
+    return make("versions", message, "use an image with the same versions on both sides")
 
 
 def _released(outcome: Outcome, session: Session, seconds: float) -> Finding:
