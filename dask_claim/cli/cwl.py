@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
 import click
+
+from dask_claim.cli import printing
 
 _HELP = {"help_option_names": ["-h", "--help"]}
 _FILE = click.Path(dir_okay=False, path_type=Path)
@@ -57,7 +58,17 @@ def check_command(file: str, as_json: bool) -> int:
     from dask_claim.cwl.check import check
 
     report = check(file)
-    print(report.as_json() if as_json else report.as_text())
+    content = report.to_dict()
+    if as_json:
+        print(printing.as_json(content))
+        return report.exit_status
+    for claim in content["claims"]:
+        rows = [(name, printing.cell(value)) for name, value in claim["claim"].items()]
+        print(f"{claim['step']}  ({claim['place']})", *printing.table(rows, "  "), sep="\n")
+    if not content["claims"]:
+        print("Nothing here claims a cluster.")
+    for one in content["findings"]:
+        print(f"{one['place']}: {one['level']}: {one['text']}")
     return report.exit_status
 
 
@@ -68,7 +79,7 @@ def schema_command(as_json: bool) -> int:
     from dask_claim.cwl import schema
 
     made = schema.json_schema() if as_json else schema.salad()
-    print(json.dumps(made, indent=2, ensure_ascii=False))
+    print(printing.as_json(made))
     return 0
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from dask_claim.cli import printing
 from dask_claim.cli.options import claim_options, claimed, seconds_option
 from dask_claim.errors import Interrupted
 from dask_claim.launch.signals import until_signal
@@ -52,7 +52,7 @@ def doctor_command(
     except Interrupted as error:
         interrupted = error
     if as_json:
-        print(json.dumps([each.to_dict() for each in findings], indent=2, ensure_ascii=False))
+        print(printing.as_json([each.to_dict() for each in findings]))
     if interrupted is not None:
         raise interrupted
     return exit_status(findings)

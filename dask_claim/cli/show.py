@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import os
 from typing import TYPE_CHECKING, Any
 
-from dask_claim.claim.fields import MAPPINGS
+from dask_claim.claim.fields import leaves
+from dask_claim.cli import printing
+from dask_claim.cli.printing import cell, table
 from dask_claim.redact import redact
 
 if TYPE_CHECKING:
@@ -22,59 +22,39 @@ def as_json(resolved: Resolved, plan: Plan) -> str:
         "sources": dict(resolved.sources),
         "overruled": [one.to_dict() for one in resolved.overruled],
     }
-    if resolved.site and resolved.site.policy:
-        content["policy"] = {"source": resolved.site.path, **resolved.site.policy.to_dict()}
-    if resolved.site and (said := resolved.site.gateway_options.to_dict()):
-        content["gateway_options"] = {"source": resolved.site.path, **said}
-    shown = redact(content)
-    assert isinstance(shown, dict)
-    if resolved.site and resolved.site.credentials:
+    site = resolved.site
+    if site and site.policy:
+        content["policy"] = {"source": site.path, **site.policy.to_dict()}
+    if site and (options := site.gateway_options.to_dict()):
+        content["gateway_options"] = {"source": site.path, **options}
+    shown: Any = redact(content)
+    if site and site.credentials:
         # Its name alone would mask it.
-        shown["credentials"] = resolved.site.credentials.shown()
-    return json.dumps(shown, indent=2, ensure_ascii=False)
+        shown["credentials"] = site.credentials.shown()
+    return printing.as_json(shown)
 
 
 def as_text(resolved: Resolved, plan: Plan) -> str:
     """A table of the claim, and the plan with its arithmetic."""
-    claim = redact(resolved.claim.to_dict())
-    assert isinstance(claim, dict)
-    rows = [(name, _cell(value), _source(name, resolved)) for name, value in _flat(claim)]
-    widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
-    lines = ["Claim"]
-    lines += [f"  {name:<{widths[0]}}  {value:<{widths[1]}}  {at}" for name, value, at in rows]
-    if overruled := [one.to_dict() for one in resolved.overruled]:
-        lines.append("Overruled")
-        lines += [
-            f"  {one['field']} {_cell(one['value'])} of {one['source']}: by {one['by']}"
-            for one in overruled
-        ]
+    claim: Any = redact(resolved.claim.to_dict())
+    names = [(".".join(path), value) for path, value in leaves(claim).items()]
+    rows = [(name, cell(value), resolved.sources.get(name, "default")) for name, value in names]
+    lines = ["Claim", *table(rows, "  ")]
+    overruled = [one.to_dict() for one in resolved.overruled]
+    lines += ["Overruled"] if overruled else []
+    lines += [
+        f"  {one['field']} {cell(one['value'])} of {one['source']}: by {one['by']}"
+        for one in overruled
+    ]
     lines += ["Plan", *(f"  {step}" for step in plan.arithmetic)]
-    if resolved.site and resolved.site.policy:
-        bounds = resolved.site.policy.to_dict()
-        lines.append(f"Policy of {resolved.site.path}")
-        lines += [f"  {name}: {_cell(value)}" for name, value in bounds.items()]
+    site = resolved.site
+    if site and site.policy:
+        lines.append(f"Policy of {site.path}")
+        lines += [f"  {name}: {cell(value)}" for name, value in site.policy.to_dict().items()]
         lines += [f"  {cut}" for cut in resolved.cuts]
-    if resolved.site and (said := resolved.site.gateway_options.to_dict()):
-        lines.append(f"Options of the gateway, by {resolved.site.path}")
-        lines += [f"  {name}: {_cell(value)}" for name, value in said.items()]
-    if resolved.site and (found := resolved.site.credentials):
-        lines.append(f"Credentials of {found.path}: {found.type}, for {found.gateway} alone")
-    return os.linesep.join(line.rstrip() for line in lines)
-
-
-def _flat(claim: dict[str, Any]) -> list[tuple[str, Any]]:
-    rows: list[tuple[str, Any]] = []
-    for name, value in claim.items():
-        if isinstance(value, dict) and name in MAPPINGS:
-            rows += [(f"{name}.{key}", item) for key, item in value.items()]
-        else:
-            rows.append((name, value))
-    return rows
-
-
-def _cell(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def _source(name: str, resolved: Resolved) -> str:
-    return resolved.sources.get(name, "default")
+    if site and (options := site.gateway_options.to_dict()):
+        lines.append(f"Options of the gateway, by {site.path}")
+        lines += [f"  {name}: {cell(value)}" for name, value in options.items()]
+    if site and (own := site.credentials):
+        lines.append(f"Credentials of {own.path}: {own.type}, for {own.gateway} alone")
+    return "\n".join(lines)

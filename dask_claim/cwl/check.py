@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,25 +40,14 @@ class Report:
     def exit_status(self) -> int:
         return 78 if any(finding.level == "error" for finding in self.findings) else 0
 
-    def as_json(self) -> str:
+    def to_dict(self) -> dict[str, Any]:
+        """The report as JSON types, secrets masked."""
         claims = [{"step": s, "place": str(p), "claim": fields} for s, p, fields in self.claims]
         findings = [
             {"level": one.level, "place": str(one.place), "text": one.text} for one in self.findings
         ]
-        content = {"file": self.file, "claims": claims, "findings": findings}
-        return json.dumps(redact(content), indent=2, ensure_ascii=False)
-
-    def as_text(self) -> str:
-        lines = [] if self.claims else ["Nothing here claims a cluster."]
-        for step, place, fields in self.claims:
-            lines.append(f"{step}  ({place})")
-            width = max(map(len, fields), default=0)
-            for name, value in fields.items():
-                shown = redact(value, name)
-                text = shown if isinstance(shown, str) else json.dumps(shown, ensure_ascii=False)
-                lines.append(f"  {name:<{width}}  {text}")
-        lines += [str(redact(f"{one.place}: {one.level}: {one.text}")) for one in self.findings]
-        return "\n".join(lines)
+        shown: Any = redact({"file": self.file, "claims": claims, "findings": findings})
+        return dict(shown)
 
 
 def check(name: str | Path) -> Report:
