@@ -15,8 +15,7 @@ from typing import NamedTuple
 import pytest
 
 from dask_claim.cgroup import Bound
-from dask_claim.launch.own_job import seconds_left
-from dask_claim.providers.hpc.jobs import why_signalled
+from dask_claim.launch.own_job import seconds_left, why_signalled
 from dask_claim.providers.hpc.step import cores_of_nodes, divide
 from dask_claim.providers.local.size import LocalRequest, fit, fit_here
 from tests.support.launcher import DASK_CLAIM, PYTHON, Launcher, Running, processes_with, wait_for

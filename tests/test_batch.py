@@ -17,7 +17,7 @@ import pytest
 from dask_claim.claim.model import Claim
 from dask_claim.errors import ClaimError
 from dask_claim.providers.base import import_quietly
-from dask_claim.providers.hpc.configured import with_configured
+from dask_claim.providers.hpc.host import with_configured
 from dask_claim.providers.hpc.systems import SYSTEMS, job_name, job_numbers, passes
 from tests.support.launcher import PYTHON, Launcher, Running, processes_with, wait_for
 from tests.support.scenes import NOBODY_ELSE, WAITING, command_line, end_all, kill, until_ready
@@ -189,7 +189,7 @@ def test_script_of_each_system(name: str) -> None:
     system = SYSTEMS[name]
     cluster = getattr(dask_jobqueue, system.cluster)
     run = {
-        "quiet": system.quiet, "job_extra_directives": ["--more"],
+        "job_extra_directives": ["--more"],
         "job_script_prologue": ["export A=b"], "worker_extra_args": ["--no-dashboard"],
         "scheduler_options": {"dashboard": False},
     }  # fmt: skip
@@ -201,7 +201,7 @@ def test_script_of_each_system(name: str) -> None:
     }
     with dask.config.set(configured), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
-        made = with_configured(cluster, run)
+        made = with_configured(cluster, run, list(system.quiet))
         options = made.pop("scheduler_options")
         script = cluster.job_cls(
             "tls://host:1", name="w", cores=2, memory=2**30, processes=1, queue="fast",
@@ -216,7 +216,9 @@ def test_script_of_each_system(name: str) -> None:
     places = [script.index(part) for part in order]
     assert places == sorted(places), script
     with dask.config.set({f"jobqueue.{name}.log-directory": "/somewhere"}):
-        assert "/dev/null" not in " ".join(with_configured(cluster, run)["job_extra_directives"])
+        assert "/dev/null" not in " ".join(
+            with_configured(cluster, run, list(system.quiet))["job_extra_directives"]
+        )
 
 
 def test_jobs_are_found() -> None:

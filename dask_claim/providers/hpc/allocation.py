@@ -19,7 +19,7 @@ from dask_claim.threads import in_time
 if TYPE_CHECKING:
     from dask_claim.claim.fields import ClaimFields
 
-STEP = re.compile(r"^(\S+) (\S+)$", re.MULTILINE)
+_STEP = re.compile(r"^(\S+) (\S+)$", re.MULTILINE)
 
 
 class AllocationProvider(LocalProvider):
@@ -35,7 +35,7 @@ class AllocationProvider(LocalProvider):
         environ = request.environ
         nodes = slurm_number(environ, "SLURM_JOB_NUM_NODES") or 1
         if nodes > 1:
-            if why := self._why_not():
+            if why := self._why_no_step():
                 warn(f"the allocation has {nodes} nodes: only this one is used, since {why}")
             else:
                 self._facts = {"name": job_name(request.run_id), "job": environ["SLURM_JOB_ID"]}
@@ -53,14 +53,15 @@ class AllocationProvider(LocalProvider):
 
     def check(self) -> None:
         super().check()
-        known = [name for _, name in socket.if_nameindex()]
+        networks = [name for _, name in socket.if_nameindex()]
         interface = self.request.claim.hpc.get("interface")
-        if self._facts and interface and interface not in known:
+        if self._facts and interface and interface not in networks:
             raise ConfigurationError(
-                f"this node has no network {interface} (hpc.interface): it has {', '.join(known)}"
+                f"this node has no network {interface} (hpc.interface): it has "
+                f"{', '.join(networks)}"
             )
 
-    def _why_not(self) -> str | None:
+    def _why_no_step(self) -> str | None:
         """Why no step can be run on the other nodes; None where one can."""
         environ = self.request.environ
         tasks = slurm_number(environ, "SLURM_STEP_NUM_TASKS") or 1
@@ -84,24 +85,22 @@ class AllocationProvider(LocalProvider):
     @classmethod
     async def reclaim(cls, ticket: Ticket, timeout: float, warn: Callable[[str], None]) -> Outcome:
         outcome = await super().reclaim(ticket, timeout, warn)
-        if not ticket.facts:
-            return outcome
-        try:
-            await in_time(_end_steps(**ticket.facts), timeout)
-        except asyncio.TimeoutError:
-            return Outcome.NOT_CONFIRMED
+        if ticket.facts:
+            try:
+                await in_time(_end_step(**ticket.facts), timeout)
+            except asyncio.TimeoutError:
+                return Outcome.NOT_CONFIRMED
         return outcome
 
 
-async def _end_steps(name: str, job: str) -> None:
+async def _end_step(name: str, job: str) -> None:
     """Cancel the step of this run until the job has none of its name, or is over itself."""
     while True:
         status, printed, error = await ask(
             "squeue", "--steps", "--noheader", f"--jobs={job}", "--format=%i %j"
         )
-        found = [step for step, called in STEP.findall(printed) if called == name]
-        if found:
-            await ask("scancel", *found)
+        if steps := [step for step, its_name in _STEP.findall(printed) if its_name == name]:
+            await ask("scancel", *steps)
         elif status == 0 or "Invalid job id" in error:
             return
         await asyncio.sleep(0.2)

@@ -1,4 +1,4 @@
-"""The process that holds the scheduler, and submits jobs. The launcher runs it; nobody imports it.
+"""The process that hosts the scheduler, and submits jobs. The launcher runs this file.
 
 As with a local cluster, the pipe from the launcher ends it in whatever way the launcher ends. It
 reads one JSON request from standard input and then waits for that input to close; its events,
@@ -13,15 +13,17 @@ import contextlib
 import shlex
 import sys
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-# Modules lying beside this file must not shadow anybody's.
-sys.path[0:1] = []
-sys.path.append(str(Path(__file__).resolve().parents[3]))
+if __name__ == "__main__":
+    # Modules lying beside this file must not shadow anybody's.
+    sys.path[0:1] = []
+    sys.path.append(str(Path(__file__).resolve().parents[3]))
 
-from dask_claim.providers.host_process import (  # noqa: E402
+from dask_claim.providers import tls
+from dask_claim.providers.host_process import (
     NO_ROUTES,
     failure,
     launcher_left,
@@ -29,7 +31,8 @@ from dask_claim.providers.host_process import (  # noqa: E402
     tell,
     until_over,
 )
-from dask_claim.providers.hpc.systems import passes  # noqa: E402
+from dask_claim.providers.hpc.jobs import watched_jobs
+from dask_claim.providers.hpc.systems import passes
 
 
 async def hold(request: dict[str, Any], events: Any) -> None:
@@ -42,7 +45,11 @@ async def hold(request: dict[str, Any], events: Any) -> None:
     except Exception as error:
         tell(events, **refusal(error))
         return
-    async with cluster, watched(cluster, request, events):
+    async with contextlib.AsyncExitStack() as end:
+        await end.enter_async_context(cluster)
+        if request["cluster"] == "SLURMCluster":
+            warn = lambda text: tell(events, warning=text)  # noqa: E731
+            await end.enter_async_context(watched_jobs(cluster, warn))
         minimum, maximum = request["min_workers"], request["max_workers"]
         over = asyncio.ensure_future(until_over(cluster, left, events))
         tell(events, scheduler_address=cluster.scheduler_address)
@@ -58,31 +65,10 @@ async def hold(request: dict[str, Any], events: Any) -> None:
         await over
 
 
-@contextlib.asynccontextmanager
-async def watched(cluster: Any, request: dict[str, Any], events: Any) -> AsyncIterator[None]:
-    """Tell of jobs that end before their time, where the system says why."""
-    if request["cluster"] != "SLURMCluster":
-        yield
-        return
-    from dask_claim.providers.hpc.jobs import WorkerJobs
-
-    jobs = WorkerJobs(cluster, lambda text: tell(events, warning=text))
-    watching = asyncio.create_task(jobs.watch())
-    try:
-        yield
-    finally:
-        watching.cancel()
-        await asyncio.wait({watching})
-        await jobs.look()
-
-
-async def make(request: dict[str, Any]) -> Any:
+async def make(request: Mapping[str, Any]) -> Any:
     """Return the cluster with its scheduler, whose first jobs are not submitted yet."""
     import dask
     import dask_jobqueue
-
-    from dask_claim.providers import tls
-    from dask_claim.providers.hpc.configured import with_configured
 
     folder = Path(request["folder"])
     tls.make_keys(folder)
@@ -95,23 +81,48 @@ async def make(request: dict[str, Any]) -> Any:
     dask.config.set(NO_ROUTES)
     cluster = getattr(dask_jobqueue, request["cluster"])
     run = {
-        "quiet": request["quiet"],
-        "job_extra_directives": request["directives"],
         "worker_extra_args": ["--no-dashboard"],
         "job_script_prologue": [
             f"export {name}={shlex.quote(value)}" for name, value in exported.items()
         ],
+        "job_extra_directives": request["directives"],
         "scheduler_options": {"dashboard": False, "dashboard_address": "127.0.0.1:0"},
     }
     return cluster(
         protocol="tls://",
         processes=1,
-        death_timeout=request["death_timeout"],
         silence_logs="warning",
         asynchronous=True,
-        **with_configured(cluster, run),
+        **with_configured(cluster, run, request["quiet"]),
         **request["job"],
     )
+
+
+# The second names are those of older releases.
+CONFIGURED = {
+    "worker_extra_args": ("worker-extra-args", "extra"),
+    "job_script_prologue": ("job-script-prologue", "env-extra"),
+    "job_extra_directives": ("job-extra-directives", "job-extra"),
+}
+
+
+def with_configured(cluster: Any, run: Mapping[str, Any], quiet: list[str]) -> dict[str, Any]:
+    """Return the arguments of `run` for a class of dask-jobqueue's, after a site's own.
+
+    An argument would take the whole place of `jobqueue.slurm.…` and its like. `quiet`: directives
+    that discard the jobs' output, for sites that are not configured to keep it.
+    """
+    import dask.config
+
+    def configured(*names: str) -> Any:
+        keys = (f"jobqueue.{cluster.job_cls.config_name}.{name}" for name in names)
+        return next(filter(None, (dask.config.get(key, None) for key in keys)), None)
+
+    merged = {name: [*(configured(*CONFIGURED[name]) or ()), *run[name]] for name in CONFIGURED}
+    if not configured("log-directory"):
+        merged["job_extra_directives"][:0] = quiet
+    options = {**(configured("scheduler-options") or {}), **run["scheduler_options"]}
+    return {**merged, "scheduler_options": options}
 
 
 def refusal(error: Exception) -> dict[str, object]:

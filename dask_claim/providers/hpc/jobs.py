@@ -1,14 +1,14 @@
-"""What Slurm says of single jobs: when this process's own ends, and why a worker's has ended."""
+"""The jobs of a cluster's workers on Slurm: why one has ended before its time."""
 
 from __future__ import annotations
 
 import asyncio
 import re
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
-from dask_claim.providers.hpc.systems import ask, slurm_number
+from dask_claim.providers.hpc.systems import ask
 
 ENDED = {
     "BOOT_FAIL": "its node did not start",
@@ -22,66 +22,39 @@ ENDED = {
 }
 """State → what it means; the other ones need no word."""
 
-# Seconds between two questions about jobs without a worker, most of which wait in the queue, and
-# about one that has just lost it.
+# Seconds between two looks at jobs without a worker, most of which wait in the queue, and at one
+# that has just lost it.
 EVERY, SOON = 30.0, 1.0
 _STATE = re.compile(r"^(\d+) +([A-Z_]+) +(\d+)", re.MULTILINE)
-_FACT = re.compile(r"(?:^|\s)(\w+)=(\S*)")
 
 
-async def facts_of_own_job(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return what `scontrol show job` says of the job of `environ`; empty where it says nothing."""
-    if not (job := slurm_number(environ, "SLURM_JOB_ID")):
-        return {}
-    _, printed, _ = await ask("scontrol", "--oneliner", "show", "job", str(job))
-    facts: dict[str, str] = {}
-    for name, value in _FACT.findall(printed):
-        facts.setdefault(name, value)
-    return facts
-
-
-def moment(written: str | None) -> float | None:
-    """Return a time of Slurm's in seconds since the epoch; None for `Unknown` and the like."""
+@asynccontextmanager
+async def watched_jobs(cluster: Any, warn: Callable[[str], None]) -> AsyncIterator[None]:
+    """Warn once of each job of dask-jobqueue's `cluster` that Slurm has ended or requeued."""
+    jobs = _WorkerJobs(cluster, warn)
+    watching = asyncio.create_task(jobs.watch())
     try:
-        return time.mktime(time.strptime(written or "", "%Y-%m-%dT%H:%M:%S"))
-    except ValueError:
-        return None
+        yield
+    finally:
+        watching.cancel()
+        await asyncio.wait({watching})
+        await jobs.look()
 
 
-def why_signalled(facts: Mapping[str, str], environ: Mapping[str, str]) -> str | None:
-    """Return why Slurm has sent SIGTERM to this job; None where it is not ending it."""
-    state = facts.get("JobState")
-    # SIGNALING: it is told what `--signal` promised it.
-    if state in (None, "RUNNING", "SUSPENDED", "SIGNALING"):
-        return None
-    starts, restarts = slurm_number(environ, "SLURM_RESTART_COUNT") or 0, facts.get("Restarts", "")
-    if restarts.isdecimal() and int(restarts) > starts:
-        return f"Slurm requeues this job: it will start again ({state})"
-    if state in ENDED:
-        return f"Slurm ends this job ({state}): {ENDED[state]}"
-    return f"Slurm ends this job ({state}): it was cancelled or preempted, or its walltime is over"
-
-
-class WorkerJobs:
-    """Tells once of each job of a cluster's workers that Slurm has ended or requeued itself."""
-
+class _WorkerJobs:
     def __init__(self, cluster: Any, warn: Callable[[str], None]) -> None:
-        """`cluster`: dask-jobqueue's, in this process."""
         from distributed.diagnostics.plugin import SchedulerPlugin
 
         self._cluster, self._warn = cluster, warn
         self._lost = lost = asyncio.Event()
-        self._seen: set[str] = set()
-        """The jobs that have had a worker."""
-
-        seen = self._seen
-        self._told: set[tuple[str, str]] = set()
-        self._unsettled = False
+        self._had_worker = had_worker = set[str]()
+        self._warned: set[tuple[str, str]] = set()
+        self._pause = EVERY
 
         class Watch(SchedulerPlugin):  # type: ignore[misc]
             def add_worker(self, scheduler: Any, worker: str, **_: Any) -> None:
                 if job := cluster.workers.get(scheduler.workers[worker].name):
-                    seen.add(job.job_id)
+                    had_worker.add(job.job_id)
 
             def remove_worker(self, *_: Any, **__: Any) -> None:
                 lost.set()
@@ -92,18 +65,17 @@ class WorkerJobs:
         """Look whenever a worker is lost, and now and then; until cancelled."""
         while True:
             waiting = asyncio.ensure_future(self._lost.wait())
-            await asyncio.wait({waiting}, timeout=SOON if self._unsettled else EVERY)
+            await asyncio.wait({waiting}, timeout=self._pause)
             waiting.cancel()
             self._lost.clear()
             await self.look()
 
     async def look(self) -> None:
-        """Ask for the state of the jobs that have no worker."""
-        cluster = self._cluster
+        """Look at the state of the jobs that have no worker."""
+        cluster, self._pause = self._cluster, EVERY
         up = {worker.name for worker in cluster.scheduler.workers.values()}
-        jobs = {job.job_id: name for name, job in cluster.workers.items() if job.job_id}
-        without = [job for job, name in jobs.items() if name not in up]
-        self._unsettled = False
+        names = {job.job_id: name for name, job in cluster.workers.items() if job.job_id}
+        without = [job for job, name in names.items() if name not in up]
         if not without:
             return
         _, printed, _ = await ask(
@@ -111,17 +83,14 @@ class WorkerJobs:
             "--Format=JobID:20,State:20,RestartCnt:10",
         )  # fmt: skip
         for job, state, restarts in _STATE.findall(printed):
-            # Whoever is scaled down is no longer wanted, and ended by us.
-            if jobs.get(job) not in cluster.worker_spec:
+            if names.get(job) not in cluster.worker_spec:
+                continue  # scaled down: the cluster itself has ended it
+            if state not in ENDED and restarts == "0":
+                self._pause = SOON if job in self._had_worker else self._pause
                 continue
-            if state in ENDED:
-                self._tell(job, state, ENDED[state])
-            elif restarts != "0":
-                self._tell(job, "REQUEUED", "it is to start again")
-            elif job in self._seen:
-                self._unsettled = True
-
-    def _tell(self, job: str, state: str, meaning: str) -> None:
-        if (job, state) not in self._told:
-            self._told.add((job, state))
-            self._warn(f"Slurm ended job {job} of a worker ({state}): {meaning}")
+            if state not in ENDED:
+                state = "REQUEUED"
+            if (job, state) not in self._warned:
+                self._warned.add((job, state))
+                meaning = ENDED.get(state, "it is to start again")
+                self._warn(f"Slurm ended job {job} of a worker ({state}): {meaning}")

@@ -21,7 +21,16 @@ from dask_claim.providers.hpc.systems import ask
 from dask_claim.providers.local.size import SMALLEST_WORKER, LocalRequest, fit, fit_here
 from dask_claim.threads import in_time
 
-PROGRAM = Path(__file__).with_name("node.py")
+# As with a local cluster: what lies in the working directory shadows nothing.
+PROGRAM = f"""
+import sys
+sys.path[0:1] = []
+sys.path += [{str(Path(__file__).resolve().parents[3])!r}, "."]
+from dask_claim.providers.hpc.step import run_workers
+run_workers()
+"""
+# Seconds after which a worker gives up a scheduler that it does not hear.
+DEATH_TIMEOUT = 60
 # It ends with its workers.
 ENDS_WITHIN, KILLED_WITHIN = 5.0, 3.0
 
@@ -33,24 +42,23 @@ KEPT = ("SLURM_CONF", "SLURM_JOB_ID", "SLURM_CLUSTERS", "SLURM_WORKING_CLUSTER",
 class Step:
     """Workers on the other nodes, by one `srun`; it ends within seconds of the cluster's end."""
 
+    name: str
+    """By which the step is found among the job's."""
+
+    interface: str | None
+    """The network on which the nodes meet; None: the one that leads there."""
+
     here: LocalRequest
     """What is left of the request for this node."""
 
     others: dict[str, LocalRequest]
-    """Node → what is asked of it."""
-
-    address: str
-    """This node's, as the others reach it."""
+    """Node → its part of the request."""
 
     shortfall: str | None
     """One line on the workers that the allocation has no room for; None if it has."""
 
-    job: str
-    name: str
-    """By which the step is found among the job's."""
-
-    interface: str | None = None
-    """The network on which the nodes meet; None: the one that leads there."""
+    address: str
+    """This node's, as the others reach it."""
 
     _process: asyncio.subprocess.Process | None = field(default=None, init=False)
     _ending: bool = field(default=False, init=False)
@@ -58,50 +66,48 @@ class Step:
 
     @classmethod
     async def plan(
-        cls, request: LocalRequest, said: Mapping[str, Any], environ: Mapping[str, str]
+        cls, request: LocalRequest, step: Mapping[str, Any], environ: Mapping[str, str]
     ) -> Step:
         """Divide `request` among the nodes of the allocation that `environ` tells of.
 
-        `said` has the step's `name` and the claimed `interface`, or None.
+        `step` has its `name` and the claimed `interface`, or None. Raises OSError.
         """
-        nodes = environ["SLURM_JOB_NODELIST"]
-        names = (await _said("scontrol", "show", "hostnames", nodes)).split()
-        here, interface = environ["SLURMD_NODENAME"], said.get("interface")
-        local, others, shortfall = divide(request, here, names, environ)
-        if interface:
-            address = _address_of(interface)
+        nodes, here = environ["SLURM_JOB_NODELIST"], environ["SLURMD_NODENAME"]
+        names = (await _output("scontrol", "show", "hostnames", nodes)).split()
+        parts = divide(request, here, names, environ)
+        if interface := step["interface"]:
+            from distributed.utils import get_ip_interface
+
+            address = str(get_ip_interface(interface))
         else:
             address = await _route_to(next(name for name in names if name != here))
-        return cls(
-            local, others, address, shortfall, environ["SLURM_JOB_ID"], said["name"], interface
-        )
+        return cls(step["name"], interface, *parts, address)
 
     @property
     def workers(self) -> int:
-        """How many are asked for on the other nodes."""
+        """How many there are on the other nodes."""
         return sum(request.max_workers for request in self.others.values())
 
     def __str__(self) -> str:
-        each = ", ".join(f"{name}: {asked.max_workers}" for name, asked in self.others.items())
+        each = ", ".join(f"{name}: {part.max_workers}" for name, part in self.others.items())
         return f"Workers on the allocation's other nodes: {each or 'none'}"
 
     async def start(self, scheduler: str, folder: Path, warn: Callable[[str], None]) -> None:
         """Start the workers of `scheduler`, with the keys of `folder`."""
         if not self.others:
             return
-        asked = {name: asdict(request) for name, request in self.others.items()}
-        count = len(asked)
+        count = len(self.others)
+        parts = json.dumps({name: asdict(part) for name, part in self.others.items()})
         self._process = await asyncio.create_subprocess_exec(
-            "srun", "--quiet", f"--jobid={self.job}", f"--job-name={self.name}",
+            "srun", "--quiet", f"--jobid={os.environ['SLURM_JOB_ID']}", f"--job-name={self.name}",
             f"--nodes={count}", f"--ntasks={count}", "--ntasks-per-node=1",
-            f"--nodelist={','.join(asked)}",
+            f"--nodelist={','.join(self.others)}",
             # All that the job has on these nodes, whatever its script does there meanwhile.
             "--overlap", "--mem=0", "--cpu-bind=none", "--mpi=none",
             # One node's end is not the others'.
             "--no-kill", "--kill-on-bad-exit=0", "--wait=0", "--input=none",
-            sys.executable, str(PROGRAM), scheduler, json.dumps(asked),
+            sys.executable, "-c", PROGRAM, scheduler, parts,
             *([f"--interface={self.interface}"] if self.interface else []),
-            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
             env=_environment(os.environ, folder),
         )  # fmt: skip
         self._watching = asyncio.create_task(self._watch(self._process, warn))
@@ -109,12 +115,6 @@ class Step:
     async def _watch(
         self, process: asyncio.subprocess.Process, warn: Callable[[str], None]
     ) -> None:
-        """Pass on what `srun` and its workers say, and tell where they end before the cluster."""
-        assert process.stdout is not None
-        while said := await process.stdout.read(2**16):
-            # What it says of being ended is noise.
-            if not self._ending:
-                os.write(2, said)
         status = await process.wait()
         if not self._ending:
             warn(
@@ -139,84 +139,87 @@ class Step:
         await process.wait()
 
 
+def run_workers() -> None:
+    """Run the workers of one node, as its task of the step; the keys are in its environment.
+
+    Arguments: the scheduler's address, a JSON object (node → its part of the request), and what
+    else `dask worker` is to have.
+    """
+    from dask.cli import run_cli
+
+    scheduler, parts, *more = sys.argv[1:]
+    node = os.environ["SLURMD_NODENAME"]
+    # The job's grant is in it; the variables here tell that of the step, which takes all of it.
+    size = fit_here(LocalRequest(**json.loads(parts)[node]), {})
+    sys.argv[1:] = [
+        "worker", scheduler, f"--name={node}", f"--nworkers={size.max_workers}",
+        f"--nthreads={size.threads}", f"--memory-limit={size.memory}", "--no-dashboard",
+        f"--death-timeout={DEATH_TIMEOUT}", *more,
+    ]  # fmt: skip
+    run_cli()
+
+
 def divide(
     request: LocalRequest, here: str, names: Sequence[str], environ: Mapping[str, str]
 ) -> tuple[LocalRequest, dict[str, LocalRequest], str | None]:
-    """Return what is asked of this node and of each other one, and what there is no room for.
+    """Return this node's part of the request, that of each other one, and what has no room.
 
     Nodes are filled one after the other, this one first: workers that share a node have the
     shortest way to each other. Each of them counts its own limits once more before it starts. The
     site's policy bounds all nodes together.
     """
-    cores = dict(
-        zip(names, cores_of_nodes(environ.get("SLURM_JOB_CPUS_PER_NODE", "")), strict=False)
-    )
-    left, rest, asked = request.max_workers, dict(request.policy), dict[str, LocalRequest]()
-    for name in sorted(names, key=lambda name: name != here):
-        share = replace(request, policy=dict(rest))
+    listed = cores_of_nodes(environ.get("SLURM_JOB_CPUS_PER_NODE", ""))
+    cores = dict(zip(names, listed, strict=False))
+    names = sorted(names, key=lambda name: name != here)
+    policy, left, parts = dict(request.policy), request.max_workers, dict[str, LocalRequest]()
+    if request.unsaid:
+        # As many nodes as the policy has room for get equal parts of it.
+        memory = request.worker_memory or SMALLEST_WORKER
+        least = {"max_workers": 1, "max_cores": 1, "max_memory": memory}
+        bounds = [name for name in least if name in policy]
+        rooms = [int(policy[name] // least[name]) for name in bounds]
+        names = names[: max(1, min([len(names), *rooms]))]
+        policy.update({name: policy[name] / len(names) for name in bounds})
+    for name in names:
+        part = replace(request, policy=policy)
         if name == here:
-            size = fit_here(share, environ)
-        elif request.unsaid and _used_up(share):
-            break
+            size = fit_here(part, environ)
         else:
-            share = within(share, environ, cores.get(name, 1))
-            has = Bound(share.local_cores or 1), Bound(share.local_memory or sys.maxsize)
-            size = fit(share, *has)
+            part = _within_grant(part, environ, cores.get(name, 1))
+            size = fit(part, Bound(part.local_cores or 1), Bound(part.local_memory or sys.maxsize))
         count = size.max_workers if request.unsaid else min(size.max_workers, left)
         left -= count
-        if request.unsaid:
-            _take(rest, max_workers=count, max_cores=count * size.threads)
-            _take(rest, max_memory=count * size.memory)
         if count:
             # No minimum: a node's workers are there from the start to the end.
-            asked[name] = replace(share, min_workers=count, max_workers=count)
+            parts[name] = replace(part, min_workers=count, max_workers=count)
     if request.unsaid:
-        return asked.pop(here), asked, None
-    shortfall = None
-    total = request.max_workers
+        return parts.pop(here), parts, None
+    total, shortfall = request.max_workers - left, None
     if left > 0:
-        shortfall = f"The allocation's {len(names)} nodes give {total - left} of {total} workers"
-    policy = _of_each(request.policy, total - left)
-    asked = {name: replace(share, policy=policy) for name, share in asked.items()}
-    return asked.pop(here, request), asked, shortfall
-
-
-def _used_up(request: LocalRequest) -> bool:
-    """Whether the policy, less what other nodes give, has no room for one worker."""
-    least = {"max_workers": 1, "max_cores": 1}
-    least["max_memory"] = request.worker_memory or SMALLEST_WORKER
-    return any(request.policy.get(bound, needed) < needed for bound, needed in least.items())
-
-
-def _take(policy: dict[str, float], **given: int) -> None:
-    for bound, amount in given.items():
-        if bound in policy:
-            policy[bound] -= amount
-
-
-def _of_each(policy: Mapping[str, float], workers: int) -> dict[str, float]:
-    """Return a policy that gives so many workers, wherever they are, equal parts of its bounds."""
-    each = dict(policy)
+        nodes = len(names)
+        shortfall = f"The allocation's {nodes} nodes give {total} of {request.max_workers} workers"
+    # Wherever they are, all workers have equal parts of the policy's bounds.
     for whole, one in (("max_cores", "worker_cores"), ("max_memory", "worker_memory")):
-        if whole in policy and workers:
-            part = policy[whole] / workers
-            each[one] = min(part, policy.get(one, part))
-    return each
+        if whole in policy and total:
+            policy[one] = min(policy[whole] / total, policy.get(one, policy[whole]))
+    parts = {name: replace(part, policy=policy) for name, part in parts.items()}
+    return parts.pop(here, request), parts, shortfall
 
 
-def within(request: LocalRequest, environ: Mapping[str, str], cores: int | None) -> LocalRequest:
-    """Return the request within what Slurm granted on a node with so many `cores`."""
-    memory = slurm_memory(environ, cores)
+def _within_grant(part: LocalRequest, environ: Mapping[str, str], cores: int) -> LocalRequest:
+    """Return a part within what Slurm granted on a node with so many `cores`."""
+    memory, own = slurm_memory(environ, cores), part.local_memory
+    bounds = [bound for bound in (own, int(memory.amount) if memory else None) if bound is not None]
     return replace(
-        request,
-        local_cores=_least(request.local_cores, cores),
-        local_memory=_least(request.local_memory, int(memory.amount) if memory else None),
+        part,
+        local_cores=min(part.local_cores or cores, cores),
+        local_memory=min(bounds, default=None),
     )
 
 
-def cores_of_nodes(said: str) -> Iterator[int]:
+def cores_of_nodes(listed: str) -> Iterator[int]:
     """Read Slurm's list of cores of each node, such as `8(x2),4`."""
-    for cores, times in re.findall(r"(\d+)(?:\(x(\d+)\))?", said):
+    for cores, times in re.findall(r"(\d+)(?:\(x(\d+)\))?", listed):
         yield from [int(cores)] * int(times or 1)
 
 
@@ -235,28 +238,18 @@ def _environment(environ: Mapping[str, str], folder: Path) -> dict[str, str]:
 
 async def _route_to(node: str) -> str:
     """Return the address with which this node speaks to another one of the allocation."""
-    printed = await _said("scontrol", "--oneliner", "show", "node", node)
-    said = re.search(r"\bNodeAddr=(\S+)", printed)
+    printed = await _output("scontrol", "--oneliner", "show", "node", node)
+    address = re.search(r"\bNodeAddr=(\S+)", printed)
     family, kind, protocol, _, target = socket.getaddrinfo(
-        said.group(1) if said else node, 9, type=socket.SOCK_DGRAM
+        address.group(1) if address else node, 9, type=socket.SOCK_DGRAM
     )[0]
     with socket.socket(family, kind, protocol) as way:
         way.connect(target)  # nothing is sent
         return str(way.getsockname()[0])
 
 
-def _address_of(interface: str) -> str:
-    from distributed.utils import get_ip_interface
-
-    return str(get_ip_interface(interface))
-
-
-async def _said(*command: str) -> str:
+async def _output(*command: str) -> str:
     status, printed, error = await ask(*command)
     if status != 0:
         raise OSError(f"{' '.join(command[:3])}: {error}")
     return printed
-
-
-def _least(one: Any, other: Any) -> Any:
-    return min((value for value in (one, other) if value is not None), default=None)

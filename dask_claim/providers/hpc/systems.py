@@ -1,4 +1,4 @@
-"""Batch systems: how dask-jobqueue calls them, and how they are asked about jobs."""
+"""Batch systems: one row for each, and how their commands are run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dask_claim.threads import in_time
 
 @dataclass(frozen=True)
 class System:
-    """How dask-jobqueue calls a batch system, and how its jobs are found and ended by name."""
+    """What differs between batch systems."""
 
     title: str
     cluster: str
@@ -26,43 +26,81 @@ class System:
     find: tuple[str, ...]
     """Prints the number of each job of the name `{name}` that is not over."""
 
-    cancel: tuple[str, ...]
+    cancel: str
     """Ends the jobs whose numbers follow."""
 
     quiet: tuple[str, ...]
     """Directives that keep the job's output from appearing in the working directory."""
 
-    account: str = "account"
+    account: str
     """What dask-jobqueue calls `hpc.account`."""
+
+    job: str
+    """The variable that only its jobs have."""
+
+    hosts: str = ""
+    """The one with the cores of each host, or with the path of a file that has them."""
+
+    cores: tuple[str, ...] = ()
+    """Those with this host's number of cores, where that one is not set; the first counts."""
+
+    threads: str = ""
+    """The one with the cores of one process on a host: all of them, or a part."""
+
+    gpus: str = ""
+    """The directive for a worker's GPUs; else they are written under `hpc.directives`."""
 
 
 SYSTEMS = {
     "slurm": System(
         "Slurm", "SLURMCluster", "sbatch",
-        ("squeue", "--noheader", "--format=%i", "--name={name}"), ("scancel",),
-        ("--output=/dev/null",),
+        ("squeue", "--noheader", "--format=%i", "--name={name}"), "scancel",
+        ("--output=/dev/null",), "account",
+        "SLURM_JOB_ID", cores=("SLURM_CPUS_ON_NODE",), gpus="--gpus-per-node={}",
     ),
     "pbs": System(
-        "PBS", "PBSCluster", "qsub", ("qselect", "-N", "{name}"), ("qdel",),
-        ("-o /dev/null", "-e /dev/null"),
+        "PBS", "PBSCluster", "qsub", ("qselect", "-N", "{name}"), "qdel",
+        ("-o /dev/null", "-e /dev/null"), "account",
+        # The file has a line for each process. PBS Professional starts one, or as many as
+        # `mpiprocs` says, and NCPUS is what `ompthreads` says, else all; Torque starts one for
+        # each core.
+        "PBS_JOBID", "PBS_NODEFILE", ("PBS_NUM_PPN", "PBS_NP"), "NCPUS",
     ),
     "lsf": System(
         "LSF", "LSFCluster", "bsub", ("bjobs", "-noheader", "-o", "jobid", "-J", "{name}"),
-        ("bkill",), ("-o /dev/null", "-e /dev/null"), "project",
+        "bkill", ("-o /dev/null", "-e /dev/null"), "project",
+        "LSB_JOBID", "LSB_MCPU_HOSTS", ("LSB_DJOB_NUMPROC",),
     ),
     "sge": System(
         # `qstat -j` prints a line `job_number: N` among others; unknown names are no output.
-        "Grid Engine", "SGECluster", "qsub", ("qstat", "-j", "{name}"), ("qdel",),
+        "Grid Engine", "SGECluster", "qsub", ("qstat", "-j", "{name}"), "qdel",
         ("-o /dev/null", "-e /dev/null"), "project",
+        "JOB_ID", "PE_HOSTFILE", ("NSLOTS",),
     ),
     "oar": System(
-        "OAR", "OARCluster", "oarsub", ("oarstat", "--sql", "job_name='{name}'"), ("oardel",),
+        "OAR", "OARCluster", "oarsub", ("oarstat", "--sql", "job_name='{name}'"), "oardel",
         ("-O /dev/null", "-E /dev/null"), "project",
+        "OAR_JOB_ID", "OAR_NODEFILE",
     ),
 }  # fmt: skip
 
-ASK_TIMEOUT = 10.0
+ANSWERS_WITHIN = 10.0
 _JOB = re.compile(r"^(?:job_number:\s*)?(\d+[\w.\[\]-]*)", re.MULTILINE)
+
+# What a batch system prints where it is away or busy, or where jobs must end to make room.
+_PASSING = re.compile(
+    r"(timed? ?out|time-?out|unable to contact|cannot connect|connection (refused|reset|timed)"
+    r"|communication (error|connection)|commlib error|not responding|is down|inactive or drain"
+    r"|no route to host|temporarily|try (again|later)|retry|busy|maintenance"
+    r"|submit limit|job limit|MaxSubmit|maximum number of jobs|too many jobs|jobs are allowed"
+    r"|per-user limit|threshold reached|database)",
+    re.I,
+)
+
+
+def passes(refusal: str) -> bool:
+    """Whether a batch system that refuses a job with these words may take the same one later."""
+    return bool(_PASSING.search(refusal))
 
 
 def job_name(run_id: str) -> str:
@@ -95,27 +133,11 @@ async def ask(*command: str) -> tuple[int | None, str, str]:
     except OSError as error:
         return None, "", str(error)
     try:
-        out, err = await in_time(process.communicate(), ASK_TIMEOUT)
+        out, err = await in_time(process.communicate(), ANSWERS_WITHIN)
     except asyncio.TimeoutError:
         return None, "", f"{command[0]} does not answer"
     finally:
         if process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(process.pid, 9)
+                process.kill()
     return process.returncode, out.decode(errors="replace"), err.decode(errors="replace").strip()
-
-
-# What a batch system says where it is away or busy, or where jobs must end before there is room.
-_PASSING = re.compile(
-    r"(timed? ?out|time-?out|unable to contact|cannot connect|connection (refused|reset|timed)"
-    r"|communication (error|connection)|commlib error|not responding|is down|inactive or drain"
-    r"|no route to host|temporarily|try (again|later)|retry|busy|maintenance"
-    r"|submit limit|job limit|MaxSubmit|maximum number of jobs|too many jobs|jobs are allowed"
-    r"|per-user limit|threshold reached|database)",
-    re.I,
-)
-
-
-def passes(refusal: str) -> bool:
-    """Whether a batch system that refuses a job with these words may take the same one later."""
-    return bool(_PASSING.search(refusal))
