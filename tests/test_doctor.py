@@ -305,7 +305,7 @@ def test_failure_of_a_start_is_told_although_a_check_says_the_same(
         for make in (warn, fail):
             yield make("start", f"{before[-1].message}: that is so", "mend it")
 
-    monkeypatch.setattr("dask_claim.doctor.start.check", check)
+    monkeypatch.setattr("dask_claim.doctor.cluster.check_start", check)
     (told,) = asyncio.run(findings(start=True))[len(before) :]
     assert (told.state, exit_status([told])) == ("fail", 78)
 

@@ -87,22 +87,23 @@ class _Edits:
         self._edits: list[tuple[int, int, str]] = []
 
     def made(self, node: Any, old: Any, new: Any) -> str:
-        self._change(_Entry(None, node, 0, 0, 0, len(self._text)), old, new, False)
+        self._change(_Entry("", node, 0, 0, 0, len(self._text)), old, new)
         pieces, index = [], 0
         for start, end, text in sorted(self._edits, key=lambda edit: edit[:2]):
             pieces += [self._text[index:start], text]
             index = max(index, end)
         return "".join(pieces) + self._text[index:]
 
-    def _change(self, entry: _Entry, old: Any, new: Any, flow: bool) -> None:
-        """Record what changes in the value of an entry, which is one of a `flow` or not."""
+    def _change(self, entry: _Entry, old: Any, new: Any) -> None:
+        """Record what changes in the value of an entry."""
         node = entry.node
         if _same(old, new):
             return
-        if is_alias(node) or type(old) is not type(new) or not isinstance(new, (dict, list)):
-            self._replace(entry, new, flow)
+        alike = type(old) is type(new) and isinstance(new, (dict, list)) and new
+        if is_alias(node) or not alike or not old or node.flow_style:
+            self._replace(entry, new)
             return
-        entries, kept, flow_inside = _entries(node, self._text), _matched(old, new), node.flow_style
+        entries, kept = _entries(node, self._text), _matched(old, new)
         merged = old.keys() - {each.name for each in entries} if isinstance(old, dict) else set()
         if any(name not in new or not _same(old[name], new[name]) for name in merged):
             kept = {name: at for name, at in kept.items() if name not in merged}
@@ -110,74 +111,59 @@ class _Edits:
         left = {*kept.values(), *([None] if merged else [])}
         stay = [each for each in entries if each.name in left]
         if stay:
-            self._remove(entries, stay, flow_inside)
-            self._put(stay, kept, old, new, flow_inside)
-        elif not entries or flow_inside or not new:
-            self._replace(entry, new, flow)
+            self._remove(entries, stay)
+            self._put(stay, kept, old, new)
         else:
             start, column = self._above(entries[0].start), entries[0].column
             text = " " * column if start < entries[0].start else ""
             text += _indented(_lines(_pairs(new)), column)
             self._edits.append((start, self._line_end(entries[-1].end), text))
 
-    def _put(
-        self, stay: list[_Entry], kept: dict[Any, Any], old: Any, new: Any, flow: bool
-    ) -> None:
+    def _put(self, stay: list[_Entry], kept: dict[Any, Any], old: Any, new: Any) -> None:
         """Insert the new entries among those that stay, and change those."""
         own = {each.name: each for each in stay}
         previous: _Entry | None = None
         waiting: list[tuple[Any, Any]] = []
-        for name, (key, value) in zip(_names(new), _pairs(new), strict=True):
+        names = new if isinstance(new, dict) else range(len(new))
+        for name, (key, value) in zip(names, _pairs(new), strict=True):
             if name not in kept:
                 waiting.append((key, value))
             elif entry := own.get(kept[name]):
-                self._insert(previous, entry, waiting, flow)
-                self._change(entry, old[entry.name], value, flow)
+                self._insert(previous, entry, waiting)
+                self._change(entry, old[entry.name], value)
                 waiting, previous = [], entry
-        self._insert(previous or stay[-1], stay[0], waiting, flow)
+        self._insert(previous or stay[-1], stay[0], waiting)
 
     def _insert(
-        self, previous: _Entry | None, following: _Entry, new: list[tuple[Any, Any]], flow: bool
+        self, previous: _Entry | None, following: _Entry, new: list[tuple[Any, Any]]
     ) -> None:
         if not new:
             return
-        between = ", " if flow else "\n" + " " * following.column
-        text = between.join(_pair(*pair) for pair in new)
-        if not flow:
-            text = _indented(_lines(new), following.column)
-        start = previous.end if previous else following.start
+        pad = " " * following.column
+        text = _indented(_lines(new), following.column)
+        start = self._line_end(previous.end) if previous else self._above(following.start)
         if previous:
-            start, text = start if flow else self._line_end(start), between + text
-        elif flow or self._above(start) == start:
-            text += between
+            text = f"\n{pad}{text}"
         else:
-            start, text = self._above(start), f"{between[1:]}{text}\n"
+            text = f"{text}\n{pad}" if start == following.start else f"{pad}{text}\n"
         self._edits.append((start, start, text))
 
-    def _remove(self, entries: list[_Entry], stay: list[_Entry], flow: bool) -> None:
+    def _remove(self, entries: list[_Entry], stay: list[_Entry]) -> None:
         """Remove what does not stay, with the comment right above it."""
         for number, entry in enumerate(entries):
             if entry in stay:
                 continue
-            start = self._above(entry.start)
-            if flow and stay[0] in entries[:number]:
-                span = entries[number - 1].end, entry.end
-            elif flow or (start == entry.start and entry.column):  # others follow on its line
-                span = entry.start, entries[number + 1].start
+            start, end = self._above(entry.start), self._line_end(entry.end)
+            if start == entry.start and entry.column:  # it stands behind a dash
+                self._edits.append((start, entries[number + 1].start, ""))
             else:
-                span = max(0, start - 1), self._line_end(entry.end)
-            self._edits.append((*span, ""))
+                self._edits.append((max(0, start - 1), end, ""))
 
-    def _replace(self, entry: _Entry, new: Any, flow: bool) -> None:
-        if flow:
-            start = entry.head if isinstance(entry.name, str) else entry.start
-            self._edits.append((start, entry.end, f"{' ' * (start == entry.head)}{_inline(new)}"))
-            return
+    def _replace(self, entry: _Entry, new: Any) -> None:
         lines = _entry("-" if isinstance(entry.name, int) else ":", new)
         end = entry.end if len(lines) == 1 else self._line_end(entry.end)
         lines[0] += self._text[entry.end : end]  # the comment
-        text = _indented(lines, entry.column)[1:]
-        self._edits.append((entry.head, end, text))
+        self._edits.append((entry.head, end, _indented(lines, entry.column)[1:]))
 
     def _line_end(self, index: int) -> int:
         """The end of the line, where a comment behind a value may stand."""
@@ -203,10 +189,6 @@ class _Edits:
 def _same(one: Any, other: Any) -> bool:
     """Whether CWL reads two values alike: true is not 1, the order of keys does not count."""
     return one is other or json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
-
-
-def _names(value: Any) -> Iterable[Any]:
-    return value if isinstance(value, dict) else range(len(value))
 
 
 def _matched(old: Any, new: Any) -> dict[Any, Any]:

@@ -7,8 +7,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import replace
 
 from dask_claim.claim.model import load
-from dask_claim.doctor import attached, gateway, here
-from dask_claim.doctor import start as started
+from dask_claim.doctor import cluster, gateway, here
 from dask_claim.doctor.finding import Examined, Finding, fail, failed, ok, warn
 from dask_claim.errors import ClaimError, DaskClaimError
 from dask_claim.launch.handoff import check_variables
@@ -41,7 +40,9 @@ async def examine(
         yield finding
     if seen is None:
         return
-    stages = [here.check, gateway.check, attached.check, *([started.check] if start else [])]
+    stages = [here.check, gateway.check, cluster.check_attached]
+    if start and seen.resolved.claim.create:
+        stages.append(cluster.check_start)
     for stage in stages:
         async for finding in stage(seen):
             # What a run warns of as it starts may have been said before.

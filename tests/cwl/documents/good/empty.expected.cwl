@@ -22,7 +22,14 @@ $graph:
 - class: CommandLineTool
   id: other
   requirements:
-    EnvVarRequirement: {envDef: {DASK_CLAIM: "{\n  \"max_workers\": 2,\n  \"local_cores\": $(runtime.cores),\n  \"local_memory\": \"$(runtime.ram) Mi\"\n}"}}
+    EnvVarRequirement:
+      envDef:
+        DASK_CLAIM: |-
+          {
+            "max_workers": 2,
+            "local_cores": $(runtime.cores),
+            "local_memory": "$(runtime.ram) Mi"
+          }
     NetworkAccess: {networkAccess: false}
   temporaryFailCodes: [75]
   permanentFailCodes: [64, 70, 78, 124, 126, 127]

@@ -1,4 +1,4 @@
-"""A cluster that is really started: the smallest one, by the session that a run uses, too."""
+"""A cluster that is there already, and one that is really started, as a run does both."""
 
 from __future__ import annotations
 
@@ -32,7 +32,47 @@ COMMANDS = (
 )
 
 
-async def check(seen: Examined) -> AsyncIterator[Finding]:
+ANSWER, MARGIN = 10.0, 5.0
+"""Seconds for its answer, and until an answer that ignores them is not waited for."""
+
+HINT = (
+    "correct the variable that names it, or unset it: a run with provider auto then claims a "
+    "cluster of its own"
+)
+
+
+async def check_attached(seen: Examined) -> AsyncIterator[Finding]:
+    """Whether the scheduler answers; of a gateway's cluster, whether the gateway says it runs."""
+    if not seen.provider.adopts:
+        return
+    request = replace(seen.request, start_timeout=ANSWER)
+    provider = type(seen.provider)(request, lambda ticket: None, lambda warning: None)
+
+    async def ask() -> None:
+        await provider.submit()
+        await provider.wait_until_running()
+
+    try:
+        await in_time(ask(), ANSWER + MARGIN)
+    except DaskClaimError as error:
+        yield failed("scheduler", error, HINT)
+    except asyncio.TimeoutError:
+        if provider.of_gateway and not provider.obstacle:
+            message = f"{provider.description}; it is still pending after {ANSWER:g} s"
+            yield warn("scheduler", message, "a run waits for it until its --start-timeout")
+        else:
+            why = f": {provider.obstacle}" if provider.obstacle else ""
+            message = f"{provider.description} does not answer within {ANSWER:g} s{why}"
+            yield fail("scheduler", message, HINT, TEMPORARY)
+    else:
+        name = provider.cluster.cluster_name
+        where = f"it answers at {provider.cluster.scheduler_address}"
+        yield ok("scheduler", f"the gateway says that cluster {name} is running" if name else where)
+    finally:
+        await provider.close()
+
+
+async def check_start(seen: Examined) -> AsyncIterator[Finding]:
     """Start one worker, use it, release it; how that went is told also when this is cancelled."""
     plan = replace(seen.plan, min_workers=1, max_workers=1, scaling="scale")
     warnings: list[str] = []
