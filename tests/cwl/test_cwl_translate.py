@@ -234,7 +234,7 @@ def test_references_hold_from_where_it_is_written(cwltool: Cwltool, tmp_path: Pa
     inputs = "kind: table.yml#table, file: {type: File, default: {class: File, path: words.txt}}"
     text = tool("{max_workers: 1}", more).replace("n: int", f"{inputs}, n: int")
     output.write_text(translate(write(tmp_path, text), output))
-    for reference in ("{$import: ../../table.yml}", "../../table.yml#table", "../../words.txt"):
+    for reference in ("$import: ../../table.yml", "../../table.yml#table", "../../words.txt"):
         assert reference in output.read_text()
     cwltool.validate(output)
 
