@@ -202,7 +202,7 @@ class _Launcher:
         self, claim: Claim | None, options: Mapping[str, Any], command: list[str] | None = None
     ) -> None:
         """Start it for a command, or for a block."""
-        order = {"pid": self._program, "options": options, "claim": _handed_over(claim)}
+        order = {"pid": self._program, "options": options, "claim": claim and claim.hand_over()}
         arguments = [sys.executable, "-c", _MAIN, str(Path(__file__).parents[1])]
         number = self._theirs.fileno()
         spawn: dict[str, Any]
@@ -269,13 +269,6 @@ class _Launcher:
                 interrupted = interrupted or error
         if interrupted is not None:
             raise interrupted
-
-
-def _handed_over(claim: Claim | None) -> dict[str, Any] | None:
-    if claim is None:
-        return None
-    values = {name: value for name, value in claim.to_dict().items() if name in claim._said()}
-    return {"values": values, "sources": dict(claim._origin.sources)}
 
 
 def _cancellations() -> int:

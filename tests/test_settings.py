@@ -133,8 +133,6 @@ OF_DASK = "Dask's configuration (gateway.address): gateway_url = "
         ({"DASK_CLAIM__IMAGE": "x", "DASK_CLAIM": '{"create": false}'}, "DASK_CLAIM__IMAGE: ",
          "; write DASK_CLAIM_IMAGE"),
         ({"dask_claim__image": "x"}, "dask_claim__image: ", "; write DASK_CLAIM_image"),
-        ({"DASK_CLAIM_MIN_CORES": "4", "DASK_CLAIM_CORES_MIN": "5"}, "DASK_CLAIM_MIN_CORES: ",
-         "contradicts DASK_CLAIM_CORES_MIN"),
         ({"DASK_CLAIM_OPTIONS": '{"a": true}', "DASK_CLAIM_OPTIONS__QUEUE": "short"}, "",
          "cannot be read by Dask beside DASK_CLAIM_OPTIONS__QUEUE, which the environment"),
         # Each source is sound by itself.

@@ -10,13 +10,15 @@ from typing import Any
 
 from dask_claim.claim.fields import FIELDS, MAPPINGS, RUN_OPTIONS, Path, leaves
 from dask_claim.claim.names import NOT_FIELDS, SERVICE_LINK
-from dask_claim.claim.origin import CLAIM, Origin
 from dask_claim.claim.site import SECTIONS, Site
 from dask_claim.claim.spellings import Reading, read, resolve
 from dask_claim.claim.texts import Plain, parse_json
 from dask_claim.claim.validation import check, completed
 from dask_claim.errors import Fault
 from dask_claim.redact import redact
+
+CLAIM = "claim"
+"""The source of what a program sets itself."""
 
 _PREFIX = "DASK_CLAIM_"
 
@@ -53,35 +55,15 @@ def flag_layers(flags: Mapping[str, object]) -> Iterator[Layer]:
             yield Layer(f"--{name.replace('_', '-')}", read({name: value}), "flags")
 
 
-def variable_layers(environ: Mapping[str, str], weaker: list[Layer]) -> list[Layer]:
+def variable_layers(environ: Mapping[str, str]) -> list[Layer]:
     """Read `DASK_CLAIM_FIELD`, `DASK_CLAIM_ENV__X` and `DASK_CLAIM_OPTIONS__X`."""
-    options = {
-        path[1].lower(): path[1]
-        for layer in weaker
-        for path in layer.reading.values
-        if path[0] == "options" and len(path) > 1
-    }
-    layers: list[Layer] = []
-    seen: dict[tuple[str, str], str] = {}
-    for variable in sorted(name for name in environ if _is_ours(name, environ[name])):
-        value = environ[variable]
-        head, _, tail = variable[len(_PREFIX) :].partition("__")
-        field = resolve(head)
-        if field is not None and not value.strip():
-            continue
-        reading = _read_variable(variable, value, options)
-        if field is not None:
-            entry = tail if field == "environment" else tail.lower()
-            first = seen.setdefault((field, entry), variable)
-            if environ[first] != value:
-                reading.fault((), None, f"contradicts {first}, the same field", "keep one of them")
-        layers.append(Layer(variable, reading, "variables"))
+    ours = sorted(name for name in environ if _is_ours(name, environ[name]))
+    layers = [Layer(name, _read_variable(name, environ[name]), "variables") for name in ours]
     # What names one entry is stronger than what gives env or options whole.
     return sorted(layers, key=lambda layer: "__" not in layer.source)
 
 
-def _read_variable(variable: str, value: str, options: Mapping[str, str]) -> Reading:
-    """Read one variable. `options` maps options in lower case to how weaker sources spell them."""
+def _read_variable(variable: str, value: str) -> Reading:
     head, nested, tail = variable[len(_PREFIX) :].partition("__")
     field = resolve(head)
     if field is None:
@@ -89,6 +71,8 @@ def _read_variable(variable: str, value: str, options: Mapping[str, str]) -> Rea
         near = difflib.get_close_matches(head.upper()[:64], names, n=1, cutoff=0.65)
         hint = f"did you mean {_PREFIX}{near[0]}{nested}{tail}?" if near else ""
         return Reading(faults=[Fault((), None, "unknown variable", hint)])
+    if not value.strip():
+        return Reading()
     if field not in MAPPINGS and not nested:
         return read({head.lower(): value})
     if field not in MAPPINGS or (nested and not tail):
@@ -97,10 +81,8 @@ def _read_variable(variable: str, value: str, options: Mapping[str, str]) -> Rea
     if not nested:
         raw, faults = parse_json(value)
         return Reading(faults=faults) if faults else read({field: raw})
-    if field == "options":
-        # Variables are mostly written in capitals, the gateway's options never are.
-        tail = options.get(tail.lower(), tail.lower() if tail.isupper() else tail)
-    elif field != "environment":
+    # Variables are mostly written in capitals, the gateway's options never are.
+    if field in ("env", "hpc") or (field == "options" and tail.isupper()):
         tail = tail.lower()
     return read({field: {tail: Plain(value)}})
 
@@ -140,12 +122,12 @@ def program_layer(source: str, values: Mapping[Path, object]) -> Layer:
 
 
 def program_layers(
-    values: Mapping[Path, Any], origin: Origin, layers: Iterable[Layer]
+    values: Mapping[Path, Any], sources: Mapping[str, str], layers: Iterable[Layer]
 ) -> list[Layer]:
     """Return the layers of a program's claim: its own values, and those of the DASK_CLAIM text.
 
-    Left out is what came from another source that still sets it; where that does so no more, the
-    value is the program's own.
+    `sources` tells where its values came from. Left out is what came from another source that still
+    sets it; where that does so no more, the value is the program's own.
     """
     still_set = {
         (layer.source, path): value
@@ -155,7 +137,7 @@ def program_layers(
     }
     by_source: dict[str, dict[Path, Any]] = {}
     for path, value in values.items():
-        source = origin.of(path)
+        source = sources.get(".".join(path), CLAIM)
         if (source, path) not in still_set or still_set[source, path] != value:
             by_source.setdefault(source if source == "DASK_CLAIM" else CLAIM, {})[path] = value
     return [program_layer(source, own) for source, own in by_source.items()]

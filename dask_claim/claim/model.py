@@ -14,9 +14,8 @@ from typing_extensions import Self
 from dask_claim.claim import units
 from dask_claim.claim.addresses import GatewayAddress, OperatorGateways
 from dask_claim.claim.choice import without_stale_run
-from dask_claim.claim.fields import FIELDS, ClaimFields
+from dask_claim.claim.fields import FIELDS, ClaimFields, leaves
 from dask_claim.claim.memory import Memory
-from dask_claim.claim.origin import Origin
 from dask_claim.claim.plan import Plan, make_plan
 from dask_claim.claim.policy import within
 from dask_claim.claim.site import Site
@@ -26,6 +25,15 @@ from dask_claim.claim.texts import parse_json
 from dask_claim.claim.validation import sound_values
 
 
+class Sources(dict[str, str]):
+    """Where values came from. All are equal, so that claims with equal values are."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sources)
+
+    __hash__ = None
+
+
 class Claim(ClaimFields):
     """What one program asks for: a frozen record of the fields, sound as a whole.
 
@@ -33,7 +41,8 @@ class Claim(ClaimFields):
     spelling of a claim and raise `ClaimError`, with every fault, if it is not sound.
     """
 
-    _origin: Origin = PrivateAttr(default_factory=Origin)
+    _sources: Sources = PrivateAttr(default_factory=Sources)
+    """Field, or `options.X` and the like → source, as far as no program has changed the value."""
 
     def __init__(self, **data: Any) -> None:
         # Pydantic's own __init__ would validate what has just been.
@@ -65,7 +74,9 @@ class Claim(ClaimFields):
         changed = {resolve(name) for name in update}
         kept = {name for name in self.model_fields_set if name not in changed}
         copied = self.model_validate({**{name: getattr(self, name) for name in kept}, **update})
-        copied._origin = self._origin.unchanged(self._said(), copied._said())
+        before, after = leaves(self._set_values()), leaves(copied._set_values())
+        same = {".".join(path) for path in after if path in before and before[path] == after[path]}
+        copied._sources = Sources((n, source) for n, source in self._sources.items() if n in same)
         return copied
 
     @classmethod
@@ -76,12 +87,26 @@ class Claim(ClaimFields):
         """
         resolved = load(environ=environ)
         claim = resolved.claim.model_copy()
-        claim._origin = Origin(resolved.sources)
+        claim._sources = Sources(resolved.sources)
         return claim
 
-    def _said(self) -> dict[str, Any]:
-        said = {name: getattr(self, name) for name in self.model_fields_set}
-        return {name: value for name, value in said.items() if value is not None}
+    def hand_over(self) -> dict[str, Any]:
+        """Return the claim with the source of each value, fit for JSON, for `take_over`."""
+        values = {
+            name: value for name, value in self.to_dict().items() if name in self._set_values()
+        }
+        return {"values": values, "sources": dict(self._sources)}
+
+    @classmethod
+    def take_over(cls, content: Mapping[str, Any]) -> Claim:
+        """Return the claim that `hand_over` has described in another process."""
+        claim = cls.model_validate(content["values"])
+        claim._sources = Sources(content["sources"])
+        return claim
+
+    def _set_values(self) -> dict[str, Any]:
+        values = {name: getattr(self, name) for name in self.model_fields_set}
+        return {name: value for name, value in values.items() if value is not None}
 
     def plan(self, environ: Mapping[str, str] | None = None) -> Plan:
         """Return what will be asked for.
@@ -135,7 +160,7 @@ class Resolved:
         `environ` stands in for `os.environ`. Raises ClaimError with every fault of every source.
         """
         environ = os.environ if environ is None else environ
-        return cls._found(gather({}, environ, claim._said(), claim._origin), environ)
+        return cls._found(gather({}, environ, claim._set_values(), claim._sources), environ)
 
     @classmethod
     def _found(cls, found: Gathered, environ: Mapping[str, str]) -> Self:

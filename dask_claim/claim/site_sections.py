@@ -50,51 +50,34 @@ class Section(BaseModel):
 class Policy(Section):
     """What a claim may ask for at a site. A bound that is None does not exist."""
 
-    max_workers: Count | None = Field(None, title="Workers", description="Of one cluster.")
-    max_cores: Cores | None = Field(None, title="Cores", description="Of all workers together.")
-    max_memory: Memory | None = Field(None, title="Memory", description="Of all workers together.")
-    worker_cores: Cores | None = Field(
-        None, title="Cores of a worker", description="Also what it may burst to."
-    )
-    worker_memory: Memory | None = Field(
-        None, title="Memory of a worker", description='For example "16G".'
-    )
-    gpus: Count | None = Field(None, title="GPUs", description="Of each worker.")
+    max_workers: Count | None = Field(None, description="Of one cluster.")
+    max_cores: Cores | None = Field(None, description="Of all workers together.")
+    max_memory: Memory | None = Field(None, description="Of all workers together.")
+    worker_cores: Cores | None = Field(None, description="Of a worker; also what it may burst to.")
+    worker_memory: Memory | None = Field(None, description='Of a worker, for example "16G".')
+    gpus: Count | None = Field(None, description="Of each worker.")
     max_lifetime: Lifetime | None = Field(
-        None,
-        title="Lifetime",
-        description="Seconds; a claim that names none has this one.",
+        None, description="Seconds; a claim that names none has this one."
     )
     lease_timeout: Lifetime | None = Field(
-        None,
-        title="Lease",
-        description="Seconds. A claim for no lease at all (0) exceeds it, too.",
+        None, description="Seconds. A claim for no lease at all (0) exceeds it, too."
     )
-    images: Patterns | None = Field(
-        None, title="Images", description="Patterns of the whole name, with * and ?."
-    )
+    images: Patterns | None = Field(None, description="Patterns of the whole name, with * and ?.")
     gateways: UrlPatterns | None = Field(
         None,
-        title="Gateways",
         description="Patterns of scheme://host, with a port and a path where they matter, with * "
         "and ?. A path stands for all below it.",
     )
-    providers: Patterns | None = Field(
-        None, title="Providers", description="Where clusters may come from."
-    )
+    providers: Patterns | None = Field(None, description="Where clusters may come from.")
     options: Patterns | None = Field(
-        None,
-        title="Options of the gateway",
-        description="Patterns of the names that a claim may set under options, with * and ?.",
+        None, description="Patterns of the names that a claim may set under options."
     )
     foreign_gateways: bool = Field(
         True,
-        title="Foreign gateways",
         description="Whether a gateway that only the claim names may be used, without credentials.",
     )
     excess: Literal["refuse", "cut"] = Field(
         "refuse",
-        title="Beyond a bound",
         description="Status 78, or (cut) the bound with a warning. Images, gateways, providers and "
         "options beyond what is allowed are always refused.",
     )
@@ -103,19 +86,15 @@ class Policy(Section):
         """Return the bounds of workers that exist, by their names; memory in bytes."""
         names = ("max_workers", "max_cores", "max_memory", "worker_cores", "worker_memory")
         bounds = {name: getattr(self, name) for name in names}
-        return {
-            name: bound.bytes if isinstance(bound, Memory) else bound
-            for name, bound in bounds.items()
-            if bound is not None
-        }
+        return {name: bound for name, bound in bounds.items() if bound is not None}
 
 
 class WorkerSize(Section):
     """What one worker has."""
 
-    cores: Cores = Field(title="Cores")
-    memory: Memory = Field(title="Memory", description='For example "16G".')
-    gpus: Count = Field(default=0, title="GPUs")
+    cores: Cores
+    memory: Memory = Field(description='For example "16G".')
+    gpus: Count = 0
 
 
 OPTION_NAMES: Mapping[str, tuple[str, ...]] = {
@@ -137,34 +116,31 @@ OPTION_NAMES: Mapping[str, tuple[str, ...]] = {
 """Field → names under which gateways are known to offer it, in lower case."""
 
 
+Named = Literal[
+    "image", "worker_cores", "worker_cores_limit", "worker_memory", "gpus", "environment"
+]
+
+
+def _lower_keys(entries: dict[str, Any]) -> dict[str, Any]:
+    return {name.lower(): value for name, value in entries.items()}
+
+
 class GatewayOptions(Section):
     """What the options of the site's gateway mean, where their names and texts do not say it."""
 
-    names: dict[
-        Literal[
-            "image",
-            "worker_cores",
-            "worker_cores_limit",
-            "worker_memory",
-            "gpus",
-            "environment",
-        ],
-        str,
-    ] = Field(
-        default={}, title="Names", description="Field of a claim → the option that stands for it."
+    names: dict[Named, str] = Field(
+        default={}, description="Field of a claim → the option that stands for it."
     )
-    units: dict[str, Literal["bytes", "GiB", "MiB", "GB", "MB"]] = Field(
-        default={}, title="Units", description="Option → what it counts memory in."
-    )
-    choices: dict[str, dict[str, WorkerSize]] = Field(
+    units: Annotated[
+        dict[str, Literal["bytes", "GiB", "MiB", "GB", "MB"]], AfterValidator(_lower_keys)
+    ] = Field(default={}, description="Option → what it counts memory in.")
+    choices: Annotated[dict[str, dict[str, WorkerSize]], AfterValidator(_lower_keys)] = Field(
         default={},
-        title="Choices",
         description="Option → each of its values → the worker that it stands for. The smallest "
         "that is enough is taken.",
     )
     default: WorkerSize | None = Field(
         default=None,
-        title="Default worker",
         description="What a worker has where the gateway does not let it be chosen: a claim for "
         "more is status 78 unless strict is false.",
     )
@@ -181,11 +157,11 @@ class GatewayOptions(Section):
 
     def unit_for(self, option: str) -> str | None:
         """Return what the site's file says that an option counts memory in."""
-        return {name.lower(): str(unit) for name, unit in self.units.items()}.get(option.lower())
+        return self.units.get(option.lower())
 
     def choices_for(self, option: str) -> Mapping[str, WorkerSize]:
         """Return what the site's file says of an option's choices; empty where it does not."""
-        return {name.lower(): sizes for name, sizes in self.choices.items()}.get(option.lower(), {})
+        return self.choices.get(option.lower(), {})
 
     def field_of(self, option: str) -> str | None:
         """Return the field that an option stands for, by the site's file or by its usual name."""

@@ -11,6 +11,7 @@ from dask_claim.claim.addresses import OperatorGateways, UrlPrefix
 from dask_claim.claim.dask_config import gateway_of_dask
 from dask_claim.claim.fields import FIELDS, Path, leaves
 from dask_claim.claim.layers import (
+    CLAIM,
     Layer,
     claim_text_layers,
     flag_layers,
@@ -23,7 +24,6 @@ from dask_claim.claim.layers import (
     variable_layers,
 )
 from dask_claim.claim.names import dask_conflicts
-from dask_claim.claim.origin import CLAIM, Origin
 from dask_claim.claim.site import Site, read_site
 from dask_claim.claim.validation import completed, cross_faults, respelled
 from dask_claim.errors import ClaimError, Fault
@@ -68,19 +68,19 @@ def gather(
     flags: Mapping[str, object],
     environ: Mapping[str, str],
     claim: Mapping[str, Any] | None = None,
-    origin: Origin | None = None,
+    claim_sources: Mapping[str, str] | None = None,
 ) -> Gathered:
     """Return the claim of this environment and the command line, each layer parsed once.
 
     `flags` maps canonical fields to values (None: not given). `claim` has the fields of a
-    program's own, in the place of `DASK_CLAIM`, and `origin` tells where from. Raises ClaimError
-    with every fault of every layer.
+    program's own, in the place of `DASK_CLAIM`, and `claim_sources` tells where they come from.
+    Raises ClaimError with every fault of every layer.
     """
     site = read_site(environ)
     program = {} if claim is None else leaves(claim)
     own = [*claim_text_layers(environ)] if claim is None else [program_layer(CLAIM, program)]
     weak = [*own, site_layer(site)]
-    layers = [*flag_layers(flags), *variable_layers(environ, weak), *weak]
+    layers = [*flag_layers(flags), *variable_layers(environ), *weak]
     layers[-1:-1] = profile_layers(layers, site)
     readable = {name: environ[name] for name in environ if not is_nested_name(name)}
     faults = [*nested_name_faults(environ), *dask_conflicts(readable, {})]
@@ -88,14 +88,13 @@ def gather(
         layers += [Layer(source, reading, _DASK) for source, reading in gateway_of_dask(environ)]
     if claim is not None:
         at = layers.index(own[0])
-        layers[at : at + 1] = program_layers(program, origin or Origin(), layers)
+        layers[at : at + 1] = program_layers(program, claim_sources or {}, layers)
+    _match_option_names(layers)
     operator_gateways = _operator_gateways(layers, site)
     layers, dropped = _of_one_gateway(layers)
     merged: dict[Path, Any] = {}
     winners: dict[Path, Layer] = {}
     for layer in reversed(layers):
-        # Last comes the strongest, where a gateway takes names that differ in case only for one.
-        merged = {path: merged[path] for path in merged if path not in layer.values}
         merged |= layer.values
         for path in layer.values:
             winners[path[:1]] = winners[path] = layer
@@ -112,6 +111,18 @@ def gather(
         operator_gateways,
         site,
     )
+
+
+def _match_option_names(layers: Iterable[Layer]) -> None:
+    """Spell options that differ in case only, which are one for a gateway, as the weakest does."""
+    spelled: dict[str, str] = {}
+    for layer in reversed(list(layers)):
+        layer.values = {
+            (name, spelled.setdefault(entry[0].lower(), entry[0]))
+            if name == "options" and entry
+            else (name, *entry): value
+            for (name, *entry), value in layer.values.items()
+        }
 
 
 def _of_one_gateway(layers: list[Layer]) -> tuple[list[Layer], list[Overruled]]:

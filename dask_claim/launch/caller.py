@@ -20,7 +20,6 @@ from typing import Any
 from loguru import logger
 
 from dask_claim.claim.model import Claim, Resolved, load
-from dask_claim.claim.origin import Origin
 from dask_claim.errors import DaskClaimError, to_dict
 from dask_claim.launch.options import RunOptions, run_options
 
@@ -60,9 +59,7 @@ class Caller:
         """Return the effective claim. Raises ClaimError."""
         if (given := self._order.get("claim")) is None:
             return load()
-        claim = Claim.model_validate(given["values"])
-        claim._origin = Origin(given["sources"])
-        return Resolved.of(claim)
+        return Resolved.of(Claim.take_over(given))
 
     def options(self) -> RunOptions:
         """Return the options of the run. Raises ConfigurationError."""
