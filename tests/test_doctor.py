@@ -140,7 +140,7 @@ CASES = [
          env={"DASK_CLAIM_SITE": "{site}"}),
     Case("name without address", "name resolution", "fail", "spelt right", 75,
          claim={"gateway_url": "http://gateway.invalid:8000"}),
-    Case("dead port", "gateway", "fail", "nothing listens", 75,
+    Case("dead port", "gateway", "fail", "the port and path", 75,
          claim={"gateway_url": "http://{dead}"}),
     Case("no gateway", "gateway", "fail", "/api/version", 75,
          claim={"gateway_url": "http://{web}/api"}),

@@ -10,7 +10,7 @@ from time import monotonic
 from typing import Any
 from warnings import catch_warnings, simplefilter
 
-from dask_claim.doctor.finding import TEMPORARY, Examined, Finding, fail, failed, ok, warn
+from dask_claim.doctor.finding import TEMPORARY, WRONG, Examined, Finding, fail, failed, ok, warn
 from dask_claim.errors import ClusterFailed, DaskClaimError
 from dask_claim.launch.events import Event, Events, Warned
 from dask_claim.launch.session import Session
@@ -127,13 +127,11 @@ async def _use(seen: Examined, session: Session) -> AsyncIterator[Finding]:
                 yield await _task(client)
                 yield await _bandwidth(client)
                 yield _versions(seen, await client.get_versions())
-    except (OSError, asyncio.TimeoutError) as error:
-        message = f"the scheduler at {address} is not reached: {error or 'no answer'}"
-        yield fail("task", message, LOGS, TEMPORARY)
-    except Exception as error:
-        # Whatever another version of Dask makes of it.
-        message = f"a task on the worker fails: {type(error).__name__}: {error}"
-        yield fail("task", message, "compare the versions on both sides; " + LOGS)
+    except Exception as error:  # whatever another version of Dask makes of it
+        lost = isinstance(error, (OSError, asyncio.TimeoutError))
+        message = f"a task by the scheduler at {address} fails: {type(error).__name__}: {error}"
+        hint = f"compare the versions on both sides; {LOGS}"
+        yield fail("task", message, hint, TEMPORARY if lost else WRONG)
     if provider.outlives_launcher and seen.resolved.claim.lease_timeout:
         if session.lease.leased:
             yield ok("lease", "the scheduler holds it: it ends an abandoned cluster")

@@ -17,8 +17,6 @@ from dask_claim.doctor.finding import TEMPORARY, Examined, Finding, fail, failed
 from dask_claim.errors import (
     AuthenticationError,
     DaskClaimError,
-    NoGatewayThere,
-    NotAGateway,
     OptionError,
 )
 from dask_claim.providers.gateway.api import DefaultsError, GatewayApi
@@ -35,6 +33,10 @@ SOON = 600.0
 """Seconds of life below which a token ends in the middle of most runs."""
 
 
+ANSWER = (
+    "does gateway_url name the port and path whose /api/version answers, and is the gateway "
+    "running? SSL_CERT_FILE names the file of a site's own CA, together with the public ones"
+)
 ASK_LATER = "ask the gateway's operator, and try again later"
 CREDENTIALS = (
     "correct `credentials` in the site's file, or set DASK_GATEWAY__AUTH__TYPE (basic, kerberos, "
@@ -42,8 +44,8 @@ CREDENTIALS = (
     "JUPYTERHUB_API_TOKEN"
 )
 PASSTHROUGH = (
-    "schedulers are reached by TLS that passes through untouched: a TCP load balancer or an "
-    "ingress with SSL passthrough, its address as proxy_url"
+    "set proxy_url to where the gateway's proxy listens for schedulers; on the way there TLS "
+    "passes through untouched: a TCP load balancer or an ingress with SSL passthrough"
 )
 
 
@@ -100,22 +102,7 @@ async def _answer(api: GatewayApi) -> Finding:
     try:
         return ok("gateway", f"{api.where} answers, version {await api.version()}")
     except DaskClaimError as error:
-        return failed("gateway", error, _why_no_answer(error))
-
-
-def _why_no_answer(error: DaskClaimError) -> str:
-    from aiohttp import ClientConnectorError, ClientSSLError
-
-    cause = error.__cause__
-    if isinstance(cause, (ssl.SSLError, ClientSSLError)) or "CERTIFICATE_VERIFY" in str(cause):
-        return "set SSL_CERT_FILE to the file of the site's CA, together with the public ones"
-    if isinstance(cause, (ClientConnectorError, ConnectionRefusedError)):
-        return "nothing listens there: is the port in gateway_url right, and the gateway running?"
-    if isinstance(cause, asyncio.TimeoutError):
-        return "a firewall may drop what is sent there, or the gateway hangs: ask its operator"
-    if isinstance(error, (NotAGateway, NoGatewayThere)):
-        return "set gateway_url to the address whose /api/version answers, path included"
-    return ASK_LATER
+        return failed("gateway", error, ANSWER)
 
 
 def _clock(api: GatewayApi) -> Finding:
@@ -205,18 +192,11 @@ async def _scheduler_path(proxy_address: str) -> Finding:
     )
     try:
         _, writer = await in_time(greeting, PATIENCE)
-    except (ssl.SSLError, ConnectionResetError) as error:
-        reason = str(getattr(error, "reason", None) or "")
-        if isinstance(error, (ConnectionResetError, ssl.SSLEOFError)) or "EOF" in reason:
-            return ok(name, f"the proxy at {where} takes TLS (--start proves the rest)")
-        if reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE"):
-            message = f"{where} does not speak TLS: it may be a web server, not the proxy"
-            return fail(name, message, PASSTHROUGH, TEMPORARY)
-        return warn(name, f"{where} refuses the TLS greeting: {reason}", PASSTHROUGH)
     except (OSError, asyncio.TimeoutError) as error:
-        hint = f"set proxy_url to where the gateway's proxy listens for schedulers; {PASSTHROUGH}"
-        message = f"{where} cannot be reached: {error or 'no answer'}"
-        return fail(name, message, hint, TEMPORARY)
+        if isinstance(error, ConnectionResetError) or "EOF" in str(error):
+            return ok(name, f"the proxy at {where} takes TLS (--start proves the rest)")
+        does = "does not speak TLS" if isinstance(error, ssl.SSLError) else "cannot be reached"
+        return fail(name, f"{where} {does}: {error or 'no answer'}", PASSTHROUGH, TEMPORARY)
     writer.close()
     message = f"something on the way to {where} ends TLS itself and answers with its certificate"
     return fail(name, message, PASSTHROUGH, TEMPORARY)
