@@ -54,6 +54,15 @@ def test_adopted(launcher: Launcher, gateway: GatewayServer, tmp_path: Path) -> 
     assert (ended.status, ended.receipt["gone"]) == (0, True), ended.err
 
 
+def test_run_inside_a_run(launcher: Launcher) -> None:
+    """It uses the other one's cluster, whatever its claim says, and ends nothing."""
+    inner = f"{DASK_CLAIM} -- {PYTHON} -c '{ONE_TASK}'"
+    run = launcher("sh", "-c", f"{inner} && {inner}", claim={"provider": "local", "max_workers": 1})
+    assert (run.status, run.out) == (0, b"42\n42\n"), run.err
+    assert run.err.count("Using the running scheduler") == 2
+    assert run.err.count("Local cluster: ") == 1 and "handshake" not in run.err, run.err
+
+
 def test_name_that_cannot_be_read() -> None:
     with pytest.raises(ConfigurationError, match="/nowhere/name"):
         Claim().plan({"DASK_CLUSTER_NAME_PATH": "/nowhere/name"})

@@ -31,6 +31,9 @@ GATEWAY_ADDRESSES = ("DASK_GATEWAY__ADDRESS", "DASK_GATEWAY_URL")
 RUN_ID = "DASK_CLAIM_RUN_ID"
 """The variable that all processes of one run's command have, and no others."""
 
+TLS = "DASK_DISTRIBUTED__COMM__TLS__"
+"""How Dask's variables for keys begin."""
+
 # Seconds that the scheduler of another run may take to answer.
 ANSWERS_WITHIN = 2.0
 
@@ -184,6 +187,19 @@ def _unused(cluster: Existing) -> str:
     )
 
 
+def _shake_hands(connection: socket.socket, environ: Mapping[str, str]) -> None:
+    """Present the keys of the run, or its scheduler would log a failed handshake."""
+    import ssl  # takes longer than all else here, and is needed inside runs alone
+
+    names = (f"{TLS}CA_FILE", f"{TLS}CLIENT__CERT", f"{TLS}CLIENT__KEY")
+    ca, certificate, key = (environ.get(name, "") for name in names)
+    if certificate:
+        context = ssl.create_default_context(cafile=ca)
+        context.check_hostname = False
+        context.load_cert_chain(certificate, key)
+        context.wrap_socket(connection).close()
+
+
 def without_stale_run(environ: Mapping[str, str]) -> tuple[Mapping[str, str], str | None]:
     """Return the variables without those of a run of dask-claim that is over, and a warning.
 
@@ -196,7 +212,9 @@ def without_stale_run(environ: Mapping[str, str]) -> tuple[Mapping[str, str], st
         return environ, None
     try:
         place = str(address.hostname), address.port or 0
-        with socket.create_connection(place, ANSWERS_WITHIN):
+        with socket.create_connection(place, ANSWERS_WITHIN) as connection:
+            if address.scheme == "tls":
+                _shake_hands(connection, environ)
             return environ, None
     except (OSError, ValueError) as error:
         stale = (RUN_ID, *SCHEDULER_ADDRESSES, SCHEDULER_FILE)
