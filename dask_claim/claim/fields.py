@@ -94,15 +94,17 @@ class ClaimFields(BaseModel):
         Mapping[str, Text], BeforeValidator(units.mapping), AfterValidator(FrozenDict)
     ] = Field(
         default_factory=FrozenDict,
-        description="Field → name of the variable in which the program wants its value.",
+        description="Field, and the variable in which the program wants its value.",
         json_schema_extra=lambda schema: schema.update(propertyNames={"enum": [*FIELDS, *RESULTS]}),
     )
-    provider: Provider = Field("auto", description="Where the cluster comes from.")
+    provider: Provider = Field(
+        "auto", description="Where the cluster comes from: auto, gateway, local, …"
+    )
     fallback: Annotated[Literal["fail", "local"], BeforeValidator(units.word)] = Field(
         "fail", description="fail or local: what to do when the gateway cannot serve."
     )
     create: Switch = Field(
-        True, description="false: the program makes its own cluster, the claim only maps names."
+        True, description="Or the program makes its own cluster, and the claim only maps names."
     )
     lease_timeout: Seconds = Field(
         60, description="The cluster of a launcher that fell silent ends after this; 0: no lease."
@@ -129,11 +131,11 @@ class ClaimFields(BaseModel):
         AfterValidator(FrozenDict),
     ] = Field(
         default_factory=FrozenDict,
-        description="Variables of the scheduler and workers: name → text.",
+        description="Variables of the scheduler and workers.",
     )
     profile: Text | None = Field(None, description="One of the site's named profiles.")
     strict: Switch = Field(
-        True, description="Whether what a site cannot give is an error, or (false) a warning."
+        True, description="What a site cannot give is an error, or else a warning."
     )
     versions: Annotated[Literal["warn", "strict", "ignore"], BeforeValidator(units.word)] = Field(
         "warn",

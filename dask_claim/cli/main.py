@@ -60,7 +60,8 @@ class LauncherGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if not ctx.resilient_parsing and self.get_command(ctx, args[0]) is None:
-            known = ", ".join(self.list_commands(ctx))
+            shown = (name for name in sorted(self.commands) if not self.commands[name].hidden)
+            known = ", ".join(shown)
             ctx.fail(f"{args[0]!r} is not one of {known}; put `--` before the command to run")
         return super().resolve_command(ctx, args)
 
