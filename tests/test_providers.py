@@ -17,7 +17,15 @@ import pytest
 from dask_claim.providers.values import Ticket
 from dask_claim.testing import ProviderContract
 from tests.support.gateway import GatewayServer, clean_environment, free_port
-from tests.support.launcher import DASK_CLAIM, ONE_TASK, PYTHON, Launcher, processes_with
+from tests.support.launcher import (
+    DASK_CLAIM,
+    ONE_TASK,
+    PYTHON,
+    Launcher,
+    processes_with,
+    wait_for,
+)
+from tests.support.scenes import WAITING, kill, until_ready
 from tests.support.slurm import Slurm
 
 PAGE = Path(__file__).parents[1] / "docs/providers.md"
@@ -175,6 +183,11 @@ def test_run_with_a_provider_of_another_package(launcher: Launcher, package: Pat
     assert (run.status, run.out) == (0, b"42\n"), run.err
     assert (run.receipt["provider"], run.receipt["gone"]) == ("processes", True)
     assert not processes_with("MARK_OF_THE_CLUSTER=")
+    run = launcher.start(*WAITING, claim=claim, env=env, stdin=subprocess.PIPE)
+    until_ready(run)
+    assert processes_with("MARK_OF_THE_CLUSTER=")
+    kill(run)
+    wait_for(lambda: not processes_with("MARK_OF_THE_CLUSTER="), "end by the guard", 40)
 
 
 def test_names_of_providers(package: Path, tmp_path: Path) -> None:

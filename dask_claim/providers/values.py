@@ -78,17 +78,11 @@ class Request:
         claim, plan = self.claim, self.plan
         minimum, maximum = plan.min_workers, plan.max_workers
         count = f"{maximum}" if minimum == maximum else f"{minimum} to {maximum}"
-        parts = []
-        if claim.worker_cores is not None:
-            parts.append(f"cores: {claim.worker_cores}")
-        if claim.worker_memory is not None:
-            parts.append(f"memory: {claim.worker_memory}")
-        if claim.image is not None:
-            parts.append(f"image: {claim.image}")
         workers = f" of {count} {'worker' if maximum == 1 else 'workers'}"
-        if plan.fills_machine:
-            workers = ""
-        return f"a Dask cluster{workers}" + (f" ({', '.join(parts)})" if parts else "")
+        sizes = {"cores": claim.worker_cores, "memory": claim.worker_memory, "image": claim.image}
+        parts = [f"{name}: {value}" for name, value in sizes.items() if value is not None]
+        shown = f" ({', '.join(parts)})" if parts else ""
+        return f"a Dask cluster{'' if plan.fills_machine else workers}{shown}"
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,7 @@ class Patience:
 
     def __init__(self, provider: Provider) -> None:
         self._provider = provider
-        self._hurried = provider.may_fall_back and provider.request.claim.fallback == "local"
+        self._hurried = provider.request.plan.choice.fallback is not None
         self.lasting = False
         """Whether there is a cluster already, so that trouble is borne until the start timeout."""
 

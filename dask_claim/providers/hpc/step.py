@@ -42,23 +42,12 @@ KEPT = ("SLURM_CONF", "SLURM_JOB_ID", "SLURM_CLUSTERS", "SLURM_WORKING_CLUSTER",
 class Step:
     """Workers on the other nodes, by one `srun`; it ends within seconds of the cluster's end."""
 
-    name: str
-    """By which the step is found among the job's."""
-
-    interface: str | None
-    """The network on which the nodes meet; None: the one that leads there."""
-
-    here: LocalRequest
-    """What is left of the request for this node."""
-
-    others: dict[str, LocalRequest]
-    """Node → its part of the request."""
-
-    shortfall: str | None
-    """One line on the workers that the allocation has no room for; None if it has."""
-
-    address: str
-    """This node's, as the others reach it."""
+    name: str  # by which it is found among the job's steps
+    interface: str | None  # the network on which the nodes meet; None: the one that leads there
+    here: LocalRequest  # what is left of the request for this node
+    others: dict[str, LocalRequest]  # node → its part of the request
+    shortfall: str | None  # one line on the workers that the allocation has no room for
+    address: str  # this node's, as the others reach it
 
     _process: asyncio.subprocess.Process | None = field(default=None, init=False)
     _ending: bool = field(default=False, init=False)
