@@ -9,7 +9,7 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from dask_claim.claim.effective import BATCH_WORKER
 from dask_claim.errors import ConfigurationError
@@ -66,6 +66,12 @@ class BatchProvider(HeldProvider):
         self._write(ticket.with_({"host": await self._spawn({})}))
 
     async def _learn(self) -> None:
+        self._ask(self._asked())
+        address = (await self._event())["scheduler_address"]
+        self.cluster = Cluster(scheduler_address=address, tls_folder=self._folder)
+        self.notice = f"Jobs of this run are named {self._jobs}"
+
+    def _asked(self) -> dict[str, Any]:
         claim, plan, system = self.request.claim, self.request.plan, self.system
         hpc = dict(claim.hpc)
         directives = list(hpc.pop("directives", ()))
@@ -73,29 +79,23 @@ class BatchProvider(HeldProvider):
             directives.append(system.gpus.format(claim.gpus))
         if account := hpc.pop("account", None):
             hpc[system.account] = account
-        self._ask(
-            {
-                "cluster": system.cluster,
-                "folder": self._folder,
-                "environment": dict(claim.environment),
-                "min_workers": plan.min_workers,
-                "max_workers": plan.max_workers,
-                "quiet": system.quiet,
-                "directives": directives,
-                "job": {
-                    **{name: str(value) for name, value in hpc.items()},
-                    "job_name": self._jobs,
-                    "cores": math.ceil(
-                        claim.worker_cores_limit or claim.worker_cores or BATCH_WORKER.cores
-                    ),
-                    "memory": (claim.worker_memory or BATCH_WORKER.memory).bytes,
-                    "death_timeout": DEATH_TIMEOUT,
-                },
-            }
-        )
-        address = (await self._event())["scheduler_address"]
-        self.cluster = Cluster(scheduler_address=address, tls_folder=self._folder)
-        self.notice = f"Jobs of this run are named {self._jobs}"
+        cores = claim.worker_cores_limit or claim.worker_cores or BATCH_WORKER.cores
+        return {
+            "cluster": system.cluster,
+            "folder": self._folder,
+            "environment": dict(claim.environment),
+            "min_workers": plan.min_workers,
+            "max_workers": plan.max_workers,
+            "quiet": system.quiet,
+            "directives": directives,
+            "job": {
+                **{name: str(value) for name, value in hpc.items()},
+                "job_name": self._jobs,
+                "cores": math.ceil(cores),
+                "memory": (claim.worker_memory or BATCH_WORKER.memory).bytes,
+                "death_timeout": DEATH_TIMEOUT,
+            },
+        }
 
     async def wait_until_running(self) -> None:
         """Return when the minimum of jobs is submitted; they may wait in their queue."""
