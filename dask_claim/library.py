@@ -1,41 +1,25 @@
 """The library: `connect()` for a program's Dask client, `run()` for what the command line does.
 
-Both start the command line as a child and leave nothing of it in the program: no handler, no loop,
-no descriptor; a thread only as long as the child lives. A socket leads to the child. The program's
-signals are its own: whatever becomes of the program, the child sees it and releases the cluster.
+Both start the command line as a child (see `launch.launcher_process`). The program's signals are
+its own: whatever becomes of the program, the child sees it and releases the cluster.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import json
-import logging
 import os
-import queue
-import socket
-import sys
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from dask_claim.errors import DaskClaimError, from_dict
+from dask_claim.errors import DaskClaimError
+from dask_claim.launch.launcher_process import LauncherProcess
 
 if TYPE_CHECKING:
     from distributed import Client
 
     from dask_claim.claim.model import Claim
-
-LOG = logging.getLogger("dask_claim")
-
-# The working directory, where `-c` would look first, may have a module of any name.
-_MAIN = (
-    "import sys; '' in sys.path and sys.path.remove(''); sys.path.append(sys.argv.pop(1)); "
-    "from dask_claim.cli.main import main; main()"
-)
 
 
 @dataclass(frozen=True)
@@ -87,7 +71,7 @@ def run(
     CommandNotFound, CommandNotExecutable
         From `dask_claim.errors`; no cluster is left behind.
     """
-    launcher = _Launcher()
+    launcher = LauncherProcess()
     try:
         options = {
             "start": start,
@@ -146,9 +130,14 @@ def connect(
         with _client(address, client_options) as client:
             yield client
         return
-    launcher = _Launcher()
+    launcher = LauncherProcess()
     try:
-        options = {"start_timeout": start_timeout, "stop_timeout": stop_timeout, "grace": grace}
+        options = {
+            "start": "ready",
+            "start_timeout": start_timeout,
+            "stop_timeout": stop_timeout,
+            "grace": grace,
+        }
         launcher.start(claim, options)
         # Beside the cluster's start, for it takes most of a second.
         with contextlib.suppress(DaskClaimError):
@@ -186,94 +175,3 @@ def _security(variables: Mapping[str, str], keys: Sequence[str] | None) -> Any:
         tls_client_key=variables[f"{tls}CLIENT__KEY"],
         require_encryption=True,
     )
-
-
-class _Launcher:
-    """The child; `end` may follow any other method, also one that was interrupted half-way."""
-
-    def __init__(self) -> None:
-        self._socket, self._theirs = socket.socketpair()
-        self._program = os.getpid()
-        self._pid: int | None = None
-        self._answers: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
-        self._reading: threading.Thread | None = None
-
-    def start(
-        self, claim: Claim | None, options: Mapping[str, Any], command: list[str] | None = None
-    ) -> None:
-        """Start it for a command, or for a block."""
-        order = {"pid": self._program, "options": options, "claim": claim and claim.hand_over()}
-        arguments = [sys.executable, "-c", _MAIN, str(Path(__file__).parents[1])]
-        number = self._theirs.fileno()
-        spawn: dict[str, Any]
-        if command is None:
-            arguments.append("hold")
-            # Ctrl-C at the terminal is for the program.
-            spawn = {"file_actions": [(os.POSIX_SPAWN_DUP2, number, n) for n in (0, 1)]}
-            spawn["setsid"] = True
-        else:
-            arguments += ["--caller", str(number), "--", *command]
-            # Not subprocess: the command has the program's other inheritable files, too.
-            spawn = {"file_actions": [(os.POSIX_SPAWN_DUP2, number, number)]}
-        self._pid = os.posix_spawn(sys.executable, arguments, os.environ, **spawn)
-        self._theirs.close()
-        self._reading = threading.Thread(target=self._read, name="dask-claim-log", daemon=True)
-        self._reading.start()
-        with contextlib.suppress(OSError):  # it has ended already, and said why
-            self._socket.sendall(json.dumps(order).encode() + b"\n")
-
-    def _read(self) -> None:
-        with contextlib.suppress(OSError), self._socket.makefile("rb") as lines:
-            for line in lines:
-                message = json.loads(line)
-                if "log" in message:
-                    level, text = message["log"]
-                    LOG.log(getattr(logging, level, logging.INFO), "%s", text)
-                else:
-                    self._answers.put(message)
-        self._answers.put(None)
-
-    def answer(self) -> dict[str, Any]:
-        """Return what it answers. Raises DaskClaimError."""
-        before = _cancellations()
-        while True:
-            try:
-                # Not for good: a signal that comes to another thread does not wake this one.
-                message = self._answers.get(timeout=0.2)
-                break
-            except queue.Empty:
-                if _cancellations() > before:
-                    raise asyncio.CancelledError from None
-        if message is None:
-            raise DaskClaimError("the launcher has ended without an answer")
-        if "error" in message:
-            raise from_dict(message["error"])
-        return message
-
-    def end(self) -> None:
-        """Have all released, whatever interrupts this meanwhile; that is raised afterwards."""
-        interrupted: BaseException | None = None
-        while os.getpid() == self._program:  # not in a process that the program has forked
-            try:
-                with contextlib.suppress(OSError):
-                    self._socket.sendall(b"end\n")
-                while self._reading is not None and self._reading.is_alive():
-                    self._reading.join(0.2)
-                if self._pid is not None:
-                    with contextlib.suppress(ChildProcessError):
-                        os.waitpid(self._pid, 0)
-                self._socket.close()
-                self._theirs.close()
-                break
-            except BaseException as error:
-                interrupted = interrupted or error
-        if interrupted is not None:
-            raise interrupted
-
-
-def _cancellations() -> int:
-    """How often the task that waits here was cancelled: `asyncio.run` does so on Ctrl-C."""
-    with contextlib.suppress(RuntimeError, AttributeError):  # no loop or task; Python 3.10
-        count: int = asyncio.current_task().cancelling()  # type: ignore[union-attr]
-        return count
-    return 0

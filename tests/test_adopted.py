@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dask_claim.claim.model import Claim
+from dask_claim.claim.model import Claim, load
 from dask_claim.errors import ConfigurationError, TemporaryError
 from dask_claim.providers.base import Provider
 from dask_claim.providers.values import Request
@@ -99,3 +99,14 @@ def test_cluster_that_still_starts_is_waited_for(monkeypatch: pytest.MonkeyPatch
         provider = attached(server)
         asyncio.run(provider.submit())
     assert provider.cluster.cluster_name == CLUSTER
+
+
+def test_cluster_of_a_gateway_that_nobody_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DASK_CLUSTER", "made-by-a-runner")
+    [told] = load().warnings()
+    assert "made-by-a-runner" in told and "DASK_GATEWAY__ADDRESS" in told
+    monkeypatch.setenv("DASK_CLAIM_PROVIDER", "local")
+    assert load().warnings() == []
+    monkeypatch.setenv("DASK_CLAIM_PROVIDER", "auto")
+    monkeypatch.setenv("DASK_GATEWAY__ADDRESS", "http://gateway")
+    assert not [each for each in load().warnings() if "made-by-a-runner" in each]

@@ -223,7 +223,7 @@ def test_what_runs_ends_before_the_walltime(
         assert (ended.status, ended.out) == (status, out), ended.err
         assert "This job's walltime ends in" in ended.err
         assert "this is start 3 of it" in ended.err
-    assert "so does the program" in ended.err
+    assert "so does the block" in ended.err
 
 
 def test_nodes_are_filled_one_after_the_other() -> None:

@@ -12,8 +12,7 @@ from typing import NamedTuple
 
 import pytest
 
-from dask_claim.cgroup import cpu_limits, memory_kills, memory_limits
-from dask_claim.launch.death import MemoryLimit
+from dask_claim.cgroup import MemoryLimit, cpu_limits, memory_kills, memory_limits
 from tests.support.claims import write
 from tests.support.missing import missing
 

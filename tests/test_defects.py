@@ -24,7 +24,7 @@ for place in {places}:
     owner = locate("dask_claim." + owner)
     assert hasattr(owner, name), place
     setattr(owner, name, broken)
-locate("dask_claim.launch.session").WAIT_TOLD_EVERY = 0.5
+locate("dask_claim.launch.opening").REPORT_EVERY = 0.5
 from dask_claim.cli.main import main
 main()
 """

@@ -286,7 +286,7 @@ with dask_claim.connect() as client:
     program = launcher.program(code, claim={"max_lifetime": 5, "max_workers": 1})
     ended = program.finish()
     assert (ended.status, b"Cancelled" in ended.out) == (0, True), ended.err
-    assert "has reached its max_lifetime of 5 s" in ended.err
+    assert "max_lifetime of 5 s ends" in ended.err
 
 
 def test_claim_of_a_program_is_the_developers_layer(
@@ -299,6 +299,26 @@ with dask_claim.connect(dask_claim.Claim(gateway_url="http://127.0.0.1:1", max_w
 """
     run = launcher.program(code, env={"DASK_CLAIM_GATEWAY_URL": gateway.url}).finish()
     assert (run.status, run.cluster is not None) == (0, True), run.err
+
+
+def test_claim_of_an_environment_keeps_its_sources(
+    attached_here: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DASK_CLAIM", '{"worker_cores": 1, "options": {"tag": 1.10}}')
+    monkeypatch.setenv("DASK_CLAIM_WORKER_MEMORY", "4 G")
+    claim = dask_claim.Claim.from_env().model_copy(update={"max_workers": 3})
+    receipt = dask_claim.run(["true"], claim).receipt
+    names = ("worker_cores", "options.tag", "worker_memory", "max_workers")
+    assert [receipt["sources"][name] for name in names] == [
+        "DASK_CLAIM", "DASK_CLAIM", "DASK_CLAIM_WORKER_MEMORY", "claim",
+    ]  # fmt: skip
+    assert receipt["claim"]["options"] == {"tag": "1.10"}
+
+
+def test_limit_of_time_of_a_run(attached_here: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DASK_CLAIM_MAX_LIFETIME", "4")
+    result = dask_claim.run(["sleep", "60"])
+    assert result.exit_status == 143 and "max_lifetime" in result.receipt["error"]
 
 
 def test_scheduler_that_is_not_there_leaves_no_descriptors(launcher: Launcher) -> None:

@@ -184,6 +184,31 @@ def test_without_a_shell(attached: Launcher) -> None:
     assert command.exitstatus == 0
 
 
+FROM_PYTHON = """
+import dask_claim, threading
+def work():
+    dask_claim.run(["sh", "-c", "echo ready; read line; echo got $line; exec sleep 60"])
+{how}
+print("went on")
+"""
+
+
+@pytest.mark.parametrize(
+    "how", ["work()", "t = threading.Thread(target=work); t.start(); t.join()"]
+)
+def test_run_in_a_program(shell: pexpect.spawn, tmp_path: Path, how: str) -> None:
+    """Its command has the keyboard, also below a thread; Ctrl-C ends command and program."""
+    (tmp_path / "program").write_text(FROM_PYTHON.format(how=how))
+    shell.sendline(f"{ITS_PYTHON} '{tmp_path}/program'")
+    shell.expect_exact("ready")
+    until_lent(shell)
+    shell.sendline("key")
+    shell.expect_exact("got key")
+    shell.sendintr()
+    shell.expect_exact("KeyboardInterrupt")
+    assert status(shell) == 130
+
+
 HANDLES = """
 import signal, sys
 signal.signal(signal.SIGINT, lambda signum, frame: sys.exit(3))

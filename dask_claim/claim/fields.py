@@ -28,7 +28,7 @@ MAPPINGS = ("options", "env", "environment", "hpc")
 """Fields with entries of their own, which several sources may give one by one."""
 
 RUN_OPTIONS = ("start", "start_timeout", "stop_timeout", "grace", "receipt")
-"""How a run is conducted, see `launch.options`: `DASK_CLAIM_<NAME>` sets these, too."""
+"""How a run is conducted, see `launch.run_options`: `DASK_CLAIM_<NAME>` sets these, too."""
 
 Text = Annotated[str, BeforeValidator(units.text)]
 Number = Annotated[int | float, BeforeValidator(units.number)]

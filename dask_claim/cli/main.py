@@ -7,9 +7,9 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import click
 from click.core import ParameterSource
@@ -23,15 +23,7 @@ from dask_claim.cli.options import claim_options, claimed, seconds_option
 from dask_claim.errors import DaskClaimError, UsageError
 from dask_claim.launch import inherited
 from dask_claim.launch.first_process import become_init
-from dask_claim.threads import run_loop
-
-if TYPE_CHECKING:
-    from dask_claim.claim.model import Resolved
-    from dask_claim.launch.caller import Caller
-    from dask_claim.launch.options import RunOptions
-
-_ends: list[Callable[[], None]] = []
-"""What ends this process in place of an exit status."""
+from dask_claim.launch.terminal import process_ends
 
 HELP = {"help_option_names": ["-h", "--help"]}
 
@@ -111,71 +103,22 @@ def cli(context: click.Context, /, quiet: bool, caller: int | None, **given: Any
     if context.invoked_subcommand is not None:
         _refuse_options(context)
         return None
-    command: list[str] = context.obj or []
+    from dask_claim.cli.run import run_command, run_for
     from dask_claim.launch.caller import Caller
 
+    command: list[str] = context.obj or []
     if caller is not None:
-        return _run_for(Caller(caller), command)
-    from dask_claim.claim.model import load
-    from dask_claim.launch.options import run_options
-    from dask_claim.log import configure
-
-    configure("WARNING" if quiet else "INFO")
-    _require(command)
-    names = ("start", "start_timeout", "stop_timeout", "grace", "receipt")
-    options = run_options(**{name: given.pop(name) for name in names})
-    return _run(command, lambda: load(claimed(given)), options)
+        return run_for(Caller(caller), command)
+    return run_command(command, quiet, given)
 
 
 @cli.command("hold", hidden=True)
 def hold_command() -> int:
     """Hold a cluster for the block of `connect()`, whose socket is stdin and stdout."""
+    from dask_claim.cli.run import run_for
     from dask_claim.launch.caller import Caller
 
-    return _run_for(Caller.on_standard_streams())
-
-
-def _run_for(caller: Caller, command: list[str] | None = None) -> int:
-    from dask_claim.log import configure
-
-    def work() -> int:
-        if command is not None:
-            _require(command)
-        return _run(command or [], caller.claim, caller.options(), caller)
-
-    configure("INFO", caller.log)
-    return caller.answer(work)
-
-
-def _require(command: list[str]) -> None:
-    if not command:
-        raise UsageError(
-            "there is no command to run; put `--` before it: dask-claim [OPTIONS] -- COMMAND "
-            "[ARG …]\nSee dask-claim --help"
-        )
-
-
-def _run(
-    command: list[str],
-    claim: Callable[[], Resolved],
-    options: RunOptions,
-    caller: Caller | None = None,
-) -> int:
-    from dask_claim.launch.launcher import Launcher
-    from dask_claim.launch.receipt import Receipt
-
-    try:
-        launcher = Launcher(command, claim(), options, caller)
-    except DaskClaimError as error:
-        receipt = Receipt(command, path=options.receipt)
-        receipt.error, receipt.exit_status = str(error), error.exit_status
-        receipt.finish()
-        raise
-    try:
-        return run_loop(launcher.run())
-    finally:
-        if launcher.ctrl_c is not None:
-            _ends.append(launcher.ctrl_c.end_process)
+    return run_for(Caller.on_standard_streams())
 
 
 def _refuse_options(context: click.Context) -> None:
@@ -275,7 +218,7 @@ def main() -> NoReturn:
         sys.stdout.flush()
     except OSError:
         status = status or 1
-    for end in _ends:
+    for end in process_ends:
         end()
     # Everything is released: no thread or exit handler of a library may delay or change the end.
     os._exit(status)

@@ -8,20 +8,22 @@ and what became of it: `variables`, `receipt` or `error`.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
 import signal
 import socket
 import threading
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from loguru import logger
 
 from dask_claim.claim.model import Claim, Resolved, load
-from dask_claim.errors import DaskClaimError, to_dict
-from dask_claim.launch.options import RunOptions, run_options
+from dask_claim.errors import ConfigurationError, DaskClaimError, Reason, to_dict
+from dask_claim.launch.run_options import RunOptions, run_options
+
+if TYPE_CHECKING:
+    from dask_claim.launch.session import Session
 
 LOOK_EVERY = 0.5
 """Seconds between two looks at whether the program is still there."""
@@ -39,7 +41,10 @@ class Caller:
         self._socket = socket.socket(fileno=descriptor)
         # Without a buffer: what follows the first line stays in the socket.
         with self._socket.makefile("rb", buffering=0) as lines:
-            self._order = json.loads(lines.readline() or "{}")
+            line = lines.readline()
+        if not line:
+            raise DaskClaimError("the program ended before it sent its request")
+        self._order = json.loads(line)
         self._socket.settimeout(PATIENCE)
         self._pid: int = self._order.get("pid", os.getppid())
         self._writing = threading.Lock()
@@ -47,7 +52,7 @@ class Caller:
 
     @classmethod
     def on_standard_streams(cls) -> Caller:
-        """The socket is stdin and stdout; nobody reads or prints there by accident afterwards."""
+        """The socket is stdin and stdout; a stray print goes to stderr afterwards."""
         descriptor = os.dup(0)
         null = os.open(os.devnull, os.O_RDONLY)
         os.dup2(null, 0)
@@ -71,7 +76,7 @@ class Caller:
         return os.getppid() == self._pid
 
     def send(self, **message: Any) -> bool:
-        """Send a line; returns whether somebody is there to take it."""
+        """Send a line; return whether the program takes it."""
         line = json.dumps(message, default=str).encode() + b"\n"
         with self._writing:
             try:
@@ -90,14 +95,17 @@ class Caller:
         if self.alive:
             os.kill(self._pid, signal.SIGTERM)
 
-    def watch(self, on_end: Callable[[], None]) -> None:
-        """Call `on_end` once, from the event loop, when the program has said so or is gone."""
+    def watch(self, on_end: Callable[[signal.Signals], None]) -> None:
+        """Call `on_end` once, from the event loop, when the program wants no more or is gone.
+
+        It is given the signal that a command is to get for it.
+        """
         loop = asyncio.get_running_loop()
 
         def end() -> None:
             loop.remove_reader(self._socket)
             looking.cancel()
-            on_end()
+            on_end(signal.SIGINT if self.alive else signal.SIGTERM)
 
         async def look() -> None:
             while self.alive:
@@ -126,9 +134,18 @@ class Block:
 
     ended_by: int | None = None
 
-    def __init__(self, caller: Caller) -> None:
+    def __init__(self, caller: Caller, session: Session, variables: Mapping[str, str]) -> None:
+        """Let the block begin, with what a command would find in its environment."""
+        if session.cluster.scheduler_address is None:
+            raise ConfigurationError("create is false in the claim: no cluster to connect to")
+        keys = None
+        if session.cluster.cluster_name is not None:
+            security = session.provider.security()
+            keys = security.tls_key, security.tls_cert
         self._caller = caller
-        self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._loop = asyncio.get_running_loop()
+        self._done: asyncio.Future[None] = self._loop.create_future()
+        caller.send(variables=variables, keys=keys)
 
     @property
     def running(self) -> bool:
@@ -139,19 +156,19 @@ class Block:
         await asyncio.shield(self._done)
         return 0
 
-    def send(self, signum: int) -> None:
-        """A signal to this process is for its end, as SIGTERM: the program gets its own."""
-        self.end(0.0, lambda: None, signum)
-
-    def end(self, grace: float, on_kill: Callable[[], None], signum: int = signal.SIGTERM) -> None:
+    def end(self, grace: float) -> None:
         """Let the block end within `grace` seconds; then it has no cluster any more."""
-        asyncio.get_running_loop().call_later(grace, self.finish)
+        self._loop.call_later(grace, self.finish)
+
+    def end_for(self, cause: DaskClaimError, grace: float) -> None:
+        """End it for a reason of the launcher's: the program itself ends with its job alone."""
+        if cause.reason is Reason.WALLTIME:
+            self._caller.terminate()
+            self.end(grace)
+        else:
+            self.finish()
 
     def finish(self) -> None:
         """The cluster is not needed any more."""
-        with contextlib.suppress(asyncio.InvalidStateError):
+        if self.running:
             self._done.set_result(None)
-
-    def terminate(self) -> None:
-        """Send SIGTERM to the program."""
-        self._caller.terminate()

@@ -6,35 +6,19 @@ import asyncio
 import contextlib
 import errno
 import os
-import shutil
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from dask_claim.errors import CommandNotExecutable, CommandNotFound, DaskClaimError
+from loguru import logger
+
+from dask_claim.errors import CommandNotExecutable, CommandNotFound, DaskClaimError, Interrupted
 from dask_claim.launch import inherited
 from dask_claim.launch.terminal import Terminal
 
 IGNORING_CHILDREN = Path(__file__).with_name("ignoring_children.py")
-
-
-def check_command(command: Sequence[str], environment: Mapping[str, str]) -> None:
-    """Raise `CommandNotFound` or `CommandNotExecutable` before anything is created for it."""
-    name = command[0]
-    path = environment.get("PATH", os.defpath)
-    if shutil.which(name, path=path):
-        return
-    if os.sep not in name:
-        if shutil.which(name, mode=os.F_OK, path=path):
-            raise CommandNotExecutable(f"{name}: the file found on PATH is not executable")
-        raise CommandNotFound(f"{name}: command not found on PATH")
-    if os.path.isdir(name):
-        raise CommandNotExecutable(f"{name}: is a directory")
-    if os.path.exists(name):
-        raise CommandNotExecutable(f"{name}: the file is not executable (chmod +x)")
-    raise CommandNotFound(f"{name}: no such file")
 
 
 def exit_status(wait_status: int) -> int:
@@ -77,7 +61,7 @@ class Child:
             All the variables that the command sees.
         default_signals : iterable of signals
             Those that the launcher handles itself, to be set to their default again. What the
-            launcher found ignored (`nohup`) is not among them and stays ignored.
+            launcher inherited as ignored (`nohup`) is not among them and stays ignored.
 
         Raises
         ------
@@ -87,8 +71,8 @@ class Child:
         restored = {signal.SIGPIPE, signal.SIGXFSZ, *default_signals}
         if terminal.ttou is not signal.SIG_IGN:
             restored.add(signal.SIGTTOU)
-        found, started = inherited.found, list(command)
-        if found.ignores_children:
+        inheritance, started = inherited.state, list(command)
+        if inheritance.ignores_children:
             locale = environment.get("LC_CTYPE", "")
             started = [sys.executable, "-I", "-S", str(IGNORING_CHILDREN), locale, *command]
         try:
@@ -97,9 +81,9 @@ class Child:
                 started[0],
                 started,
                 dict(environment),
-                file_actions=[(os.POSIX_SPAWN_CLOSE, number) for number in found.closed],
+                file_actions=[(os.POSIX_SPAWN_CLOSE, number) for number in inheritance.closed],
                 setpgroup=0,
-                setsigmask=found.blocked,
+                setsigmask=inheritance.blocked,
                 setsigdef=restored,
             )
         except (FileNotFoundError, NotADirectoryError) as error:
@@ -134,19 +118,24 @@ class Child:
             if signum in (signal.SIGTERM, signal.SIGHUP):
                 os.killpg(self.pid, signal.SIGCONT)  # a stopped command could not act on it
 
-    def end(self, grace: float, on_kill: Callable[[], None], signum: int = signal.SIGTERM) -> None:
+    def end(self, grace: float, signum: int = signal.SIGTERM) -> None:
         """Send `signum`, and SIGKILL where the command still runs `grace` seconds later."""
         self.send(signum)
         if self._grace is None and self.running:
-            self._grace = self._loop.call_later(grace, self._kill, on_kill)
+            self._grace = self._loop.call_later(grace, self._kill, grace, signum)
 
-    def _kill(self, on_kill: Callable[[], None]) -> None:
+    def end_for(self, cause: DaskClaimError, grace: float) -> None:
+        """End it for a reason of the launcher's."""
+        self.end(grace, cause.signum if isinstance(cause, Interrupted) else signal.SIGTERM)
+
+    def _kill(self, grace: float, signum: int) -> None:
         if self.running:
-            on_kill()
+            name = signal.Signals(signum).name
+            logger.warning(f"The command still runs {grace:g} s after {name}: SIGKILL")
             self.send(signal.SIGKILL)
 
     def _watch(self) -> None:
-        # A closed loop: the launcher is ending already and nobody asks any more.
+        # A closed loop: the launcher is ending already.
         with contextlib.suppress(RuntimeError):
             try:
                 _, status = os.waitpid(self.pid, os.WUNTRACED)
@@ -165,7 +154,7 @@ class Child:
         if wants_terminal and self._terminal.hand_over(self.pid):
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.pid, signal.SIGCONT)
-        elif signum != signal.SIGSTOP:  # somebody's deliberate SIGSTOP is theirs to undo
+        elif signum != signal.SIGSTOP:  # its sender continues it, too
             self._terminal.stop_with(self.pid)
 
     def _is_to_stop(self) -> bool:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from dask_claim.cgroup import MemoryLimit
 from dask_claim.errors import ClusterFailed
 from dask_claim.launch import events
-from dask_claim.launch.death import MemoryLimit
 from dask_claim.launch.events import Events
 from dask_claim.providers.base import Provider
 from dask_claim.providers.usage import Usage
@@ -141,6 +142,15 @@ class ClusterWatch:
             why = self._memory.exceeded("It") if ended.killed else None
             self._emit.warn(". ".join(filter(None, (text, why))))
         self._news.set()
+
+    def explain_status(self, status: int) -> None:
+        """Warn where the memory limit has killed the command, or a process that it needed."""
+        killed = status == 128 + signal.SIGKILL
+        whom = "the command" if killed else "a worker or another process here"
+        # With status 0 it did no harm; of the cluster's own end `report_end` tells.
+        harmed = killed or (status and self.ended is None)
+        if harmed and (why := self._memory.exceeded(whom)):
+            self._emit.warn(why)
 
     async def has_ended(self, patience: float = 0.0) -> bool:
         """Whether the cluster has ended, as its provider says; False also where it cannot tell.

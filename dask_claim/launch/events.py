@@ -1,4 +1,4 @@
-"""What happens in a run, as values: the log, the receipt and whoever else listens read them."""
+"""What happens in a run, as values: the log and the receipt are made of them."""
 
 from __future__ import annotations
 
@@ -50,12 +50,12 @@ class Warned(Note):
 
 @dataclass(frozen=True)
 class Claimed(Event):
-    """The cluster is about to be asked for."""
+    """The cluster is about to be requested."""
 
     text: str
     provider: str
     adopted: bool
-    """Whether somebody else has made it."""
+    """Whether it was there before the run."""
 
     def __str__(self) -> str:
         return self.text
@@ -70,7 +70,7 @@ class TicketsWritten(Event):
 
 @dataclass(frozen=True)
 class Submitted(Event):
-    """The cluster is asked for; its address is known."""
+    """The cluster is requested, and has an address."""
 
     provider: str
     cluster: Cluster
@@ -82,12 +82,12 @@ class Submitted(Event):
 
 @dataclass(frozen=True)
 class Running(Event):
-    """The scheduler is up, and was asked for workers."""
+    """The scheduler is up, and workers are requested."""
 
     provider: str
     cluster: Cluster
     seconds: float
-    """Since the claim, until this is told."""
+    """Since the claim."""
 
     def __str__(self) -> str:
         address = self.cluster.scheduler_address
@@ -96,7 +96,7 @@ class Running(Event):
 
 @dataclass(frozen=True)
 class Scaled(Event):
-    """Workers are asked for."""
+    """Workers are requested."""
 
     minimum: int
     maximum: int
@@ -160,8 +160,9 @@ class Released(Event):
     """Where it was claimed from; empty where nothing was."""
 
     seconds: float
-    leased: bool
-    lease_timeout: float
+    lease_timeout: float | None
+    """Seconds after which a lease ends an abandoned cluster; None where there is none."""
+
     by_itself: bool = False
     """Whether the cluster had ended before."""
 
@@ -177,10 +178,9 @@ class Released(Event):
             f"{what} is NOT confirmed gone after {self.seconds:.1f} s"
             + (f"; it was claimed from {self.description}" if self.description else "")
             + ". "
-            + (f"Its lease ends it within {self.lease_timeout:g} s; " if self.leased else "")
-            + "a process in the background goes on asking for a while, unless this container or "
-            "job ends before. `dask-claim clusters` "
-            "tells whether it still runs, and stops it"
+            + (f"Its lease ends it within {self.lease_timeout:g} s; " if self.lease_timeout else "")
+            + "a process in the background goes on trying for a while, unless this container or "
+            "job ends before. `dask-claim clusters` shows whether it still runs, and stops it"
         )
 
 
@@ -191,7 +191,7 @@ def log(event: Event) -> None:
 
 
 class Events:
-    """Tells every listener what happens, in the order in which it happens."""
+    """Passes every event to every listener, in order."""
 
     def __init__(self, listeners: Sequence[Listener]) -> None:
         self._listeners = list(listeners)

@@ -17,7 +17,7 @@ from dask_claim.lifetime.tickets import PROCESS
 
 _KEPT = {
     signal.SIGCHLD,
-    # Faults of the init itself, and what nobody can catch.
+    # Faults of the init itself, and what cannot be caught.
     signal.SIGSEGV,
     signal.SIGBUS,
     signal.SIGFPE,
@@ -56,13 +56,13 @@ def become_init() -> None:
     signal.signal(signal.SIGTERM, lambda signum, frame: None)
     status = None
     while status is None or _guards():
-        found = signal.sigwaitinfo(passed | {signal.SIGCHLD})
-        if found.si_signo == signal.SIGCHLD:
+        received = signal.sigwaitinfo(passed | {signal.SIGCHLD})
+        if received.si_signo == signal.SIGCHLD:
             ended = _reap(child)
             status = ended if status is None else status
-        elif status is None and found.si_code != _FROM_KERNEL:
+        elif status is None and received.si_code != _FROM_KERNEL:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(child, found.si_signo)
+                os.kill(child, received.si_signo)
     os._exit(status)
 
 
@@ -76,7 +76,7 @@ def _guards() -> bool:
 
 
 def _reap(launcher: int) -> int | None:
-    """Reap whoever has ended; the launcher's exit status if it is among them."""
+    """Reap all that have ended; return the launcher's exit status if it is among them."""
     status = None
     with contextlib.suppress(ChildProcessError):
         while True:

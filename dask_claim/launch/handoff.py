@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -19,9 +19,9 @@ from dask_claim.claim.dask_config import dask_config, goes_direct
 from dask_claim.claim.names import dask_conflicts
 from dask_claim.credentials.login import login_variables
 from dask_claim.errors import ClaimError
-from dask_claim.launch.result_files import RESULT_FILES, contents
+from dask_claim.files import private_folder, write_whole
 from dask_claim.providers import tls
-from dask_claim.providers.values import Cluster
+from dask_claim.providers.values import Cluster, Ticket
 from dask_claim.registry import provider_class
 from dask_claim.threads import run_loop
 
@@ -37,6 +37,9 @@ GATEWAY_HTTP_PROXY = "DASK_GATEWAY__HTTP_CLIENT__PROXY"
 GATEWAY_OPTION = "DASK_GATEWAY__CLUSTER__OPTIONS__"
 DASHBOARD_LINK = "DASK_DISTRIBUTED__DASHBOARD__LINK"
 SECURITY_LOADER = "DASK_DISTRIBUTED__CLIENT__SECURITY_LOADER"
+
+RESULT_FILES = {"scheduler_file": "scheduler.json", "cluster_name_file": "cluster-name"}
+"""Field of the claim's `env` → name of the file."""
 
 
 def variables(
@@ -55,35 +58,35 @@ def variables(
     ClaimError
         Dask could not read the environment that the command would have.
     """
-    found: dict[str, str | None] = {
+    values: dict[str, str | None] = {
         RUN_ID: run_id,
         SCHEDULER_ADDRESS: cluster.scheduler_address,
         CLUSTER_NAME: cluster.cluster_name,
         **dask_config(inherited),
     }
     if cluster.tls_folder is not None:
-        found |= tls.in_folder(cluster.tls_folder, "client")
+        values |= tls.in_folder(cluster.tls_folder, "client")
         if _host(cluster.dashboard_url) != _host(cluster.scheduler_address):
             # Where Dask would look for it. All clusters of the program get this link.
-            found[DASHBOARD_LINK] = cluster.dashboard_url
+            values[DASHBOARD_LINK] = cluster.dashboard_url
     if cluster.cluster_name is not None:
-        found[SECURITY_LOADER] = f"{load_security.__module__}.{load_security.__qualname__}"
+        values[SECURITY_LOADER] = f"{load_security.__module__}.{load_security.__qualname__}"
     if (gateway := cluster.gateway) is not None:
-        found |= {
+        values |= {
             GATEWAY_ADDRESS: gateway.url,
             GATEWAY_PROXY: gateway.proxy_url,
             GATEWAY_PUBLIC: gateway.public_url,
             **login_variables(gateway, inherited),
         }
         if goes_direct(gateway, inherited):
-            found[GATEWAY_HTTP_PROXY] = "False"
+            values[GATEWAY_HTTP_PROXY] = "False"
     for option, value in cluster.option_defaults.items():
-        found[GATEWAY_OPTION + option.upper()] = repr(value)
-    set_by = dict.fromkeys(found, "dask-claim")
+        values[GATEWAY_OPTION + option.upper()] = repr(value)
+    set_by = dict.fromkeys(values, "dask-claim")
     for field, name in claim.env.items():
-        found[name] = _text(_value(cluster, claim, field, files or {}))
+        values[name] = _text(_value(cluster, claim, field, files or {}))
         set_by[name] = f"env.{field} of the claim"
-    added = {name: value for name, value in found.items() if value is not None}
+    added = {name: value for name, value in values.items() if value is not None}
     if faults := dask_conflicts({**inherited, **added}, set_by):
         raise ClaimError(faults)
     return added
@@ -97,7 +100,7 @@ def check_variables(claim: Claim, plan: Plan, inherited: Mapping[str, str]) -> N
     gateway = GatewayAddress("url", password=password) if own or claim.gateway_url else None
     name = "name" if gateway and claim.create else None
     cluster = Cluster("gateway://host/name", name, "url", gateway, tls_folder="folder")
-    variables(cluster, claim, inherited, "id", contents(cluster))
+    variables(cluster, claim, inherited, "id", _contents(cluster))
 
 
 def _value(cluster: Cluster, claim: Claim, field: str, files: Mapping[str, str]) -> object:
@@ -125,8 +128,40 @@ def _text(value: object) -> str | None:
     return str(value)
 
 
+def _contents(cluster: Cluster) -> dict[str, str]:
+    """Return field → text of its file, without what this cluster does not have."""
+    texts = {}
+    if cluster.scheduler_address is not None:
+        # What clients read of the file that `dask scheduler --scheduler-file` writes.
+        scheduler = {"type": "Scheduler", "address": cluster.scheduler_address}
+        texts["scheduler_file"] = json.dumps(scheduler, indent=2)
+    if cluster.cluster_name is not None:
+        # No newline: not every program strips it.
+        texts["cluster_name_file"] = cluster.cluster_name
+    return texts
+
+
+def write_result_files(
+    cluster: Cluster, env: Mapping[str, str], write: Callable[[Ticket], None]
+) -> dict[str, str]:
+    """Write the files that `env` has names for; return field → path.
+
+    They lie in a folder of this run that only this user can look into. `write` keeps the ticket
+    by which it is removed, also where the launcher is killed.
+    """
+    texts = {field: text for field, text in _contents(cluster).items() if field in env}
+    if not texts:
+        return {}
+    folder = private_folder("files")
+    write(Ticket("none", folder=str(folder)))
+    paths = {field: folder / RESULT_FILES[field] for field in texts}
+    for field, path in paths.items():
+        write_whole(path, texts[field])
+    return {field: str(path) for field, path in paths.items()}
+
+
 def load_security(info: Mapping[str, Any]) -> Any:
-    """Dask's security loader: TLS credentials of a gateway's cluster, asked from the gateway.
+    """Dask's security loader: TLS credentials of a gateway's cluster, from the gateway.
 
     Called by `distributed.Client()` inside the command, whether it is synchronous or not. While
     the cluster is still starting (`--start eager`) it waits; the launcher bounds that wait.

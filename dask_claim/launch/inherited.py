@@ -22,7 +22,7 @@ _NAMES = ("stdin", "stdout", "stderr")
 
 @dataclass
 class Inherited:
-    """What the command is to find as the launcher found it."""
+    """What the command inherits as the launcher did."""
 
     closed: frozenset[int] = frozenset()
     """Standard descriptors."""
@@ -36,11 +36,11 @@ class Inherited:
 
 def take_over() -> None:
     """Mend what was inherited. Call it before all else, in the main thread."""
-    found.closed = frozenset(number for number in range(3) if _hold(number))
-    found.ignores_children = signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN
-    if found.ignores_children:
+    state.closed = frozenset(number for number in range(3) if _hold(number))
+    state.ignores_children = signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN
+    if state.ignores_children:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    found.blocked = signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    state.blocked = signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
 def _hold(number: int) -> bool:
@@ -76,5 +76,5 @@ def environment() -> dict[str, str]:
     return variables
 
 
-found = Inherited()
-"""Of this process; nothing where it is somebody else's (`run()`)."""
+state = Inherited()
+"""Of this process."""

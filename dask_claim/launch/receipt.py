@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from loguru import logger
 
+from dask_claim.errors import DaskClaimError
 from dask_claim.files import write_whole
 from dask_claim.launch import events
 from dask_claim.providers.values import Cluster, Outcome, Ticket
@@ -74,6 +75,16 @@ class Receipt:
         self.error: str | None = None
         """What ended the run where that was not the command."""
 
+        self.failed = False
+        """Whether the command was not started."""
+
+    def fail(self, error: BaseException) -> None:
+        """Note what kept the command from being started."""
+        self.failed = True
+        ours = isinstance(error, DaskClaimError)
+        self.error = str(error) if ours else repr(error)
+        self.exit_status = error.exit_status if isinstance(error, DaskClaimError) else 70
+
     def __call__(self, event: events.Event) -> None:
         """Remember an event."""
         if isinstance(event, events.Warned):
@@ -130,7 +141,7 @@ class Receipt:
                 "peak": usage.peak,
                 "worker_seconds": round(usage.worker_seconds, 3),
                 "core_hours": round(usage.core_seconds / 3600, 6),
-                # Of one worker, as it really was: gateways round what was asked for.
+                # Of one worker as it really was: gateways round the size.
                 "threads": self._worker[0] if self._worker else None,
                 "memory": self._worker[1] if self._worker else None,
             }

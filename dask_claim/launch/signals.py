@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import threading
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -58,7 +57,7 @@ def caught(
     """Call `on_signal` from the event loop for each of the `signals`.
 
     Yields the signals that are caught. One that was ignored from the start (`nohup`, a shell's
-    `&`) stays ignored. Outside the main thread Python cannot catch signals, and none is.
+    `&`) stays ignored.
 
     `end_process` is for a process whose work is done then: a late SIGTERM calls it, the others are
     ignored, for none may replace the command's exit status. Without it the handlers are put back
@@ -66,12 +65,11 @@ def caught(
     """
     loop = asyncio.get_running_loop()
     taken: list[signal.Signals] = []
-    if threading.current_thread() is threading.main_thread():
-        before = {signum: signal.getsignal(signum) for signum in signals}
-        for signum, handler in before.items():
-            if handler is not signal.SIG_IGN:
-                loop.add_signal_handler(signum, on_signal, signum)
-                taken.append(signum)
+    before = {signum: signal.getsignal(signum) for signum in signals}
+    for signum, handler in before.items():
+        if handler is not signal.SIG_IGN:
+            loop.add_signal_handler(signum, on_signal, signum)
+            taken.append(signum)
     try:
         yield taken
     finally:

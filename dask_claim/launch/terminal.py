@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import os
 import signal
-import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,8 +25,8 @@ class CtrlC:
     """
 
     group: int | None
-    """The group to be told, with this process in it, where the terminal told the command's alone;
-    None where the terminal has told this process's own."""
+    """The process group that gets SIGINT, where the terminal sent it to the command's group alone;
+    None where the terminal sent it to this process's group."""
 
     def end_process(self) -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -34,6 +34,9 @@ class CtrlC:
             os.killpg(self.group, signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)
 
+
+process_ends: list[Callable[[], None]] = []
+"""What ends this process in place of its exit status."""
 
 TURNS = 3
 """Turns of the event loop after which it has called the handlers of all signals that came before:
@@ -52,10 +55,8 @@ class Terminal:
 
         self._interrupted_alone = False
         self._fd: int | None = None
-        # Job control needs signal handlers, which only the main thread may set.
-        if threading.current_thread() is threading.main_thread():
-            with contextlib.suppress(OSError):
-                self._fd = os.open("/dev/tty", os.O_RDWR | os.O_CLOEXEC)
+        with contextlib.suppress(OSError):
+            self._fd = os.open("/dev/tty", os.O_RDWR | os.O_CLOEXEC)
         # A background process that sets the foreground group gets SIGTTOU, which would stop it.
         self.ttou: Any = signal.getsignal(signal.SIGTTOU)
         """The handler that was there before."""
@@ -131,11 +132,9 @@ class Terminal:
         `None`: there is no command yet.
 
         Returns after the shell has continued the launcher. In an orphaned group (a container's
-        first process, say) nobody could continue it, the kernel ignores the stop, and the command
-        goes on at once. In a program whose main thread is another one that stops nothing.
+        first process, say) no shell could continue it, the kernel ignores the stop, and the command
+        goes on at once.
         """
-        if threading.current_thread() is not threading.main_thread():
-            return
         self.take_back()
         # The SIGCONT that ends this stop is answered here: handled once more, later, it would undo
         # a Ctrl-Z that has come meanwhile.

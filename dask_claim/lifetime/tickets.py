@@ -6,18 +6,18 @@ for a cluster on, and is faster after: it sees the launcher's death at once.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from dask_claim.claim.choice import RUN_ID
-
-if TYPE_CHECKING:
-    from dask_claim.providers.values import Ticket
+from dask_claim.lifetime.reclaim import reclaim
+from dask_claim.providers.values import Outcome, Ticket
 
 PROCESS = Path(__file__).with_name("guard_process.py")
 RECLAIM = Path(__file__).with_name("reclaim.py")
@@ -51,6 +51,17 @@ class Tickets:
         """Nothing of it is left, or it was refused."""
         self._open.pop(ticket.id, None)
         self._tell_tickets()
+
+    async def reclaim(self, timeout: float, warn: Callable[[str], None]) -> Outcome:
+        """End all that is open, together, within `timeout` seconds."""
+
+        async def end(ticket: Ticket) -> Outcome:
+            outcome = await reclaim(ticket, timeout, warn)
+            if outcome is not Outcome.NOT_CONFIRMED:
+                self.settle(ticket)
+            return outcome
+
+        return Outcome.of_all(await asyncio.gather(*map(end, self.open)))
 
     def expect_command(self) -> None:
         """Have a guard for a command that is about to start, whosever the cluster is.

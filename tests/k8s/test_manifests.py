@@ -14,7 +14,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from dask_claim.launch.options import RunOptions
+from dask_claim.launch.run_options import RunOptions
 from tests.k8s.objects import (
     FOLDERS,
     ROOT,

@@ -50,13 +50,13 @@ def run_options(**given: Any) -> RunOptions:
     ConfigurationError
         A value is wrong; all of them are named.
     """
-    said = {name: value for name, value in given.items() if value is not None}
+    values = {name: value for name, value in given.items() if value is not None}
     try:
-        return RunOptions(**said)
+        return RunOptions(**values)
     except ValidationError as error:
         faults = []
         for fault in error.errors(include_url=False):
             name = str(fault["loc"][0])
-            source = name if name in said else f"{PREFIX}{name.upper()}"
+            source = name if name in values else f"{PREFIX}{name.upper()}"
             faults.append(f"{source} = {fault['input']!r}: {fault['msg']}")
         raise ConfigurationError("wrong options of the run:\n  " + "\n  ".join(faults)) from None

@@ -1,0 +1,52 @@
+"""The run: by the command line, and for `run()` and `connect()` of a program."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from dask_claim.claim.model import Resolved, load
+from dask_claim.cli.options import claimed
+from dask_claim.errors import DaskClaimError, UsageError
+from dask_claim.launch.caller import Caller
+from dask_claim.launch.launcher import Launcher
+from dask_claim.launch.receipt import Receipt
+from dask_claim.launch.run_options import RunOptions, run_options
+from dask_claim.log import configure
+from dask_claim.threads import run_loop
+
+
+def run_command(command: list[str], quiet: bool, given: Mapping[str, Any]) -> int:
+    """Run a command with the options `given` on the command line."""
+    configure("WARNING" if quiet else "INFO")
+    names = set(RunOptions.model_fields)
+    options = run_options(**{name: value for name, value in given.items() if name in names})
+    fields = {name: value for name, value in given.items() if name not in names}
+    return _run(command, lambda: load(claimed(fields)), options)
+
+
+def run_for(caller: Caller, command: list[str] | None = None) -> int:
+    """Run a command, or hold a cluster for a block, for the program that has started this."""
+    configure("INFO", caller.log)
+    return caller.answer(lambda: _run(command, caller.claim, caller.options(), caller))
+
+
+def _run(
+    command: list[str] | None,
+    claim: Callable[[], Resolved],
+    options: RunOptions,
+    caller: Caller | None = None,
+) -> int:
+    if command == []:
+        raise UsageError(
+            "there is no command to run; put `--` before it: dask-claim [OPTIONS] -- COMMAND "
+            "[ARG …]\nSee dask-claim --help"
+        )
+    try:
+        launcher = Launcher(command or [], claim(), options, caller)
+    except DaskClaimError as error:
+        receipt = Receipt(command or [], path=options.receipt if command else None)
+        receipt.fail(error)
+        receipt.finish()
+        raise
+    return run_loop(launcher.run())

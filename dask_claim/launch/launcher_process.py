@@ -1,0 +1,129 @@
+"""The launcher as a child of a program that uses the library: the program's end of the socket.
+
+Nothing of it is left in the program: no handler, no loop, no descriptor; a thread that reads what
+the child says only as long as the child lives. The other end is `launch.caller`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import queue
+import socket
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dask_claim.errors import DaskClaimError, from_dict
+
+if TYPE_CHECKING:
+    from dask_claim.claim.model import Claim
+
+LOG = logging.getLogger("dask_claim")
+
+# The working directory, where `-c` would look first, may have a module of any name.
+_MAIN = (
+    "import sys; '' in sys.path and sys.path.remove(''); sys.path.append(sys.argv.pop(1)); "
+    "from dask_claim.cli.main import main; main()"
+)
+
+
+class LauncherProcess:
+    """The child; `end` may follow any other method, also one that was interrupted half-way."""
+
+    def __init__(self) -> None:
+        self._socket, self._theirs = socket.socketpair()
+        self._program = os.getpid()
+        self._pid: int | None = None
+        self._answers: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+        self._reading: threading.Thread | None = None
+
+    def start(
+        self, claim: Claim | None, options: Mapping[str, Any], command: list[str] | None = None
+    ) -> None:
+        """Start it for a command, or for a block."""
+        order = json.dumps(
+            {"pid": self._program, "options": options, "claim": claim and claim.hand_over()}
+        )
+        arguments = [sys.executable, "-c", _MAIN, str(Path(__file__).parents[2])]
+        number = self._theirs.fileno()
+        spawn: dict[str, Any]
+        if command is None:
+            arguments.append("hold")
+            # Ctrl-C at the terminal is for the program.
+            spawn = {"file_actions": [(os.POSIX_SPAWN_DUP2, number, n) for n in (0, 1)]}
+            spawn["setsid"] = True
+        else:
+            arguments += ["--caller", str(number), "--", *command]
+            # Not subprocess: the command has the program's other inheritable files, too.
+            spawn = {"file_actions": [(os.POSIX_SPAWN_DUP2, number, number)]}
+        self._pid = os.posix_spawn(sys.executable, arguments, os.environ, **spawn)
+        self._theirs.close()
+        self._reading = threading.Thread(target=self._read, name="dask-claim-log", daemon=True)
+        self._reading.start()
+        with contextlib.suppress(OSError):  # it has ended already, with an error
+            self._socket.sendall(order.encode() + b"\n")
+
+    def _read(self) -> None:
+        with contextlib.suppress(OSError), self._socket.makefile("rb") as lines:
+            for line in lines:
+                message = json.loads(line)
+                if "log" in message:
+                    level, text = message["log"]
+                    LOG.log(getattr(logging, level, logging.INFO), "%s", text)
+                else:
+                    self._answers.put(message)
+        self._answers.put(None)
+
+    def answer(self) -> dict[str, Any]:
+        """Return what it answers. Raises DaskClaimError."""
+        before = _cancellations()
+        while True:
+            try:
+                # Not for good: a signal that comes to another thread does not wake this one.
+                message = self._answers.get(timeout=0.2)
+                break
+            except queue.Empty:
+                if _cancellations() > before:
+                    raise sys.modules["asyncio"].CancelledError from None
+        if message is None:
+            raise DaskClaimError("the launcher has ended without an answer")
+        if "error" in message:
+            raise from_dict(message["error"])
+        return message
+
+    def end(self) -> None:
+        """Have all released, whatever interrupts this meanwhile; that is raised afterwards."""
+        interrupted: BaseException | None = None
+        while os.getpid() == self._program:  # not in a process that the program has forked
+            try:
+                with contextlib.suppress(OSError):
+                    self._socket.sendall(b"end\n")
+                while self._reading is not None and self._reading.is_alive():
+                    self._reading.join(0.2)
+                if self._pid is not None:
+                    with contextlib.suppress(ChildProcessError):
+                        os.waitpid(self._pid, 0)
+                self._socket.close()
+                self._theirs.close()
+                break
+            except BaseException as error:
+                interrupted = interrupted or error
+        if interrupted is not None:
+            raise interrupted
+
+
+def _cancellations() -> int:
+    """How often the task that waits here was cancelled: `asyncio.run` does so on Ctrl-C."""
+    if "asyncio" not in sys.modules:
+        return 0
+    import asyncio  # nothing waits for it before the child is started
+
+    with contextlib.suppress(RuntimeError, AttributeError):  # no loop or task; Python 3.10
+        count: int = asyncio.current_task().cancelling()  # type: ignore[union-attr]
+        return count
+    return 0

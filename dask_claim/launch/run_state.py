@@ -1,0 +1,110 @@
+"""The phase of a run, and what signals, time limits and the program around it mean there.
+
+While the cluster is *pending* a signal ends the run; while the command is *running* it is the
+command's; while everything is *released* it is noted.
+"""
+
+from __future__ import annotations
+
+import enum
+import signal
+from typing import TYPE_CHECKING
+
+from dask_claim.errors import DaskClaimError, Interrupted, Reason, StartTimeout
+from dask_claim.launch.caller import Block
+from dask_claim.launch.child import Child
+from dask_claim.launch.events import Events
+from dask_claim.launch.own_job import OwnJob
+from dask_claim.launch.signals import JOB_CONTROL
+from dask_claim.launch.terminal import Terminal, process_ends
+
+if TYPE_CHECKING:
+    from dask_claim.launch.session import Session
+
+
+class Phase(enum.Enum):
+    PENDING = "pending"
+    RUNNING = "running"
+    RELEASING = "releasing"
+
+
+class RunState:
+    """How far a run has come. Its methods are called by the event loop, at any time."""
+
+    def __init__(self, grace: float, emit: Events, own_job: OwnJob) -> None:
+        self._grace, self._emit, self._own_job = grace, emit, own_job
+        self.phase = Phase.PENDING
+        self.session: Session | None = None
+        self.work: Child | Block | None = None
+        """What has the cluster: a command, or the block of a program."""
+
+        self.cause: DaskClaimError | None = None
+        """Why the run ends before its work does so by itself; the first cause counts."""
+
+        self.terminal = Terminal()
+
+    def end(self, cause: DaskClaimError) -> None:
+        """End the run before its work does so by itself."""
+        if self.phase is Phase.PENDING:
+            self.cause = self.cause or cause
+            if self.session is not None:
+                self.session.interrupt()
+        elif self.phase is Phase.RUNNING and self.work is not None and self.work.running:
+            self._emit.warn(str(cause))
+            self.cause = self.cause or cause
+            self.work.end_for(cause, self._grace)
+
+    def end_at(self, limit: str, reason: Reason) -> None:
+        """End a run that has reached a limit of time, set by the claim or the batch system."""
+        if self.phase is Phase.PENDING:
+            self.end(StartTimeout(f"{limit} ended before the command began"))
+        else:
+            what = "block" if isinstance(self.work, Block) else "run"
+            self.end(DaskClaimError(f"{limit} ends: so does the {what}", reason))
+
+    def on_caller_end(self, signum: signal.Signals) -> None:
+        """The program around wants no more of this run, or is gone."""
+        if isinstance(self.work, Block):
+            self._own_job.tell_why()  # the signal may have come to the program alone
+            self.work.finish()
+        else:
+            self.end(Interrupted(signum, "for the program that has started this run"))
+
+    def on_signal(self, signum: signal.Signals) -> None:
+        """A signal has come to this process."""
+        if signum in JOB_CONTROL:
+            self._on_job_control(signum)
+            return
+        if signum == signal.SIGTERM:
+            self._own_job.tell_why()
+        if signum == signal.SIGINT:
+            self.terminal.interrupted()
+        if self.phase is Phase.PENDING:
+            self.end(Interrupted(signum, "while the cluster was pending: the run ends"))
+        elif self.phase is Phase.RELEASING or self.work is None:
+            self._emit.note(f"{signum.name} is noted; the cluster is being stopped")
+        elif isinstance(self.work, Block):
+            self.work.end(self._grace)
+        else:
+            self._emit.note(f"{signum.name} goes to the command")
+            if signum == signal.SIGTERM:
+                self.work.end(self._grace)
+            else:
+                self.work.send(signum)
+
+    def _on_job_control(self, signum: signal.Signals) -> None:
+        child = self.work if isinstance(self.work, Child) and self.work.running else None
+        if signum == signal.SIGCONT:
+            if child is not None:
+                self.terminal.resume(child.pid)
+        elif child is not None:
+            child.send(signum)  # it stops, and the launcher with it (see `Child`)
+        else:
+            self.terminal.stop_with(None)
+
+    def close_terminal(self) -> None:
+        """Take the terminal's foreground back, where it was lent to the command."""
+        ended_by = self.work.ended_by if self.work else getattr(self.cause, "signum", None)
+        if ended_by == signal.SIGINT and (ctrl_c := self.terminal.ctrl_c()):
+            process_ends.append(ctrl_c.end_process)
+        self.terminal.close()
