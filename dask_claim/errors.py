@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import errno
 import json
-import signal
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass
 from enum import Enum
-from typing import Any
 
 _SHOWN = 120
 
@@ -54,11 +52,6 @@ class Reason(Enum):
     WORKER_MEMORY = "worker_memory", None
     INTERRUPTED = "interrupted", None
 
-    @property
-    def temporary(self) -> bool:
-        """Whether the same run may well succeed later."""
-        return self.exit_status == 75
-
 
 class DaskClaimError(Exception):
     """The root of the tree. Raised itself it means a defect in dask-claim (status 70)."""
@@ -93,9 +86,8 @@ class GatewayUnreachable(TemporaryError):
     """The gateway does not answer, or answers that it cannot serve now."""
 
     reason = Reason.GATEWAY_UNREACHABLE
-
     retry_after: float = 0.0
-    """Seconds after which it wants to be asked again, where it says so."""
+    """Seconds after which it wants another request, where it says so."""
 
 
 class GatewayAway(GatewayUnreachable):
@@ -161,7 +153,7 @@ class AuthenticationError(ConfigurationError):
 
 
 class NotAGateway(ConfigurationError):
-    """Something else answers at the address, such as a login page; what it did nobody knows."""
+    """Something else answers at the address, such as a login page; its effect is unknown."""
 
     reason = Reason.NOT_A_GATEWAY
 
@@ -184,31 +176,12 @@ class CommandNotExecutable(DaskClaimError):
     reason = Reason.COMMAND_NOT_EXECUTABLE
 
 
-class Interrupted(DaskClaimError):
-    """A signal ended what was under way, and no command of the user's (status 128 + n)."""
-
-    reason = Reason.INTERRUPTED
-
-    def __init__(self, signum: int, what: str) -> None:
-        """`what`: what it meant, to follow the signal's name."""
-        super().__init__(f"{signal.Signals(signum).name} {what}")
-        self.signum = signum
-
-    @property
-    def exit_status(self) -> int:
-        return 128 + self.signum
-
-
 @dataclass(frozen=True)
 class Fault:
-    """One thing that is wrong with a claim. `str()` gives one line.
-
-    Secrets in `value` have been masked by the maker of the fault (see `dask_claim.redact`).
-    """
+    """One thing that is wrong with a claim, in one line; secrets in `value` are masked."""
 
     path: tuple[str, ...]
-    """Where in the claim, as its author spelled it, such as `("EnvVarRequirement", "worker_core")`;
-    empty for the text as a whole."""
+    """As spelled there, such as `("EnvVarRequirement", "worker_core")`; empty: the whole text."""
 
     value: object
     """What stands there; `None` where there is nothing to show."""
@@ -238,7 +211,7 @@ class Fault:
 
 
 class ClaimError(ConfigurationError, ValueError):
-    """The claim is not sound. Carries every fault that was found, never only the first one."""
+    """The claim is not sound. Carries every fault, never only the first one."""
 
     reason = Reason.CLAIM_INVALID
 
@@ -248,39 +221,13 @@ class ClaimError(ConfigurationError, ValueError):
 
     def __str__(self) -> str:
         count = len(self.faults)
-        head = "1 fault in the claim:" if count == 1 else f"{count} faults in the claim:"
+        head = f"{count} {'fault' if count == 1 else 'faults'} in the claim:"
         return "\n".join([head, *(f"  {fault}" for fault in self.faults)])
 
 
 def dotted(path: Iterable[str]) -> str:
     """Return `a.b[0].c` for the path of these parts."""
     return "".join(part if part.startswith("[") else f".{part}" for part in path).lstrip(".")
-
-
-def to_dict(error: DaskClaimError) -> dict[str, Any]:
-    """Return an error as JSON types, for another process; `from_dict` makes it an error again."""
-    return {
-        "kinds": [kind.__name__ for kind in type(error).__mro__],
-        "text": str(error),
-        "reason": error.reason.value,
-        "faults": [asdict(fault) for fault in getattr(error, "faults", ())],
-        "signum": getattr(error, "signum", None),
-    }
-
-
-def from_dict(content: Mapping[str, Any]) -> DaskClaimError:
-    """Return the error again; of a class that is not of this module, as the nearest that is."""
-    if content["faults"]:
-        return ClaimError(
-            Fault(**{**fault, "path": tuple(fault["path"]), "other": tuple(fault["other"])})
-            for fault in content["faults"]
-        )
-    kind = next(globals()[name] for name in content["kinds"] if name in globals())
-    error: DaskClaimError = kind.__new__(kind, content["text"])
-    error.reason = Reason(content["reason"])  # type: ignore[call-arg]
-    if isinstance(error, Interrupted):
-        error.signum = content["signum"]
-    return error
 
 
 def _brief(value: object) -> str:

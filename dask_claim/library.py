@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -45,8 +45,8 @@ def run(
 ) -> Result:
     """Run `command` on a claimed cluster and stop the cluster, as `dask-claim -- …` does.
 
-    An exception that a signal raises here, such as KeyboardInterrupt, ends the run: the command
-    gets SIGINT, and SIGKILL `grace` seconds later. It goes on when all is released.
+    KeyboardInterrupt, or whatever a signal raises here, ends the run: the command gets SIGINT, and
+    SIGKILL `grace` seconds later. The exception goes on when all is released.
 
     Parameters
     ----------
@@ -64,22 +64,20 @@ def run(
 
     Raises
     ------
-    ClaimError, ConfigurationError
-        The claim or the site's configuration is wrong; nothing was created.
+    ClaimError, ConfigurationError, CommandNotFound, CommandNotExecutable
+        Something is wrong, of `dask_claim.errors`; nothing was created.
     TemporaryError
         The cluster could not be had now.
-    CommandNotFound, CommandNotExecutable
-        From `dask_claim.errors`; no cluster is left behind.
     """
+    options = {
+        "start": start,
+        "start_timeout": start_timeout,
+        "stop_timeout": stop_timeout,
+        "grace": grace,
+        "receipt": os.fspath(receipt) if receipt is not None else None,
+    }
     launcher = LauncherProcess()
     try:
-        options = {
-            "start": start,
-            "start_timeout": start_timeout,
-            "stop_timeout": stop_timeout,
-            "grace": grace,
-            "receipt": os.fspath(receipt) if receipt is not None else None,
-        }
         launcher.start(claim, options, list(command))
         ended = launcher.answer()["receipt"]
     finally:
@@ -127,17 +125,21 @@ def connect(
     if claim is None and address:
         # By name: Dask reads this variable only once, when it is imported, and a client that knows
         # of no scheduler would start a cluster of its own.
-        with _client(address, client_options) as client:
-            yield client
-        return
+        connection = _client(address, client_options)
+    else:
+        options = {"start_timeout": start_timeout, "stop_timeout": stop_timeout, "grace": grace}
+        connection = _own_cluster(claim, {"start": "ready", **options}, client_options)
+    with connection as client:
+        yield client
+
+
+@contextmanager
+def _own_cluster(
+    claim: Claim | None, options: Mapping[str, Any], client_options: dict[str, Any]
+) -> Iterator[Client]:
+    """A client of a cluster that is made for the length of a block."""
     launcher = LauncherProcess()
     try:
-        options = {
-            "start": "ready",
-            "start_timeout": start_timeout,
-            "stop_timeout": stop_timeout,
-            "grace": grace,
-        }
         launcher.start(claim, options)
         # Beside the cluster's start, for it takes most of a second.
         with contextlib.suppress(DaskClaimError):
@@ -157,8 +159,8 @@ def _import(module: str) -> Any:
     return import_quietly(module)
 
 
-def _client(address: str, options: Mapping[str, Any]) -> Client:
-    client: Client = _import("distributed").Client(address, **options)
+def _client(address: str, options: Mapping[str, Any]) -> AbstractContextManager[Client]:
+    client: AbstractContextManager[Client] = _import("distributed").Client(address, **options)
     return client
 
 

@@ -8,8 +8,7 @@ import click
 
 from dask_claim.cli import printing
 from dask_claim.cli.options import claim_options, claimed, seconds_option
-from dask_claim.errors import Interrupted
-from dask_claim.launch.signals import until_signal
+from dask_claim.launch.signals import Interrupted, until_signal
 from dask_claim.threads import run_loop
 
 if TYPE_CHECKING:

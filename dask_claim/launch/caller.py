@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 from loguru import logger
 
 from dask_claim.claim.model import Claim, Resolved, load
-from dask_claim.errors import ConfigurationError, DaskClaimError, Reason, to_dict
+from dask_claim.errors import ConfigurationError, DaskClaimError, Reason
+from dask_claim.launch.error_messages import to_dict
 from dask_claim.launch.run_options import RunOptions, run_options
 
 if TYPE_CHECKING:

@@ -14,8 +14,9 @@ from pathlib import Path
 
 from loguru import logger
 
-from dask_claim.errors import CommandNotExecutable, CommandNotFound, DaskClaimError, Interrupted
+from dask_claim.errors import CommandNotExecutable, CommandNotFound, DaskClaimError
 from dask_claim.launch import inherited
+from dask_claim.launch.signals import Interrupted
 from dask_claim.launch.terminal import Terminal
 
 IGNORING_CHILDREN = Path(__file__).with_name("ignoring_children.py")
@@ -51,17 +52,10 @@ class Child:
         default_signals: Iterable[signal.Signals],
         terminal: Terminal,
     ) -> Child:
-        """Start `command` with `environment`.
+        """Start `command`, found on the launcher's PATH, with these variables and no others.
 
-        Parameters
-        ----------
-        command : sequence of str
-            Program and arguments; the program is looked up on the launcher's PATH.
-        environment : mapping
-            All the variables that the command sees.
-        default_signals : iterable of signals
-            Those that the launcher handles itself, to be set to their default again. What the
-            launcher inherited as ignored (`nohup`) is not among them and stays ignored.
+        `default_signals` are those that the launcher handles itself: the command has their
+        default. What the launcher inherited as ignored (`nohup`) is not among them and stays so.
 
         Raises
         ------

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dask_claim.errors import DaskClaimError, from_dict
+from dask_claim.errors import DaskClaimError
 
 if TYPE_CHECKING:
     from dask_claim.claim.model import Claim
@@ -93,6 +93,8 @@ class LauncherProcess:
         if message is None:
             raise DaskClaimError("the launcher has ended without an answer")
         if "error" in message:
+            from dask_claim.launch.error_messages import from_dict  # only now: it takes asyncio
+
             raise from_dict(message["error"])
         return message
 

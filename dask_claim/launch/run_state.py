@@ -10,12 +10,12 @@ import enum
 import signal
 from typing import TYPE_CHECKING
 
-from dask_claim.errors import DaskClaimError, Interrupted, Reason, StartTimeout
+from dask_claim.errors import DaskClaimError, Reason, StartTimeout
 from dask_claim.launch.caller import Block
 from dask_claim.launch.child import Child
 from dask_claim.launch.events import Events
 from dask_claim.launch.own_job import OwnJob
-from dask_claim.launch.signals import JOB_CONTROL
+from dask_claim.launch.signals import JOB_CONTROL, Interrupted
 from dask_claim.launch.terminal import Terminal, process_ends
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from dask_claim.errors import Interrupted
+from dask_claim.errors import DaskClaimError, Reason
 
 T = TypeVar("T")
 
@@ -24,6 +24,21 @@ FORWARDED = (
     signal.SIGUSR2,
 )
 JOB_CONTROL = (signal.SIGTSTP, signal.SIGCONT)
+
+
+class Interrupted(DaskClaimError):
+    """A signal ended what was under way, and no command of the user's (status 128 + n)."""
+
+    reason = Reason.INTERRUPTED
+
+    def __init__(self, signum: int, what: str) -> None:
+        """`what`: what it meant, to follow the signal's name."""
+        super().__init__(f"{signal.Signals(signum).name} {what}")
+        self.signum = signum
+
+    @property
+    def exit_status(self) -> int:
+        return 128 + self.signum
 
 
 async def until_signal(work: Coroutine[Any, Any, T]) -> T:
