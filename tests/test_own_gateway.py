@@ -144,7 +144,7 @@ def test_sigkill_leaves_nothing(launcher: Launcher, tmp_path: Path, whom: str) -
     run = launcher.start(PYTHON, "-c", program, claim=ITS_CLAIM, env=env)
     until_ready(run)
     found = [command_line(pid) for pid in processes_with(launcher.marker)]
-    for part in ("gateway_server.py", "dask-gateway-proxy", " scheduler ", " worker "):
+    for part in ("gateway_host.py", "dask-gateway-proxy", " scheduler ", " worker "):
         assert any(part in line for line in found), found
     if whom != "launcher":
         for pid in processes_with(launcher.marker):

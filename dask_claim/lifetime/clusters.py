@@ -8,7 +8,7 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from loguru import logger
 
@@ -29,7 +29,7 @@ LEASE_EXPECTED_WITHIN = 60.0
 
 
 @dataclass(frozen=True)
-class Cluster:
+class ListedCluster:
     """One cluster of this user."""
 
     name: str
@@ -48,9 +48,9 @@ class Cluster:
     no lease, as a cluster that was made without dask-claim. `unreachable`: its scheduler does not
     answer, so nobody knows. `unknown`: it is not running."""
 
-    wants_lease: bool = False
-    """Whether a run of dask-claim has asked for it and wanted it to end with its launcher, as the
-    mark on its request says, or else its lease."""
+    needs_lease: bool = False
+    """Whether a run of dask-claim has requested it to end with its launcher, as the mark on its
+    request says, or else its lease."""
 
     def orphaned(self, pending_after: float) -> bool:
         """Whether it is certain that nobody holds it, though a launcher should.
@@ -58,7 +58,7 @@ class Cluster:
         Without a lease its age decides: no launcher waits for a scheduler longer than its
         --start-timeout, `pending_after` seconds, and then it places its lease.
         """
-        if not self.wants_lease:
+        if not self.needs_lease:
             return False
         if self.status == "pending":
             return self.age > pending_after
@@ -67,8 +67,8 @@ class Cluster:
         return self.lease == "silent"
 
 
-def find(resolved: Resolved) -> list[Cluster]:
-    """The clusters of this user that are not gone, the oldest first.
+def find(resolved: Resolved) -> list[ListedCluster]:
+    """Return the clusters of this user that are not gone, the oldest first.
 
     Raises
     ------
@@ -77,7 +77,21 @@ def find(resolved: Resolved) -> list[Cluster]:
     TemporaryError
         The gateway does not answer.
     """
-    return run_loop(_with_api(resolved, _find))
+    return run_loop(_find(resolved))
+
+
+async def _find(resolved: Resolved) -> list[ListedCluster]:
+    from dask_claim.providers.gateway.api import GatewayApi
+
+    if resolved.own_gateway is None:
+        raise ConfigurationError("no gateway: set DASK_CLAIM_GATEWAY_URL, or give --gateway-url")
+    api = GatewayApi(resolved.own_gateway)
+    try:
+        reports = sorted(await api.clusters(), key=lambda report: report.start_time)
+        clusters = await asyncio.gather(*(_look(api, report) for report in reports))
+        return [cluster for cluster in clusters if cluster is not None]
+    finally:
+        await api.close()
 
 
 def stop(resolved: Resolved, names: Sequence[str], timeout: float) -> dict[str, bool]:
@@ -90,36 +104,15 @@ def stop(resolved: Resolved, names: Sequence[str], timeout: float) -> dict[str, 
     tickets = [Ticket("gateway", facts, cluster_name=name) for name in names]
 
     async def end_all() -> list[Outcome]:
-        return await asyncio.gather(
-            *(reclaim(ticket, timeout, logger.warning) for ticket in tickets)
-        )
+        ends = (reclaim(ticket, timeout, logger.warning) for ticket in tickets)
+        return await asyncio.gather(*ends)
 
     outcomes = run_loop(end_all())
     return {name: outcome is Outcome.GONE for name, outcome in zip(names, outcomes, strict=True)}
 
 
-async def _with_api(resolved: Resolved, work: Any) -> Any:
-    from dask_claim.providers.gateway.api import GatewayApi
-
-    if not (gateway := resolved.own_gateway):
-        raise ConfigurationError(
-            "no gateway to ask: set DASK_CLAIM_GATEWAY_URL, or give --gateway-url"
-        )
-    api = GatewayApi(gateway)
-    try:
-        return await work(api)
-    finally:
-        await api.close()
-
-
-async def _find(api: GatewayApi) -> list[Cluster]:
-    reports = sorted(await api.clusters(), key=lambda report: report.start_time)
-    found = await asyncio.gather(*(_look(api, report) for report in reports))
-    return [cluster for cluster in found if cluster is not None]
-
-
-async def _look(api: GatewayApi, report: ClusterReport) -> Cluster | None:
-    """What is known of a listed cluster; None where it is gone meanwhile."""
+async def _look(api: GatewayApi, report: ClusterReport) -> ListedCluster | None:
+    """Look at a listed cluster; None where it is gone meanwhile."""
     from dask_claim.providers.gateway.look import Hold, Look, look_at_lease
     from dask_claim.providers.gateway.variables import Mark, mark_on
 
@@ -139,24 +132,18 @@ async def _look(api: GatewayApi, report: ClusterReport) -> Cluster | None:
     mark = Mark.parse(text) if text is not None else None
     ends_cluster = look.ends_cluster if look else None
     # A mark that is not understood may mean anything.
-    wants_lease = mark.leased and ends_cluster is not False if mark else not text and ends_cluster
-    return Cluster(
-        report.name,
-        status.lower(),
-        age,
-        look.workers if look else None,
-        look.hold.value if look else "unknown",
-        bool(wants_lease),
-    )
+    needs_lease = mark.leased and ends_cluster is not False if mark else not text and ends_cluster
+    workers, hold = (look.workers, look.hold.value) if look else (None, "unknown")
+    return ListedCluster(report.name, status.lower(), age, workers, hold, bool(needs_lease))
 
 
-def as_json(clusters: Sequence[Cluster]) -> str:
+def as_json(clusters: Sequence[ListedCluster]) -> str:
     return json.dumps(
         [{name: getattr(cluster, name) for name in COLUMNS} for cluster in clusters], indent=2
     )
 
 
-def as_text(clusters: Sequence[Cluster]) -> str:
+def as_text(clusters: Sequence[ListedCluster]) -> str:
     """A table, or one line where there is nothing."""
     if not clusters:
         return "no clusters"

@@ -1,39 +1,21 @@
-"""dask-gateway-server as one run on this machine needs it. `gateway_host` runs this file.
-
-It reads its settings, one JSON object, from standard input: the password stands in no file,
-variable or argument.
-"""
+"""dask-gateway-server as one run on this machine needs it; `gateway_host` runs it."""
 
 from __future__ import annotations
 
 import asyncio
 import functools
-import json
 import os
 import sys
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-# Modules lying beside this file must not shadow anybody's.
-sys.path[0:1] = []
-sys.path.append(str(Path(__file__).resolve().parents[3]))
+from dask_gateway_server.app import DaskGateway
+from dask_gateway_server.backends.local import UnsafeLocalBackend
+from dask_gateway_server.options import Bool, Field, Float, Integer, Mapping, Options, String
+from traitlets.config import Config
 
-from dask_gateway_server.app import DaskGateway  # noqa: E402
-from dask_gateway_server.backends.local import UnsafeLocalBackend  # noqa: E402
-from dask_gateway_server.options import (  # noqa: E402
-    Bool,
-    Field,
-    Float,
-    Integer,
-    Mapping,
-    Options,
-    String,
-)
-from traitlets.config import Config  # noqa: E402
-
-from dask_claim.claim.memory import Memory  # noqa: E402
-from dask_claim.providers.local.size import UNBOUNDED, LocalRequest, fit_here  # noqa: E402
+from dask_claim.claim.memory import Memory
+from dask_claim.providers.local.size import UNBOUNDED, LocalRequest, fit_here
 
 # Schedulers and workers find the program's modules, as those of a LocalCluster do, after all
 # installed ones, and end without a word where they are stopped before Dask is imported. The scripts
@@ -61,6 +43,13 @@ PATIENCE = 86400.0
 """Seconds after which the server itself gives something up."""
 
 
+class Server(DaskGateway):  # type: ignore[misc]
+    """The launcher alone decides when it ends."""
+
+    def handle_shutdown_signal(self, sig: Any) -> None:
+        """Whatever the server starts has signals as usual, unlike where they are ignored."""
+
+
 class Backend(UnsafeLocalBackend):  # type: ignore[misc]
     """Clusters as processes of this run: of its user, with its variables, in its session."""
 
@@ -83,23 +72,23 @@ class Backend(UnsafeLocalBackend):  # type: ignore[misc]
         return process.pid
 
 
-def config(asked: dict[str, Any]) -> Config:
-    """The server's settings. It listens on loopback alone."""
-    found = Config()
-    host, api = "127.0.0.1", f"127.0.0.1:{asked['api_port']}"
-    here = asked["cwd"]
-    found.DaskGateway.update(backend_class=Backend, address=api, log_level="ERROR")
-    found.Proxy.update(address=f"{host}:{asked['port']}", tcp_address=f"{host}:{asked['port']}")
-    found.Proxy.log_level = "error"
-    found.SimpleAuthenticator.password = asked["password"]
-    found.ClusterConfig.update(
+def make_server(request: dict[str, Any], address: str, api: str) -> DaskGateway:
+    """Return the server for a request of `own_gateway`, to listen on loopback alone.
+
+    Its settings are in no file, variable or argument: the password is one of them.
+    """
+    config, here = Config(), request["cwd"]
+    config.DaskGateway.update(backend_class=Backend, address=api, log_level="ERROR")
+    config.Proxy.update(address=address, tcp_address=address, log_level="error")
+    config.SimpleAuthenticator.password = request["password"]
+    config.ClusterConfig.update(
         scheduler_cmd=[sys.executable, "-c", QUIET + RUN_DASK, here, "scheduler", "--no-dashboard"],
         worker_cmd=[sys.executable, "-c", RUN_DASK, here, "worker", "--no-dashboard"],
     )
-    found.Backend.update(
+    config.Backend.update(
         api_url=f"http://{api}/api",
-        clusters_directory=asked["folder"],
-        cluster_options=options(asked),
+        clusters_directory=request["folder"],
+        cluster_options=options(request),
         sigint_timeout=3,
         # The launcher decides how long is waited; and a laptop may sleep in between.
         cluster_start_timeout=PATIENCE,
@@ -108,23 +97,26 @@ def config(asked: dict[str, Any]) -> Config:
         # How soon it sees that a scheduler or worker has died.
         check_timeouts_period=1.0,
     )
-    return found
+    server = Server(config=config)
+    # No file of the working directory is read for more settings.
+    server.initialize(["--config", os.devnull])
+    return server
 
 
-def options(asked: dict[str, Any]) -> Options:
+def options(request: dict[str, Any]) -> Options:
     """What programs may set: as the reference deployment offers it, and what the claim names."""
-    base = LocalRequest(**{**asked["size"], "unsaid": False, "min_workers": 1})
+    base = LocalRequest(**{**request["size"], "unsaid": False, "min_workers": 1})
     cores = base.worker_cores or base.worker_cores_limit or 1
     fields = [
         Float("worker_cores", default=cores, min=0.01),
         Float("worker_cores_limit", default=base.worker_cores_limit or cores, min=0.01),
-        String("worker_memory", default=asked["worker_memory"] or ""),
-        String("image", default=asked["image"] or ""),
-        Mapping("environment", default=asked["environment"]),
+        String("worker_memory", default=request["worker_memory"] or ""),
+        String("image", default=request["image"] or ""),
+        Mapping("environment", default=request["environment"]),
     ]
-    known = {field.field for field in fields}
-    claimed = asked["options"].items()
-    fields += [_field(name, value) for name, value in claimed if name not in known]
+    names = {field.field for field in fields}
+    claimed = request["options"].items()
+    fields += [_field(name, value) for name, value in claimed if name not in names]
     return Options(*fields, handler=functools.partial(worker, base))
 
 
@@ -153,13 +145,3 @@ def worker(base: LocalRequest, options: Any) -> dict[str, Any]:
         "cluster_max_workers": size.max_workers,
         "environment": options.environment,
     }
-
-
-def main() -> None:
-    asked = json.loads(sys.stdin.readline())
-    # No file of the working directory is read for more settings.
-    DaskGateway.launch_instance(argv=["--config", os.devnull], config=config(asked))
-
-
-if __name__ == "__main__":
-    main()

@@ -18,7 +18,7 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 # Modules lying beside this file must not shadow anybody's. Workers find the modules of the working
 # directory, as in a program that starts its own LocalCluster, after all installed ones.
@@ -37,6 +37,10 @@ from dask_claim.providers.host_process import (  # noqa: E402
     tell,
     until_over,
 )
+
+if TYPE_CHECKING:
+    from dask_claim.providers.hpc.step import Step
+    from dask_claim.providers.local.size import LocalSize
 
 # Workers load this file, too: none tells of the heartbeat that the cluster's end has cut off.
 logging.getLogger("distributed.worker").addFilter(
@@ -58,35 +62,13 @@ async def hold(request: dict[str, Any], events: Any) -> None:
     """Make the cluster and keep it until standard input closes."""
     left = launcher_left()
 
-    import dask
     from distributed import LocalCluster
 
     from dask_claim.files import letters, remove_private_folder
-    from dask_claim.providers import tls
-    from dask_claim.providers.local.size import LocalRequest, fit_here
 
     folder, token = request.pop("folder"), letters()
-    # Dask finds the keys by its variables.
-    tls.make_keys(Path(folder))
-    dask.config.set(NO_ROUTES_OF_WORKERS)
-    if dask.config.get(SCRATCH, None) is None:
-        # Dask's own choice can be the working directory, and stays.
-        dask.config.set({SCRATCH: folder})
-    answer_only_below(token)
-    others, step, shortfall = request.pop("others", None), None, None
-    asked = LocalRequest(**request)
-    minimum = asked.min_workers
-    if others:
-        from dask_claim.providers.hpc.step import Step
-
-        try:
-            step = await Step.plan(asked, others, os.environ)
-        except OSError as error:
-            shortfall = f"Of the allocation's nodes only this one is used: {error}"
-        else:
-            asked, shortfall = step.here, step.shortfall
-    size = fit_here(asked)
-    total = size.max_workers + (step.workers if step else 0)
+    configure(Path(folder), token)
+    size, step, plan = await divide(request)
     if size.memory >= ROOMY:
         leave_memory_to_glibc()
     cluster = LocalCluster(
@@ -103,27 +85,13 @@ async def hold(request: dict[str, Any], events: Any) -> None:
     opening = asyncio.ensure_future(cluster)
     over: asyncio.Future[None] | None = None
     try:
-        # A command that starts at once needs the scheduler's address, not yet the workers.
-        while cluster.status.name != "running":
-            if left.is_set():
-                return
-            if opening.done():
-                opening.result()
-            await asyncio.sleep(SCHEDULER_POLL)
+        if not await scheduler_runs(cluster, opening, left):
+            return
         over = asyncio.ensure_future(until_over(cluster, left, events))
-        tell(
-            events,
-            scheduler_address=cluster.scheduler_address,
-            dashboard_url=dashboard(cluster.scheduler, token),
-            min_workers=min(minimum, total) if step and not asked.unsaid else size.min_workers,
-            max_workers=total,
-            notice=f"{size.notice}. {step}" if step else size.notice,
-            shortfall=". ".join(filter(None, (size.shortfall, shortfall))),
-        )
+        address, link = cluster.scheduler_address, dashboard(cluster.scheduler, token)
+        tell(events, scheduler_address=address, dashboard_url=link, **plan)
         if step:
-            await step.start(
-                cluster.scheduler_address, Path(folder), lambda text: tell(events, warning=text)
-            )
+            await step.start(address, Path(folder), lambda text: tell(events, warning=text))
         await asyncio.wait({opening, over}, return_when=asyncio.FIRST_COMPLETED)
         if opening.done():
             opening.result()
@@ -138,6 +106,66 @@ async def hold(request: dict[str, Any], events: Any) -> None:
             await step.end(cluster.scheduler)
         await end(cluster, opening)
         remove_private_folder(folder)
+
+
+async def scheduler_runs(cluster: Any, opening: asyncio.Future[Any], left: asyncio.Event) -> bool:
+    """Return when the scheduler is up, with True, or when the launcher has left.
+
+    A command that starts at once needs the scheduler's address, not yet the workers.
+    """
+    while cluster.status.name != "running" and not left.is_set():
+        if opening.done():
+            opening.result()
+        await asyncio.sleep(SCHEDULER_POLL)
+    return not left.is_set()
+
+
+def configure(folder: Path, token: str) -> None:
+    """Set what Dask is to find in this process: keys, and nothing to see without `token`."""
+    import dask
+
+    from dask_claim.providers import tls
+
+    # Dask finds the keys by its variables.
+    tls.make_keys(folder)
+    dask.config.set(NO_ROUTES_OF_WORKERS)
+    if dask.config.get(SCRATCH, None) is None:
+        # Dask's own choice can be the working directory, and stays.
+        dask.config.set({SCRATCH: str(folder)})
+    answer_only_below(token)
+
+
+async def divide(request: dict[str, Any]) -> tuple[LocalSize, Step | None, dict[str, Any]]:
+    """Return this machine's share, the step on an allocation's other nodes, and the plan's event.
+
+    `request` has the fields of `LocalRequest`, and `others` where there are other nodes.
+    """
+    from dask_claim.providers.local.size import LocalRequest, fit_here
+
+    others, step, shortfall = request.pop("others", None), None, None
+    share = LocalRequest(**request)
+    minimum = share.min_workers
+    if others:
+        from dask_claim.providers.hpc.step import Step
+
+        try:
+            step = await Step.plan(share, others, os.environ)
+        except OSError as error:
+            shortfall = f"Of the allocation's nodes only this one is used: {error}"
+        else:
+            share, shortfall = step.here, step.shortfall
+    size = fit_here(share)
+    total = size.max_workers + (step.workers if step else 0)
+    return (
+        size,
+        step,
+        {
+            "min_workers": min(minimum, total) if step and not share.unsaid else size.min_workers,
+            "max_workers": total,
+            "notice": f"{size.notice}. {step}" if step else size.notice,
+            "shortfall": ". ".join(filter(None, (size.shortfall, shortfall))),
+        },
+    )
 
 
 def dashboard(scheduler: Any, token: str) -> str:
@@ -158,12 +186,12 @@ def answer_only_below(token: str) -> None:
     from distributed.http.routing import RoutingApplication
     from tornado.web import ErrorHandler
 
-    found = RoutingApplication.find_handler
+    find_handler = RoutingApplication.find_handler
 
     def find(application: Any, request: Any, **more: Any) -> Any:
         first = request.path.strip("/").partition("/")[0]
         if hmac.compare_digest(first.encode(), token.encode()):
-            return found(application, request, **more)
+            return find_handler(application, request, **more)
         return application.get_handler_delegate(request, ErrorHandler, {"status_code": 404})
 
     RoutingApplication.find_handler = find

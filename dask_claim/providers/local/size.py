@@ -36,10 +36,8 @@ class LocalRequest:
     """Whether the claim leaves number and cores of the workers open; the plan's are ignored."""
 
     local_cores: float | None = None
-    """Cores that this container was granted, whatever the machine has; None: not known."""
-
     local_memory: int | None = None
-    """Bytes that this container was granted; None: not known."""
+    """Cores and bytes that this container was granted; None: not known here."""
 
     policy: Mapping[str, float] = field(default_factory=dict)
     """The site's bounds by their names, memory in bytes; of workers and of all together."""
@@ -47,22 +45,26 @@ class LocalRequest:
 
 @dataclass(frozen=True)
 class LocalSize:
-    """The size of a local cluster."""
+    """The size of a local cluster; threads, and bytes of memory, are of one worker."""
 
     min_workers: int
     max_workers: int
-
     threads: int
-    """Threads of one worker."""
-
     memory: int
-    """Bytes of memory of one worker."""
 
-    notice: str
-    """One line on the size and on what bounds it."""
+    bounds: str
+    """How much there is, and who has set these bounds."""
 
     shortfall: str | None
     """One line on what the plan asks for and this machine does not have; None if nothing."""
+
+    @property
+    def notice(self) -> str:
+        """One line on the size and on what bounds it."""
+        least, most = self.min_workers, self.max_workers
+        count = _number(most, "worker") if least == most else f"{least} to {most} workers"
+        each = f"{_number(self.threads, 'thread')} and {_gib(self.memory)}"
+        return f"Local cluster: {count}, each with {each}, within {self.bounds}"
 
 
 def here(environ: Mapping[str, str], root: Path = ROOT) -> tuple[Bound, Bound]:
@@ -94,60 +96,51 @@ def fit_here(request: LocalRequest, environ: Mapping[str, str] | None = None) ->
 def fit(request: LocalRequest, has_cores: Bound, has_memory: Bound) -> LocalSize:
     """Return the largest part of `request` that fits into so many cores and bytes.
 
-    The smaller ones of them and of what was granted count. At least one worker with one thread
-    always fits: a small machine runs slowly, it does not refuse.
+    At least one worker with one thread always fits: a small machine runs slowly.
     """
-    if request.local_cores is not None:
-        granted = Bound(max(1, math.floor(request.local_cores)), "local_cores")
-        has_cores = _least([has_cores, granted])
-    if request.local_memory is not None:
-        has_memory = _least([has_memory, Bound(request.local_memory, "local_memory")])
-    policy = request.policy
-    if "max_cores" in policy:
-        allowed = Bound(max(1, math.floor(policy["max_cores"])), "policy.max_cores")
-        has_cores = _least([has_cores, allowed])
-    if "max_memory" in policy:
-        has_memory = _least([has_memory, Bound(policy["max_memory"], "policy.max_memory")])
+    policy, whole = request.policy, math.floor
+    for amount, owner in (
+        (request.local_cores, "local_cores"),
+        (policy.get("max_cores"), "policy.max_cores"),
+    ):
+        if amount:
+            has_cores = _least([has_cores, Bound(max(1, whole(amount)), owner)])
+    for amount, owner in (
+        (request.local_memory, "local_memory"),
+        (policy.get("max_memory"), "policy.max_memory"),
+    ):
+        if amount:
+            has_memory = _least([has_memory, Bound(amount, owner)])
     # A part of a core lets one thread run, more slowly.
-    cores, memory = math.ceil(has_cores.amount), math.floor(has_memory.amount)
-    bounds = (
-        f"{_count(has_cores.amount, 'core')} ({has_cores.owner}) and {_gib(memory)} "
-        f"({has_memory.owner})"
-    )
+    cores, memory = math.ceil(has_cores.amount), whole(has_memory.amount)
 
-    wanted = request.min_workers, request.max_workers
-    said = request.worker_cores_limit or request.worker_cores
+    minimum, maximum = request.min_workers, request.max_workers
+    claimed_threads = request.worker_cores_limit or request.worker_cores or 0
     if request.unsaid:
         split = _split(cores, memory, request.worker_memory)
-        wanted, said = (min(split, int(policy.get("max_workers", split))),) * 2, None
-    room = [
-        math.floor(has_cores.amount / (request.worker_cores or request.worker_cores_limit or 1))
-    ]
+        minimum = maximum = min(split, int(policy.get("max_workers", split)))
+        claimed_threads = 0
+    room = [whole(has_cores.amount / (request.worker_cores or request.worker_cores_limit or 1))]
     if request.worker_memory:
         room.append(memory // request.worker_memory)
-    max_workers = max(1, min(wanted[1], *room))
-    min_workers = min(wanted[0], max_workers)
-    threads = max(1, min(cores, math.floor(said) if said else cores // max_workers))
-    threads = min(threads, max(1, math.floor(policy.get("worker_cores", threads))))
-    share = memory // max_workers
-    wanted_memory = request.worker_memory or min(share, int(policy.get("worker_memory", share)))
-    worker_memory = min(wanted_memory, memory)
+    workers = max(1, min(maximum, *room))
+    threads = max(1, min(cores, whole(claimed_threads or cores // workers)))
+    threads = min(threads, max(1, whole(policy.get("worker_cores", threads))))
+    share = memory // workers
+    claimed_memory = request.worker_memory or min(share, int(policy.get("worker_memory", share)))
+    worker_memory = min(claimed_memory, memory)
 
     short = []
-    if max_workers < wanted[1]:
-        short.append(f"{max_workers} of {wanted[1]} workers")
-    if said and threads < math.floor(said):
-        short.append(f"{threads} of {said:g} cores per worker")
-    if worker_memory < wanted_memory:
-        short.append(f"{_gib(worker_memory)} of {_gib(wanted_memory)} per worker")
+    if workers < maximum:
+        short.append(f"{workers} of {maximum} workers")
+    if threads < whole(claimed_threads):
+        short.append(f"{threads} of {claimed_threads:g} cores per worker")
+    if worker_memory < claimed_memory:
+        short.append(f"{_gib(worker_memory)} of {_gib(claimed_memory)} per worker")
+    cores_here = f"{_number(has_cores.amount, 'core')} ({has_cores.owner})"
+    bounds = f"{cores_here} and {_gib(memory)} ({has_memory.owner})"
     shortfall = f"This machine gives {', '.join(short)}: it has {bounds}" if short else None
-
-    each = f"{_count(threads, 'thread')} and {_gib(worker_memory)}"
-    count = _count(max_workers, "worker")
-    if min_workers < max_workers:
-        count = f"{min_workers} to {count}"
-    notice = f"Local cluster: {count}, each with {each}, within {bounds}"
-    return LocalSize(min_workers, max_workers, threads, worker_memory, notice, shortfall)
+    return LocalSize(min(minimum, workers), workers, threads, worker_memory, bounds, shortfall)
 
 
 def _split(cores: int, memory: int, worker_memory: int | None) -> int:
@@ -167,6 +160,6 @@ def _gib(size: int) -> str:
     return f"{size / 1024**3:.1f} GiB"
 
 
-def _count(number: float, noun: str) -> str:
+def _number(number: float, noun: str) -> str:
     shown = f"{round(number, 2):g}"
     return f"{shown} {noun}" if number == 1 else f"{shown} {noun}s"
