@@ -15,7 +15,7 @@ from dask_claim.cli.options import claimed
 from dask_claim.cwl.translate import translate
 from dask_claim.errors import ClaimError
 from dask_claim.launch.handoff import variables
-from dask_claim.providers.gateway.filling import fill
+from dask_claim.providers.gateway.filling import Filling
 from dask_claim.providers.hpc.batch import SlurmProvider
 from dask_claim.providers.values import Cluster, Request
 from tests.support.claims import NOWHERE, write
@@ -113,7 +113,7 @@ def test_text_arrives(way: str, tmp_path: Path) -> None:
 
     def filled(claim: Claim, offered: Any) -> Any:
         options = Options._from_spec(server.Options(offered).get_specification())
-        fill(options, claim.model_copy(update={"environment": None, "image": None}))
+        Filling(options, claim.model_copy(update={"environment": None, "image": None})).fill()
         return options["tag"]
 
     for text in TEXTS:

@@ -20,8 +20,8 @@ from dask_claim.claim.policy import within
 from dask_claim.claim.site import Site
 from dask_claim.claim.site_sections import GatewayOptions, Policy
 from dask_claim.errors import ClaimError, OptionError
-from dask_claim.providers.gateway.bounds import Bounds
-from dask_claim.providers.gateway.filling import fill
+from dask_claim.providers.gateway.filling import Filling
+from dask_claim.providers.gateway.fit import Bounds
 from dask_claim.providers.values import Request
 from tests.support.claims import NOWHERE, Fields, write
 
@@ -423,5 +423,5 @@ def lowered(
     bounds, offered = Policy.model_validate(policy), GatewayOptions.model_validate(site)
     asked = Claim.model_validate({**URL, **claim})
     workers = asked.plan({}).max_workers
-    fill(options, asked, workers, offered, Bounds(bounds, FILE, sites))
+    Filling(options, asked, workers, offered, Bounds(bounds, FILE, sites, workers)).fill()
     return options

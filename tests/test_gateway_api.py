@@ -31,7 +31,7 @@ from dask_claim.errors import (
 from dask_claim.providers.base import import_quietly
 from dask_claim.providers.gateway import api
 from dask_claim.providers.gateway.api import GatewayApi
-from dask_claim.providers.gateway.filling import fill
+from dask_claim.providers.gateway.filling import Filling
 from dask_claim.threads import in_time
 from tests.support.serving import answering
 
@@ -266,7 +266,7 @@ def test_options_of_a_newer_server() -> None:
     """Types and limits that the client does not know are the server's own matter."""
     options = ask_of({"options": [(200, {"cluster_options": OFFERED})]}, GatewayApi.options)
     assert dict(options) == {"image": "a", "CPU": 1, "volume": {"new": 1}}
-    fill(options, Claim(worker_cores=2, options={"volume": ["own"]}))
+    Filling(options, Claim(worker_cores=2, options={"volume": ["own"]})).fill()
     assert dict(options) == {"image": "a", "CPU": 2, "volume": ["own"]}
 
 

@@ -20,8 +20,8 @@ from dask_claim.claim.site_sections import OPTION_NAMES, GatewayOptions, Policy
 from dask_claim.cli.options import claimed
 from dask_claim.errors import OptionError
 from dask_claim.providers.gateway.amounts import written
-from dask_claim.providers.gateway.bounds import Bounds
-from dask_claim.providers.gateway.filling import Filling, fill
+from dask_claim.providers.gateway.filling import Filling
+from dask_claim.providers.gateway.fit import Bounds
 from dask_claim.providers.gateway.variables import IDLE_TIMEOUT, end_when_idle, variables_option
 
 server = pytest.importorskip("dask_gateway_server.options")
@@ -48,7 +48,7 @@ def given_by(field: Any, claim: Claim, site: GatewayOptions | None = None) -> An
     """What the server accepts for a claim on one option; the fault where there is one."""
     options = offered(field)
     try:
-        filled = fill(options, claim, 3, site)
+        filled = Filling(options, claim, 3, site).fill()
     except OptionError as error:
         return None, str(error)
     return server.Options(field).parse_options(dict(options))[field.field], filled
@@ -57,7 +57,7 @@ def given_by(field: Any, claim: Claim, site: GatewayOptions | None = None) -> An
 def test_what_is_not_offered_is_named_and_left() -> None:
     options = offered(server.Float("worker_cores", default=1))
     claim = Claim(worker_cores=2, worker_cores_limit=3, image="bai:1", options={"queue": "long"})
-    assert fill(options, claim).missing == ["image", "worker_cores_limit", "queue"]
+    assert Filling(options, claim).fill().missing == ["image", "worker_cores_limit", "queue"]
     assert dict(options) == {"worker_cores": 2.0}
 
 
@@ -70,7 +70,7 @@ def test_every_fault_at_once_with_its_limits() -> None:
     )  # fmt: skip
     own = {"profile": "huge", "gpu": "maybe", "account": 12345}
     with pytest.raises(OptionError) as caught:
-        fill(options, Claim(worker_cores=0.5, worker_memory="32 G", options=own))
+        Filling(options, Claim(worker_cores=0.5, worker_memory="32 G", options=own)).fill()
     for said in (
         "worker_cores = 0.5: is not a whole number; this gateway offers 2 to 8",
         "worker_memory = 32 G", "2 to 16 GiB", "one of small, large", "gpu = maybe",
@@ -91,8 +91,8 @@ def test_memory_is_written_as_a_person_would() -> None:
     for amount, text in (("4G", "4 G"), ("4 GiB", "4 G"), ("4GB", "3906250 K"), (2**32, "4 G")):
         options = offered(server.String("worker_memory"), server.Integer("mem", default=2**30))
         site = GatewayOptions.model_validate({"names": {"worker_memory": "mem"}})
-        fill(options, Claim(worker_memory=amount))
-        fill(options, Claim(worker_memory=amount), None, site)
+        Filling(options, Claim(worker_memory=amount)).fill()
+        Filling(options, Claim(worker_memory=amount), None, site).fill()
         assert dict(options) == {"worker_memory": text, "mem": Memory(amount).bytes}
     for field, asked, value in (
         (server.Integer("worker_memory", default=1024, label="Memory (MiB)"), "4 G", 4096),
@@ -106,23 +106,23 @@ def test_memory_is_written_as_a_person_would() -> None:
 def test_variables_and_gpus_under_other_names() -> None:
     fields = server.Mapping("environment_vars", {"SITE": "x"}), server.Bool("gpu")
     options = offered(*fields)
-    filled = fill(options, Claim(gpus=1, environment={"A": "b"}))
+    filled = Filling(options, Claim(gpus=1, environment={"A": "b"})).fill()
     assert dict(options) == {"environment_vars": {"SITE": "x", "A": "b"}, "gpu": True}
     assert filled.understood == ["gpus is its gpu", "environment is its environment_vars"]
     with pytest.raises(OptionError, match="gpu = 2: it offers one or none"):
-        fill(offered(*fields), Claim(gpus=2))
+        Filling(offered(*fields), Claim(gpus=2)).fill()
 
 
 def test_what_no_default_satisfies() -> None:
     options = offered(server.Float("worker_cores", default=1, max=4))
     claim = Claim(gpus=1, environment={"A": "b"}, worker_cores=8)
     with pytest.raises(OptionError) as caught:
-        fill(options, claim)
+        Filling(options, claim).fill()
     for said in ("gpus = 1", "environment = A", "worker_cores = 8: "):
         assert said in str(caught.value)
-    filled = fill(options, claim.model_copy(update={"strict": False}))
+    filled = Filling(options, claim.model_copy(update={"strict": False})).fill()
     assert len(filled.given_up) == 3 and dict(options) == {"worker_cores": 1}
-    assert fill(options, Claim(gpus=0)).missing == []
+    assert Filling(options, Claim(gpus=0)).fill().missing == []
 
 
 # -- choices that stand for a size
@@ -138,12 +138,12 @@ def test_smallest_choice_that_is_enough() -> None:
         (Claim(image="eo:1"), "4CPU, 28.9Gi"),
     ):
         options = offered(server.Select("size", sizes), server.Select("queue", ["a", "b"]))
-        fill(options, claim)
+        Filling(options, claim).fill()
         assert dict(options) == {"size": chosen, "queue": "a"}
     with pytest.raises(OptionError, match="no choice is enough; this gateway offers one of 4CPU"):
-        fill(options, Claim(worker_cores=5))
+        Filling(options, Claim(worker_cores=5)).fill()
     odd = offered(server.Select("size", ["small", "1CPU, 2Gi"]))
-    assert fill(odd, Claim(worker_cores=5)).missing == ["worker_cores"]
+    assert Filling(odd, Claim(worker_cores=5)).fill().missing == ["worker_cores"]
 
 
 @pytest.mark.parametrize(
@@ -181,7 +181,7 @@ def test_a_size_is_that_of_a_whole_worker() -> None:
     assert given_by(field, Claim(worker_cores=4, worker_memory="4 G"))[0] == "4 CPU, 16 GB"
     schedulers = server.Select("scheduler_size", ["1CPU, 2Gi"])
     options = offered(schedulers, server.Select("size", ["8CPU, 9Gi"]))
-    fill(options, Claim(worker_cores=4))
+    Filling(options, Claim(worker_cores=4)).fill()
     assert dict(options) == {"scheduler_size": "1CPU, 2Gi", "size": "8CPU, 9Gi"}
 
 
@@ -208,7 +208,9 @@ def test_names_and_units_of_the_site_file() -> None:
     options = offered(
         server.Integer("kerne"), server.Float("mem", label="Memory (GiB)"), server.String("tag")
     )
-    filled = fill(options, Claim(worker_cores=2, worker_memory="4GB", image="eo:1"), None, SITE)
+    filled = Filling(
+        options, Claim(worker_cores=2, worker_memory="4GB", image="eo:1"), None, SITE
+    ).fill()
     assert dict(options) == {"kerne": 2, "mem": 4000.0, "tag": "eo:1"}
     assert "worker_cores is its kerne" in filled.understood
     for field, names in OPTION_NAMES.items():
@@ -239,14 +241,14 @@ def test_choices_of_the_site_file(field: object) -> None:
 def test_default_of_the_site_file() -> None:
     """What cannot be chosen is enough by default, or it is an error."""
     options = offered(server.String("queue", "all"))
-    assert fill(options, Claim(worker_cores=2), None, SITE).missing == ["worker_cores"]
+    assert Filling(options, Claim(worker_cores=2), None, SITE).fill().missing == ["worker_cores"]
     claim = Claim(worker_cores=2, worker_memory="16G")
     with pytest.raises(OptionError, match=r"worker_memory = 16G: .* its default is 8G"):
-        fill(options, claim, None, SITE)
-    filled = fill(options, claim.model_copy(update={"strict": False}), None, SITE)
+        Filling(options, claim, None, SITE).fill()
+    filled = Filling(options, claim.model_copy(update={"strict": False}), None, SITE).fill()
     assert len(filled.given_up) == 1
     with pytest.raises(OptionError, match=r"gpus = 1: .* its default is 0"):
-        fill(options, Claim(gpus=1), None, SITE)
+        Filling(options, Claim(gpus=1), None, SITE).fill()
 
 
 def test_a_cluster_that_nobody_uses_ends() -> None:
@@ -257,7 +259,7 @@ def test_a_cluster_that_nobody_uses_ends() -> None:
     assert dict(options) == {"environment": own, "idle_timeout_minutes": 2}
     # What the claim says itself stays.
     claim = Claim(environment={IDLE_TIMEOUT: "5s"}, options={"idle_timeout_minutes": 30})
-    fill(options, claim)
+    Filling(options, claim).fill()
     end_when_idle(options, claim, 90)
     assert options["environment"][IDLE_TIMEOUT] == "5s"
     assert options["idle_timeout_minutes"] == 30
@@ -266,7 +268,7 @@ def test_a_cluster_that_nobody_uses_ends() -> None:
         offered(*fields),
         Claim(options={"environment": {}, "idle_timeout_minutes": 0}),
     )
-    fill(verbatim, claim)
+    Filling(verbatim, claim).fill()
     assert not end_when_idle(verbatim, claim, 90)
     chosen = offered(server.Integer("idle_timeout", 1800))
     assert not end_when_idle(chosen, Claim(), 90) and chosen["idle_timeout"] == 1800
@@ -276,7 +278,7 @@ def test_the_sites_name_for_variables_counts_everywhere() -> None:
     """The claim's variables, the end of a cluster that nobody uses, and the mark of a run."""
     options = offered(server.Mapping("environment", {}), server.Mapping("env_vars", {"A": "b"}))
     claim = Claim(environment={"C": "d"})
-    assert fill(options, claim, None, RENAMED).missing == []
+    assert Filling(options, claim, None, RENAMED).fill().missing == []
     assert end_when_idle(options, claim, 90, RENAMED)
     own = {"A": "b", "C": "d", IDLE_TIMEOUT: "90s"}
     assert dict(options) == {"env_vars": own, "environment": {}}
@@ -297,9 +299,9 @@ def test_the_policy_never_makes_a_worker_smaller_than_claimed(choices: list[str]
         bounds = Bounds(policy, "claim.yaml", frozenset())
         if asked == "4G" and strict and excess == "refuse":
             with pytest.raises(OptionError, match=r"policy\.worker_memory in claim\.yaml"):
-                fill(options, claim, 1, bounds=bounds)
+                Filling(options, claim, 1, bounds=bounds).fill()
             continue
-        filled = fill(options, claim, 1, bounds=bounds)
+        filled = Filling(options, claim, 1, bounds=bounds).fill()
         assert "2G" in options[name]
         assert bool(filled.less) == (asked == "4G")
 
@@ -323,7 +325,7 @@ def test_options_are_matched_whatever_their_case(source: str) -> None:
             # Variables are mostly written in capitals.
             said = said.lower() if said.isupper() else said
         options = offered(*(server.Integer(name, default=1) for name in offers))
-        assert fill(options, claim).missing == []
+        assert Filling(options, claim).fill().missing == []
         chosen = said if said in offers else offers[-1]
         assert dict(options) == {name: 2 if name == chosen else 1 for name in offers}
 
@@ -333,9 +335,9 @@ def test_stronger_source_holds_where_names_differ_in_case_only(tmp_path: Path) -
     environ = {"DASK_CLAIM_SITE": str(tmp_path / "claim.yaml"), "HOME": "/nonexistent"}
     environ["DASK_CLAIM"] = '{"options": {"cpu": 2}}'
     options = offered(server.Integer("CPU", default=9), server.String("Queue"))
-    fill(options, load({}, environ).claim)
+    Filling(options, load({}, environ).claim).fill()
     assert dict(options) == {"CPU": 2, "Queue": "long"}
-    fill(options, load({"options": {"CPU": 3}}, environ).claim)
+    Filling(options, load({"options": {"CPU": 3}}, environ).claim).fill()
     assert options["CPU"] == 3
 
 
@@ -487,7 +489,7 @@ def test_a_scheduler_that_cannot_be_counted(kind: str) -> None:
         )  # fmt: skip
         options = offered(*fields)
         own = {name: True} if kind == "Bool" else {}
-        fill(options, Claim(worker_cores=2, worker_memory="4G", options=own), 3)
+        Filling(options, Claim(worker_cores=2, worker_memory="4G", options=own), 3).fill()
         counted = kind in ("Integer", "Float")
         assert options["cluster_max_cores"] == (6 if counted and "core" in name else 7)
         counted = counted and "memory" in name and not label
@@ -502,7 +504,7 @@ def test_a_scheduler_that_is_counted() -> None:
         server.Float("cluster_max_cores"), server.Float("cluster_max_memory", 2**40),
     )  # fmt: skip
     own = {"scheduler_cores": "2.0", "scheduler_memory": "4 GB"}
-    fill(options, Claim(worker_cores=2, worker_memory="4G", options=own), 3)
+    Filling(options, Claim(worker_cores=2, worker_memory="4G", options=own), 3).fill()
     assert options["cluster_max_cores"] == 8
     assert options["cluster_max_memory"] == 12 * 2**30 + 4e9
 

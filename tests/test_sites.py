@@ -21,7 +21,7 @@ from dask_claim.claim.model import Claim
 from dask_claim.credentials.login import Login
 from dask_claim.errors import OptionError
 from dask_claim.providers.gateway.api import GatewayApi
-from dask_claim.providers.gateway.filling import Filling, fill
+from dask_claim.providers.gateway.filling import Filling
 from tests.support.claims import write
 from tests.support.gateway import GatewayServer
 from tests.support.launcher import Launcher
@@ -179,7 +179,7 @@ async def asked(server: GatewayServer, name: str) -> Filling:
     api = GatewayApi(GatewayAddress(server.url), login=Login(BasicAuth(name), "the test"))
     try:
         options = await api.options()
-        filled = fill(options, claim, claim.plan({}).max_workers)
+        filled = Filling(options, claim, claim.plan({}).max_workers).fill()
         await api.delete(await api.create(options))
         return filled
     finally:

@@ -18,11 +18,12 @@ _CORES = re.compile(
 _AMOUNT = re.compile(rf"{_NUMBER}[ -]?([KMGT](?:iB|i|B)?)\b", re.I)
 
 _CARD = (
-    r"(?:(?:NVIDIA|AMD|Tesla|Quadro|Radeon)\b ?)*"
-    r"(?:GPUs?|A10G?|A16|A30|A40|A100|B[12]00|GH?200|H[12]00|K80|L4|L40S?|MI\d{3}[AX]?|P100|T4|V100|"
-    r"[RG]TX ?\w+|NVIDIA|Tesla|Quadro|Radeon)\b"
+    r"(?:GPUs?|A\d{2,3}G?|B[12]00|GH?200|H[12]00|K80|L40?S?|MI\d{3}[AX]?|P100|T4|V100"
+    r"|[RG]TX ?\w+|NVIDIA|Tesla|Quadro|Radeon)\b"
 )
-_CARDS = re.compile(rf"{_NUMBER} ?[x×]? ?{_CARD}|\b{_CARD} ?(?:[:=x×]) ?(\d+)\b", re.I)
+_CARDS = re.compile(
+    rf"{_NUMBER} ?[x×]? ?(?:NVIDIA |AMD |Tesla )?{_CARD}|\b{_CARD} ?(?:[:=x×]) ?(\d+)\b", re.I
+)
 _ANY_CARD = re.compile(rf"\b{_CARD}", re.I)
 _NO_CARD = re.compile(r"\b(?:no|without(?: an?)?) GPUs?\b|\bCPU[ -]only\b", re.I)
 
@@ -36,6 +37,11 @@ _OTHER_BEFORE = re.compile(rf"\b{_OTHER}(?: (?:memory|mem|RAM))? ?[-:=(]? ?$", r
 # A label's word for a unit. As in Dask Gateway's own texts a letter alone is a power of 1024.
 _UNIT = re.compile(r"([kmgt])(i?b?|(?:ilo|ega|iga|era)bytes?|[ei]bibytes?)|b|bytes?", re.I)
 _FORM = re.compile(r"\s*\d+(?:\.\d+)?( ?)([KMGTkmgt])(iB|i|B|b|)\s*", re.ASCII)
+
+
+def is_memory(field: str) -> bool:
+    """Whether a field of a claim or a cluster is an amount of memory."""
+    return "memory" in field
 
 
 def number_in(text: str) -> float | None:

@@ -14,13 +14,11 @@ from dask_claim.claim.dask_config import filled_in
 from dask_claim.errors import (
     ClusterGone,
     ConfigurationError,
-    DaskClaimError,
     GatewayUnreachable,
     LimitReached,
     OptionError,
 )
 from dask_claim.providers.gateway.answers import Refused, one_line
-from dask_claim.providers.gateway.asking import repeat
 from dask_claim.providers.gateway.connection import GatewayConnection
 from dask_claim.providers.gateway.variables import status_of
 from dask_claim.providers.values import Cluster, Ended
@@ -140,16 +138,10 @@ class GatewayApi(GatewayConnection):
             ) from error
 
     async def settled(self, name: str) -> ClusterReport | None:
-        """The report of a cluster once it is not pending any more; None where it is forgotten."""
-
-        def fail(error: DaskClaimError, _: float) -> float:
-            raise error
-
-        return await repeat(
-            lambda: self.report(name, wait=True),
-            fail,
-            done=lambda report: status_of(report) != "PENDING",
-        )
+        """The report of a cluster once it is not pending any more; None where it is unknown."""
+        while status_of(report := await self.report(name, wait=True)) == "PENDING":
+            await asyncio.sleep(0.1)
+        return report
 
     async def ended(self, name: str) -> Ended | None:
         """How a cluster that was running has ended; None while the gateway says that it runs."""

@@ -5,21 +5,25 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from dask_claim.claim import units
 from dask_claim.claim.memory import Memory
 from dask_claim.providers.gateway.amounts import (
     cores_in,
     gpus_in,
+    is_memory,
     memory_in,
     number_in,
     unit_of,
     written,
 )
+
+if TYPE_CHECKING:
+    from dask_claim.claim.model import Claim
 
 # Where labels have their unit: "Memory (Mi)", "memory in mb", or nothing else.
 _UNIT_PLACE = re.compile(r"[(\[]\s*([A-Za-z]+)\s*[)\]]|\b(?:in|as)\s+([A-Za-z]+)\s*$|^([A-Za-z]+)$")
@@ -236,6 +240,11 @@ class Option:
         )
 
 
-def is_memory(field: str) -> bool:
-    """Whether a field of a claim or a cluster is an amount of memory."""
-    return "memory" in field
+def own_names(options: Iterable[str], claim: Claim | None) -> dict[str, str]:
+    """Return the gateway's names, in its own case, of the claim's `options` → the claim's.
+
+    Where two of them are one for the gateway the last holds: it is of the stronger source.
+    """
+    offered = {name.lower(): name for name in options} | {name: name for name in options}
+    claimed = claim.options if claim is not None else {}
+    return {offered.get(name, offered.get(name.lower(), name)): name for name in claimed}

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dask_claim.claim.site_sections import GatewayOptions
-from dask_claim.providers.gateway.filling import own_names
-from dask_claim.providers.gateway.option import Option
+from dask_claim.providers.gateway.option import Option, own_names
 
 if TYPE_CHECKING:
     from dask_gateway.client import ClusterReport
