@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import Any
 
-from dask_claim.cwl.document import CwlError, Document, is_alias, parse
+from dask_claim.cwl.document import Document
+from dask_claim.cwl.nodes import CwlError, is_alias, parse
 
 _WORD = re.compile(
     r"(?!(?:true|false|null|yes|no|on|off|y|n)$)(?:[A-Za-z_/$]|--|\.{1,2}/)[\w./@+:-]*(?<!:)"
@@ -153,11 +154,10 @@ class _Edits:
         for number, entry in enumerate(entries):
             if entry in stay:
                 continue
-            start, end = self._above(entry.start), self._line_end(entry.end)
-            if start == entry.start and entry.column:  # it stands behind a dash
-                self._edits.append((start, entries[number + 1].start, ""))
-            else:
-                self._edits.append((max(0, start - 1), end, ""))
+            start, end = self._above(entry.start) - 1, self._line_end(entry.end)
+            if start == entry.start - 1 and entry.column:  # it stands behind a dash
+                start, end = entry.start, entries[number + 1].start
+            self._edits.append((max(0, start), end, ""))
 
     def _replace(self, entry: _Entry, new: Any) -> None:
         lines = _entry("-" if isinstance(entry.name, int) else ":", new)
@@ -167,8 +167,7 @@ class _Edits:
 
     def _line_end(self, index: int) -> int:
         """The end of the line, where a comment behind a value may stand."""
-        end = self._text.find("\n", index)
-        return len(self._text) if end < 0 else end
+        return f"{self._text}\n".index("\n", index)
 
     def _above(self, index: int) -> int:
         """The start of the line of an entry, or of the comment right above it.
@@ -216,8 +215,11 @@ def _pairs(value: Any) -> list[tuple[str | None, Any]]:
 
 def _lines(pairs: Iterable[tuple[str | None, Any]]) -> list[str]:
     """The lines of new entries, keys or dashes first."""
-    heads = (("-" if name is None else f"{_inline(name)}:", value) for name, value in pairs)
-    return [line for head, value in heads for line in _entry(head, value)]
+    return [
+        line
+        for name, value in pairs
+        for line in _entry("-" if name is None else f"{_inline(name)}:", value)
+    ]
 
 
 def _indented(lines: list[str], column: int) -> str:
@@ -238,13 +240,10 @@ def _entry(head: str, value: Any) -> list[str]:
     return [f"- {lines[0][2:]}", *lines[1:]] if head == "-" else [head, *lines]
 
 
-def _pair(name: str | None, value: Any) -> str:
-    return _inline(value) if name is None else f"{_inline(name)}: {_inline(value)}"
-
-
 def _inline(value: Any) -> str:
     if isinstance(value, (dict, list)):
-        inner = ", ".join(_pair(*pair) for pair in _pairs(value))
+        parts = ((f"{_inline(name)}: " if name else "", item) for name, item in _pairs(value))
+        inner = ", ".join(head + _inline(item) for head, item in parts)
         return f"{{{inner}}}" if isinstance(value, dict) else f"[{inner}]"
     if isinstance(value, str) and _WORD.fullmatch(value):
         return value

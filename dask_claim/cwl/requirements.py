@@ -1,13 +1,21 @@
-"""Requirements and hints in map or list form, and CWL's rule which of them holds for a tool."""
+"""Requirements and hints: which of them hold for a tool, and what the claim among them says."""
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dask_claim.claim.spellings import plain_name, safe_text
-from dask_claim.cwl.document import CwlError, Document, Keys, Place
+from dask_claim.claim.fields import FIELDS, MAPPINGS, Path, nested
+from dask_claim.claim.spellings import Reading, plain_name, read, safe_text
+from dask_claim.claim.validation import check, cross_faults, respelled
+from dask_claim.cwl import expressions
+from dask_claim.cwl.document import Document, Keys, entries
+from dask_claim.cwl.nodes import CwlError, Place
+from dask_claim.errors import Fault
+from dask_claim.redact import redact
 
 CLAIM = "daskgatewayrequirement"
 ENV = "envvarrequirement"
@@ -40,30 +48,19 @@ class Entry:
     place: Place
 
 
-def entries(owner: Any, keys: Keys, document: Document) -> Iterator[Entry]:
+def requirements_of(owner: Any, keys: Keys, document: Document) -> Iterator[Entry]:
     """The requirements and hints of a tool, step or workflow. Raises CwlError."""
     for section in SECTIONS:
         at, content = (*keys, section), owner.get(section) or {}
         if not isinstance(content, (dict, list)):
             reason = f"{section} is neither an object nor a list"
             raise CwlError([(document.place(at), reason)])
-        for key, written, item in _items(content):
+        for key, written, item in entries(content, "class"):
             fields = {} if item is None else item
             if isinstance(content, list):
                 fields = {name: value for name, value in item.items() if name != "class"}
             place = document.place((*at, key))
             yield Entry(_kind(written), safe_text(written), fields, section, (*at, key), place)
-
-
-def _items(content: Any) -> list[tuple[str | int, Any, Any]]:
-    """The key, class and content of each entry of a section, an object or a list."""
-    if isinstance(content, dict):
-        return [(name, name, item) for name, item in content.items()]
-    return [
-        (index, item.get("class", next(iter(item))), item)
-        for index, item in enumerate(content or ())
-        if isinstance(item, dict) and item
-    ]
 
 
 def _kind(written: object) -> str:
@@ -79,7 +76,7 @@ class Scope:
     levels: tuple[tuple[Entry, ...], ...] = ()
 
     def within(self, owner: Any, keys: Keys, document: Document) -> Scope:
-        return Scope((*self.levels, tuple(entries(owner, keys, document))))
+        return Scope((*self.levels, tuple(requirements_of(owner, keys, document))))
 
     def effective(self, kind: str, *sections: str) -> Entry | None:
         """The entry that holds: any requirement before any hint, the innermost first."""
@@ -117,7 +114,7 @@ def with_requirement(tool: Mapping[str, Any], written: str, fields: Any) -> dict
     A new section has the form, object or list, that the hints have.
     """
     content = tool.get("requirements")
-    keys = [key for key, kind, _ in _items(content) if _kind(kind) == _kind(written)]
+    keys = [key for key, kind, _ in entries(content, "class") if _kind(kind) == _kind(written)]
     if isinstance(content or tool.get("hints"), list):
         items = dict(enumerate(content or ()))
         items[int(keys[0]) if keys else len(items)] = {"class": written, **fields}
@@ -129,7 +126,7 @@ def without_claims(owner: dict[str, Any]) -> dict[str, Any]:
     """Return a process or step without its claims, and without a section that is empty then."""
     for section in SECTIONS:
         content = owner.get(section)
-        claims = [key for key, kind, _ in _items(content) if _kind(kind) == CLAIM]
+        claims = [key for key, kind, _ in entries(content, "class") if _kind(kind) == CLAIM]
         left: Any = [item for index, item in enumerate(content or ()) if index not in claims]
         if isinstance(content, dict):
             left = {key: item for key, item in content.items() if key not in claims}
@@ -138,3 +135,93 @@ def without_claims(owner: dict[str, Any]) -> dict[str, Any]:
         if claims and not left:
             del owner[section]
     return owner
+
+
+GRANTED = {"local_cores": "$(runtime.cores)", "local_memory": "$(runtime.ram) Mi"}
+"""What the runner gives the tool: without a gateway the cluster is in its container or job, where
+most runners set no limit. CWL counts memory in MiB."""
+
+_NUMERIC = {"int", "long", "float", "double", "boolean"}
+
+_TEXTS = (*MAPPINGS, "image", "profile")
+"""Fields that are, or may have, texts that look like numbers."""
+
+
+def read_claim(
+    content: Any,
+    inputs: Mapping[str, Any] | None,
+    image: str | None = None,
+    written: Any = None,
+) -> tuple[dict[str, Any], list[Fault]]:
+    """Read the claim that a requirement, or a DASK_CLAIM, makes for a tool with these inputs.
+
+    Returns the canonical fields, expressions as they were written, and the faults. `image` is the
+    tool's own; `inputs` are None where unknown. `written` is the content again, texts without
+    quotes as they were written: YAML has more ways to write a number (1_000, 0x100) than a claim.
+    """
+    reading = read(content if written is None else written)
+    texts = {path: value for path, value in reading.values.items() if path[0] in _TEXTS}
+    values = {**read(content).values, **texts}
+    if image:
+        values.setdefault(("image",), image)
+    constant, dynamic, faults = _split(values, inputs)
+    checked = check(Reading(constant, [], reading.written))
+    # Who runs the document may say where the gateway is, so that it is missing is no fault.
+    unsure = {path[0] for path in dynamic} | checked.doubtful | {"gateway_url"}
+    faults += cross_faults(checked.values, unsure)
+    faults = [respelled(fault, reading.written) for fault in faults]
+    fields = nested(values)
+    return {name: fields[name] for name in FIELDS if name in fields}, [
+        *reading.faults,
+        *checked.faults,
+        *faults,
+    ]
+
+
+def variable_value(fields: Mapping[str, Any], inputs: Mapping[str, Any] | None) -> tuple[str, bool]:
+    """The text of DASK_CLAIM for a sound claim, and whether it takes JavaScript."""
+
+    def numeric(name: str) -> bool:
+        kind = (inputs or {}).get(name)
+        kinds = kind if isinstance(kind, list) else [kind]
+        return {str(each).removesuffix("?") for each in kinds} - {"null"} <= _NUMERIC
+
+    whole = {**fields, **{name: GRANTED[name] for name in GRANTED if name not in fields}}
+    text = expressions.as_text(whole)
+    # In a text with references a runner takes backslashes for its own.
+    if expressions.needs_script(whole, numeric) or "\\" in text:
+        return expressions.as_script(whole), True
+    return text, False
+
+
+def parsed_value(text: str) -> dict[str, Any] | None:
+    """The content of a DASK_CLAIM; None where only a runner knows it."""
+    # A reference in the place of a number is as good as a text here.
+    quoted = re.sub(r'(":\s*)(\$\([^()"\\]*\))(?=\s*[,}])', r'\1"\2"', text)
+    try:
+        content = json.loads(quoted)
+    except ValueError:
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def _split(
+    values: Mapping[Path, Any], inputs: Mapping[str, Any] | None
+) -> tuple[dict[Path, Any], set[Path], list[Fault]]:
+    """Constant values, paths of those with expressions, what is wrong with the expressions."""
+    constant: dict[Path, Any] = {}
+    faults: list[Fault] = []
+    for path, value in values.items():
+        try:
+            if not expressions.is_expression(value):
+                constant[path] = value
+                continue
+            unknown = sorted(expressions.input_names(value) - (inputs or {}).keys())
+        except expressions.Unreadable as error:
+            faults.append(Fault(path, None, str(error)))
+            continue
+        if unknown and inputs is not None:
+            problem = f"names an input that the tool does not have: {unknown[0]}"
+            has = f"it has {', '.join(sorted(inputs)) or 'none'}"
+            faults.append(Fault(path, redact(value, path[-1]), problem, has))
+    return constant, values.keys() - constant.keys(), faults

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dask_claim.cwl.claimed import read_claim, variable_value
-from dask_claim.cwl.document import CwlError, Document, Keys, Place
+from dask_claim.cwl.document import Document, Keys, entries
+from dask_claim.cwl.nodes import CwlError, Place
 from dask_claim.cwl.requirements import (
     CLAIM,
     DOCKER,
@@ -20,6 +20,8 @@ from dask_claim.cwl.requirements import (
     Entry,
     Scope,
     inserted,
+    read_claim,
+    variable_value,
     with_requirement,
 )
 
@@ -71,17 +73,9 @@ class Tool:
     @property
     def inputs(self) -> dict[str, Any] | None:
         """Name of each input → its type; None where other files have some of them."""
-        declared = self.content.get("inputs")
-        if isinstance(declared, list):
-            if any(isinstance(item, Mapping) and IMPORT in item for item in declared):
-                return None
-            declared = {id_of(item): item for item in declared if isinstance(item, Mapping)}
-        if not isinstance(declared, Mapping) or IMPORT in declared:
-            return None if declared else {}
-        return {
-            name.rpartition("/")[2]: item.get("type") if isinstance(item, Mapping) else item
-            for name, item in declared.items()
-        }
+        declared = entries(self.content.get("inputs"), "id")
+        types = {name: i.get("type") if isinstance(i, dict) else i for _, name, i in declared}
+        return None if IMPORT in types else types
 
     @property
     def image(self) -> str | None:
@@ -90,14 +84,11 @@ class Tool:
 
     def variable(self, name: str) -> str | None:
         """The value of a variable that a runner gives it."""
-        definitions = self.scope.fields(ENV).get("envDef")
-        value = None
-        if isinstance(definitions, Mapping):
-            value = definitions.get(name)
-            value = value.get("envValue") if isinstance(value, Mapping) else value
-        for item in definitions if isinstance(definitions, list) else []:
-            value = item.get("envValue") if _name(item) == name else value
-        return None if value is None else str(value)
+        for _, defined, item in entries(self.scope.fields(ENV).get("envDef"), "envName"):
+            value = item.get("envValue") if isinstance(item, dict) else item
+            if defined == name and value is not None:
+                return str(value)
+        return None
 
     @property
     def is_wrapped(self) -> bool:
@@ -183,7 +174,8 @@ def _with_variables(tool: Tool, values: Mapping[str, str]) -> dict[str, Any]:
         place = entry.place if entry else tool.place
         raise CwlError([(place, "EnvVarRequirement is not an object with an envDef")])
     if isinstance(definitions, list):
-        others = [item for item in definitions if _name(item) not in values]
+        named = entries(definitions, "envName")
+        others = [item for _, name, item in named if name not in values]
         new = [{"envName": name, "envValue": text} for name, text in values.items()]
         definitions = [*others, *new]
     else:
@@ -224,10 +216,6 @@ def _wrapped(tool: dict[str, Any], scope: Scope) -> dict[str, Any]:
 def _literal(text: str) -> str:
     """A text in which a runner evaluates nothing."""
     return re.sub(r"\$(?=[({])", r"\\$", text)
-
-
-def _name(definition: Any) -> str:
-    return str(definition.get("envName")) if isinstance(definition, dict) else ""
 
 
 def _words(value: Any) -> list[str]:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from dask_claim.claim.units import web_address
-from dask_claim.cwl.document import CwlError, Document, Keys, Place, read_document
+from dask_claim.cwl.document import Document, Keys, entries, read_document
 from dask_claim.cwl.edits import edited
+from dask_claim.cwl.nodes import CwlError, Place
 from dask_claim.cwl.requirements import CLAIM, IMPORT, Scope, without_claims
 from dask_claim.cwl.tool import Tool, id_of, pack, translated
 
@@ -101,15 +102,15 @@ class Walk:
         scope, kind = outer.within(process, keys, self.document), process.get("class")
         if kind == "Workflow":
             content: Any = process.get("steps")
-            as_list = isinstance(content, list)
-            pairs: Iterable[tuple[Any, Any]] = enumerate(content) if as_list else ()
+            changed = {}
+            for key, name, step in entries(content, "id"):
+                at = (*keys, "steps", key)
+                changed[key] = self._step(step, at, scope, (*steps, name))
             if isinstance(content, dict):
-                pairs = content.items()
-            changed = {
-                key: self._step(step, (*keys, "steps", key), scope, steps) for key, step in pairs
-            }
-            if changed:
-                process = {**process, "steps": list(changed.values()) if as_list else changed}
+                process = {**process, "steps": {**content, **changed}}
+            elif changed:
+                listed = [changed.get(index, step) for index, step in enumerate(content)]
+                process = {**process, "steps": listed}
         elif kind == "CommandLineTool":
             try:
                 process = self.visit(Tool(process, keys, scope, steps, self.document))
@@ -121,11 +122,10 @@ class Walk:
                 self.faults.append((entry.place, reason))
         return without_claims(process)
 
-    def _step(self, step: Any, keys: Keys, scope: Scope, above: tuple[str, ...]) -> Any:
+    def _step(self, step: Any, keys: Keys, scope: Scope, steps: tuple[str, ...]) -> Any:
         if not isinstance(step, dict):
             return step
         scope, run, at = scope.within(step, keys, self.document), step.get("run"), (*keys, "run")
-        steps = (*above, id_of({"id": keys[-1], **step}).rpartition("/")[2])
         if isinstance(run, dict) and IMPORT not in run:
             return without_claims({**step, "run": self._process(run, at, scope, steps)})
         if isinstance(run, str) and (found := self._find(run, at)):
@@ -158,9 +158,7 @@ class Walk:
 
 def _local_runs(value: Any) -> Iterator[str]:
     """The ids of what the steps of a process, and of those inside it, run of this file."""
-    steps = value.get("steps") if isinstance(value, dict) else None
-    steps = list(steps.values()) if isinstance(steps, dict) else steps
-    for step in steps if isinstance(steps, list) else ():
+    for _, _, step in entries(value.get("steps"), "id") if isinstance(value, dict) else ():
         run = step.get("run") if isinstance(step, dict) else None
         if isinstance(run, str) and run.startswith("#"):
             yield run[1:]

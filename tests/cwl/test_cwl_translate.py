@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dask_claim.cwl.check import check
-from dask_claim.cwl.document import CwlError
+from dask_claim.cwl.nodes import CwlError
 from dask_claim.cwl.translate import translate
 from tests.support.cwl import BIN, DOCUMENTS, ROOT, Cwltool, claim_of, load, variables
 

@@ -1,0 +1,142 @@
+"""The text of a CWL file → YAML nodes, which have its marks, and their values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from copy import copy
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from dask_claim.claim.texts import Plain
+from dask_claim.errors import ConfigurationError
+
+_MOST_NODES = 500_000
+"""Aliases of aliases multiply; no document that somebody wrote has as many parts."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A line of a file, counted from 1; 0 for the file as a whole."""
+
+    file: str
+    line: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}" if self.line else self.file
+
+
+class CwlError(ConfigurationError):
+    """A document cannot be translated. Carries every fault (status 78)."""
+
+    def __init__(self, faults: Iterable[tuple[Place, str]]) -> None:
+        # A tool is looked at once for each step that runs it.
+        self.faults = tuple(dict.fromkeys(faults))
+        super().__init__(self.faults)
+
+    def __str__(self) -> str:
+        return "\n".join(f"{place}: {reason}" for place, reason in self.faults)
+
+
+def parse(text: str, name: str) -> tuple[Any, Any]:
+    """The YAML node of a text, and its value. The node of an alias has the alias's marks.
+
+    Raises CwlError.
+    """
+    from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+    try:
+        node = _yaml().compose(text)
+        return node, None if node is None else Values().of(node)
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        reason = " ".join(str(error.problem or error.context).split())
+        raise CwlError([(Place(name, mark.line + 1 if mark else 0), reason)]) from None
+    except (YAMLError, ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise CwlError([(Place(name), f"is neither YAML nor JSON: {reason}")]) from None
+
+
+@cache
+def _yaml() -> Any:
+    from ruamel.yaml import YAML
+    from ruamel.yaml.composer import Composer
+    from ruamel.yaml.events import AliasEvent
+
+    class MarkingComposer(Composer):
+        def compose_node(self, parent: Any, index: int) -> Any:
+            event = self.parser.peek_event()
+            node = super().compose_node(parent, index)
+            if isinstance(event, AliasEvent):
+                node = copy(node)
+                node.start_mark, node.end_mark = event.start_mark, event.end_mark
+                node.comment = AliasEvent
+            return node
+
+    yaml = YAML(typ="safe", pure=True)
+    yaml.Composer = MarkingComposer
+    return yaml
+
+
+def is_alias(node: Any) -> bool:
+    return isinstance(node.comment, type)
+
+
+class Values:
+    """YAML nodes → Python's own types, fit for JSON. Keys are texts.
+
+    `written` leaves what stands without quotes as it was written (`Plain`), or None.
+    """
+
+    def __init__(self, written: bool = False) -> None:
+        self._written = written
+        self._count = 0
+
+    def of(self, node: Any) -> Any:
+        self._count += 1
+        if self._count > _MOST_NODES:
+            raise ValueError("it has too many parts")
+        if isinstance(node.value, str):
+            return self._scalar(node)
+        if node.tag.endswith(":map"):
+            return self._mapping(node)
+        return [self.of(item) for item in node.value]
+
+    def _scalar(self, node: Any) -> Any:
+        if node.style is not None:
+            return node.value
+        typed = node.tag.rpartition(":")[2] in ("int", "float", "bool", "null")
+        value = _yaml().constructor.construct_object(node) if typed else node.value
+        return Plain(node.value) if self._written and value is not None else value
+
+    def _mapping(self, node: Any) -> dict[str, Any]:
+        from ruamel.yaml.constructor import DuplicateKeyError
+
+        values: dict[str, Any] = {}
+        merged: dict[str, Any] = {}
+        for key, item in node.value:
+            name, value = str(key.value), self.of(item)
+            if key.tag.endswith(":merge"):
+                for other in value if isinstance(value, list) else [value]:
+                    merged = {**other, **merged}
+            elif name in values:
+                problem = f"found duplicate key {name}"
+                raise DuplicateKeyError(None, None, problem, key.start_mark)
+            else:
+                values[name] = value
+        return {**merged, **values}
+
+
+def entry_of(node: Any, key: str | int) -> tuple[Any, Any] | None:
+    """The node that an entry begins with, and that of its value."""
+    if isinstance(node.value, str):
+        return None
+    if not node.tag.endswith(":map"):
+        # Paths of faults have indices as texts: [0].
+        index = key if isinstance(key, int) else int(f"0{key.strip('[]')}", 10)
+        return (node.value[index],) * 2 if index < len(node.value) else None
+    for name, item in node.value:
+        if str(name.value) == str(key):
+            return name, item
+    merged = (item for name, item in node.value if name.tag.endswith(":merge"))
+    return next((entry for item in merged if (entry := entry_of(item, key))), None)
