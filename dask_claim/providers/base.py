@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from dask_claim.claim.dask_config import writing_nothing
 from dask_claim.errors import ConfigurationError
 from dask_claim.providers.usage import Usage
-from dask_claim.providers.values import Cluster, Ended, Outcome, Request, Ticket
+from dask_claim.providers.values import Cluster, Ended, Outcome, Request, Ticket, Warn, Write
 
 if TYPE_CHECKING:
     from dask_claim.claim.fields import ClaimFields
@@ -85,10 +85,7 @@ class Provider(ABC):
     idle_timeout: float | None = None
     """Seconds without a task after which the cluster ends by itself, if no lease keeps it."""
 
-    def __init__(
-        self, request: Request, write: Callable[[Ticket], None], warn: Callable[[str], None]
-    ) -> None:
-        """`write` keeps a ticket, `warn` tells the user what the run goes on in spite of."""
+    def __init__(self, request: Request, write: Write, warn: Warn) -> None:
         self.request = request
         self.cluster = Cluster()
         self._write = write

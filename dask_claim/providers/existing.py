@@ -11,7 +11,7 @@ from dask_claim.claim.choice import CLUSTER_NAMES, SCHEDULER_ADDRESS
 from dask_claim.errors import ClusterFailed, ConfigurationError, TemporaryError
 from dask_claim.files import remove_private_folder
 from dask_claim.providers.base import Provider, import_quietly
-from dask_claim.providers.values import Cluster, Outcome, Request, Ticket
+from dask_claim.providers.values import Cluster, Outcome, Request, Ticket, Warn, Write
 from dask_claim.providers.versions import differences_of_client
 from dask_claim.redact import redact
 
@@ -29,9 +29,7 @@ class AttachProvider(Provider):
     makes_cluster = False
     adopts = True
 
-    def __init__(
-        self, request: Request, write: Callable[[Ticket], None], warn: Callable[[str], None]
-    ) -> None:
+    def __init__(self, request: Request, write: Write, warn: Warn) -> None:
         super().__init__(request, write, warn)
         self._report: ClusterReport | None = None
         self._timeout = min(request.start_timeout, CONNECT_TIMEOUT)
@@ -138,9 +136,7 @@ class NoProvider(Provider):
     description = "the program makes its own cluster (create: false)"
     title = "what the command has made itself"
 
-    def __init__(
-        self, request: Request, write: Callable[[Ticket], None], warn: Callable[[str], None]
-    ) -> None:
+    def __init__(self, request: Request, write: Write, warn: Warn) -> None:
         super().__init__(request, write, warn)
         self.cluster = Cluster(gateway=request.gateway)
 

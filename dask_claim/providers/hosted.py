@@ -22,7 +22,7 @@ from dask_claim.providers.base import (
     tells_of_no_workers,
 )
 from dask_claim.providers.usage import Usage
-from dask_claim.providers.values import Ended, Request, Ticket
+from dask_claim.providers.values import Ended, Request, Warn, Write
 from dask_claim.threads import in_time
 
 KILLED_WITHIN = 5.0
@@ -42,9 +42,7 @@ class HeldProvider(Provider):
     host: ClassVar[Path]
     """The program that the process runs."""
 
-    def __init__(
-        self, request: Request, write: Callable[[Ticket], None], warn: Callable[[str], None]
-    ) -> None:
+    def __init__(self, request: Request, write: Write, warn: Warn) -> None:
         super().__init__(request, write, warn)
         self._host: asyncio.subprocess.Process | None = None
         self._reading: asyncio.Task[None] | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any
@@ -172,6 +172,13 @@ class Ticket:
         written = asdict(replace(self, login=None, facts=dict(self.facts)))
         del written["login"]
         return written
+
+
+Write = Callable[[Ticket], None]
+"""Keeps a ticket, or more of one."""
+
+Warn = Callable[[str], None]
+"""Tells the user what the run goes on in spite of."""
 
 
 @dataclass(frozen=True)

@@ -18,11 +18,11 @@ from dask_claim.providers.existing import NoProvider
 from dask_claim.providers.gateway.asking import Patience
 from dask_claim.providers.gateway.connection import check_proxy_address
 from dask_claim.providers.gateway.variables import MARK, Mark, variables_option
-from dask_claim.providers.values import Request, Ticket
+from dask_claim.providers.values import Request, Ticket, Warn, Write
 from dask_claim.redact import redact
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    pass
 
 ASK_TIMEOUT = 10.0
 
@@ -32,9 +32,7 @@ class MarkingProvider(NoProvider):
 
     may_fall_back = True
 
-    def __init__(
-        self, request: Request, write: Callable[[Ticket], None], warn: Callable[[str], None]
-    ) -> None:
+    def __init__(self, request: Request, write: Write, warn: Warn) -> None:
         super().__init__(request, write, warn)
         assert request.gateway is not None
         self._gateway = request.gateway

@@ -32,7 +32,7 @@ from dask_claim.providers.gateway.variables import (
     status_of,
     variables_option,
 )
-from dask_claim.providers.values import Ended, Outcome, Request, Ticket
+from dask_claim.providers.values import Ended, Outcome, Request, Ticket, Warn, Write
 from dask_claim.redact import redact
 from dask_claim.threads import in_time
 
@@ -69,9 +69,7 @@ class GatewayProvider(Provider):
         "image that cannot be pulled, or whose Dask (2026.6 or newer) has no dask-worker command"
     )
 
-    def __init__(
-        self, request: Request, write: Callable[[Ticket], None], warn: Callable[[str], None]
-    ) -> None:
+    def __init__(self, request: Request, write: Write, warn: Warn) -> None:
         super().__init__(request, write, warn)
         self._api: GatewayApi | None = None
         self._report: ClusterReport | None = None

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from dask_claim.errors import ConfigurationError
 from dask_claim.providers.hpc.systems import ask, job_name, slurm_number
 from dask_claim.providers.local.provider import LocalProvider
-from dask_claim.providers.values import Outcome, Request, Ticket
+from dask_claim.providers.values import Outcome, Request, Ticket, Warn, Write
 from dask_claim.threads import in_time
 
 if TYPE_CHECKING:
@@ -28,9 +28,7 @@ class AllocationProvider(LocalProvider):
     name = "allocation"
     description = "this node's share of the Slurm allocation"
 
-    def __init__(
-        self, request: Request, write: Callable[[Ticket], None], warn: Callable[[str], None]
-    ) -> None:
+    def __init__(self, request: Request, write: Write, warn: Warn) -> None:
         super().__init__(request, write, warn)
         environ = request.environ
         nodes = slurm_number(environ, "SLURM_JOB_NUM_NODES") or 1

@@ -17,7 +17,7 @@ from dask_claim.files import private_folder, remove_private_folder
 from dask_claim.processes import group_runs, kill_group
 from dask_claim.providers.hosted import KILLED_WITHIN, HeldProvider
 from dask_claim.providers.hpc.systems import SYSTEMS, System, ask, job_name, job_numbers
-from dask_claim.providers.values import Cluster, Outcome, Request, Ticket
+from dask_claim.providers.values import Cluster, Outcome, Request, Ticket, Warn, Write
 from dask_claim.threads import in_time
 
 # Seconds after which a worker gives up a scheduler that it does not hear.
@@ -34,9 +34,7 @@ class BatchProvider(HeldProvider):
     system: ClassVar[System]
     host = Path(__file__).with_name("host.py")
 
-    def __init__(
-        self, request: Request, write: Callable[[Ticket], None], warn: Callable[[str], None]
-    ) -> None:
+    def __init__(self, request: Request, write: Write, warn: Warn) -> None:
         super().__init__(request, write, warn)
         self._jobs = job_name(request.run_id)
         self.description = f"{self.system.title} (dask-jobqueue)"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,7 @@ from dask_claim.providers.gateway.asking import Patience
 from dask_claim.providers.gateway.variables import status_of
 from dask_claim.providers.local.provider import LocalProvider, server_missing
 from dask_claim.providers.local.size import fit_here
-from dask_claim.providers.values import Cluster, Ended, Request, Ticket
+from dask_claim.providers.values import Cluster, Ended, Request, Warn, Write
 
 if TYPE_CHECKING:
     from dask_gateway.client import ClusterReport
@@ -83,9 +82,7 @@ class OwnGatewayClusterProvider(OwnGatewayProvider):
 
     announcement = LocalProvider.announcement
 
-    def __init__(
-        self, request: Request, write: Callable[[Ticket], None], warn: Callable[[str], None]
-    ) -> None:
+    def __init__(self, request: Request, write: Write, warn: Warn) -> None:
         super().__init__(request, write, warn)
         self._api: GatewayApi | None = None
         self._report: ClusterReport | None = None
