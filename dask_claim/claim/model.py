@@ -12,14 +12,13 @@ from pydantic import PrivateAttr
 from typing_extensions import Self
 
 from dask_claim.claim import units
-from dask_claim.claim.addresses import GatewayAddress, OperatorGateways
+from dask_claim.claim.addresses import GatewayAddress
 from dask_claim.claim.choice import without_stale_run
 from dask_claim.claim.fields import FIELDS, ClaimFields, leaves
 from dask_claim.claim.memory import Memory
 from dask_claim.claim.plan import Plan, make_plan
 from dask_claim.claim.policy import within
-from dask_claim.claim.site import Site
-from dask_claim.claim.sources import Gathered, Overruled, gather
+from dask_claim.claim.sources import Provenance, gather
 from dask_claim.claim.spellings import read, resolve
 from dask_claim.claim.texts import parse_json
 from dask_claim.claim.validation import sound_values
@@ -128,51 +127,25 @@ class Claim(ClaimFields):
 
 
 @dataclass(frozen=True)
-class Resolved:
+class Resolved(Provenance):
     """A claim, where each of its values comes from, and which gateways its operator names."""
 
     claim: Claim
-    sources: dict[str, str]
-    """Field → source; also `env.X` and `options.X` for each entry; `default` where nobody said."""
-
-    operator_gateways: OperatorGateways = field(default_factory=OperatorGateways)
-    """Gateways that a source of the operator's names, also one that the claim overrules."""
-
-    site: Site | None = None
-    """The site's file, whose policy the claim keeps to."""
-
-    overruled: tuple[Overruled, ...] = ()
-    """What the sources say beside that."""
 
     cuts: tuple[str, ...] = ()
     """What the policy has cut, in words."""
 
-    environ: Mapping[str, str] = field(
-        default_factory=lambda: dict(os.environ), repr=False, compare=False
-    )
+    environ: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
     """The variables in which it was made."""
 
     @classmethod
     def of(cls, claim: Claim, environ: Mapping[str, str] | None = None) -> Resolved:
         """Return a claim that a program has, merged as `DASK_CLAIM`, which it replaces, would be.
 
-        What it was read from another source, which still says so, stays that source's.
+        A value that was read from another source, which still sets it, stays that source's.
         `environ` stands in for `os.environ`. Raises ClaimError with every fault of every source.
         """
-        environ = os.environ if environ is None else environ
-        return cls._found(gather({}, environ, claim._set_values(), claim._sources), environ)
-
-    @classmethod
-    def _found(cls, found: Gathered, environ: Mapping[str, str]) -> Self:
-        resolved = cls(
-            Claim.model_construct(**found.values),
-            found.sources,
-            found.operator_gateways,
-            found.site,
-            found.overruled,
-            environ=dict(environ),
-        )
-        return resolved._within_policy()
+        return _resolve({}, environ, claim._set_values(), claim._sources)
 
     @property
     def own_gateway(self) -> GatewayAddress | None:
@@ -186,7 +159,7 @@ class Resolved:
         return GatewayAddress.of(self.claim, self.operator_gateways, url)
 
     def _within_policy(self) -> Self:
-        if self.site is None or self.site.policy is None:
+        if self.site.policy is None:
             return self
         claim, cuts, changed = within(
             self.claim, self.plan(), self.site, self.sources, self.gateway()
@@ -221,5 +194,13 @@ def load(
     `flags` maps canonical fields to values (None: not given). `environ` stands in for
     `os.environ`. Raises ClaimError with every fault of every source.
     """
-    environ = os.environ if environ is None else environ
-    return Resolved._found(gather(flags or {}, environ), environ)
+    return _resolve(flags or {}, environ)
+
+
+def _resolve(
+    flags: Mapping[str, object], environ: Mapping[str, str] | None, *program: Mapping[str, Any]
+) -> Resolved:
+    environ = dict(os.environ if environ is None else environ)
+    values, provenance = gather(flags, environ, *program)
+    claim = Claim.model_construct(**values)
+    return Resolved(**vars(provenance), claim=claim, environ=environ)._within_policy()

@@ -49,7 +49,7 @@ class Plan:
         return {**shown, "arithmetic": list(self.arithmetic)}
 
 
-_COUNTED_BY = {
+COUNTED_BY: dict[str, tuple[str, ...]] = {
     "min_workers": (),
     "min_cores": ("worker_cores",),
     "max_workers": (),
@@ -134,7 +134,7 @@ def count_workers(claim: ClaimFields) -> Workers:
 
 def _terms(claim: ClaimFields, which: Literal["min", "max"]) -> tuple[list[_Term], list[str]]:
     terms, notes = [], []
-    for bound, names in _COUNTED_BY.items():
+    for bound, names in COUNTED_BY.items():
         value = getattr(claim, bound)
         if value is None or not bound.startswith(which):
             continue

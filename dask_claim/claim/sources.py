@@ -52,16 +52,20 @@ class Overruled:
 
 
 @dataclass(frozen=True)
-class Gathered:
-    """The claim of all sources together."""
-
-    values: dict[str, Any]
-    """Field → value, as a sound claim holds it; defaults left out."""
+class Provenance:
+    """Where the values of a claim come from."""
 
     sources: dict[str, str]
+    """Field, or an entry such as `options.X` → source; `default` where there is none."""
+
     overruled: tuple[Overruled, ...]
+    """What the sources set beside that."""
+
     operator_gateways: OperatorGateways
+    """Gateways that a source of the operator's names, also one that the claim overrules."""
+
     site: Site
+    """The site's file, whose policy the claim keeps to."""
 
 
 def gather(
@@ -69,8 +73,8 @@ def gather(
     environ: Mapping[str, str],
     claim: Mapping[str, Any] | None = None,
     claim_sources: Mapping[str, str] | None = None,
-) -> Gathered:
-    """Return the claim of this environment and the command line, each layer parsed once.
+) -> tuple[dict[str, Any], Provenance]:
+    """Return the values of this environment and the command line, each layer parsed once.
 
     `flags` maps canonical fields to values (None: not given). `claim` has the fields of a
     program's own, in the place of `DASK_CLAIM`, and `claim_sources` tells where they come from.
@@ -104,13 +108,9 @@ def gather(
     if faults:
         raise ClaimError(faults)
     sources = {".".join(path): layer.source for path, layer in winners.items()}
-    return Gathered(
-        completed(merged),
-        {**dict.fromkeys(FIELDS, "default"), **sources},
-        (*dropped, *_overruled(layers, winners, merged)),
-        operator_gateways,
-        site,
-    )
+    sources = dict.fromkeys(FIELDS, "default") | sources
+    overruled = (*dropped, *_overruled(layers, winners, merged))
+    return completed(merged), Provenance(sources, overruled, operator_gateways, site)
 
 
 def _match_option_names(layers: Iterable[Layer]) -> None:

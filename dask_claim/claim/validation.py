@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from dask_claim.claim import units
 from dask_claim.claim.fields import MAPPINGS, ClaimFields, Path, leaves, nested
 from dask_claim.claim.names import SET_BY_LAUNCHER, nested_names, refusal
-from dask_claim.claim.plan import count_workers
+from dask_claim.claim.plan import COUNTED_BY, count_workers
 from dask_claim.claim.spellings import Reading, nearest
 from dask_claim.claim.units import Invalid
 from dask_claim.errors import ClaimError, Fault, dotted
@@ -21,13 +21,6 @@ from dask_claim.registry import provider_class
 
 _HPC = {name: name for name in ("queue", "account", "walltime", "interface", "directives")}
 _HPC_WORD = re.compile(r"[\w.:@/+=,-]+\Z")
-
-_DEPEND = {
-    "worker_cores": ("min_cores", "max_cores"),
-    "worker_cores_limit": ("max_cores",),
-    "worker_memory": ("max_memory",),
-}
-"""Which bounds cannot be counted in workers without which field."""
 
 
 @dataclass(frozen=True)
@@ -124,8 +117,8 @@ def cross_faults(values: Mapping[Path, Any], doubtful: Iterable[str] = ()) -> li
             hint = f"write one, or set DASK_CLAIM_{name.upper()}"
             faults.append(Fault(("provider",), claim.provider, f"needs a {name}", hint))
     faults += _name_faults(claim.env)
-    unknown = {name for cause, names in _DEPEND.items() if cause in doubtful for name in names}
-    countable = {path: value for path, value in values.items() if path[0] not in unknown}
+    uncountable = {bound for bound, names in COUNTED_BY.items() if doubtful.intersection(names)}
+    countable = {path: value for path, value in values.items() if path[0] not in uncountable}
     fault = count_workers(ClaimFields.model_construct(**nested(countable))).fault
     return [*faults, fault] if fault else faults
 
