@@ -27,14 +27,8 @@ class BearerAuth(GatewayAuth):  # type: ignore[misc,unused-ignore]
         """Take a token, or the file that holds one and nothing else; a file may be replaced.
 
         `prefix` is the word before it, empty for none; `token_prefix` is what some sites expect
-        directly before it.
-
-        Raises
-        ------
-        ValueError
-            Both are given, or neither, or what is given is not a token.
-        OSError
-            The file cannot be read.
+        directly before it. Raises ValueError where both are given, or neither, or it is not a
+        token, OSError where the file cannot be read.
         """
         self._secret = Secret("token", token, token_file)
         if not self._secret:

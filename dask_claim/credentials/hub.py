@@ -22,16 +22,8 @@ async def why_refused(
     """Return what a refusal (401, 403) has to do with scopes, as a sentence; None: nothing.
 
     The answer of a gateway behind a hub does not contain it, so the hub is asked, with its own
-    token, at the address that stands beside that in the environment.
-
-    Parameters
-    ----------
-    answer : aiohttp.ClientResponse
-    words : str or None
-        The gateway's own, of that answer.
-    token : str or None
-        The one that was sent.
-    environ : mapping of str
+    token, at the address that stands beside that in `environ`. `words` are the answer's, `token`
+    is the one that was sent.
     """
     challenge = answer.headers.get("WWW-Authenticate", "")
     if scopes := _SCOPE.findall(f"{words or ''} {challenge}"):

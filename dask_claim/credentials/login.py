@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dask_claim.claim.dask_config import collect, is_text_of_login
 from dask_claim.claim.names import as_dask_reads
@@ -21,12 +21,9 @@ if TYPE_CHECKING:
 
     from dask_claim.claim.addresses import GatewayAddress
     from dask_claim.claim.model import Resolved
-    from dask_claim.claim.site_credentials import Credentials
 
-AUTH = "DASK_GATEWAY__AUTH__TYPE"
-ARGUMENT = "DASK_GATEWAY__AUTH__KWARGS__"
-
-_OF_DASK = "Dask's configuration gateway.auth (DASK_GATEWAY__AUTH__…)"
+_TYPE = "DASK_GATEWAY__AUTH__TYPE"
+_ARGUMENT = "DASK_GATEWAY__AUTH__KWARGS__"
 # By their paths: the program imports them, this process would import Dask's client with them.
 _SITE_AUTH = "dask_claim.credentials.site_auth.SiteAuth"
 _NAME_ONLY = f"{identity.__name__}.{identity.name_only.__name__}"
@@ -68,79 +65,86 @@ class Login:
 def log_in(gateway: GatewayAddress) -> Login:
     """Return the login for a gateway, with the credentials of this environment as they are now.
 
-    Raises
-    ------
-    AuthenticationError
-        The class of the authentication itself fails, now or at a request.
+    Raises AuthenticationError where the class of the authentication itself fails; at a request its
+    methods do so.
     """
-    if gateway.password is not None:
-        return Login(identity.own_gateway(identity.user_name(), gateway.password), "this run")
-    chosen = choose(gateway, os.environ)
-    if chosen == "withheld":
-        return Login(identity.name_only(), None)
-    source = _OF_DASK if chosen == "Dask's" else f"the credentials of {chosen.path}"
-    where = f"the Dask Gateway at {redact_text(gateway.url)}, from {source}"
-    with _explained(where):
-        if chosen == "Dask's":
-            auth = _configured_for_dask()
-        else:
-            from dask_claim.credentials.site_auth import SiteAuth
+    import dask.config
+    from dask_gateway.auth import get_auth
 
-            auth = SiteAuth()
+    chosen = choose(gateway, os.environ)
+    where = f"the Dask Gateway at {redact_text(gateway.url)}, from {chosen.source}"
+    with _explained(where):
+        configured = {"gateway": {"auth": dask.config.get("gateway.auth", None) or {}}}
+        added = dask.config.collect_env(chosen.variables)
+        settings = dask.config.merge(configured, added)["gateway"]["auth"]
+        arguments = settings.get("kwargs") or {}
+        for name, value in arguments.items():
+            # From a file Dask makes numbers of digits, which its client cannot send.
+            if is_text_of_login(name) and not isinstance(value, (str, bool, type(None))):
+                arguments[name] = str(value)
+        with dask.config.set({"gateway.auth": {**settings, "kwargs": arguments}}):
+            auth = get_auth()
     for name in ("prepare", "pre_request", "post_response"):
         if (method := getattr(auth, name, None)) is not None:
             setattr(auth, name, _explained(where)(method))
-    return Login(auth, source)
+    return Login(auth, chosen.source)
 
 
-def login_variables(gateway: GatewayAddress, environ: Mapping[str, str]) -> dict[str, str]:
-    """Return how the program's own `Gateway()` logs in, beside the variables that it inherits.
+class Chosen(NamedTuple):
+    """The credentials that a gateway may see."""
 
-    None of them is a configured secret.
+    source: str | None
+    """Where they come from, in words; None where they are withheld."""
+
+    variables: dict[str, str]
+    """How Dask is told, in this process and in the program's; none is a configured secret."""
+
+
+def choose(gateway: GatewayAddress, environ: Mapping[str, str]) -> Chosen:
+    """Return the credentials for a gateway.
+
+    Those of the site's file where they are for it, else those of Dask's configuration. They are
+    withheld where there are some, but no operator's source names the gateway.
     """
     if gateway.password is not None:
-        kind = _OWN_GATEWAY if _dask_has_secrets(environ) else "basic"
         named = {"USERNAME": identity.user_name(), "PASSWORD": gateway.password}
-        return {AUTH: kind, **{f"{ARGUMENT}{name}": _quoted(text) for name, text in named.items()}}
-    chosen = choose(gateway, environ)
-    if chosen == "withheld":
-        return {AUTH: _NAME_ONLY}
-    if chosen != "Dask's":
-        return {AUTH: _SITE_AUTH, f"{ARGUMENT}SITE_FILE": os.path.abspath(chosen.path)}
-    user = _missing_name(_auth_of_dask(environ))
-    added = {f"{ARGUMENT}USERNAME": _quoted(user)} if user else {}
-    for name, value in environ.items():
-        # Dask would make a number of a password of digits, which its client cannot send.
-        is_text = name.startswith(ARGUMENT) and is_text_of_login(name[len(ARGUMENT) :])
-        if is_text and isinstance(as_dask_reads(value), (int, float)):
-            added[name] = _quoted(value)
-    return added
-
-
-def choose(
-    gateway: GatewayAddress, environ: Mapping[str, str]
-) -> Credentials | Literal["Dask's", "withheld"]:
-    """Return which of the configured credentials a gateway may see.
-
-    Those of the site's file where they are for it, else those of Dask's configuration. `withheld`:
-    there are some, but no operator's source names the gateway.
-    """
+        kind = _OWN_GATEWAY if _dask_has_secrets(environ) else "basic"
+        variables = {f"{_ARGUMENT}{name}": _quoted(text) for name, text in named.items()}
+        return Chosen("this run", {_TYPE: kind, **variables})
     of_site = read_site(environ).credentials
     if not gateway.trusted and (of_site is not None or _dask_has_secrets(environ)):
-        return "withheld"
-    return of_site if of_site is not None and of_site.gateway.covers(gateway.url) else "Dask's"
+        return Chosen(None, {_TYPE: _NAME_ONLY})
+    if of_site is not None and of_site.gateway.covers(gateway.url):
+        site_file = {f"{_ARGUMENT}SITE_FILE": os.path.abspath(of_site.path)}
+        return Chosen(f"the credentials of {of_site.path}", {_TYPE: _SITE_AUTH, **site_file})
+    variables = {}
+    auth = _auth_of_dask(environ)
+    basic = auth.get("type", "basic") == "basic" and not (auth.get("kwargs") or {}).get("username")
+    if basic and (user := identity.nameless_user()):
+        variables[f"{_ARGUMENT}USERNAME"] = _quoted(user)
+    for name, value in environ.items():
+        # Dask would make a number of a password of digits, which its client cannot send.
+        is_text = name.startswith(_ARGUMENT) and is_text_of_login(name[len(_ARGUMENT) :])
+        if is_text and isinstance(as_dask_reads(value), (int, float)):
+            variables[name] = _quoted(value)
+    return Chosen("Dask's configuration gateway.auth (DASK_GATEWAY__AUTH__…)", variables)
 
 
 def withheld_warning(resolved: Resolved) -> str | None:
     """Return a warning where credentials are withheld from the gateway to be used, else None."""
-    gateway, operators = resolved.gateway(), resolved.operator_gateways
-    if gateway is None or choose(gateway, resolved.environ) != "withheld":
+    gateway = resolved.gateway()
+    if gateway is None or choose(gateway, resolved.environ).source is not None:
         return None
-    own = ", ".join(map(str, operators.prefixes())) or "no gateway: no operator's source names one"
+    own = ", ".join(map(str, resolved.operator_gateways.prefixes()))
+    own = own or "no gateway: no operator's source names one"
     return (
         f"No operator's source names the gateway at {redact_text(gateway.url)}, so it gets no "
         f"credentials (they are for {own}); to send them there, set DASK_CLAIM_GATEWAY_URL"
     )
+
+
+def _auth_of_dask(environ: Mapping[str, str]) -> Mapping[str, Any]:
+    return (collect(environ).get("gateway") or {}).get("auth") or {}
 
 
 def _dask_has_secrets(environ: Mapping[str, str]) -> bool:
@@ -151,32 +155,6 @@ def _dask_has_secrets(environ: Mapping[str, str]) -> bool:
     except (ValueError, TypeError, AttributeError):
         return True  # withholding what cannot be read does no harm
     return auth.get("type", "basic") not in ("basic", None) or bool(more)
-
-
-def _auth_of_dask(environ: Mapping[str, str]) -> Mapping[str, Any]:
-    return (collect(environ).get("gateway") or {}).get("auth") or {}
-
-
-def _missing_name(auth: Mapping[str, Any]) -> str | None:
-    """Return a name for basic authentication where neither configuration nor system has one."""
-    named = (auth.get("kwargs") or {}).get("username")
-    return None if named or auth.get("type", "basic") != "basic" else identity.nameless_user()
-
-
-def _configured_for_dask() -> GatewayAuth:
-    import dask.config
-    from dask_gateway.auth import get_auth
-
-    auth = dask.config.get("gateway.auth", None) or {}
-    arguments = dict(auth.get("kwargs") or {})
-    for name, value in arguments.items():
-        # Names and secrets as they were written: Dask makes numbers of digits.
-        if is_text_of_login(name) and not isinstance(value, (str, bool, type(None))):
-            arguments[name] = os.environ.get(f"{ARGUMENT}{name.upper()}", str(value))
-    if user := _missing_name(auth):
-        arguments["username"] = user
-    with dask.config.set({"gateway.auth.kwargs": arguments}):
-        return get_auth()
 
 
 @contextmanager

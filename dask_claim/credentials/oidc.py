@@ -119,12 +119,8 @@ class OidcAuth(GatewayAuth):  # type: ignore[misc,unused-ignore]
     def prepare(self) -> None:
         """Have a token that lives long enough. Blocks while the provider is asked.
 
-        Raises
-        ------
-        AuthenticationError
-            The provider refuses, or its answer is not to be trusted.
-        GatewayUnreachable
-            It cannot be reached or cannot serve now.
+        Raises AuthenticationError where it refuses, or its answer is not to be trusted,
+        GatewayUnreachable where it cannot be reached or cannot serve now.
         """
         with self._lock:
             if time.time() >= self._renew_at:

@@ -27,14 +27,17 @@ class SiteAuth(GatewayAuth):  # type: ignore[misc,unused-ignore]
         """Read the site's file again: `site_file`, or that of the variables.
 
         Whatever else is `configured` in Dask's configuration is for other gateways. Raises
-        ValueError, OSError, ImportError or TypeError where the file has no usable credentials.
+        ValueError where the file has no credentials, else what their class raises.
         """
         site = read_site({"DASK_CLAIM_SITE": site_file} if site_file else os.environ)
         if site.credentials is None:
             why = "; ".join(map(str, site.faults)) or "the file has none"
             raise ValueError(f"no credentials in {site.path}: {why}")
         self._credentials = site.credentials
-        self._class = _resolved(KINDS.get(site.credentials.type, site.credentials.type))
+        kind = site.credentials.type
+        self._class = resolve_name(KINDS.get(kind, kind))
+        if not (isinstance(self._class, type) and issubclass(self._class, GatewayAuth)):
+            raise TypeError(f"{kind} is not a subclass of dask_gateway.auth.GatewayAuth")
         self._lock = threading.Lock()
         self._arguments = self._read()
         self._inner = self._class(**self._arguments)
@@ -98,13 +101,3 @@ class SiteAuth(GatewayAuth):  # type: ignore[misc,unused-ignore]
         if self._class is BasicAuth and (user := nameless_user()):
             arguments.setdefault("username", user)
         return arguments
-
-
-def _resolved(name: str) -> Any:
-    try:
-        kind = resolve_name(name)
-    except (AttributeError, ValueError) as error:
-        raise ImportError(f"{name} does not exist") from error
-    if not (isinstance(kind, type) and issubclass(kind, GatewayAuth)):
-        raise TypeError(f"{name} is not a subclass of dask_gateway.auth.GatewayAuth")
-    return kind

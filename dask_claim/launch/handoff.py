@@ -17,7 +17,7 @@ from dask_claim.claim.addresses import GatewayAddress
 from dask_claim.claim.choice import RUN_ID, SCHEDULER_ADDRESS
 from dask_claim.claim.dask_config import dask_config, goes_direct
 from dask_claim.claim.names import dask_conflicts
-from dask_claim.credentials.login import login_variables
+from dask_claim.credentials.login import choose
 from dask_claim.errors import ClaimError
 from dask_claim.files import private_folder, write_whole
 from dask_claim.providers import tls
@@ -76,7 +76,7 @@ def variables(
             GATEWAY_ADDRESS: gateway.url,
             GATEWAY_PROXY: gateway.proxy_url,
             GATEWAY_PUBLIC: gateway.public_url,
-            **login_variables(gateway, inherited),
+            **choose(gateway, inherited).variables,
         }
         if goes_direct(gateway, inherited):
             values[GATEWAY_HTTP_PROXY] = "False"
