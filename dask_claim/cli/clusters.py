@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import click
 
+from dask_claim.cli import printing
 from dask_claim.cli.options import seconds_option
 from dask_claim.errors import UsageError
 
+if TYPE_CHECKING:
+    from dask_claim.lifetime.clusters import ListedCluster
+
+COLUMNS = ("name", "status", "age", "workers", "lease")
 HELP = {"help_option_names": ["-h", "--help"]}
 
 
@@ -29,7 +36,9 @@ def clusters_command(context: click.Context, gateway_url: str | None, as_json: b
     if context.invoked_subcommand is None:
         from dask_claim.lifetime import clusters
 
-        print((clusters.as_json if as_json else clusters.as_text)(clusters.find(context.obj)))
+        mine = clusters.find(context.obj)
+        rows = [{name: getattr(cluster, name) for name in COLUMNS} for cluster in mine]
+        print(printing.as_json(rows) if as_json else _table(mine))
 
 
 @clusters_command.command("stop", context_settings=HELP)
@@ -78,11 +87,29 @@ def stop_command(
         print("nothing to stop")
         return 0
     if not names and not yes:
-        _confirm(clusters.as_text(chosen), [cluster.name for cluster in chosen])
+        _confirm(_table(chosen), [cluster.name for cluster in chosen])
     gone = clusters.stop(context.obj, [cluster.name for cluster in chosen], stop_timeout)
     for name, confirmed in gone.items():
         print(f"{name} is {'gone' if confirmed else 'NOT confirmed gone'}")
     return 0 if all(gone.values()) else 75
+
+
+def _table(clusters: Sequence[ListedCluster]) -> str:
+    """A table, or one line where there is nothing."""
+    if not clusters:
+        return "no clusters"
+    rows = [[name.upper() for name in COLUMNS]]
+    for each in clusters:
+        workers = "?" if each.workers is None else str(each.workers)
+        rows.append([each.name, each.status, _age(each.age), workers, each.lease])
+    return "\n".join(printing.table(rows))
+
+
+def _age(seconds: float) -> str:
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{max(seconds, 0):.0f} s"
 
 
 def _confirm(table: str, names: list[str]) -> None:

@@ -1,10 +1,9 @@
-"""`dask-claim clusters`: which of my clusters a gateway runs, who holds them, and stopping some."""
+"""Which of my clusters a gateway runs, who holds them, and stopping some."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
     from dask_claim.claim.model import Resolved
     from dask_claim.providers.gateway.api import GatewayApi
 
-
-COLUMNS = ("name", "status", "age", "workers", "lease")
 
 # From a scheduler's start until its lease is placed, also on a machine that is busy; seconds.
 LEASE_EXPECTED_WITHIN = 60.0
@@ -135,31 +132,3 @@ async def _look(api: GatewayApi, report: ClusterReport) -> ListedCluster | None:
     needs_lease = mark.leased and ends_cluster is not False if mark else not text and ends_cluster
     workers, hold = (look.workers, look.hold.value) if look else (None, "unknown")
     return ListedCluster(report.name, status.lower(), age, workers, hold, bool(needs_lease))
-
-
-def as_json(clusters: Sequence[ListedCluster]) -> str:
-    return json.dumps(
-        [{name: getattr(cluster, name) for name in COLUMNS} for cluster in clusters], indent=2
-    )
-
-
-def as_text(clusters: Sequence[ListedCluster]) -> str:
-    """A table, or one line where there is nothing."""
-    if not clusters:
-        return "no clusters"
-    rows = [tuple(name.upper() for name in COLUMNS)]
-    for cluster in clusters:
-        workers = "?" if cluster.workers is None else str(cluster.workers)
-        rows.append((cluster.name, cluster.status, _age(cluster.age), workers, cluster.lease))
-    widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
-    return "\n".join(
-        "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    )
-
-
-def _age(seconds: float) -> str:
-    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{max(seconds, 0):.0f} s"
