@@ -20,24 +20,21 @@ import dask_claim
 from dask_claim.redact import redact
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from shapely.geometry.base import BaseGeometry
 
     from bai_example.access import Signer
+    from bai_example.blocks import Statistics
+    from bai_example.pair import Pair
     from bai_example.scenes import Scene
-    from bai_example.statistics import Statistics
 
-    Scenes = Sequence[Scene]
-
-#: What `--index` offers; named here too, since the table of the indices needs numpy.
-INDICES = ("dnbr", "rdnbr", "rbr")
+#: What `--index` and `--mask` offer; named here too, since their table needs numpy.
+INDICES, CLASSES = ("dnbr", "rdnbr", "rbr"), ("cloud", "shadow", "snow", "water")
+#: What is masked before and after the event: a fresh burn may pass for water.
+MASKED = (frozenset({"saturated", *CLASSES}), frozenset({"saturated", *CLASSES} - {"water"}))
 
 
 def run(options: argparse.Namespace) -> None:
-    """Make the map: items, grid, cluster, index, files.
-
-    Everything that can be wrong with the input is found before a cluster is claimed.
+    """Make the map; what can be wrong with the input is found before a cluster is claimed.
 
     Raises:
         InputError: an input cannot be used, or the files cannot be written.
@@ -45,10 +42,9 @@ def run(options: argparse.Namespace) -> None:
     # Not at the top: these take a second, which a mistyped option need not wait for.
     from bai_example.access import signer
     from bai_example.blocks import compute_blocks
-    from bai_example.item import ALL, make_item, write_item
-    from bai_example.maps import write_maps
-    from bai_example.outputs import destination, staging, url
-    from bai_example.pair import open_pair
+    from bai_example.describe import draw, make_item, masked_classes, write_item
+    from bai_example.outputs import ALL, destination, staging, url, write_maps
+    from bai_example.pair import EVENTS, open_pair
     from bai_example.search import area_of
 
     begin, index = time.monotonic(), options.index
@@ -57,24 +53,21 @@ def run(options: argparse.Namespace) -> None:
     area = area_of(options.bbox, options.geometry)
     find = searched_scenes if options.api else named_scenes
     pre, post = find(options, area, sign)
-    pair = open_pair(pre, post, area, exact=bool(options.geometry), masked=options.masked)
-    masked = options.masked and any(scene.masks for scene in (*pre, *post))
+    days = (min(s.datetime for s in post) - max(s.datetime for s in pre)).total_seconds() / 86400
+    logger.log("INFO" if days > 0 else "WARNING", "{:.1f} days between the scenes", days)
+    pair = open_pair(pre, post, options.masked, area, exact=bool(options.geometry))
+    for event, classes in zip(EVENTS, masked_classes(pair), strict=True):
+        logger.info("masked in the {} scenes: {}", event, ", ".join(classes) or "nothing")
     with staging(location, ALL, options.overwrite) as stage:
-        if options.masked and not masked:
-            logger.info("no item has a mask (SCL, QA_PIXEL): clouds and the like are not masked")
-        logger.info("Burnt area intensity shape: {}", pair.grid.shape)
+        logger.info("Burnt area intensity shape: {}", tuple(pair.grid.shape))
         logger.info("Burnt area intensity dims: {}", ("y", "x"))
         with dask_claim.connect() as client:
             logger.info("Writing the result to a COG file")
-            blocks = compute_blocks(pair, index, options.masked, client)
-            statistics = write_maps(stage, pair.grid, index, blocks, pre, post)
+            statistics = write_maps(stage, pair, index, compute_blocks(pair, index, client))
+        draw(stage, pair, index, statistics)
         command = ["python", "-m", "bai_example", *redact(sys.argv[1:])]
-        item = make_item(
-            pair.grid, index, statistics, pre, post, masked=masked, location=location,
-            command=command, claim=_claim(),
-        )  # fmt: skip
-        write_item(stage, item)
-    report(index, statistics)
+        write_item(stage, make_item(pair, index, statistics, location, command, _claim()))
+    report(pair, index, statistics)
     for name in ALL:
         logger.info("{}", url(location, name))
     logger.info("done in {:.1f} s", time.monotonic() - begin)
@@ -82,7 +75,7 @@ def run(options: argparse.Namespace) -> None:
 
 def named_scenes(
     options: argparse.Namespace, area: BaseGeometry | None, sign: Signer
-) -> tuple[Scenes, Scenes]:
+) -> list[list[Scene]]:
     """The scenes of the items that are named, before and after the event.
 
     Raises:
@@ -93,25 +86,24 @@ def named_scenes(
 
     events: list[list[Scene]] = []
     errors = []
-    for event in ("pre", "post"):
+    for event, items in (("pre", options.pre_event), ("post", options.post_event)):
         events.append([])
-        # An item that is named twice counts once.
-        for item in dict.fromkeys(getattr(options, f"{event}_event")):
+        for item in dict.fromkeys(items):  # one that is named twice counts once
             logger.info("{} event {}", event, public(item))
             location = item if "://" in item else str((options.items or Path()) / item)
             try:
-                events[-1].append(read_scene(location, sign))
+                events[-1].append(read_scene(location, sign, options.offset.get(event)))
             except InputError as error:
                 lines = (f"{event}-event item: {problem}" for problem in error.problems)
                 errors.append(type(error)(*lines))
     if errors:
         raise merged(errors)
-    return events[0], events[1]
+    return events
 
 
 def searched_scenes(
-    options: argparse.Namespace, area: BaseGeometry | None, sign: Signer
-) -> tuple[Scenes, Scenes]:
+    options: argparse.Namespace, area: BaseGeometry, sign: Signer
+) -> list[list[Scene]]:
     """The least cloudy scenes before and after the event, one for each tile of the area."""
     from bai_example.scenes import to_scene
     from bai_example.search import search
@@ -121,15 +113,14 @@ def searched_scenes(
     )
     for reason in choice.reasons:
         logger.info("{}", reason)
-    pre, post = (
-        [to_scene(found.document, found.href, sign) for found in event]
-        for event in (choice.pre, choice.post)
-    )
-    return pre, post
+    return [
+        [to_scene(one.document, one.href, sign, options.offset.get(event)) for one in taken]
+        for event, taken in (("pre", choice.pre), ("post", choice.post))
+    ]
 
 
-def report(index: str, statistics: Statistics) -> None:
-    """Log what was burned, and what has no value."""
+def report(pair: Pair, index: str, statistics: Statistics) -> None:
+    """Log what was burned, what has no value, and what looks wrong."""
     from bai_example.index import INDICES, SEVERITIES
 
     logger.info("{:<24} {:>14} {:>8}", "burn severity", "hectares", "%")
@@ -137,8 +128,16 @@ def report(index: str, statistics: Statistics) -> None:
     for one, hectares, count in reversed([*rows]):
         percent = 100 * count / statistics.valid
         logger.info("{:<24} {:>14,.1f} {:>8.2f}", one.name, hectares, percent)
-    for event, shares in statistics.shares().items():
-        logger.info("no value {}: {}", event, shares or "none")
+    for n, event in enumerate(("pre", "post")):
+        logger.info("no value {}-event: {}", event, statistics.shares(n) or "none")
+        share = statistics.negative_percent(n)
+        if share > 50:
+            offsets = {layers.scene.nir.offset for layers in pair.events[n]}
+            logger.warning(
+                "{:.0f} % of the {}-event pixels have a negative reflectance: the offset {} may "
+                "be off the counts already; then say --offset {}=0",
+                share, event, ", ".join(map(str, offsets)), event,
+            )  # fmt: skip
     logger.info(
         "{} {:.3f} to {:.3f}, mean {:.3f}; {:.1f} % of the pixels have a value",
         INDICES[index].title, statistics.minimum, statistics.maximum, statistics.mean,
@@ -147,13 +146,29 @@ def report(index: str, statistics: Statistics) -> None:
 
 
 def _claim() -> dict[str, Any] | None:
-    """The cluster that was asked for, as the environment says it, without secrets."""
+    """The claim in the environment, without secrets; None where the launcher's flags mend it."""
     try:
         return dict(redact(dask_claim.Claim.from_env().to_dict()))
     except dask_claim.ClaimError:
-        # Flags of the launcher, which a program does not see, can mend what the environment says;
-        # without a launcher, `connect` refuses it.
         return None
+
+
+def classes(text: str) -> tuple[frozenset[str], frozenset[str]]:
+    """The value of `--mask`."""
+    names = frozenset(text.split(","))
+    if wrong := names - {*CLASSES}:
+        raise argparse.ArgumentTypeError(f"{', '.join(wrong)}: not one of {', '.join(CLASSES)}")
+    return names | {"saturated"}, names | {"saturated"}
+
+
+def offset(text: str) -> dict[str, float]:
+    """The value of `--offset`: NUMBER for both sides, or pre=NUMBER, post=NUMBER or both."""
+    if "=" not in text:
+        return dict.fromkeys(("pre", "post"), float(text))
+    sides = dict(part.split("=", 1) for part in text.split(","))
+    if wrong := sides.keys() - {"pre", "post"}:
+        raise argparse.ArgumentTypeError(f"{', '.join(wrong)}: give NUMBER, or pre=…,post=…")
+    return {side: float(number) for side, number in sides.items()}
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -173,12 +188,13 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         action="append", default=[], help="STAC item after it, likewise")
     add("--items", type=Path, metavar="DIR",
         help="folder that relative paths of the items are in (default: here)")
-    add("--sign", metavar="NAME",
-        help="sign the rasters' URLs: planetary-computer, or module:function")
     add = parser.add_argument_group("scenes by search (with --bbox or --geometry)").add_argument
     add("--api", metavar="URL", help="STAC API")
     add("--collection", metavar="ID", help="such as sentinel-2-l2a")
-    add("--event", metavar="DATE", help="when it burned: 2021-07-14, or a time")
+    add("--event", metavar="WHEN",
+        help="when it burned: 2021-07-14, a time, or an interval 2021-07-06/2021-08-14")
+    add("--before", metavar="DATE", help="in place of --event: the first day of the fire")
+    add("--after", metavar="DATE", help="and the last one")
     add("--window", type=int, default=30, metavar="DAYS",
         help="days to search before and after the event (default: %(default)s)")
     add("--max-cloud", type=float, metavar="PERCENT", help="most cloud of a scene (default: any)")
@@ -187,27 +203,40 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         help="make the map of this box only, degrees")
     add("--geometry", type=Path, metavar="FILE",
         help="make the map of the polygons in this GeoJSON file only")
+    group = parser.add_argument_group("pixels")
+    group.add_argument("--sign", metavar="NAME",
+        help="sign the rasters' URLs: planetary-computer, or module:function")
+    group.add_argument("--offset", type=offset, default={}, metavar="[SIDE=]NUMBER",
+        help="reflectance of the count 0, where the items are wrong: 0, or post=-0.1")
+    add = group.add_mutually_exclusive_group().add_argument
+    add("--mask", dest="masked", type=classes, default=MASKED, metavar="CLASSES",
+        help="what to leave out, of cloud,shadow,snow,water (default: all, but after the event no "
+        "water, since a fresh burn may pass for it)")
+    add("--no-mask", dest="masked", action="store_const", const=(frozenset(), frozenset()),
+        help="leave out none of these, and no saturated pixels")
     add = parser.add_argument_group("result").add_argument
     add("--index", choices=INDICES, default="dnbr",
         help="what the map shows (default: %(default)s); severity classes are always by dNBR")
-    add("--no-mask", dest="masked", action="store_false",
-        help="keep clouds, shadows, snow, water and saturated pixels")
     add("--output-dir", default=".", metavar="DIR",
         help="folder for the files, made if needed, or s3://bucket/prefix (default: here)")
     add("--overwrite", action="store_true", help="replace files that are there")
     # fmt: on
     options = parser.parse_args(arguments)
-    pre, post = options.pre_event, options.post_event
-    if options.api:
-        if pre or post:
-            parser.error("give the items, or --api to search them, not both")
-        if not (options.collection and options.event):
-            parser.error("--api needs --collection and --event")
-        if not (options.bbox or options.geometry):
-            parser.error("--api needs --bbox or --geometry: the area of the map")
-    elif not (pre and post):
+    named = bool(options.pre_event and options.post_event)
+    if (options.before or options.after) and not (
+        options.before and options.after and not options.event
+    ):
+        parser.error("give --event, or both --before and --after")
+    options.event = options.event or (options.before and f"{options.before}/{options.after}")
+    if options.api and (options.pre_event or options.post_event):
+        parser.error("give the items, or --api to search them, not both")
+    if options.api and not (options.collection and options.event):
+        parser.error("--api needs --collection and --event")
+    if options.api and not (options.bbox or options.geometry):
+        parser.error("--api needs --bbox or --geometry: the area of the map")
+    if not (options.api or named):
         parser.error("give --pre-event and --post-event, or --api to search them")
-    elif options.collection or options.event:
+    if not options.api and (options.collection or options.event):
         parser.error("--collection and --event need --api")
     return options
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
 import os
+import pkgutil
 import re
 import time
 import urllib.parse
@@ -14,8 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pystac_client.exceptions import APIError
 from pystac_client.stac_api_io import StacApiIO
-from urllib3.exceptions import HTTPError
+from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
 #: Statuses that may be gone the next time (too many requests, gateway and server trouble).
@@ -62,10 +63,47 @@ def reading(what: str, kind: str = "STAC item") -> Iterator[None]:
             yield
     except InputError:
         raise
+    except APIError as error:  # its text may hold the query of the URL
+        cause, status = error.__context__, getattr(error, "status_code", None)
+        if isinstance(cause, (InputError, ValueError)):  # requests': not a URL of a server
+            reason = str(cause) if isinstance(cause, InputError) else "not a usable http(s) URL"
+            raise InputError(f"{public(what)}: {reason}") from None
+        reason = f"the server answered {status}" if status else "cannot be reached"
+        temporary = status is None or status in TEMPORARY
+        raise (Unavailable if temporary else InputError)(f"{public(what)}: {reason}") from None
     except Exception as error:  # repr() keeps to one line
-        said = getattr(error, "strerror", None)
-        reason = said.lower() if said else f"no usable {kind} ({error!r:.200})"
+        system = getattr(error, "strerror", None)
+        reason = system.lower() if system else f"no usable {kind} ({error!r:.200})"
         raise InputError(public(f"{what}: {reason}")) from None
+
+
+class BoundedAdapter(HTTPAdapter):
+    """Bounds the answers of servers in size and time, however slowly they send."""
+
+    def send(self, *args: Any, **options: Any) -> Any:
+        """Like the method replaced, but the answer is read here, piece by piece."""
+        response = super().send(*args, **options | {"stream": True})
+        content, deadline = bytearray(), time.monotonic() + PATIENCE
+        while part := response.raw.read1(65536, decode_content=True):
+            content += part
+            if len(content) > MAX_BYTES or time.monotonic() > deadline:
+                raise InputError("the answer is too large, or takes too long")
+        response._content = bytes(content)  # where requests keeps what it has read
+        return response
+
+
+def stac_io() -> StacApiIO:
+    """Requests for items and searches: retried, and bounded."""
+    for name in ("urllib3", "pystac_client"):  # they log URLs with their queries
+        logging.getLogger(name).setLevel(logging.ERROR)
+    retries = Retry(
+        total=2, backoff_factor=BACKOFF, status_forcelist=TEMPORARY, allowed_methods=None,
+        raise_on_status=False, respect_retry_after_header=False,
+    )  # fmt: skip
+    transport = StacApiIO(max_retries=retries, timeout=SILENCE)
+    for prefix in ("http://", "https://"):
+        transport.session.mount(prefix, BoundedAdapter(max_retries=retries))
+    return transport
 
 
 def signer(name: str | None) -> Signer:
@@ -76,11 +114,12 @@ def signer(name: str | None) -> Signer:
     """
     if name is None:
         return str
-    path = "planetary_computer:sign_url" if name == "planetary-computer" else name
-    module, _, function = path.partition(":")
-    known = "module:function (nor planetary-computer, of dask-claim[planetary-computer])"
-    with reading(f"--sign {name}", known):
-        sign = getattr(importlib.import_module(module), function)
+    with reading(
+        f"--sign {name}",
+        "module:function (nor planetary-computer, of dask-claim[planetary-computer])",
+    ):
+        known = {"planetary-computer": "planetary_computer:sign_url"}
+        sign = pkgutil.resolve_name(known.get(name, name))
 
     def signed(href: str) -> str:
         try:
@@ -88,16 +127,16 @@ def signer(name: str | None) -> Signer:
         except Exception as error:  # its text may hold the token or the signed href
             status = getattr(getattr(error, "response", None), "status_code", None)
             kind = Unavailable if status in TEMPORARY else InputError
-            said = f"{type(error).__name__}, status {status}"
-            raise kind(f"{public(href)}: the signer {name} failed ({said})") from None
+            reason = f"{type(error).__name__}, status {status}"
+            raise kind(f"{public(href)}: the signer {name} failed ({reason})") from None
 
     return signed
 
 
 def scheme(href: str) -> str:
     """The scheme of a URL in lower case, such as ``https``; empty for a path."""
-    found = re.match(r"([A-Za-z][A-Za-z0-9+.-]*):", href)
-    return found[1].lower() if found else ""
+    match = re.match(r"([A-Za-z][A-Za-z0-9+.-]*):", href)
+    return match[1].lower() if match else ""
 
 
 def is_remote(href: str) -> bool:
@@ -127,47 +166,3 @@ def resolve(href: str, base: str) -> str:
     if scheme(href) or href.startswith("/vsi"):  # for GDAL to open
         return href
     return os.path.normpath(Path(base).parent / href)
-
-
-class Transport(StacApiIO):
-    """pystac-client's requests: retried by urllib3, bounded, and to servers only."""
-
-    def __init__(self) -> None:
-        retry = Retry(
-            total=2, backoff_factor=BACKOFF, status_forcelist=TEMPORARY, allowed_methods=None,
-            raise_on_status=False, respect_retry_after_header=False,
-        )  # fmt: skip
-        super().__init__(max_retries=retry)
-        logging.getLogger("urllib3").setLevel(logging.ERROR)  # it logs URLs whole
-
-    def read_text(self, source: Any, *args: Any, **kwargs: Any) -> str:
-        """Read a link or URL; unlike the method replaced, never a file of this machine."""
-        read = self.request if isinstance(source, str) else super().read_text
-        return read(source, *args, **kwargs)
-
-    def request(
-        self, href: str, method: str | None = None, headers: Any = None, parameters: Any = None
-    ) -> str:
-        """The text of an answer; `Unavailable` or `InputError` where there is none."""
-        shown, content = public(href), b""
-        options = {"json" if method == "POST" else "params": parameters, "headers": headers}
-        try:
-            with self.session.request(
-                method or "GET", href, stream=True, timeout=SILENCE, **options
-            ) as reply:
-                deadline = time.monotonic() + PATIENCE
-                # As it comes: a server that sends a byte now and then never stays silent.
-                while part := reply.raw.read1(65536, decode_content=True):
-                    content += part
-                    if len(content) > MAX_BYTES or time.monotonic() > deadline:
-                        raise InputError(f"{shown}: the answer is too large, or takes too long")
-        except ValueError:  # of requests, for what is no URL or has another scheme
-            raise InputError(f"{shown}: not a usable URL; give one with http(s):") from None
-        except (OSError, HTTPError) as error:  # of requests and urllib3, with the URL in their text
-            raise Unavailable(f"{shown}: cannot be reached ({type(error).__name__})") from None
-        text = content.decode("utf-8", "replace")
-        if not reply.ok:
-            said = re.sub(r"\?\S+", "", " ".join(text[:200].split()))  # it may repeat the URL
-            kind = Unavailable if reply.status_code in TEMPORARY else InputError
-            raise kind(f"{shown}: the server answered {reply.status_code} ({said})")
-        return text

@@ -1,91 +1,137 @@
-"""The map block by block: each is one task on a worker, from the files to compressed tiles.
+"""The map block by block: each is one task on a worker, from the files to the values.
 
 One task for all of it, because its steps pass on more than they take in: what goes through memory
-between them is strips of a few hundred kilobytes, and what goes to the client is compressed. The
-function travels by value, and what it gives are plain arrays and bytes: a worker needs rasterio,
-rioxarray and shapely, and nothing of this package.
+between them is strips of a few kilobytes, and what goes to the client is the result. A worker needs
+this package, in the client's version.
 """
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
-import functools
+import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice, product
-from operator import methodcaller
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import cloudpickle
 import numpy as np
+from affine import Affine
 from loguru import logger
 from rasterio.features import geometry_mask
+from rasterio.io import MemoryFile
 from rasterio.windows import Window
-from toolz import compose
 
-import bai_example
-from bai_example.access import InputError, Unavailable
-from bai_example.cog import BLOCK, Encoded, encode
-from bai_example.index import (
-    INDICES,
-    KEPT,
-    NO_DATA,
-    REASONS,
-    classify,
-    nbr,
-)  # fmt: skip
+from bai_example.index import DARK, INDICES, KEPT, NO_DATA, REASONS, SEVERITIES, classify, nbr
 from bai_example.pair import Counts, Pair
-from bai_example.statistics import Statistics
+from bai_example.rasters import part_of, pixel_metres
 
 if TYPE_CHECKING:
     from distributed import Client
 
-#: Rows computed at once: the arrays of a strip of a block stay in the processor's cache.
-STRIP = 32
+#: Pixels along a side of a block, and of its parts for which the area of a pixel is computed.
+BLOCK, CELL = 2048, 256
+#: Rows computed at once. Arrays of 64 kB stay in the processor's cache, and in memory that malloc
+#: has: those of 128 kB or more are mapped anew, each page cleared by the kernel, three times the
+#: time of a block. (Dask's nanny sets MALLOC_TRIM_THRESHOLD_, which fixes that limit.)
+STRIP = 4
 #: Indices are rounded to multiples of this, 9.5e-7: far below what a sensor tells apart (the noise
 #: of dNBR is about 0.01), and a quarter less to compress and to store.
 STEP = 2.0**-20
 #: Blocks under way at once: enough work in sight that an adaptive cluster grows, and at most
-#: 32 x 16 MB of results that wait in the workers' memory.
-UNDER_WAY = 32
+#: 16 x 20 MB of results that wait in the workers' memory.
+UNDER_WAY = 16
 #: Seconds between two lines of progress.
 EVERY = 5.0
+#: Makes the counters of the severity classes; the first is that of pixels without one.
+_zeros = partial(np.zeros, len(SEVERITIES) + 1)
+
+
+@dataclass
+class Statistics:
+    """The map or a part of it in numbers; pixels outside of the polygon of the map do not count.
+
+    Where an event is an argument or an axis: 0 is before, 1 is after.
+    """
+
+    pixels: int = 0
+    minimum: float = math.inf
+    maximum: float = -math.inf
+    total: float = 0.0  #: Sum of the index.
+    squares: float = 0.0  #: Sum of its squares; in float64 it keeps all the digits that are shown.
+    classes: np.ndarray = field(default_factory=_zeros)  #: Pixels by class.
+    square_metres: np.ndarray = field(default_factory=_zeros)
+    #: Pixels by event and code of `index.REASONS`.
+    reasons: np.ndarray = field(default_factory=lambda: np.zeros((2, len(REASONS))))
+    #: By event, pixels of scenes with a negative reflectance, and all that have data.
+    negative: np.ndarray = field(default_factory=lambda: np.zeros((2, 2)))
+
+    def add(self, values: np.ndarray) -> None:
+        """Take some values of the index into account."""
+        valid = values[~np.isnan(values)].astype(np.float64)
+        self.minimum = float(valid.min(initial=self.minimum))
+        self.maximum = float(valid.max(initial=self.maximum))
+        self.total += float(valid.sum())
+        self.squares += float(valid @ valid)
+
+    def merge(self, other: Statistics) -> None:
+        """Take another part into account."""
+        self.minimum = min(self.minimum, other.minimum)
+        self.maximum = max(self.maximum, other.maximum)
+        for name in vars(self).keys() - {"minimum", "maximum"}:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
+    @property
+    def valid(self) -> int:
+        """Pixels with a value."""
+        return int(self.classes[1:].sum())
+
+    @property
+    def valid_percent(self) -> float:
+        """Pixels with a value, in percent of all."""
+        return 100 * self.valid / max(self.pixels, 1)
+
+    @property
+    def mean(self) -> float:
+        """Mean of the index."""
+        return self.total / max(self.valid, 1)
+
+    @property
+    def deviation(self) -> float:
+        """Standard deviation of the population."""
+        return math.sqrt(max(0.0, self.squares / max(self.valid, 1) - self.mean**2))
+
+    @property
+    def hectares(self) -> list[float]:
+        """Area of each severity class, in the order of `index.SEVERITIES`."""
+        return [float(area) / 1e4 for area in self.square_metres[1:]]
+
+    def without_value(self, event: int) -> dict[str, int]:
+        """How many pixels have no value, by reason."""
+        return dict(zip(REASONS[1:], map(int, self.reasons[event][1:]), strict=True))
+
+    def shares(self, event: int) -> str:
+        """The same in percent of all pixels, to be read; empty where every pixel has a value."""
+        counts = self.without_value(event).items()
+        return ", ".join(f"{name} {100 * n / self.pixels:.1f} %" for name, n in counts if n)
+
+    def negative_percent(self, event: int) -> float:
+        """How many of the pixels with data have a negative reflectance."""
+        negative, there = self.negative[event]
+        return 100 * float(negative / max(there, 1))
 
 
 class Block(NamedTuple):
     """A computed block."""
 
     window: Window  #: Which pixels of the map.
-    #: The index, float32, NaN where there is no value; the severity class, uint8, 0 where none.
-    encoded: tuple[Encoded, Encoded]
+    values: Any  #: The index, float32, NaN where there is no value.
+    classes: Any  #: The severity class, uint8, 0 where there is none.
     statistics: Statistics
 
 
-def windows(shape: tuple[int, int]) -> list[Window]:
-    """The blocks of a map of so many rows and columns.
-
-    The largest first: so the small ones at the edges fill the time in which some workers would
-    have nothing left to do.
-    """
-    found = [
-        Window(left, top, min(BLOCK, shape[1] - left), min(BLOCK, shape[0] - top))
-        for top, left in product(range(0, shape[0], BLOCK), range(0, shape[1], BLOCK))
-    ]
-    return sorted(found, key=lambda one: -one.height * one.width)
-
-
-def compute_blocks(pair: Pair, index: str, masked: bool, client: Client) -> Iterator[Block]:
-    """Compute a map on the client's cluster.
-
-    Args:
-        pair: the scenes.
-        index: the name of an index in `index.INDICES`.
-        masked: whether saturated pixels are left out; masks are those of ``pair``.
-        client: a connected, synchronous client.
-
-    Yields:
-        Every block once, in the order in which they are done.
+def compute_blocks(pair: Pair, index: str, client: Client) -> Iterator[Block]:
+    """Compute a map, ``index`` of `index.INDICES`, on a cluster; give each block as it is done.
 
     Raises:
         InputError: a worker could not read an input; what else fails on a worker, as it is.
@@ -93,133 +139,134 @@ def compute_blocks(pair: Pair, index: str, masked: bool, client: Client) -> Iter
     from distributed import as_completed
 
     # From workers of this machine without the detour by the scheduler, which would copy every
-    # block twice. Others may not be reachable: a gateway lets nobody but the scheduler through.
+    # block twice. Others may not be reachable: a gateway lets nobody but the scheduler through,
+    # and so their blocks travel compressed.
     near = client.scheduler.address.startswith(("tcp://127.", "tls://127."))
-    compute = pickled_by_value(functools.partial(compute_block, pair, index, masked))
-    blocks = windows(pair.grid.shape)
-    waiting, begin = iter(blocks), time.monotonic()
-    told, under_way = begin, {}
+    # The small ones at the edges last: they fill the time in which some workers would be idle.
+    windows = sorted(_windows(pair.grid.shape, BLOCK), key=lambda one: -one.height * one.width)
+    waiting, begin = iter(windows), time.monotonic()
+    told, under_way = begin, set()
 
     def submit(window: Window) -> Any:
-        call = compose(methodcaller("__call__", window), cloudpickle.loads)
         # Not pure: two runs on one scheduler must not share results.
-        future = client.submit(call, compute, pure=False)
-        under_way[future.key] = future
+        future = client.submit(compute_block, pair, index, window, not near, pure=False)
+        under_way.add(future)
         return future
 
+    done = as_completed([submit(window) for window in islice(waiting, UNDER_WAY)])
     try:
-        done = as_completed([submit(window) for window in islice(waiting, UNDER_WAY)])
         for n, future in enumerate(done, 1):
             # One by one: blocks that come faster than they are written wait on the workers.
-            result = client.gather(future, direct=near)
-            del under_way[future.key], future  # the last reference: the worker forgets it
+            block = client.gather(future, direct=near)
+            under_way.remove(future)
+            del future  # the last reference: the worker forgets its result
             for window in islice(waiting, 1):
                 done.add(submit(window))
-            if isinstance(result, dict):
-                raise (Unavailable if result["temporary"] else InputError)(*result["problems"])
-            window, encoded, gathered = result
-            yield Block(window, encoded, Statistics(**gathered))
+            if not near:
+                arrays = unpacked(block.values), unpacked(block.classes)
+                block = Block(block.window, *arrays, block.statistics)
+            yield block
             if time.monotonic() > told + EVERY:
                 told = time.monotonic()
-                logger.info("{} of {} blocks after {:.0f} s", n, len(blocks), told - begin)
+                logger.info("{} of {} blocks after {:.0f} s", n, len(windows), told - begin)
     finally:
         # After an error, or where the caller stops early, nothing is left running.
-        client.cancel(list(under_way.values()), force=True)
+        client.cancel(list(under_way), force=True)
 
 
-def pickled_by_value(function: Callable[..., Any]) -> bytes:
-    """A function of this package for workers that do not have it.
-
-    As bytes, which only the worker that runs it unpickles: Dask's scheduler unpickles functions,
-    too, and may live in this process.
-    """
-    cloudpickle.register_pickle_by_value(bai_example)
-    try:
-        return bytes(cloudpickle.dumps(function))
-    finally:
-        cloudpickle.unregister_pickle_by_value(bai_example)
+def _windows(shape: tuple[int, int], side: int) -> Iterator[Window]:
+    for top, left in product(*(range(0, length, side) for length in shape)):
+        yield Window(left, top, min(side, shape[1] - left), min(side, shape[0] - top))
 
 
-def compute_block(pair: Pair, index: str, masked: bool, window: Window) -> Any:
+def compute_block(pair: Pair, index: str, window: Window, compress: bool = False) -> Block:
     """Compute a block; runs on a worker.
 
-    Returns:
-        (window, (index, severity), fields of its `Statistics`), or, where a file cannot be read,
-        {"problems", "temporary"}: for an exception of this package's own would not be known to
-        whoever passes it on.
+    Raises:
+        InputError: a file cannot be read.
     """
-    keep_freed_memory()
-    grid = pair.grid.part(window)
+    grid = part_of(pair.grid, window)
     outside = np.zeros(grid.shape, bool)
     if pair.outline is not None:
-        outside = geometry_mask([pair.outline], grid.shape, grid.transform)
-    try:
-        events = [[], []] if outside.all() else pair.read(grid, masked)
-    except InputError as error:
-        return {"problems": error.problems, "temporary": isinstance(error, Unavailable)}
+        outside = geometry_mask([pair.outline], grid.shape, grid.affine)
+    events = [[], []] if outside.all() else pair.read(grid)
     statistics = Statistics(pixels=int(np.count_nonzero(~outside)))
-    areas = np.multiply(*grid.metres())
     values, classes = np.empty(grid.shape, np.float32), np.empty(grid.shape, np.uint8)
-    for top in range(0, window.height, STRIP):
+    for top in range(0, grid.shape[0], STRIP):
         rows = slice(top, top + STRIP)
-        ratios = []
-        for event, scenes in enumerate(events):
-            ratio, codes = burn_ratio(scenes, rows, outside)
-            if codes.any():
-                statistics.reasons[event] += np.bincount(codes.ravel(), None, len(REASONS))
-            ratios.append(ratio)
+        pre, post = (burn_ratio(events[n], rows, outside[rows], statistics, n) for n in (0, 1))
         # Classes are of the rounded values, so that both files say the same.
-        change = rounded(INDICES["dnbr"].function(*ratios))
+        change = rounded(INDICES["dnbr"].function(pre, post))
         classes[rows] = classify(change)
-        values[rows] = change if index == "dnbr" else rounded(INDICES[index].function(*ratios))
-        statistics.add(values[rows], classes[rows], areas[rows])
-    return window, (encode(values), encode(classes)), vars(statistics)
+        values[rows] = change if index == "dnbr" else rounded(INDICES[index].function(pre, post))
+        statistics.add(values[rows])
+    for cell in _windows(grid.shape, CELL):
+        counts = np.bincount(classes[cell.toslices()].ravel(), minlength=len(SEVERITIES) + 1)
+        statistics.classes += counts
+        statistics.square_metres += counts * pixel_metres(part_of(grid, cell))[2]
+    arrays = (pack(values), pack(classes)) if compress else (values, classes)
+    return Block(window, *arrays, statistics)
 
 
 def burn_ratio(
-    scenes: Sequence[Counts], rows: slice, outside: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """NBR of one event on some rows of a block, and why pixels have none.
+    scenes: Sequence[Counts], rows: slice, outside: np.ndarray, statistics: Statistics, event: int
+) -> np.ndarray:
+    """NBR of one event on some rows of a block, float64, NaN where there is none.
 
-    Args:
-        scenes: what the scenes have of the block; the first that has a value counts.
-        rows: rows of the block.
-        outside: which pixels of the block are not wanted; they have neither.
-
-    Returns:
-        NBR, float64, NaN where there is none; codes of `index.REASONS`, uint8.
+    The first scene that has a value counts; none does ``outside``. Why pixels have none goes into
+    ``statistics``.
     """
-    shape = outside[rows].shape
-    ratio, codes = np.full(shape, np.nan), np.full(shape, NO_DATA, np.uint8)
-    for nir, swir, why, scene in scenes:
-        better = (codes != KEPT) & ((why[rows] == KEPT) | (codes == NO_DATA))
+    ratio, codes = np.full(outside.shape, np.nan), np.full(outside.shape, NO_DATA, np.uint8)
+    for n, (nir, swir, reasons, scene) in enumerate(scenes):
         # In float64: float32 would carry its rounding, through the small sum of two dark bands,
         # into the sixth decimal of the index.
-        reflectances = (
-            np.multiply(counts[rows], band.scale, dtype=np.float64) + band.offset
-            for counts, band in ((nir, scene.nir), (swir, scene.swir))
-        )
-        np.copyto(ratio, nbr(*reflectances), where=better)
-        np.copyto(codes, why[rows], where=better)
-    codes[outside[rows]], ratio[outside[rows]] = KEPT, np.nan
-    ratio[codes != KEPT] = np.nan
-    return ratio, codes
+        near = np.multiply(nir[rows], scene.nir.scale, dtype=np.float64)
+        short = np.multiply(swir[rows], scene.swir.scale, dtype=np.float64)
+        near += scene.nir.offset
+        short += scene.swir.offset
+        why = reasons[rows]
+        there = why != NO_DATA
+        negative = np.count_nonzero(there & ((near < 0) | (short < 0)))
+        statistics.negative[event] += negative, np.count_nonzero(there)
+        own = nbr(near, short)
+        own[why != KEPT] = np.nan
+        dark = np.isnan(own) & (why == KEPT)
+        if dark.any():
+            why = np.where(dark, np.uint8(DARK), why)
+        if n == 0:
+            ratio, codes = own, why.copy()
+        else:
+            better = (codes != KEPT) & ((why == KEPT) | (codes == NO_DATA))
+            np.copyto(ratio, own, where=better)
+            np.copyto(codes, why, where=better)
+    ratio[outside], codes[outside] = np.nan, KEPT
+    if codes.any():
+        statistics.reasons[event] += np.bincount(codes.ravel(), minlength=len(REASONS))
+    return ratio
 
 
 def rounded(values: np.ndarray) -> np.ndarray:
     """Values as float32, rounded to multiples of `STEP`."""
-    return (np.rint(values * (1 / STEP)) * STEP).astype(np.float32)
+    steps = values * (1 / STEP)
+    np.rint(steps, out=steps)
+    return np.multiply(steps, STEP, dtype=np.float32, casting="same_kind")
 
 
-def keep_freed_memory() -> None:
-    """Have glibc keep what is freed for the next array, as far as 256 MB.
+def pack(array: np.ndarray) -> bytes:
+    """An array as a small compressed GeoTIFF: its predictors beat a compressor's own by a third."""
+    with MemoryFile() as memory:
+        with memory.open(
+            driver="GTiff", height=array.shape[0], width=array.shape[1], count=1,
+            dtype=array.dtype, compress="DEFLATE", zlevel=1,
+            predictor=3 if array.dtype.kind == "f" else 2,
+            transform=Affine(1, 0, 1, 0, -1, 1),  # rasterio warns of a file without coordinates
+        ) as file:  # fmt: skip
+            file.write(array, 1)
+        return bytes(memory.getbuffer())
 
-    Dask's nanny sets ``MALLOC_TRIM_THRESHOLD_`` for its workers. A side effect: glibc no longer
-    adapts its other threshold, above which each array is mapped from the system and unmapped
-    again, and every strip is made of pages that the kernel clears first: twice the time of a block.
-    """
-    trim_threshold, mmap_threshold = -1, -3  # of malloc.h
-    with contextlib.suppress(OSError, AttributeError):  # another C library
-        mallopt = ctypes.CDLL(None).mallopt
-        mallopt(mmap_threshold, 32 * 2**20)
-        mallopt(trim_threshold, 256 * 2**20)
+
+def unpacked(data: bytes) -> np.ndarray:
+    """The array of which `pack` made the bytes."""
+    with MemoryFile(data) as memory, memory.open() as file:
+        array: np.ndarray = file.read(1)
+    return array

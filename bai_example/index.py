@@ -16,14 +16,14 @@ QA_PIXEL, QA_RADSAT).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 import numpy as np
 
 #: Reflectance below which NIR + SWIR counts as 0. A thirtieth of the smallest step of any sensor
 #: here (2.75e-5), far above the rounding of count * scale + offset.
-DARK = 1e-6
+LEAST_LIGHT = 1e-6
 #: Smallest |NBR before| under RdNBR's root, the step of an NBR stored times 1000, for which RdNBR
 #: was defined. It bounds |RdNBR| by 32 |dNBR| where NBR goes to 0 (bare soil).
 SMALLEST_NBR = 0.001
@@ -37,20 +37,20 @@ def nbr(nir: np.ndarray, swir: np.ndarray) -> np.ndarray:
     surface gives the same value before and after.
 
     Args:
-        nir: reflectance, float.
-        swir: reflectance, float, of the same shape.
+        nir: reflectance, float64; is overwritten, since new arrays take longer than the arithmetic.
+        swir: reflectance, float64, of the same shape; likewise.
 
     Returns:
         float64; NaN where either input is NaN or where both are 0 (no light, no ratio).
     """
-    index: np.ndarray = np.maximum(nir, 0.0, dtype=np.float64)
-    swir = np.maximum(swir, 0.0, dtype=np.float64)
-    total = index + swir  # NaN where either was: np.maximum keeps it
+    for band in (nir, swir):
+        np.maximum(band, 0.0, out=band)  # keeps NaN
+    total = nir + swir
     # NaN first and then division, rather than a division by zero and its warning.
-    total[total < DARK] = np.nan
-    index -= swir
-    index /= total
-    return index
+    total[total < LEAST_LIGHT] = np.nan
+    nir -= swir
+    nir /= total
+    return nir
 
 
 class Index(NamedTuple):
@@ -88,18 +88,12 @@ INDICES: dict[str, Index] = {
 
 
 class Severity(NamedTuple):
-    """A burn-severity class: ``lower <= dNBR < upper``."""
+    """A burn-severity class: ``lower <= dNBR < upper``; ``color`` as in CSS."""
 
     name: str
     lower: float
     upper: float
     color: str
-
-    @property
-    def rgba(self) -> tuple[int, int, int, int]:
-        """The colour, opaque."""
-        red, green, blue = bytes.fromhex(self.color.removeprefix("#"))
-        return red, green, blue, 255
 
 
 #: Classes of the USGS (Key and Benson 2006), as UN-SPIDER's recommended practice "Burn severity
@@ -134,9 +128,12 @@ def classify(dnbr: np.ndarray) -> np.ndarray:
 
 
 #: Why a pixel is left out. Where several reasons apply the first counts: what makes a number void
-#: before what hides the ground (cloud, then its shadow), before what the ground is.
-REASONS: tuple[str, ...] = ("kept", "no data", "saturated", "cloud", "shadow", "snow", "water")
-KEPT, NO_DATA, SATURATED, CLOUD, SHADOW, SNOW, WATER = range(len(REASONS))
+#: before what hides the ground (cloud, then its shadow), before what the ground is. Last, what no
+#: mask says: neither band has any light (reflectance of 0 or less).
+REASONS = ("kept", "no data", "saturated", "cloud", "shadow", "snow", "water", "dark")
+KEPT, NO_DATA, SATURATED, CLOUD, SHADOW, SNOW, WATER, DARK = range(len(REASONS))
+#: Those that a user can choose.
+CLASSES = REASONS[CLOUD : WATER + 1]
 
 #: Sentinel-2's scene classification, a class per pixel by Sen2Cor. Kept are 2 (dark area before
 #: baseline 04.00, topographic shadow since: fresh char is dark, and much burned ground is put
@@ -157,12 +154,13 @@ _BITS = {
 MASKS = {"scl": 0, "qa_pixel": 1, "qa_radsat": 0}
 
 
-def reasons(mask: np.ndarray, kind: str) -> np.ndarray:
+def reasons(mask: np.ndarray, kind: str, masked: Collection[str] = REASONS) -> np.ndarray:
     """Why each pixel of a mask is left out.
 
     Args:
         mask: its numbers, uint8 or uint16, never interpolated: classes and bits have no mean.
         kind: one of `MASKS`.
+        masked: the `REASONS` that count; "no data" always does.
 
     Returns:
         uint8 of the same shape, codes of `REASONS`.
@@ -174,10 +172,12 @@ def reasons(mask: np.ndarray, kind: str) -> np.ndarray:
         raise TypeError(f"a mask of kind {kind} holds uint8 or uint16, not {mask.dtype}")
     if kind == "scl":
         table = np.array([_SCL.get(value, NO_DATA) for value in range(256)], np.uint8)
+        table[[code > NO_DATA and REASONS[code] not in masked for code in table]] = KEPT
     else:
         table, values = np.zeros(65536, np.uint8), np.arange(65536)
         for bit, reason in sorted(_BITS[kind].items(), key=lambda item: -item[1]):
-            table[values >> bit & 1 == 1] = reason  # what counts first is written last
+            if reason == NO_DATA or REASONS[reason] in masked:
+                table[values >> bit & 1 == 1] = reason  # what counts first is written last
     # Clipping matters to SCL in uint16 only, where 255 and all above are not defined.
     return np.take(table, mask, mode="clip")
 

@@ -7,29 +7,38 @@ beyond a UTM zone's edge, is warped as it is read, to the nearest pixel.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-import rasterio
 import shapely
+from odc.geo.geobox import GeoBox
 from rasterio.warp import transform_bounds, transform_geom
+from rasterio.windows import Window
 from shapely.geometry import mapping, shape
 from shapely.geometry.base import BaseGeometry
 
 from bai_example.access import InputError, public
 from bai_example.access import merged as all_of
-from bai_example.grid import Grid
 from bai_example.index import MASKS, NO_DATA, SATURATED, merged, reasons
-from bai_example.lazy import Raster, open_raster
+from bai_example.rasters import Raster, open_raster, part_of
 from bai_example.scenes import Scene
 
+#: How far, in pixels, two grids may drift apart anywhere before they count as different: above the
+#: rounding of coordinates in file headers, far below what would move a value.
+TOLERANCE = 0.001
 #: Most pixels of a map: 70 tiles of Sentinel-2. An item far away is a mistake, not a mosaic.
 MOST_PIXELS = 2**33
-#: What `Layers` calls the rasters of a scene that are no masks.
-BANDS = ("NIR", "SWIR")
+#: The rasters of a scene that are no masks, and the sides of a pair.
+BANDS, EVENTS = ("NIR", "SWIR"), ("pre-event", "post-event")
+#: The reasons that count before and after the event.
+Masked = tuple[frozenset[str], frozenset[str]]
+#: Files of a block are read at once, for most of it is waiting; by threads that live as long as the
+#: process, for GDAL keeps connections by thread.
+_READERS = ThreadPoolExecutor(16)
 
 
 @dataclass(frozen=True)
@@ -53,146 +62,43 @@ class Counts(NamedTuple):
 class Pair:
     """Both events' scenes on one grid: all that a worker needs to compute a part of the map."""
 
-    grid: Grid
+    grid: GeoBox
     #: Scenes before and after the event. The first that has a value for a pixel counts.
-    pre: tuple[Layers, ...]
-    post: tuple[Layers, ...]
+    events: Sequence[Sequence[Layers]]
+    masked: Masked
     #: GeoJSON polygon in the map's CRS, outside of which there is no value.
     outline: Mapping[str, Any] | None = None
 
-    def read(self, grid: Grid, masked: bool) -> list[list[Counts]]:
+    def read(self, grid: GeoBox) -> list[list[Counts]]:
         """What the scenes of each event have of some pixels; those that have nothing are left out.
-
-        Args:
-            grid: the pixels, a part of the map's.
-            masked: whether saturated pixels are left out.
 
         Raises:
             InputError: a file cannot be read, or is no mask; the message names it.
         """
-        # Threads that live as long as the process, for GDAL keeps connections by thread. They are
-        # where every copy of this function finds them: sent by value, each task has its own.
-        readers = vars(rasterio).setdefault("_bai_readers", ThreadPoolExecutor(16))
-        # All files at once: over a network most of the time is waiting.
         begun = [
-            [(one, [readers.submit(r.read, grid) for r in one.rasters.values()]) for one in scenes]
-            for scenes in (self.pre, self.post)
+            [(one, [_READERS.submit(r.read, grid) for r in one.rasters.values()]) for one in scenes]
+            for scenes in self.events
         ]
         events: list[list[Counts]] = [[], []]
-        for found, scenes in zip(events, begun, strict=True):
+        for event, scenes, masked in zip(events, begun, self.masked, strict=True):
             for layers, reads in scenes:
                 counts = dict(zip(layers.rasters, (read.result() for read in reads), strict=True))
                 codes = _codes(layers, counts, masked)
                 if (codes != NO_DATA).any():
-                    found.append(Counts(counts["NIR"], counts["SWIR"], codes, layers.scene))
+                    event.append(Counts(counts["NIR"], counts["SWIR"], codes, layers.scene))
         return events
 
 
-def open_pair(
-    pre: Sequence[Scene],
-    post: Sequence[Scene],
-    area: BaseGeometry | None = None,
-    exact: bool = False,
-    masked: bool = True,
-) -> Pair:
-    """Read the headers of all rasters and place them on one grid; the map covers what both do.
-
-    Args:
-        pre: scenes before the event, the one that the grid is taken from first.
-        post: scenes after it.
-        area: the part that is wanted, WGS84; None: all.
-        exact: whether pixels of its surrounding rectangle that lie outside of it get no value.
-        masked: whether the scenes' masks are wanted.
-
-    Raises:
-        InputError: a raster cannot be opened, or they do not share one grid, or do not overlap.
-    """
-    layers: dict[str, list[Layers]] = {"pre-event": [], "post-event": []}
-    with ThreadPoolExecutor(8) as pool:  # most of it is waiting for servers
-        begun = [[_begin(scene, masked, pool) for scene in scenes] for scenes in (pre, post)]
-    opened, errors = [], []
-    for event, scenes, headers in zip(layers, (pre, post), begun, strict=True):
-        for n, scene in enumerate(scenes):
-            rasters = {}
-            for band, header in headers[n].items():
-                name = f"{event} {band if band in BANDS else f'mask ({band})'}"
-                name += f" of scene {n + 1}" if len(scenes) > 1 else ""
-                try:
-                    rasters[band] = header.result()
-                    opened.append((name, rasters[band].grid, band == "NIR", len(scenes) > 1))
-                except InputError as error:
-                    hint = "" if band in BANDS else "; --no-mask goes without it"
-                    errors.append(type(error)(*(f"{name}: {p}{hint}" for p in error.problems)))
-            layers[event].append(Layers(scene, rasters))
-    if errors:
-        raise all_of(errors)
-    reference = opened[0][1]
-    apart = [
-        f"{name}: the pixels do not line up: it has {grid}; pre-event NIR has {reference}"
-        for name, grid, same_size, several in opened
-        if (grid.crs == reference.crs or not several)
-        and not grid.lines_up_with(reference, same_size)
-    ]
-    if apart:
-        raise InputError(*apart)
-    extents = {event: _extent(scenes, reference) for event, scenes in layers.items()}
-    outline = None
-    if area is not None:
-        # Sides are lines in degrees; over 0.01 degrees a curve leaves its chord by less than 2 cm.
-        dense = mapping(shapely.segmentize(area, 0.01))
-        outline = transform_geom("EPSG:4326", reference.crs, dense)
-        extents["the area asked for"] = shape(outline).envelope
-    common = shapely.intersection_all(list(extents.values()))
-    if not common.area:
-        bounds = "west {:.10g}, south {:.10g}, east {:.10g}, north {:.10g}".format
-        said = (f"{name} covers {bounds(*part.bounds)}" for name, part in extents.items())
-        raise InputError(f"the scenes do not overlap: {'; '.join(said)}")
-    whole = reference.window(common.bounds)
-    if whole.height * whole.width > MOST_PIXELS:
-        raise InputError(
-            f"the map would have {whole.height} x {whole.width} pixels; choose a part of it with "
-            "--bbox or --geometry, or leave out a scene that lies far away"
-        )
-    placed = (tuple(scenes) for scenes in layers.values())
-    return Pair(reference.part(whole), *placed, outline if exact else None)
-
-
-def _begin(scene: Scene, masked: bool, pool: ThreadPoolExecutor) -> dict[str, Future[Raster]]:
-    """Begin to read the headers of a scene's rasters."""
-    begun = {
-        band: pool.submit(open_raster, file.href, file.nodata)
-        for band, file in zip(BANDS, (scene.nir, scene.swir), strict=True)
-    }
-    for kind, href in scene.masks.items() if masked else ():
-        begun[kind] = pool.submit(open_raster, href, MASKS[kind], own=False)
-    return begun
-
-
-def _extent(scenes: Sequence[Layers], reference: Grid) -> BaseGeometry:
-    """The rectangle around all scenes of an event, in the CRS of the reference."""
-    parts = []
-    for layers in scenes:
-        # With points along the sides, which are curves where the CRS differ.
-        nir, swir = (
-            shapely.box(*transform_bounds(grid.crs, reference.crs, *grid.bounds, densify_pts=21))
-            for grid in (layers.rasters[band].grid for band in BANDS)
-        )
-        parts.append(shapely.intersection(nir, swir))
-        if not parts[-1].area:
-            raise InputError(f"{layers.scene.id}: its NIR and SWIR rasters do not overlap")
-    return shapely.union_all(parts).envelope
-
-
-def _codes(layers: Layers, counts: Mapping[str, np.ndarray], masked: bool) -> np.ndarray:
+def _codes(layers: Layers, counts: Mapping[str, np.ndarray], masked: Collection[str]) -> np.ndarray:
     """Why pixels of a scene are left out, by its masks and by the counts themselves."""
     codes = np.zeros(counts["NIR"].shape, np.uint8)
     for kind in MASKS.keys() & counts.keys():
         try:
-            codes = merged(codes, reasons(counts[kind], kind))
+            codes = merged(codes, reasons(counts[kind], kind, masked))
         except TypeError as error:
             raise InputError(f"{public(layers.rasters[kind].href)}: {error}") from None
-    for name, band in (("NIR", layers.scene.nir), ("SWIR", layers.scene.swir)):
-        if masked and band.saturated is not None:
+    for name, band in zip(BANDS, (layers.scene.nir, layers.scene.swir), strict=True):
+        if "saturated" in masked and band.saturated is not None:
             over = counts[name] >= band.saturated
             if over.any():
                 codes = merged(codes, over.view(np.uint8) * np.uint8(SATURATED))
@@ -200,3 +106,128 @@ def _codes(layers: Layers, counts: Mapping[str, np.ndarray], masked: bool) -> np
         if counts[name].dtype.kind == "f":
             codes[np.isnan(counts[name])] = NO_DATA
     return codes
+
+
+def open_pair(
+    pre: Sequence[Scene],
+    post: Sequence[Scene],
+    masked: Masked,
+    area: BaseGeometry | None = None,
+    exact: bool = False,
+) -> Pair:
+    """Read the headers of all rasters and place them on one grid; the map covers what both do.
+
+    Args:
+        pre: scenes before the event, the one that the grid is taken from first.
+        post: scenes after it.
+        masked: the `index.REASONS` that count, before and after; where none do, masks are not read.
+        area: the part that is wanted, WGS84; None: all.
+        exact: whether pixels of its surrounding rectangle that lie outside of it get no value.
+
+    Raises:
+        InputError: a raster cannot be opened, or they do not share one grid, or do not overlap.
+    """
+    with ThreadPoolExecutor(8) as pool:  # most of it is waiting for servers
+        begun = [
+            [(scene, dict(_begin(scene, bool(its), pool))) for scene in scenes]
+            for scenes, its in zip((pre, post), masked, strict=True)
+        ]
+    events, errors = [], []
+    for event, scenes in zip(EVENTS, begun, strict=True):
+        events.append([Layers(scene, {}) for scene, _ in scenes])
+        for layers, (_, headers) in zip(events[-1], scenes, strict=True):
+            for band, header in headers.items():
+                try:
+                    layers.rasters[band] = header.result()
+                except InputError as error:
+                    hint = "" if band in BANDS else "; --no-mask goes without it"
+                    errors.append(
+                        type(error)(*(f"{event} {band}: {p}{hint}" for p in error.problems))
+                    )
+    if errors:
+        raise all_of(errors)
+    grid = events[0][0].rasters["NIR"].grid
+    if apart := [*_apart(events, grid)]:
+        raise InputError(*apart)
+    extents = {event: _extent(scenes, grid) for event, scenes in zip(EVENTS, events, strict=True)}
+    outline = None
+    if area is not None:
+        # Sides are lines in degrees; over 0.01 degrees a curve leaves its chord by less than 2 cm.
+        dense = mapping(shapely.segmentize(area, 0.01))
+        outline = transform_geom("EPSG:4326", str(grid.crs), dense)
+        extents["the area"] = shape(outline).envelope
+    window = _window(grid, extents)
+    return Pair(part_of(grid, window), events, masked, outline if exact else None)
+
+
+def _begin(
+    scene: Scene, masked: bool, pool: ThreadPoolExecutor
+) -> Iterator[tuple[str, Future[Raster]]]:
+    """Begin to read the headers of a scene's rasters."""
+    for band, file in zip(BANDS, (scene.nir, scene.swir), strict=True):
+        yield band, pool.submit(open_raster, file.href, file.nodata)
+    for kind, href in scene.masks.items() if masked else ():
+        yield kind, pool.submit(open_raster, href, MASKS[kind], own=False)
+
+
+def _apart(events: Sequence[Sequence[Layers]], reference: GeoBox) -> Iterator[str]:
+    """What is wrong with grids that do not line up; a scene of a mosaic may be in another CRS."""
+    for event, scenes in zip(EVENTS, events, strict=True):
+        for band, raster in (pair for one in scenes for pair in one.rasters.items()):
+            warped = len(scenes) > 1 and raster.grid.crs != reference.crs
+            if not (warped or lines_up(raster.grid, reference, same_size=band == "NIR")):
+                yield (
+                    f"{event} {band}: {public(raster.href)}: the pixels do not line up: it has "
+                    f"{_described(raster.grid)}; pre-event NIR has {_described(reference)}"
+                )
+
+
+def lines_up(grid: GeoBox, reference: GeoBox, same_size: bool) -> bool:
+    """Whether each pixel covers whole ones of another grid, or just one (``same_size``)."""
+    if grid.crs != reference.crs:
+        return False
+    to_reference = ~reference.affine * grid.affine
+    sizes = np.array([to_reference.a, to_reference.e])
+    numbers = np.array([*sizes, *to_reference * (0, 0), *to_reference * grid.shape.xy])
+    aligned = np.abs(numbers - np.rint(numbers)).max() <= TOLERANCE and np.rint(sizes).min() >= 1
+    return bool(aligned and (np.rint(sizes).max() == 1 or not same_size))
+
+
+def _described(grid: GeoBox) -> str:
+    a = grid.affine
+    return f"pixels of {a.a:.6g} x {-a.e:.6g} from ({a.c:.10g}, {a.f:.10g}) in {grid.crs}"
+
+
+def _extent(scenes: Sequence[Layers], reference: GeoBox) -> BaseGeometry:
+    """The rectangle around all scenes of an event, in the CRS of the reference."""
+    crs, parts = str(reference.crs), []
+    for layers in scenes:
+        # With points along the sides, which are curves where the CRS differ.
+        boxes = [
+            shapely.box(*transform_bounds(str(grid.crs), crs, *grid.boundingbox, densify_pts=21))
+            for grid in (layers.rasters[band].grid for band in BANDS)
+        ]
+        parts.append(shapely.intersection(*boxes))
+    return shapely.union_all(parts).envelope
+
+
+def _window(grid: GeoBox, extents: Mapping[str, BaseGeometry]) -> Window:
+    """The pixels that all extents share."""
+    common = shapely.intersection_all(list(extents.values()))
+    if not common.area:
+        bounds = "west {:.10g}, south {:.10g}, east {:.10g}, north {:.10g}".format
+        covers = (f"{name} covers {bounds(*e.bounds)}" for name, e in extents.items() if e.area)
+        raise InputError(f"the scenes do not overlap: {'; '.join(covers)}")
+    west, south, east, north = common.bounds
+    (left, top), (right, bottom) = (
+        ~grid.affine * corner for corner in ((west, north), (east, south))
+    )
+    # A bound on the seam of two pixels, up to rounding, does not touch the one beyond.
+    left, top = math.floor(left + TOLERANCE), math.floor(top + TOLERANCE)
+    right, bottom = math.ceil(right - TOLERANCE), math.ceil(bottom - TOLERANCE)
+    if (bottom - top) * (right - left) > MOST_PIXELS:
+        raise InputError(
+            f"the map would have {bottom - top} x {right - left} pixels; choose a part of it with "
+            "--bbox or --geometry, or leave out a scene that lies far away"
+        )
+    return Window(left, top, right - left, bottom - top)

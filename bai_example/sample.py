@@ -4,12 +4,8 @@ Two STAC items in the manner of Planetary Computer and four COGs: B08 at 10 m an
 Sentinel-2 L2A. The pre-event scene is of processing baseline 03.01, the post-event scene of 05.00,
 whose counts carry 1000 more; the map is right only where that is taken into account.
 
-The burn scar is known: `burn` gives the dNBR it was made with. Maps differ from it by the noise
-and the rounding of the counts, `NOISE` of standard deviation and no bias. The same arguments
-always give the same files.
-
-Positions in the landscape are (u, v): across and down, 0 to 1 over the scene, as arrays of shape
-(1, columns) and (rows, 1). So it has the same shape at any size, and any part can be made alone.
+The burn scar is known: `burn` gives the dNBR it was made with, at positions (u, v), 0 to 1 across
+and down the scene. The same arguments always give the same files.
 """
 
 from __future__ import annotations
@@ -18,6 +14,7 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -29,25 +26,19 @@ CORNER, CRS = (560_000, 4_430_000), "EPSG:32629"
 NOISE = 0.03
 #: dNBR in the scar's heart, and how far in that begins (0 at the scar's edge, 1 in the middle).
 CORE, HEART = 0.85, 0.6
-
-_SEED = 20210713
-_LATTICE = np.random.default_rng(_SEED).random((64, 64))
-#: Rows of B12 made at once: bounds the memory, and sets which random numbers a row gets.
-_STRIP = 256
 #: Satellite, time, processing baseline, and what the baseline adds to every count.
 EVENTS = {
     "pre": ("2b", "2021-07-13T11:21:09Z", "03.01", 0),
     "post": ("2a", "2021-08-07T11:21:11Z", "05.00", 1000),
 }
+_SEED = 20210713
+_LATTICE = np.random.default_rng(_SEED).random((64, 64))
+#: Rows of B12 made at once: bounds the memory, and sets which random numbers a row gets.
+_STRIP = 256
 
 
-def write_sample(folder: Path, size: int = SIZE) -> tuple[Path, Path]:
-    """Write the pair into ``folder``, and give the paths of its two items.
-
-    Args:
-        folder: made if it is not there; files of an earlier sample are replaced.
-        size: pixels along a side of B08; even, at least 64.
-    """
+def write_sample(folder: Path, size: int = SIZE) -> None:
+    """Write ``pre.json``, ``post.json`` and their rasters, ``size`` pixels along a side of B08."""
     import rasterio  # here, so that a mistyped option need not wait for it
     from rasterio.transform import from_origin
 
@@ -62,9 +53,8 @@ def write_sample(folder: Path, size: int = SIZE) -> tuple[Path, Path]:
                 compress="DEFLATE", predictor="STANDARD", overview_resampling="NEAREST",
             ) as file:  # fmt: skip
                 file.write(counts(event, band, size), 1)
-        item = json.dumps(_item(event, size), indent=2) + "\n"
-        (folder / f"{event}.json").write_text(item, encoding="utf-8")
-    return folder / "pre.json", folder / "post.json"
+        text = json.dumps(_item(event, size), indent=2) + "\n"
+        (folder / f"{event}.json").write_text(text, encoding="utf-8")
 
 
 def counts(event: str, band: str, size: int) -> np.ndarray:
@@ -79,39 +69,49 @@ def counts(event: str, band: str, size: int) -> np.ndarray:
         # A generator for each strip, so that what a row gets does not depend on other strips.
         seed = [_SEED, [*EVENTS].index(event), times, strip]
         noise = np.random.default_rng(seed).standard_normal(ideal.shape, dtype=np.float32)
-        noisy = np.rint(ideal + 12 * noise) + EVENTS[event][-1]
+        noisy = np.clip(np.rint(ideal + 12 * noise) + EVENTS[event][-1], 1, 65535)
         fine = range(rows.start * times, rows.stop * times)
-        # 1 is ESA's lowest count.
-        made[fine.start : fine.stop] = np.where(
-            outside(event, *positions(fine, half * times)), 0, np.clip(noisy, 1, 65535)
-        )
+        gone = outside(event, *positions(fine, half * times))
+        made[fine.start : fine.stop] = np.where(gone, 0, noisy)
     return made
 
 
-def _item(event: str, size: int) -> dict[str, object]:
+def _item(event: str, size: int) -> dict[str, Any]:
     """The STAC item of one event, without calibration: the baseline is all there is to go by."""
-    import pystac
-    from rasterio.warp import transform_geom
-    from shapely.geometry import box, mapping, shape
+    from rasterio.warp import transform_bounds
 
     satellite, when, baseline, _ = EVENTS[event]
-    (west, north), side = CORNER, size * PIXEL
-    outline = transform_geom(CRS, "EPSG:4326", mapping(box(west, north - side, west + side, north)))
-    properties = {
-        "title": f"Synthetic {event}-event scene, not a satellite image",
-        "platform": f"sentinel-{satellite}",
-        "constellation": "sentinel-2",
-        "s2:product_type": "S2MSI2A",
-        "s2:processing_baseline": baseline,
+    (left, top), side = CORNER, size * PIXEL
+    west, south, east, north = transform_bounds(
+        CRS, "EPSG:4326", left, top - side, left + side, top
+    )
+    ring = [[west, south], [east, south], [east, north], [west, north], [west, south]]
+    return {
+        "type": "Feature",
+        "stac_version": "1.1.0",
+        "stac_extensions": [],
+        "id": f"S{satellite.upper()}_MSIL2A_{when[:10].replace('-', '')}_SAMPLE",
+        "geometry": {"type": "Polygon", "coordinates": [ring]},
+        "bbox": [west, south, east, north],
+        "properties": {
+            "title": f"Synthetic {event}-event scene, not a satellite image",
+            "datetime": when,
+            "platform": f"sentinel-{satellite}",
+            "constellation": "sentinel-2",
+            "s2:product_type": "S2MSI2A",
+            "s2:processing_baseline": baseline,
+        },
+        "assets": {
+            band: {
+                "href": f"./{event}_{band}.tif",
+                "type": "image/tiff; application=geotiff; profile=cloud-optimized",
+                "roles": ["data"],
+                "gsd": metres,
+            }
+            for band, metres in (("B08", PIXEL), ("B12", 2 * PIXEL))
+        },
+        "links": [],
     }
-    name = f"S{satellite.upper()}_MSIL2A_{when[:10].replace('-', '')}_SAMPLE"
-    bounds, time = list(shape(outline).bounds), pystac.utils.str_to_datetime(when)
-    item = pystac.Item(name, dict(outline), bounds, time, properties)
-    for band, metres in (("B08", PIXEL), ("B12", 2 * PIXEL)):
-        href, title = f"./{event}_{band}.tif", f"{band} - {metres}m"
-        asset = pystac.Asset(href, title, None, pystac.MediaType.COG, ["data"], {"gsd": metres})
-        item.add_asset(band, asset)
-    return item.to_dict(include_self_link=False, transform_hrefs=False)
 
 
 def burn(u: np.ndarray, v: np.ndarray) -> np.ndarray:
@@ -126,12 +126,11 @@ def burn(u: np.ndarray, v: np.ndarray) -> np.ndarray:
     frayed = depth + (rough - 0.5) * np.where(depth < HEART, 1.6, 0)
     burned = np.clip(frayed / 0.62, 0, 1) * np.clip(depth / 0.12, 0, 1)
     scar = CORE * np.where(depth > HEART, 1.0, burned)
-    elsewhere = 0.18 * rough - 0.11
     # Fields are squares: each has the texture of its centre and one of the lattice's numbers.
     row, column = np.floor(v * 38), np.floor(u * 38)
     farmed = _texture((column + 0.5) / 38, (row + 0.5) / 38, 2, 9) > 0.62
     grown = _LATTICE[row.astype(int) % 64, column.astype(int) // 2 % 64] * 0.55 - 0.33
-    elsewhere = np.where(farmed & (grown < 0.12), grown, elsewhere)
+    elsewhere = np.where(farmed & (grown < 0.12), grown, 0.18 * rough - 0.11)
     return np.where((depth > 0) & (scar > elsewhere), scar, elsewhere)
 
 
@@ -180,29 +179,20 @@ def _texture(u: np.ndarray, v: np.ndarray, octaves: int, salt: int) -> np.ndarra
 
 def main(arguments: list[str] | None = None) -> int:
     """Write the pair and say what to do with it."""
-    parser = argparse.ArgumentParser(
-        prog="python -m bai_example.sample",
-        description="Write a small synthetic pair of scenes: two STAC items and four COGs.",
-    )
+    parser = argparse.ArgumentParser(prog="python -m bai_example.sample", description=__doc__)
     parser.add_argument("folder", metavar="DIR", type=Path, help="where to write; made if needed")
-    parser.add_argument(
-        "--size", type=int, default=SIZE, metavar="N",
-        help="pixels along a side, at 10 m (default %(default)s; a full tile has 10980)",
-    )  # fmt: skip
+    size = f"pixels along a side, at 10 m (default {SIZE}; a full tile has 10980)"
+    parser.add_argument("--size", type=int, default=SIZE, metavar="N", help=size)
     options = parser.parse_args(arguments)
     if options.size < 64 or options.size % 2:
         parser.error("--size: must be even and at least 64")
     try:
-        pre, post = write_sample(options.folder, options.size)
+        write_sample(options.folder, options.size)
     except OSError as error:  # rasterio's, too
         print(f"{options.folder}: cannot be written ({error.strerror or error})", file=sys.stderr)
         return 1
-    for path in sorted(options.folder.glob("*_B??.tif")):
-        print(f"{path}  {path.stat().st_size / 1e6:.1f} MB")
-    print(
-        f"{pre}\n{post}\n\nNow make the map:\n  dask-claim -- python -m bai_example "
-        f"--pre-event {pre} --post-event {post} --output-dir {options.folder}"
-    )
+    items = " ".join(f"--{event}-event {options.folder / event}.json" for event in EVENTS)
+    print(f"dask-claim -- python -m bai_example {items} --output-dir {options.folder}")
     return 0
 
 

@@ -1,7 +1,7 @@
 """STAC items -> scenes: which files hold NIR, SWIR and masks, and what their numbers mean.
 
-Understood are the items of Earth Search v0 and v1, Planetary Computer, USGS landsatlook, Copernicus
-Data Space, stactools and, by their ``common_name``, others.
+Understood are the items of Earth Search v0 and v1, Planetary Computer, USGS landsatlook (also
+of 2020 and 2021), Copernicus Data Space, stactools and, by their ``common_name``, others.
 
 ``reflectance = count * scale + offset``, as the item declares them, but:
 
@@ -9,7 +9,8 @@ Data Space, stactools and, by their ``common_name``, others.
   (BOA_ADD_OFFSET -1000: ESA has added 1000 to every count), else 0.
 * Where ``…:boa_offset_applied`` is true, the catalogue has taken the 1000 off: the offset is 0,
   although Earth Search v1 declares -0.1 there, too. The flag does not speak of ESA's own JPEG 2000.
-* Landsat Collection 2 Level-2 without them has 2.75e-5 and -0.2; other levels are refused.
+* Landsat Collection 2 Level-2 without them has 2.75e-5 and -0.2.
+* Level-1 of either is no surface reflectance, and refused.
 
 Saturated are Sentinel-2's counts from 32767 on (ESA's JPEG 2000 files have 15 bits), less the 1000
 where they are taken off; Landsat's valid counts end at 65455.
@@ -32,15 +33,15 @@ from typing import Any
 
 import pystac
 
-from bai_example.access import InputError, Signer, Transport, is_remote, reading, resolve
+from bai_example.access import InputError, Signer, is_remote, reading, resolve, stac_io
 
 #: Asset keys and common names, best first: NIR of 10 m before narrow NIR of 20 m.
 ASSETS = {
     "nir": ("B08", "nir", "B08_10m", "nir08", "B8A", "B8A_20m"),
     "swir": ("B12", "swir22", "B12_20m"),
     "scl": ("scl", "SCL", "SCL_20m", "scl-jp2"),
-    "qa_pixel": ("qa_pixel", "QA_PIXEL"),
-    "qa_radsat": ("qa_radsat", "QA_RADSAT"),
+    "qa_pixel": ("qa_pixel", "QA_PIXEL", "QA_PIXEL.TIF"),
+    "qa_radsat": ("qa_radsat", "QA_RADSAT", "QA_RADSAT.TIF"),
 }
 _SENTINEL2 = ("sentinel-2-l2a", "sentinel-s2-l2a", "sentinel-s2-l2a-cogs")
 
@@ -69,7 +70,7 @@ class Scene:
     """``scl`` (Sentinel-2), ``qa_pixel``, ``qa_radsat`` (Landsat Collection 2) -> href."""
 
 
-def read_scene(location: str, sign: Signer = str) -> Scene:
+def read_scene(location: str, sign: Signer = str, offset: float | None = None) -> Scene:
     """Read the STAC item at a URL or path; like `to_scene`.
 
     Raises:
@@ -78,20 +79,23 @@ def read_scene(location: str, sign: Signer = str) -> Scene:
     location = resolve(location, str(Path.cwd() / "item.json"))
     with reading(location):
         remote = is_remote(location)
-        text = Transport().request(location) if remote else Path(location).read_text("utf-8")
-        return to_scene(json.loads(text), location, sign)
+        text = stac_io().request(location) if remote else Path(location).read_text("utf-8")
+        return to_scene(json.loads(text), location, sign, offset)
 
 
-def to_scene(document: Mapping[str, Any], location: str, sign: Signer = str) -> Scene:
+def to_scene(
+    document: Mapping[str, Any], location: str, sign: Signer = str, offset: float | None = None
+) -> Scene:
     """Turn a STAC item's JSON into a scene.
 
     Args:
         document: the JSON object.
         location: where it was read from; relative hrefs are resolved against it.
         sign: is given each raster's absolute path or URL and returns what to open instead.
+        offset: reflectance of the count 0 of both bands, in place of the item's.
 
     Raises:
-        InputError: it is no STAC item, or lacks a band or its calibration.
+        InputError: it is no STAC item, lacks a band or its calibration, or is of Level-1.
     """
 
     def href(asset: pystac.Asset) -> str:
@@ -109,7 +113,7 @@ def to_scene(document: Mapping[str, Any], location: str, sign: Signer = str) -> 
         if not re.search("(?i)landsat.?[89]|LC0[89]_", names):
             found.pop("qa_radsat", None)
         nir, swir = (
-            Band(href(asset), *_calibration(item, asset))
+            Band(href(asset), *_calibration(item, asset, offset))
             for asset in (found.pop("nir"), found.pop("swir"))
         )
         masks = {kind: href(asset) for kind, asset in found.items()}
@@ -128,7 +132,9 @@ def _asset(item: pystac.Item, keys: tuple[str, ...]) -> pystac.Asset | None:
     for asset in item.assets.values():
         bands = asset.extra_fields.get("eo:bands") or asset.extra_fields.get("bands") or []
         if len(bands) == 1:  # else it is a true-colour image, say, and not the file of a band
-            name = bands[0].get("common_name") or bands[0].get("eo:common_name")
+            # Before STAC 1.0 also the number of one of the item's.
+            band = item.properties["eo:bands"][bands[0]] if isinstance(bands[0], int) else bands[0]
+            name = band.get("common_name") or band.get("eo:common_name")
             named.setdefault(name, []).append(asset)
     for key in keys:
         if found := item.assets.get(key) or min(named.get(key, []), key=_is_jpeg2000, default=None):
@@ -140,20 +146,27 @@ def _is_jpeg2000(asset: pystac.Asset) -> bool:
     return "jp2" in f"{asset.media_type} {asset.href.lower()}"
 
 
-def _calibration(item: pystac.Item, asset: pystac.Asset) -> tuple[Any, ...]:
+def _calibration(item: pystac.Item, asset: pystac.Asset, given: float | None) -> tuple[Any, ...]:
     """Scale, offset, nodata and saturation of an asset, by the rule of this module."""
-    said, file = item.properties, asset.href.split("?")[0].rsplit("/", 1)[-1]
+    properties, file = item.properties, asset.href.split("?")[0].rsplit("/", 1)[-1]
     fields = dict(asset.extra_fields)
     for bands in (fields.get("bands"), fields.get("raster:bands")):
         fields |= bands[0] if bands else {}
     declared = (fields.get(f"raster:{n}", fields.get(n)) for n in ("scale", "offset", "nodata"))
     scale, offset, nodata = (None if value is None else float(value) for value in declared)
     # The file's own name is nearest to its numbers, then what the item says, then its id.
-    names = f"{file} {said.get('landsat:correction')} {item.id}"
+    names = f"{file} {properties.get('landsat:correction')} {item.id}"
+    product, uri = (properties.get(f"s2:{name}") for name in ("product_type", "product_uri"))
+    if product == "S2MSI1C" or re.search(
+        "(?i)MSIL1C|-l1c", f"{uri} {item.id} {item.collection_id}"
+    ):
+        raise InputError(f"{item.id}: Level-1C is no surface reflectance; take the Level-2A item")
     saturated = None
-    if said.get("s2:product_type") == "S2MSI2A" or item.collection_id in _SENTINEL2:
+    if product == "S2MSI2A" or item.collection_id in _SENTINEL2:
         saturated, scale = 32767, 1e-4 if scale is None else scale
-        flags = (said.get(f"{name}:boa_offset_applied") for name in ("earthsearch", "sentinel"))
+        flags = (
+            properties.get(f"{name}:boa_offset_applied") for name in ("earthsearch", "sentinel")
+        )
         if True in flags and not _is_jpeg2000(asset):
             saturated, offset = 31767, 0.0
         elif offset is None and (baseline := processing_baseline(item)):
@@ -165,6 +178,7 @@ def _calibration(item: pystac.Item, asset: pystac.Asset) -> tuple[Any, ...]:
         offset = -0.2 if offset is None else offset
     elif offset is None:
         offset = 0.0
+    offset = offset if given is None else given
     if scale is None or offset is None or not (0 < scale < math.inf and math.isfinite(offset)):
         raise InputError(
             f"{item.id}: reflectance of {file} not known (scale {scale}, offset {offset}); declare "

@@ -1,14 +1,12 @@
 """An event and an area -> the least cloudy pair that a STAC API has, for each tile of the area.
 
-What an acquisition loses of its tile's part of the area is what decides: clouds, as its item
-states them for the whole scene, and the part that it does not cover (a tile at the edge of the
-swath is partly empty, and would else win with 0 % cloud over a strip).
+What decides is the part of the area that both acquisitions show, less the share of clouds that
+their items state: a tile at the edge of the swath is partly empty.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-import itertools
 import re
 import urllib.parse
 import warnings
@@ -25,10 +23,10 @@ from pystac_client import Client
 from shapely.geometry import box, shape
 from shapely.geometry.base import BaseGeometry
 
-from bai_example.access import InputError, Transport, is_remote, public, reading
+from bai_example.access import SILENCE, InputError, is_remote, public, reading, stac_io
 from bai_example.scenes import processing_baseline, utc
 
-#: Items asked for in one request, and items that a search may find: a year of one tile has 300.
+#: Items of one request, and items that a search may find: a year of one tile has 300.
 PAGE, MAX_ITEMS = 100, 1000
 #: Tile (MGRS; path and row of Landsat) and relative orbit in the names of items and products.
 _TILE = re.compile(r"[_-]T?(\d{1,2}[C-HJ-NP-X][A-Z]{2}|\d{6})(?=[_.])")
@@ -41,28 +39,23 @@ class Acquisition(NamedTuple):
     document: Mapping[str, Any]  #: The item's JSON.
     href: str  #: Its URL; relative hrefs of assets are resolved against it.
     when: dt.datetime  #: Time of acquisition, UTC.
-    tile: str  #: Such as ``10TFK`` or ``045032``; empty: not said.
-    orbit: str  #: Relative orbit of Sentinel-2; empty: not said.
-    cloud: float  #: Percent of the scene; what is not said counts as 100.
+    tile: str  #: Such as ``10TFK`` or ``045032``; empty: unknown.
+    orbit: str  #: Relative orbit of Sentinel-2; empty: unknown.
+    cloud: float  #: Percent of the scene; 100 where it is unknown.
     version: tuple[Any, ...]  #: Greater is newer: processing baseline, times of processing.
     footprint: BaseGeometry  #: What it covers, WGS84, degrees.
-
-    def lost(self, area: BaseGeometry) -> float:
-        """Percent of an area that is clouded or not covered, rounded so that there are ties."""
-        covered = self.footprint.intersection(area).area / area.area if area.area else 0.0
-        return round(100 - covered * (100 - self.cloud), 2)
 
 
 class Choice(NamedTuple):
     """The items that are mapped."""
 
-    pre: Sequence[Acquisition]  #: One for each tile; that which covers most of the area first.
+    pre: Sequence[Acquisition]  #: One for each tile; that which shows most of the area first.
     post: Sequence[Acquisition]  #: Of the same tiles in the same order.
     reasons: Sequence[str]  #: What was taken and why, line by line.
 
 
 def area_of(bbox: Sequence[float] | None, geometry: Path | None) -> BaseGeometry | None:
-    """The area that was asked for: a Polygon or MultiPolygon, WGS84; None: none.
+    """The area of the map: a Polygon or MultiPolygon, WGS84; None: as far as the scenes reach.
 
     Args:
         bbox: west, south, east, north in degrees.
@@ -75,8 +68,8 @@ def area_of(bbox: Sequence[float] | None, geometry: Path | None) -> BaseGeometry
         return None
     with reading(str(geometry), "GeoJSON"):
         if geometry:
-            found = shapely.from_geojson(geometry.read_bytes())
-            area = shapely.make_valid(found).buffer(0)  # leaves the polygons only
+            area = shapely.make_valid(shapely.from_geojson(geometry.read_bytes()))
+            area = area.buffer(0)  # leaves the polygons only
     west, south, east, north = area.bounds if geometry else bbox
     if not (-180 <= west < east <= 180 >= east - west and -90 <= south < north <= 90):
         raise InputError(
@@ -90,16 +83,17 @@ def period(event: str, window: int = 30) -> tuple[dt.datetime, ...]:
     """The times to search, UTC: the first to the second, and the third to the last.
 
     Args:
-        event: a date, ``2021-07-14``: the whole day, UTC, belongs to the event, so that no
-            acquisition of it is taken, as nobody knows on which side it is. Or a moment in
-            RFC 3339, ``2021-07-14T15:20:00Z``, UTC where it names no zone.
+        event: when it burned: a date (2021-07-14), a moment in RFC 3339 (UTC where it names no
+            zone), or two of them with a slash between. Whole days, UTC, belong to the event: nobody
+            knows on which side of it an acquisition of that day is.
         window: days before and after the event, at least 1.
     """
-    with reading(f"event {event!r}, window {window}", "date (2021-07-14), time or number of days"):
-        if len(event) < 10 or window < 1:
-            raise ValueError("too short")
-        begin = utc(str_to_datetime(event))
-        end = begin + dt.timedelta(days=len(event) == 10)
+    with reading(f"event {event!r}, window {window}", "date (2021-07-14), interval or days"):
+        first, last = event.split("/") if "/" in event else (event, event)
+        begin, end = utc(str_to_datetime(first)), utc(str_to_datetime(last))
+        end += dt.timedelta(days=len(last) == 10)
+        if min(len(first), len(last)) < 10 or window < 1 or end < begin:
+            raise ValueError("too short, or the end before the beginning")
         return begin - dt.timedelta(window), begin, end, end + dt.timedelta(window)
 
 
@@ -113,26 +107,27 @@ def search(
         api: the API's URL.
         collection: id of the collection.
         area: what is to be covered, WGS84.
-        event: date or moment, see `period`.
+        event: when it burned, see `period`.
         window: days before and after the event.
         max_cloud: percent of cloud above which an acquisition is not taken; None: any.
 
     Raises:
         Unavailable: the API cannot be reached just now.
-        InputError: nothing can be found, or chosen; it says what was searched and what to change.
+        InputError: nothing can be chosen; it says what was searched and what to change.
     """
     first, *_, last = period(event, window)
+    if not is_remote(api):
+        raise InputError(f"{public(api)}: not an http(s) URL")
     with reading(api, "STAC API"):
-        client = Client.open(api, stac_io=Transport())
+        client = Client.open(api, stac_io=stac_io(), timeout=SILENCE)
         methods = {link.extra_fields.get("method") for link in client.get_links("search")}
-        found = client.search(
+        answers = client.search(
             method="POST" if "POST" in methods else "GET", collections=[collection],
             bbox=area.bounds, datetime=(first, last), limit=PAGE, max_items=MAX_ITEMS + 1,
         )  # fmt: skip
-        items = list(found.items_as_dicts())
-        known = [] if items else [c.id for c in itertools.islice(client.get_collections(), 99)]
-    if not items and collection not in known:
-        raise InputError(f"there is no collection {collection}; there are {known}")
+        items = list(answers.items_as_dicts())
+    if not items:
+        raise InputError(f"{public(api)}: collection {collection} has nothing in area and period")
     if len(items) > MAX_ITEMS:
         raise InputError(f"more than {MAX_ITEMS} items; try a smaller area or --window")
     read = [one for item in items if (one := read_item(item, api, collection))]
@@ -140,27 +135,27 @@ def search(
 
 
 def read_item(document: Mapping[str, Any], api: str, collection: str) -> Acquisition | None:
-    """What choosing needs of an item; None if it does not say when or what it covers."""
+    """What choosing needs of an item; None if time or footprint are missing or impossible."""
     with suppress(Exception), warnings.catch_warnings():  # whatever a malformed one raises
         warnings.simplefilter("ignore")  # of old versions, of rings that are wound the other way
         item = pystac.Item.from_dict(dict(document))
-        said, href = item.properties, str(item.get_self_href())
+        properties, href = item.properties, str(item.get_self_href())
         if not is_remote(href):  # it must not pass for an item that may name local files
             names = (urllib.parse.quote(name, safe="") for name in (collection, item.id))
             href = "{}/collections/{}/items/{}".format(public(api).rstrip("/"), *names)
         keys = "grid:code", "s2:mgrs_tile", "s2:product_uri", "sentinel:product_id"
-        names = [*map(said.get, keys), item.id, f"R{said.get('sat:relative_orbit')}"]
+        names = [*map(properties.get, keys), item.id, f"R{properties.get('sat:relative_orbit')}"]
         name = f"_{'_'.join(map(str, names))}."
         tile, orbit = (m[1] if (m := form.search(name)) else "" for form in (_TILE, _ORBIT))
-        cloud = said.get("eo:cloud_cover")
+        cloud = properties.get("eo:cloud_cover")
         if not (isinstance(cloud, (int, float)) and 0 <= cloud <= 100):  # Landsat says -1
             cloud = 100.0
-        made = map(said.get, ("s2:generation_time", "landsat:product_generated", "updated"))
-        version = processing_baseline(item) or (0, 0), *(str(time or "") for time in made)
+        times = map(properties.get, ("s2:generation_time", "landsat:product_generated", "updated"))
+        version = processing_baseline(item) or (0, 0), *(str(time or "") for time in times)
         geometry = shape(antimeridian.fix_geojson(item.geometry, fix_winding=True))
-        covered = shapely.make_valid(geometry)
         when = utc(item.datetime or item.common_metadata.start_datetime)
-        return Acquisition(document, href, when, tile, orbit, cloud, version, covered)
+        footprint = shapely.make_valid(geometry)
+        return Acquisition(document, href, when, tile, orbit, cloud, version, footprint)
     return None
 
 
@@ -170,58 +165,55 @@ def choose(
 ) -> Choice:  # fmt: skip
     """Choose the pairs; arguments and errors are those of `search`.
 
-    Of each tile and relative orbit the acquisition that loses least, before and after; of a
-    tile's orbits the one whose pair loses least; ties go to the nearest to the event. Then tile
-    by tile the one that adds most of the area, as long as one adds something.
+    Of each tile and relative orbit the acquisition that shows most of the area without clouds,
+    before and after; ties go to the nearest to the event. Then pair by pair the one that adds most
+    in this sense, one for a tile, as long as one adds something.
     """
     first, begin, end, last = period(event, window)
+    limit = 100.0 if max_cloud is None else max_cloud
+
+    def shows(*pair: Acquisition, part: BaseGeometry = area) -> float:
+        share = shapely.intersection_all([part, *(one.footprint for one in pair)]).area / area.area
+        for one in pair:
+            share *= 1 - one.cloud / 101  # 101: what is all cloud, or unknown, is better than none
+        return round(share, 6)
+
     newest = {  # where an acquisition was processed again
         (one.tile, one.orbit, one.when.date()): one
         for one in sorted(found, key=lambda one: one.version)
-        if one.footprint.intersects(area)
+        # Square degrees: no tile has so many, but one drawn the wrong way round the globe.
+        if one.footprint.area < 100 and shows(one)
     }.values()
-    before = [one for one in newest if first <= one.when < begin]
-    after = [one for one in newest if end <= one.when <= last]
-    limit = 100.0 if max_cloud is None else max_cloud
-    sides = [[one for one in side if one.cloud <= limit] for side in (before, after)]
-    what = (
-        f"{len(before)} scenes in {window} days before {event} and {len(after)} after it, "
-        f"{len(sides[0])} and {len(sides[1])} of them with at most {limit:g} % cloud"
+    sides = [
+        [one for one in newest if since <= one.when < until]
+        for since, until in ((first, begin), (end, last))
+    ]
+    clear = [[one for one in side if one.cloud <= limit] for side in sides]
+    searched = (
+        f"{len(sides[0])} scenes in {window} days before {event} and {len(sides[1])} after it, "
+        f"{len(clear[0])} and {len(clear[1])} of them with at most {limit:g} % cloud"
     )
-    advice = "try a larger --window, a higher --max-cloud or another --collection"
-    best: dict[str, tuple[Any, Acquisition, Acquisition]] = {}
-    orbits = [{(one.tile, one.orbit) for one in side} for side in sides]
-    for tile, orbit in sorted(orbits[0] & orbits[1]):
-        covered = [one.footprint for side in sides for one in side if one.tile == tile]
-        part = shapely.union_all(covered).intersection(area)
-        pre, post = (
-            min(
-                (one for one in side if (one.tile, one.orbit) == (tile, orbit)),
-                key=lambda one: (one.lost(part), sign * one.when.timestamp()),
-            )
-            for side, sign in zip(sides, (-1, 1), strict=True)
-        )
-        rank = round(pre.lost(part) + post.lost(part), 2), post.when - pre.when
-        if tile not in best or rank < best[tile][0]:
-            best[tile] = rank, pre, post
-    if not best:
-        raise InputError(
-            what, "no tile has one before and one after the event, on the same orbit", advice
-        )
-    taken, left, idle = [], area, [pair for _, *pair in best.values()]
-    while idle:
-        both = [pre.footprint.intersection(post.footprint) for pre, post in idle]
-        gains = [round(one.intersection(left).area / area.area, 6) for one in both]
-        if not max(gains):
+    pairs = []
+    for place in sorted({one[3:5] for one in clear[0]} & {one[3:5] for one in clear[1]}):
+        pairs.append([
+            min((one for one in side if one[3:5] == place),
+                key=lambda one: (-shows(one), abs(one.when - begin)))
+            for side in clear
+        ])  # fmt: skip
+    taken, left = [], area
+    while pairs:
+        best = max(pairs, key=lambda pair: (shows(*pair, part=left), pair[0].when - pair[1].when))
+        if not shows(*best, part=left):
             break
-        most = gains.index(max(gains))
-        taken.append(idle.pop(most))
-        left = left.difference(both[most])
+        taken.append(best)
+        left = left.difference(shapely.intersection(best[0].footprint, best[1].footprint))
+        pairs = [pair for pair in pairs if pair[0].tile != best[0].tile]
     if not taken:
         raise InputError(
-            what, "no part of the area is covered both before and after the event", advice
-        )
-    reasons = [what] + [
+            searched, "no part of the area is covered both before and after on the same orbit",
+            "try a larger --window, a higher --max-cloud or another --collection",
+        )  # fmt: skip
+    reasons = [searched] + [
         f"{side}-event {str(one.document['id'])[:100]!r}: {one.when:%Y-%m-%d %H:%M} UTC, "
         f"{one.cloud:.1f} % cloud, the best of tile {one.tile or '?'}, orbit {one.orbit or '?'}"
         for pair in taken

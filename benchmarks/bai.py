@@ -40,8 +40,6 @@ WRITER_NAMES = {
     "gathered": "rioxarray `to_raster`, on the client",
     "raw": "raw GeoTIFF, then GDAL's COG driver",
     "odc-geo": "odc-geo `save_cog_with_dask`",
-    "ours": "`bai_example.cog`",
-    "zstd": "`bai_example.cog` with ZSTD 1",
 }
 
 
@@ -139,7 +137,7 @@ class Bench:
         def run(writer: str, out: Path) -> Run:
             path = out / "map.tif"
             command = module("benchmarks.bai_writers", writer, sample.pre, sample.post, path)
-            taken = on_cluster(command, keep_freed_memory=True)
+            taken = on_cluster(command)
             facts[writer] = described(path)
             return taken
 

@@ -20,7 +20,6 @@ import rasterio.shutil
 from rasterio.errors import NotGeoreferencedWarning
 
 from bai_example.blocks import STEP
-from bai_example.cog.tiles import CREATION, TILE
 from bai_example.scenes import Band, Scene, read_scene
 
 CORES = os.cpu_count() or 1
@@ -28,10 +27,10 @@ CORES = os.cpu_count() or 1
 ROWS = 64
 #: How the map is written: as `bai_example` does.
 COG: dict[str, Any] = {
-    "COMPRESS": CREATION["compress"],
-    "LEVEL": CREATION["zlevel"],
+    "COMPRESS": "DEFLATE",
+    "LEVEL": 1,
     "PREDICTOR": "FLOATING_POINT",
-    "BLOCKSIZE": TILE,
+    "BLOCKSIZE": 512,
     "OVERVIEW_RESAMPLING": "AVERAGE",
     "NUM_THREADS": "ALL_CPUS",
 }

@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-import dask
 from distributed import LocalCluster
 
 from tests.support.gateway import clean_environment
@@ -124,31 +123,21 @@ def measure(command: list[str], workers: Sequence[int] = (), **env: str) -> Run:
 
 
 @contextmanager
-def two_workers(keep_freed_memory: bool = False) -> Iterator[tuple[str, list[int]]]:
-    """A local cluster of two workers with one thread each: its address, and their process ids.
-
-    Args:
-        keep_freed_memory: without the nanny's MALLOC_TRIM_THRESHOLD_, which makes arrays slow.
-    """
-    environ = dask.config.get("distributed.nanny.pre-spawn-environ")
-    if keep_freed_memory:
-        environ = {name: v for name, v in environ.items() if name != "MALLOC_TRIM_THRESHOLD_"}
-    with (
-        dask.config.set({"distributed.nanny.pre-spawn-environ": environ}),
-        LocalCluster(
-            n_workers=2,
-            threads_per_worker=1,
-            memory_limit=WORKER_MEMORY,
-            dashboard_address="127.0.0.1:0",
-            silence_logs=logging.CRITICAL,  # of workers that see their scheduler go
-        ) as cluster,
-    ):
+def two_workers() -> Iterator[tuple[str, list[int]]]:
+    """A local cluster of two workers with one thread each: its address, and their process ids."""
+    with LocalCluster(
+        n_workers=2,
+        threads_per_worker=1,
+        memory_limit=WORKER_MEMORY,
+        dashboard_address="127.0.0.1:0",
+        silence_logs=logging.CRITICAL,  # of workers that see their scheduler go
+    ) as cluster:
         yield cluster.scheduler_address, [worker.pid for worker in cluster.workers.values()]
 
 
-def on_cluster(command: list[str], keep_freed_memory: bool = False) -> Run:
+def on_cluster(command: list[str]) -> Run:
     """Run a program that finds its ready cluster by DASK_SCHEDULER_ADDRESS."""
-    with two_workers(keep_freed_memory) as (address, workers):
+    with two_workers() as (address, workers):
         return measure(command, workers, DASK_SCHEDULER_ADDRESS=address)
 
 

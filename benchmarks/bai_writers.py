@@ -19,14 +19,11 @@ import rasterio
 import rasterio.shutil
 import rioxarray  # noqa: F401  (gives arrays their `rio`)
 import xarray as xr
-from dask import delayed
-from distributed import Client, Lock, as_completed
+from distributed import Client, Lock
 from odc.geo.cog import save_cog_with_dask
 from rasterio.windows import Window
 
-from bai_example.blocks import STEP
-from bai_example.cog import BLOCK, Cog, Encoded, encode, write_cogs
-from bai_example.cog.tiles import CREATION, TILE
+from bai_example.blocks import BLOCK, STEP
 from bai_example.scenes import Band, Scene, read_scene
 from benchmarks.bai_limit import COG, nbr
 
@@ -83,7 +80,7 @@ def gathered(dnbr: xr.DataArray, out: Path, client: Client) -> None:
 def raw(dnbr: xr.DataArray, out: Path, client: Client) -> None:
     """rioxarray writes a raw GeoTIFF, chunk by chunk; GDAL's COG driver copies that."""
     step = out.with_suffix(".raw.tif")
-    dnbr.rio.to_raster(step, tiled=True, blockxsize=TILE, blockysize=TILE, lock=Lock("raw"))
+    dnbr.rio.to_raster(step, tiled=True, blockxsize=512, blockysize=512, lock=Lock("raw"))
     rasterio.shutil.copy(step, out, driver="COG", **COG)
     step.unlink()
 
@@ -93,49 +90,12 @@ def odc_geo(dnbr: xr.DataArray, out: Path, client: Client) -> None:
     save_cog_with_dask(
         dnbr,
         out,
-        compression=CREATION["compress"],
-        level=CREATION["zlevel"],
+        compression=COG["COMPRESS"],
+        level=COG["LEVEL"],
         predictor=3,
-        blocksize=TILE,
+        blocksize=COG["BLOCKSIZE"],
         overview_resampling="average",
     ).compute()
-
-
-def ours(dnbr: xr.DataArray, out: Path, client: Client) -> None:
-    """`bai_example`: the workers encode, the client puts the tiles in order."""
-    write(dnbr, out, client, encode)
-
-
-def zstd(dnbr: xr.DataArray, out: Path, client: Client) -> None:
-    """The same with ZSTD, level 1."""
-    encode_zstd(np.zeros((1, 1), np.float32))  # the header is made here
-    write(dnbr, out, client, encode_zstd)
-
-
-def encode_zstd(values: np.ndarray) -> Encoded:
-    """`encode` with ZSTD, from now on in this process."""
-    CREATION.clear()
-    CREATION.update(compress="ZSTD", zstd_level=1)
-    return encode(values)
-
-
-def write(
-    dnbr: xr.DataArray, out: Path, client: Client, encode: Callable[[np.ndarray], Encoded]
-) -> None:
-    """Encode each chunk where it is, and write it as it comes."""
-    places = {
-        client.compute(delayed(encode)(block)): (row * BLOCK, column * BLOCK)
-        for (row, column), block in np.ndenumerate(dnbr.data.to_delayed())
-    }
-    blocks = (
-        (*places.pop(future), [encoded])
-        for future, encoded in as_completed(dict(places), with_results=True)
-    )
-    profile = {
-        "height": dnbr.shape[0], "width": dnbr.shape[1], "dtype": "float32", "nodata": np.nan,
-        "crs": dnbr.rio.crs, "transform": dnbr.rio.transform(),
-    }  # fmt: skip
-    write_cogs(blocks, [Cog(out, profile)])
 
 
 WRITERS: dict[str, Callable[[xr.DataArray, Path, Client], None]] = {
@@ -143,8 +103,6 @@ WRITERS: dict[str, Callable[[xr.DataArray, Path, Client], None]] = {
     "gathered": gathered,
     "raw": raw,
     "odc-geo": odc_geo,
-    "ours": ours,
-    "zstd": zstd,
 }
 
 if __name__ == "__main__":

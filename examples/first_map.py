@@ -1,46 +1,49 @@
 """A first burned-area map: dNBR of two Sentinel-2 scenes, computed on a claimed Dask cluster.
 
-    python -m bai_example.sample scenes
-    dask-claim -- python examples/first_map.py scenes dnbr.tif
+    dask-claim -- python examples/first_map.py scenes/pre.json scenes/post.json dnbr.tif
 
-The folder holds NIR (B08, 10 m) and SWIR (B12, 20 m) before and after the fire, as `pre_B08.tif`,
-`post_B12.tif` and so on. Workers read and write the files, so they share a disk with this program;
-`bai_example` does without, masks clouds, and takes offset and scale from STAC items.
+Items are URLs or paths. Workers write the map, so they share a disk with this program.
 """
 
 import sys
 from pathlib import Path
 
+import rasterio
 import rioxarray
 import xarray as xr
 from distributed import Lock
+from pystac import Asset, Item
+from pystac_client.stac_api_io import StacApiIO
 
 import dask_claim
 
-# From processing baseline 04.00 on, ESA adds 1000 to every count.
-OFFSET = {"pre": 0, "post": -1000}
+
+def offset(item: Item, asset: Asset) -> int:
+    """ESA adds 1000 to every count from baseline 04.00 on; some catalogues take it off again."""
+    said, names = item.properties, ("earthsearch", "sentinel")
+    baseline = said.get("s2:processing_baseline") or said.get("sentinel:processing_baseline") or 0
+    applied = any(said.get(f"{name}:boa_offset_applied") for name in names)
+    return -1000 if float(baseline) >= 4 and not (applied and asset.href.endswith(".tif")) else 0
 
 
-def band(folder: Path, event: str, name: str) -> xr.DataArray:
-    """Counts of a band, lazily, NaN where there are no data."""
-    path = folder / f"{event}_{name}.tif"
-    return rioxarray.open_rasterio(path, chunks=2048, masked=True)[0] + OFFSET[event]
-
-
-def nbr(folder: Path, event: str) -> xr.DataArray:
-    """Normalized burn ratio of one scene at 10 m."""
-    nir = band(folder, event, "B08")
-    swir = band(folder, event, "B12").reindex_like(nir, method="nearest")
+def nbr(item: Item) -> xr.DataArray:
+    """Normalized burn ratio of a scene at 10 m, lazily; NaN where a band has no data (0)."""
+    bands = []
+    for keys in (("B08", "nir"), ("B12", "swir22")):
+        asset = next(item.assets[key] for key in keys if key in item.assets)
+        counts = rioxarray.open_rasterio(asset.get_absolute_href(), chunks=2048)[0]
+        bands.append(counts.where(counts != 0) + offset(item, asset))
+    nir, swir = bands[0], bands[1].reindex_like(bands[0], method="nearest")
     return (nir - swir) / (nir + swir)
 
 
-def main(folder: Path, out: Path) -> None:
-    """Write dNBR, NBR before minus NBR after the fire: the higher, the more burned."""
+if __name__ == "__main__":
+    *items, out = sys.argv[1:]
+    pre, post = (Item.from_file(i, stac_io=StacApiIO(max_retries=3, timeout=30)) for i in items)
+    out = Path(out).absolute()
     with dask_claim.connect():
-        dnbr = (nbr(folder, "pre") - nbr(folder, "post")).astype("float32")
+        dnbr = (nbr(pre) - nbr(post)).astype("float32").rio.write_nodata(float("nan"))
         # The chunks are written one after the other, by whichever worker has them.
         dnbr.rio.to_raster(out, tiled=True, compress="deflate", predictor=3, lock=Lock(str(out)))
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]).absolute(), Path(sys.argv[2]).absolute())
+    with rasterio.open(out, "r+") as file:
+        file.build_overviews([2, 4, 8, 16], rasterio.enums.Resampling.average)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,12 +10,11 @@ import numpy as np
 import rasterio
 from rasterio.windows import Window
 
-from bai_example.access import InputError, Unavailable
-from bai_example.blocks import Block, compute_block, windows
-from bai_example.cog import Cog, write_cogs
+from bai_example import blocks
+from bai_example.blocks import Block, Statistics, compute_block
+from bai_example.index import REASONS
 from bai_example.pair import Pair, open_pair
-from bai_example.scenes import read_scene, to_scene
-from bai_example.statistics import Statistics
+from bai_example.scenes import Scene, read_scene, to_scene
 
 
 def item(name: str, assets: dict[str, Any], **properties: Any) -> dict[str, Any]:
@@ -36,52 +34,46 @@ def item(name: str, assets: dict[str, Any], **properties: Any) -> dict[str, Any]
     }  # fmt: skip
 
 
+def opened(
+    pre: Sequence[Scene], post: Sequence[Scene], area: Any = None, exact: bool = False,
+    masked: bool = True,
+) -> Pair:  # fmt: skip
+    """A pair of which everything or nothing is masked, on both sides."""
+    classes = frozenset(REASONS if masked else ())
+    return open_pair(pre, post, (classes, classes), area, exact)
+
+
 def sample_pair(folder: Path) -> Pair:
     """The pair whose items lie in a folder."""
-    return open_pair(
-        [read_scene(str(folder / "pre.json"))], [read_scene(str(folder / "post.json"))]
-    )
+    return opened(*([read_scene(str(folder / f"{event}.json"))] for event in ("pre", "post")))
 
 
 class Map(NamedTuple):
-    """A map as its files hold it."""
+    """A map put together."""
 
     index: np.ndarray
     severity: np.ndarray
     statistics: Statistics
 
 
-def computed(pair: Pair, index: str = "dnbr", masked: bool = True) -> Map:
+def computed(pair: Pair, index: str = "dnbr") -> Map:
     """The map of a pair, every block computed in this process."""
-    return assembled(
-        pair, (block(pair, window, index, masked) for window in windows(pair.grid.shape))
-    )
+    return assembled(pair, (compute_block(pair, index, w) for w in windows(pair.grid.shape)))
 
 
-def block(pair: Pair, window: Window, index: str = "dnbr", masked: bool = True) -> Block:
-    """A block, computed in this process."""
-    made = compute_block(pair, index, masked, window)
-    if isinstance(made, dict):
-        raise (Unavailable if made["temporary"] else InputError)(*made["problems"])
-    window, encoded, gathered = made
-    return Block(window, encoded, Statistics(**gathered))
+def windows(shape: tuple[int, int]) -> list[Window]:
+    """The blocks of a map."""
+    return [*blocks._windows(shape, blocks.BLOCK)]
 
 
 def assembled(pair: Pair, blocks: Iterable[Block]) -> Map:
-    """Blocks -> COGs -> what rasterio reads of them."""
+    """The map that some blocks make."""
+    values, classes = np.empty(pair.grid.shape, np.float32), np.empty(pair.grid.shape, np.uint8)
     statistics = Statistics()
-
-    def stream() -> Iterator[Any]:
-        for one in blocks:
-            statistics.merge(one.statistics)
-            yield one.window.row_off, one.window.col_off, one.encoded
-
-    with tempfile.TemporaryDirectory() as folder:
-        files = [Path(folder, "index.tif"), Path(folder, "severity.tif")]
-        index = Cog(files[0], {**pair.grid.profile, "dtype": "float32", "nodata": np.nan})
-        severity = Cog(files[1], {**pair.grid.profile, "dtype": "uint8", "nodata": 0})
-        write_cogs(stream(), [index, severity])
-        return Map(*(counts(file, None) for file in files), statistics)
+    for one in blocks:
+        values[one.window.toslices()], classes[one.window.toslices()] = one.values, one.classes
+        statistics.merge(one.statistics)
+    return Map(values, classes, statistics)
 
 
 def counts(path: Path, dtype: type | None = np.float64) -> np.ndarray:
@@ -138,6 +130,7 @@ def pair_of(
     post: dict[str, Any] | None = None,
     size: int = 8,
     masked: bool = True,
+    offset: float | None = None,
 ) -> Pair:
     """A pair of rasters of random counts; keywords of `make_raster` by event, ``swir2_…`` too."""
     rng = np.random.default_rng(2)
@@ -151,5 +144,5 @@ def pair_of(
             "B08": make_raster(f"{event}_B08.tif", **near),
             "B12": make_raster(f"{event}_B12.tif", **(short | shared | {"pixel": 20} | own)),
         }
-        scenes.append(to_scene(item(event, assets), "/item.json"))
-    return open_pair(scenes[:1], scenes[1:], masked=masked)
+        scenes.append(to_scene(item(event, assets), "/item.json", offset=offset))
+    return opened(scenes[:1], scenes[1:], masked=masked)

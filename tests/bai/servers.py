@@ -119,7 +119,8 @@ class _Ranges(Handler):
             return self.answer(trouble, b"")
         whole = path.read_bytes()
         first, last = 0, len(whole) - 1
-        headers = {"Accept_Ranges": "bytes"}
+        kind = "text/html" if whole.startswith(b"<!DOCTYPE html") else "image/tiff"
+        headers = {"Accept_Ranges": "bytes", "Content_Type": kind}
         if wanted := self.headers.get("Range"):
             first, last = (int(n or last) for n in wanted.removeprefix("bytes=").split("-"))
             last = min(last, len(whole) - 1)

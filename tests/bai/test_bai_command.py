@@ -18,7 +18,7 @@ import rasterio
 
 from bai_example import __main__ as command
 from bai_example import index as bai
-from bai_example.item import ALL
+from bai_example.outputs import ALL
 from tests.bai.maps import counts, nbr_of
 from tests.support.launcher import wait_for
 
@@ -224,6 +224,28 @@ def test_crop(sample: Path, program: Callable[..., Any], tmp_path: Path) -> None
     assert any("100.0 % of the pixels have a value" in line for line in lines)
 
 
+def test_an_offset_that_is_off_the_counts_already(
+    sample: Path, program: Callable[..., Any], tmp_path: Path
+) -> None:
+    """As dozens of items of a catalogue have it: told, and mended by an option."""
+    shutil.copytree(sample, tmp_path / "wrong")
+    document = json.loads((tmp_path / "wrong" / "pre.json").read_text())
+    document["properties"]["s2:processing_baseline"] = "05.11"
+    for band in ("B08", "B12"):
+        with rasterio.open(
+            tmp_path / "wrong" / f"pre_{band}.tif", "r+", IGNORE_COG_LAYOUT_BREAK="YES"
+        ) as file:
+            file.write(np.where(file.read(1) > 0, file.read(1) // 3 + 1, 0).astype(np.uint16), 1)
+    (tmp_path / "wrong" / "pre.json").write_text(json.dumps(document))
+    status, lines = program(*items(tmp_path / "wrong"))
+    (warned,) = [line for line in lines if "negative reflectance" in line]
+    assert status == 0
+    assert "of the pre-event pixels" in warned and "--offset pre=0" in warned
+    status, lines = program(*items(tmp_path / "wrong"), "--offset", "pre=0", "--overwrite")
+    assert not any("negative reflectance" in line for line in lines)
+    assert any("25.0 days between the scenes" in line for line in lines)
+
+
 # Usage
 
 PAIR = ["--pre-event", "a.json", "--post-event", "b.json"]
@@ -235,6 +257,11 @@ WRONG = [
     ([*API[:4], *BOX], "--api needs --collection and --event"),
     (API, "--api needs --bbox or --geometry: the area of the map"),
     ([*PAIR, "--event", "2021-07-14"], "--collection and --event need --api"),
+    ([*API[:4], "--before", "2021-07-06", *BOX], "give --event, or both --before and --after"),
+    ([*PAIR, "--mask", "cloud,fog"], "--mask: fog: not one of cloud, shadow, snow, water"),
+    ([*PAIR, "--mask", "cloud", "--no-mask"], "not allowed with argument --mask"),
+    ([*PAIR, "--offset", "during=0"], "--offset: during: give NUMBER, or pre=…,post=…"),
+    ([*PAIR, "--offset", "much"], "--offset: invalid offset value: 'much'"),
     ([*PAIR, *BOX, "--geometry", "x.json"], "not allowed with argument --bbox"),
     ([*PAIR, "--index", "nbr"], "--index: invalid choice: 'nbr' (choose from "),
 ]
@@ -249,9 +276,28 @@ def test_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
         assert message in capsys.readouterr().err.splitlines()[-1]
 
 
+def test_options_that_say_several_things() -> None:
+    dates = ["--before", "2021-07-06", "--after", "2021-08-14"]
+    assert command.parse([*API[:4], *dates, *BOX]).event == "2021-07-06/2021-08-14"
+    assert command.parse([*PAIR, "--offset", "0"]).offset == {"pre": 0, "post": 0}
+    assert command.parse([*PAIR, "--offset", "pre=-0.1,post=0"]).offset == {"pre": -0.1, "post": 0}
+    pre, post = command.parse(PAIR).masked
+    assert (pre - post, post - pre, post) == (
+        {"water"},
+        set(),
+        {*bai.CLASSES} - {"water"} | {"saturated"},
+    )
+    assert command.parse([*PAIR, "--mask", "cloud,water"]).masked[1] == {
+        "cloud",
+        "water",
+        "saturated",
+    }
+    assert command.parse([*PAIR, "--no-mask"]).masked == (frozenset(), frozenset())
+
+
 def test_help(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Fits a terminal, says what each option is for, and shows the usual ones."""
-    assert (*bai.INDICES,) == command.INDICES
+    assert ((*bai.INDICES,), bai.CLASSES) == (command.INDICES, command.CLASSES)
     monkeypatch.setenv("COLUMNS", "80")
     with pytest.raises(SystemExit, match=r"^0$"):
         command.parse(["--help"])
@@ -261,6 +307,7 @@ def test_help(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatc
     for option in (
         "--pre-event", "--post-event", "--items", "--sign", "--api", "--collection", "--event",
         "--window", "--max-cloud", "--bbox", "--geometry", "--index", "--no-mask", "--output-dir",
+        "--before", "--after", "--mask", "--offset",
         "--overwrite",
     ):  # fmt: skip
         (first,) = [n for n, line in enumerate(lines) if line.startswith(f"  {option}")]

@@ -13,7 +13,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bai_example.index import DARK, INDICES, REASONS, SEVERITIES, classify, merged, nbr, reasons
+from bai_example.index import (
+    INDICES,
+    LEAST_LIGHT,
+    REASONS,
+    SEVERITIES,
+    classify,
+    merged,
+    nbr,
+    reasons,
+)
 
 NAN = math.nan
 # NIR, SWIR, NBR.
@@ -30,7 +39,7 @@ PIXELS = [
     # No light, no ratio; a rounding error is no light.
     (0.0, 0.0, NAN),
     (1000 * 1e-4 - 0.1, 1e-17, NAN),
-    (DARK / 4, DARK / 4, NAN),
+    (LEAST_LIGHT / 4, LEAST_LIGHT / 4, NAN),
     # The darkest pixel that Landsat can tell from none.
     (2.75e-5, 0.0, 1.0),
     (NAN, 0.3, NAN),
@@ -40,7 +49,7 @@ PIXELS = [
 
 
 def test_nbr_of_a_pixel() -> None:
-    nir, swir2, expected = np.array(PIXELS).T
+    nir, swir2, expected = np.array(PIXELS).T.copy()
     result = nbr(nir, swir2)
     assert result.dtype == np.float64
     np.testing.assert_allclose(result, expected, rtol=0, atol=1e-12)

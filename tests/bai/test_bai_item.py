@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+from dataclasses import replace
 from importlib import resources
 from importlib.metadata import version
 from pathlib import Path
@@ -12,19 +13,21 @@ from typing import Any
 import numpy as np
 import pystac
 import pytest
+import shapely
 from affine import Affine
+from odc.geo.geobox import GeoBox
+from pyproj import Transformer
 from pystac.extensions.classification import ClassificationExtension
 from pystac.extensions.projection import ProjectionExtension
 from pystac.validation import validate_dict
 from rasterio.crs import CRS
-from rasterio.warp import transform_geom
-from shapely.geometry import shape
 
-from bai_example import item
-from bai_example.grid import Grid
-from bai_example.index import INDICES, SEVERITIES, classify
+from bai_example import describe as item
+from bai_example.blocks import Statistics
+from bai_example.index import CLASSES, INDICES, SEVERITIES, classify
+from bai_example.pair import Layers, Pair
+from bai_example.rasters import pixel_metres
 from bai_example.scenes import Band, Scene
-from bai_example.statistics import Statistics
 
 DAY = dt.datetime(2021, 7, 13, 11, 21, 9, tzinfo=dt.timezone.utc)
 BAND = Band("/data/B08.tif", 1e-4, 0.0, 0.0)
@@ -32,30 +35,38 @@ VALUES = np.linspace(-0.5, 1, 600, dtype=np.float32).reshape(20, 30)
 VALUES[0, :7] = np.nan
 
 
-def scene(name: str, href: str = "/data/{}.json", days: int = 0) -> Scene:
-    when = DAY + dt.timedelta(days=days)
-    return Scene(name, href.format(name), when, nir=BAND, swir=BAND)
+def scene(name: str, href: str = "/data/{}.json", days: int = 0, offset: float = 0) -> Scene:
+    when, band = DAY + dt.timedelta(days=days), replace(BAND, offset=offset)
+    masks = {"scl": "/data/SCL.tif"}
+    return Scene(name, href.format(name), when, nir=band, swir=band, masks=masks)
 
 
-def grid(epsg: int = 32629, **place: Any) -> Grid:
-    return Grid(CRS.from_epsg(epsg), Affine(10, 0, 600_000, 0, -10, 4_500_000), (20, 30), **place)
+def grid(epsg: int = 32629) -> GeoBox:
+    return GeoBox((20, 30), Affine(10, 0, 600_000, 0, -10, 4_500_000), f"EPSG:{epsg}")
 
 
 def made(
     pre: list[Scene] | None = None, post: list[Scene] | None = None, **other: Any
 ) -> dict[str, Any]:
-    """The JSON of an item as it is written; keywords replace arguments of `item.make`."""
-    pre, post = pre or [scene("before")], post or [scene("after", days=25)]
+    """The JSON of an item as it is written; keywords replace what it is made of."""
+    sides = pre or [scene("before")], post or [scene("after", days=25)]
     statistics = Statistics(pixels=VALUES.size)
-    statistics.add(VALUES, classify(VALUES), np.full(len(VALUES), 100.0))
-    statistics.reasons[1] = [9, 1, 0, 2, 0, 0, 0]
+    statistics.add(VALUES)
+    statistics.classes += np.bincount(classify(VALUES).ravel(), minlength=8)
+    statistics.square_metres += 100 * statistics.classes
+    statistics.reasons[1] = [9, 1, 0, 2, 0, 0, 0, 0]
+    pair = Pair(
+        other.pop("grid", grid()), [[Layers(one, {}) for one in side] for side in sides],
+        other.pop("masked", (frozenset(CLASSES), frozenset(CLASSES) - {"water"})),
+        other.pop("outline", None),
+    )  # fmt: skip
     claim = {"workers": 2, "gateway_url": "https://me:pw@gateway.test/a?token=x"}
-    said = {
-        "grid": grid(), "index": "dnbr", "statistics": statistics, "pre": pre,
-        "post": post, "masked": True, "location": "/data/out",
+    given = {
+        "index": "dnbr", "statistics": statistics, "location": "/data/out",
         "command": ["bai", "--index=dnbr"], "claim": claim,
     }  # fmt: skip
-    return item.make_item(**(said | other)).to_dict(include_self_link=False, transform_hrefs=False)
+    document = item.make_item(pair, **(given | other))
+    return document.to_dict(include_self_link=False, transform_hrefs=False)
 
 
 def core_schemas() -> dict[str, str]:
@@ -150,7 +161,12 @@ def test_areas_and_masked_pixels() -> None:
     left_out = properties["bai:pixels_without_value"]
     assert list(left_out) == ["pre_event", "post_event"]
     assert sorted(left_out["post_event"].values())[-2:] == [1, 2]
-    assert properties["bai:masked"] is True
+    classes = ["cloud", "shadow", "snow", "water"]
+    assert properties["bai:masked"] == {"pre_event": classes, "post_event": classes[:-1]}
+    bare = replace(scene("bare"), masks={})
+    properties = made([scene("before"), bare])["properties"]
+    assert properties["bai:masked"] == {"pre_event": [], "post_event": classes[:-1]}
+    assert "masked in the pre-event scenes: nothing; " in properties["processing:lineage"]
 
 
 def test_processing() -> None:
@@ -164,28 +180,36 @@ def test_processing() -> None:
     assert "before before and after after" in properties["processing:lineage"]
     assert properties["bai:command"] == ["bai", "--index=dnbr"]
     assert properties["bai:claim"] == {"workers": 2, "gateway_url": "https://gateway.test/a"}
-    bare = made(command=(), claim=None, masked=False)["properties"]
+    bare = made(command=(), claim=None, masked=(frozenset(), frozenset()))["properties"]
     assert not {"bai:claim", "bai:command"} & set(bare)
-    assert "nothing is masked" in bare["processing:lineage"]
+    assert bare["bai:masked"] == {"pre_event": [], "post_event": []}
 
 
-def test_times_and_ids() -> None:
-    """Of a mosaic short, however many tiles there are; the same for the same scenes."""
-    document = made()
-    assert document["id"] == "bai-before-after"
-    assert document["properties"]["datetime"] == "2021-08-07T11:21:09Z"
+def test_times() -> None:
+    document = made([scene("a", days=2), scene("b")], [scene("d", days=20), scene("e", days=30)])
+    assert document["properties"]["datetime"] == "2021-08-12T11:21:09Z"
     assert document["properties"]["start_datetime"] == "2021-07-13T11:21:09Z"
-    assert document["properties"]["end_datetime"] == "2021-08-07T11:21:09Z"
+    assert document["properties"]["end_datetime"] == "2021-08-12T11:21:09Z"
+    assert len(document["links"]) == 4
+
+
+def test_an_id_for_each_map() -> None:
+    """The same for the same scenes in whatever order; another for another map of theirs."""
     pre = [scene("a", days=2), scene("b"), scene("c", days=1)]
     post = [scene("d", days=20), scene("e", days=30)]
-    document = made(pre, post)
-    name = document["id"]
-    assert name.startswith("bai-20210713-20210802-")
-    assert len(name) == len("bai-20210713-20210802-12345678")
+    name = made(pre, post)["id"]
+    assert name.startswith("bai-dnbr-20210713-20210802-")
+    assert len(name) == len("bai-dnbr-20210713-20210802-12345678")
     assert made(pre[::-1], post[::-1])["id"] == name
-    assert made(pre[:2], [*post, pre[2]])["id"] != name
-    assert document["properties"]["end_datetime"] == "2021-08-12T11:21:09Z"
-    assert len(document["links"]) == 5
+    others = [
+        made(pre[:2], [*post, pre[2]]),
+        made(pre, post, index="rbr"),
+        made(pre, post, grid=grid()[:10, :10]),
+        made(pre, post, outline={"type": "Polygon", "coordinates": [[[0, 0], [1, 0], [0, 1]]]}),
+        made(pre, post, masked=(frozenset(), frozenset())),
+        made([scene("a", days=2, offset=-0.1), *pre[1:]], post),
+    ]
+    assert len({name, *(other["id"] for other in others)}) == 1 + len(others)
 
 
 LINKS = [
@@ -215,20 +239,21 @@ def test_links_and_command_hold_no_secret() -> None:
 def test_crs_without_a_code() -> None:
     """Given whole, in WKT 2; its code is null."""
     crs = CRS.from_proj4("+proj=laea +lat_0=41 +lon_0=-8 +datum=WGS84 +units=us-ft")
-    properties = made(grid=Grid(crs, Affine(10, 0, 0, 0, -10, 0), (20, 30)))["properties"]
+    feet = GeoBox((20, 30), Affine(10, 0, 0, 0, -10, 0), crs.to_wkt())
+    properties = made(grid=feet)["properties"]
     assert properties["proj:code"] is None
     assert properties["proj:wkt2"].startswith("PROJCRS")
-    assert properties["gsd"] == pytest.approx(3.048, rel=1e-4), "in metres, not in feet"
+    assert properties["gsd"] == pytest.approx(3.05), "in metres, not in feet"
 
 
 def test_footprint_across_the_antimeridian() -> None:
     """A tile of UTM zone 60 reaches over 180 degrees: two polygons, west greater than east."""
-    zone60 = Grid(CRS.from_epsg(32660), Affine(10, 0, 600_000, 0, -10, 7_700_040), (10980, 10980))
-    west, _, east, _ = zone60.bbox()
+    zone60 = GeoBox((10980, 10980), Affine(10, 0, 600_000, 0, -10, 7_700_040), "EPSG:32660")
+    document = made(grid=zone60)
+    west, _, east, _ = document["bbox"]
     assert west > east
-    outline = zone60.footprint()
-    assert outline["type"] == "MultiPolygon"
-    for (ring,) in outline["coordinates"]:
+    assert document["geometry"]["type"] == "MultiPolygon"
+    for (ring,) in document["geometry"]["coordinates"]:
         longitudes = [point[0] for point in ring]
         assert max(longitudes) - min(longitudes) < 10
 
@@ -254,14 +279,28 @@ def test_write(tmp_path: Path) -> None:
     assert validate_dict(catalog.to_dict(transform_hrefs=False))
 
 
-def test_a_geographic_crs() -> None:
-    """Degrees are no unit of length or area: the pixel's size is that of the ellipsoid."""
-    degrees = Grid(CRS.from_epsg(4326), Affine(0.001, 0, -8, 0, -0.001, 40), (20, 30))
-    properties = made(grid=degrees)["properties"]
-    assert properties["proj:code"] == "EPSG:4326"
-    assert properties["gsd"] == pytest.approx(111.03, abs=0.01)
-    # Sum over the grid, by an equal-area projection of the same ellipsoid.
-    outline = transform_geom("EPSG:4326", "ESRI:54034", degrees.footprint())
-    expected = shape(outline).area
-    assert 30 * np.sum(np.multiply(*degrees.metres())) == pytest.approx(expected, rel=1e-6)
-    assert np.array_equal(grid().metres(), np.full((2, 20), 10))
+AREAS = [
+    ("EPSG:4326", (0.001, -8, 40), 111.03 * 85.39),
+    ("EPSG:32629", (10, 500_000, 4_500_000), 100 / 0.9996**2),
+    # Web Mercator at 60° north, whose metres are half as long.
+    ("EPSG:3857", (10, 0, 8_399_738), 25.084),
+    # Equal area: as on the map; and where its pixels have no right angles.
+    ("EPSG:3035", (10, 4_321_000, 3_210_000), 100),
+    ("EPSG:3035", (10, 2_700_000, 1_700_000), 100),
+    ("EPSG:2263", (100, 984_000, 200_000), 929.03),  # US survey feet
+]
+
+
+@pytest.mark.parametrize(("crs", "place", "expected"), AREAS)
+def test_areas_are_those_of_the_ellipsoid(
+    crs: str, place: tuple[float, float, float], expected: float
+) -> None:
+    """In every CRS. Against an equal-area projection of the same ellipsoid."""
+    size, x, y = place
+    box = GeoBox((2, 2), Affine(size, 0, x, 0, -size, y), crs)
+    area = pixel_metres(box)[2]
+    assert area == pytest.approx(expected, rel=1e-3)
+    to_equal_area = Transformer.from_crs(crs, "ESRI:54034", always_xy=True)
+    ring = shapely.segmentize(shapely.box(*box.boundingbox.bbox), size / 8)
+    outline = shapely.transform(ring, to_equal_area.transform, interleaved=False)
+    assert 4 * area == pytest.approx(outline.area, rel=1e-5)

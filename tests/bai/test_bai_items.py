@@ -308,7 +308,7 @@ def test_item_over_http(server: RasterServer, monkeypatch: pytest.MonkeyPatch) -
         server.trouble = lambda name, n, status=status: status
         with pytest.raises(InputError) as caught:
             read_scene(f"{server.url}/item.json?sig=s3cret")
-        assert str(caught.value) == f"{server.url}/item.json: the server answered {status} ()"
+        assert str(caught.value) == f"{server.url}/item.json: the server answered {status}"
         assert isinstance(caught.value, Unavailable) == (status == 503)
         assert server.asked["item.json"] == asked
     server.trouble = lambda name, n: None
@@ -322,8 +322,50 @@ def test_locations_that_do_not_do(monkeypatch: pytest.MonkeyPatch) -> None:
     for location, message in (
         ("s3://bucket/item.json", "s3://bucket/item.json: no such file"),
         ("http://127.0.0.1:9/item", "cannot be reached"),
-        ("http://[", "not a usable URL"),
+        ("http://[", "not a usable http"),
         ("", "is a directory"),
     ):
         with pytest.raises(InputError, match=message):
             read_scene(location)
+
+
+# --- what catalogues get wrong
+
+
+@pytest.mark.parametrize("baseline", ["03.01", "04.00"])
+def test_level_1c_is_refused(baseline: str) -> None:
+    """Top of the atmosphere is no surface reflectance, whatever the item declares."""
+    declared = {"raster:bands": [{"scale": 0.0001, "nodata": 0}]}
+    for said in (
+        {"s2__product_type": "S2MSI1C"},
+        {"s2__product_type": None, "s2__product_uri": "S2A_MSIL1C_20220720T100031_N0400_R122.SAFE"},
+    ):
+        document = item("scene", bands(declared), s2__processing_baseline=baseline, **said)
+        with pytest.raises(InputError, match="Level-1C is no surface reflectance"):
+            scene_of(document)
+    with pytest.raises(InputError, match="Level-1C"):
+        scene_of(item("scene", bands(declared)) | {"collection": "sentinel-2-l1c"})
+
+
+def test_an_offset_in_place_of_the_item_s() -> None:
+    scene = to_scene(item("a", bands(), s2__processing_baseline="05.00"), "/a.json", offset=0.0)
+    assert (scene.nir.offset, scene.swir.offset, scene.nir.scale) == (0, 0, 1e-4)
+
+
+USGS_BANDS = ("coastal", "blue", "green", "red", "nir08", "swir16", "swir22")
+
+
+@pytest.mark.parametrize(
+    "named", [[[{"common_name": "nir08"}], [{"common_name": "swir22"}]], [[4], [6]]]
+)
+def test_usgs_items_of_2020_and_2021(named: list[Any]) -> None:
+    """Assets are called after files, bands by their number among the item's."""
+    keys = ("SR_B5.TIF", "SR_B7.TIF", "QA_PIXEL.TIF", "QA_RADSAT.TIF")
+    assets: dict[str, Any] = {key: {"href": f"https://example.org/{LC08}_{key}"} for key in keys}
+    assets["SR_B5.TIF"]["eo:bands"], assets["SR_B7.TIF"]["eo:bands"] = named
+    of_item = [{"name": f"SR_B{n}", "common_name": c} for n, c in enumerate(USGS_BANDS, 1)]
+    said = {"platform": "LANDSAT_8", "eo__bands": of_item, "s2__product_type": None} | NONE
+    scene = scene_of(item(LC08, assets, **said))
+    assert scene.nir.href.endswith("SR_B5.TIF") and scene.swir.href.endswith("SR_B7.TIF")
+    assert [*scene.masks] == ["qa_pixel", "qa_radsat"]
+    assert (scene.nir.scale, scene.nir.offset) == (2.75e-5, -0.2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,27 +12,42 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 import rasterio
+from odc.geo.geobox import GeoBox
 from rasterio.windows import Window
 
 from bai_example import blocks
 from bai_example import index as bai
 from bai_example.access import InputError
-from bai_example.blocks import Block, compute_blocks
-from bai_example.cog import encode
-from bai_example.grid import Grid
+from bai_example.blocks import Block, Statistics, compute_blocks, pack, unpacked
+from bai_example.describe import draw
 from bai_example.index import REASONS
-from bai_example.item import ALL, CATALOG, ITEM
-from bai_example.maps import MAP, NAMES, QUICKLOOK, SEVERITY, write_maps
-from bai_example.pair import Pair, open_pair
-from bai_example.scenes import Scene, read_scene
-from bai_example.statistics import Statistics
-from tests.bai.maps import assert_cog, assert_map, counts, expected_nbr, finer, item
+from bai_example.outputs import (
+    ALL,
+    CATALOG,
+    ITEM,
+    MAP,
+    NAMES,
+    QUICKLOOK,
+    SEVERITY,
+    write_maps,
+)  # fmt: skip
+from bai_example.pair import Layers, Pair
+from bai_example.scenes import read_scene
+from tests.bai.maps import (
+    assert_cog,
+    assert_map,
+    counts,
+    expected_nbr,
+    finer,
+    item,
+    opened,
+    windows,
+)
 from tests.bai.servers import rasters_over_http
 from tests.support.bai import logged
 from tests.support.launcher import wait_for
 
 pytestmark = pytest.mark.xdist_group("bai")  # Matplotlib is imported once
-Scenes = tuple[list[Scene], list[Scene]]
 
 
 class Result(NamedTuple):
@@ -41,10 +57,10 @@ class Result(NamedTuple):
 
 
 def make(pre: str, post: str, client: Any, folder: Path) -> Result:
-    scenes = [read_scene(pre)], [read_scene(post)]
-    pair = open_pair(*scenes)
-    computed = compute_blocks(pair, "dnbr", True, client)
-    return Result(folder, write_maps(folder, pair.grid, "dnbr", computed, *scenes), pair)
+    pair = opened([read_scene(pre)], [read_scene(post)])
+    statistics = write_maps(folder, pair, "dnbr", compute_blocks(pair, "dnbr", client))
+    draw(folder, pair, "dnbr", statistics)
+    return Result(folder, statistics, pair)
 
 
 @pytest.fixture(scope="module")
@@ -106,13 +122,14 @@ def test_statistics_and_areas(result: Result) -> None:
     assert (said.minimum, said.maximum) == (known.min(), known.max())
     assert said.mean == pytest.approx(known.mean(), rel=1e-9)
     assert said.deviation == pytest.approx(known.std(), rel=1e-9)
+    # A pixel of 10 m on the map is larger on the ground by 1 / 0.99966², here in its zone.
     hectares = [0.01 * np.count_nonzero(classes == code) for code in range(1, 8)]
-    assert said.hectares == pytest.approx(hectares)
+    assert said.hectares == pytest.approx([area / 0.99966**2 for area in hectares], rel=1e-4)
     assert np.array_equal(said.classes, np.bincount(classes.ravel(), minlength=8))
     assert min(hectares) > 0, "the sample shows every class"
     # The sample's only gaps are its swaths' edges: a pixel lacks one event, the other or both.
     missing = said.pixels - said.valid
-    pre, post = (sum(counts.values()) for counts in said.masked.values())
+    pre, post = (sum(said.without_value(event).values()) for event in (0, 1))
     assert max(pre, post) <= missing <= pre + post
 
 
@@ -120,24 +137,19 @@ def test_statistics_do_not_depend_on_the_parts() -> None:
     """All at once, and merged from parts, some of them empty."""
     values = np.random.default_rng(4).normal(0.2, 0.4, (60, 40)).astype(np.float32)
     values[7:9] = np.nan
-    known, areas = values[~np.isnan(values)].astype(np.float64), np.linspace(90, 110, 60)
-    whole, merged = Statistics(pixels=2400), Statistics()
-    whole.add(values, bai.classify(values), areas)
+    valid = values[~np.isnan(values)].astype(np.float64)
+    whole, merged = block_of(values).statistics, Statistics()
     merged.merge(Statistics())
     for top in range(0, 60, 2):
-        rows, part = slice(top, top + 2), Statistics(pixels=80)
-        part.add(values[rows], bai.classify(values[rows]), areas[rows])
+        part = block_of(values[top : top + 2]).statistics
         part.reasons[0, 3] += top
         merged.merge(part)
     assert (merged.pixels, merged.valid, merged.minimum) == (2400, 58 * 40, whole.minimum)
     for said in (whole, merged):
         assert said.maximum == np.nanmax(values)
-        assert said.mean == pytest.approx(known.mean(), rel=1e-12)
-        assert said.deviation == pytest.approx(known.std(), rel=1e-12)
-        for code, hectares in enumerate(said.hectares, 1):
-            there = bai.classify(values) == code
-            assert hectares == pytest.approx((areas[:, np.newaxis] * there).sum() / 1e4)
-    assert merged.masked["pre_event"] == dict.fromkeys(REASONS[1:], 0) | {"cloud": 30 * 29}
+        assert said.mean == pytest.approx(valid.mean(), rel=1e-12)
+        assert said.deviation == pytest.approx(valid.std(), rel=1e-12)
+    assert merged.without_value(0) == dict.fromkeys(REASONS[1:], 0) | {"cloud": 30 * 29}
 
 
 def test_quicklook(result: Result) -> None:
@@ -157,32 +169,89 @@ def test_quicklook(result: Result) -> None:
     assert share("#d4d4d4") > 0.02
 
 
-def block_of(values: np.ndarray) -> Block:
+def block_of(values: np.ndarray, top: int = 0, left: int = 0) -> Block:
     """A block of given values of the index."""
     classes, statistics = bai.classify(values), Statistics(pixels=values.size)
-    statistics.add(values, classes, np.full(len(values), 100.0))
-    window = Window(0, 0, values.shape[1], values.shape[0])
-    return Block(window, (encode(values), encode(classes)), statistics)
+    statistics.add(values)
+    statistics.classes += np.bincount(classes.ravel(), minlength=8)
+    window = Window(left, top, values.shape[1], values.shape[0])
+    return Block(window, values, classes, statistics)
 
 
 @pytest.fixture
-def scenes(sample: Path) -> Scenes:
-    return [read_scene(str(sample / "pre.json"))], [read_scene(str(sample / "post.json"))]
+def pair_of_shape(sample: Path) -> Callable[[tuple[int, int]], Pair]:
+    """A pair of the sample's scenes whose map has another shape."""
+    sides = [[Layers(read_scene(str(sample / f"{e}.json")), {})] for e in ("pre", "post")]
+    corner = rasterio.Affine(10, 0, 600_000, 0, -10, 4_500_000)
+    nothing = frozenset[str](), frozenset[str]()
+    return lambda shape: Pair(GeoBox(shape, corner, "EPSG:32629"), sides, nothing)
+
+
+def halved(values: np.ndarray) -> np.ndarray:
+    """Mean of the two by two values that are there, by NumPy, in float64."""
+    padded = np.pad(
+        values.astype(np.float64), [(0, n % 2) for n in values.shape], constant_values=np.nan
+    )
+    quarters = np.stack([padded[i::2, j::2] for i in (0, 1) for j in (0, 1)])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # "mean of empty slice": that is NaN, as it should be
+        return np.nanmean(quarters, axis=0)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (512, 512), (514, 1702), (30, 4200)])
+def test_cogs_of_every_size(
+    tmp_path: Path, pair_of_shape: Any, monkeypatch: pytest.MonkeyPatch, shape: tuple[int, int]
+) -> None:
+    """Blocks in any order: the values at full resolution, their means in the overviews, and no
+    class there that the pixels below do not have."""
+    rng = np.random.default_rng(6)
+    values = np.rint(rng.normal(0.1, 0.3, shape) * 2**20) / 2**20
+    if values.size > 1:
+        values[rng.random(shape) < 0.1] = np.nan
+        values[: shape[0] // 3, : shape[1] // 4] = np.nan
+    values = values.astype(np.float32)
+    monkeypatch.setattr(blocks, "BLOCK", 512)
+    parts = [block_of(values[w.toslices()], w.row_off, w.col_off) for w in windows(shape)]
+    write_maps(tmp_path, pair_of_shape(shape), "dnbr", iter(parts[::-1]))
+    assert {path.name for path in tmp_path.iterdir()} == {MAP, SEVERITY, NAMES}
+    levels = max(0, int(np.ceil(np.log2(max(shape) / 512))))
+    classes = bai.classify(values)
+    for name in (MAP, SEVERITY):
+        assert_cog(tmp_path / name)
+        with rasterio.open(tmp_path / name) as file:
+            assert file.overviews(1) == [2 ** (level + 1) for level in range(levels)]
+            assert (file.compression.value, file.block_shapes) == ("DEFLATE", [(512, 512)])
+    assert np.array_equal(counts(tmp_path / MAP, None), values, equal_nan=True)
+    assert np.array_equal(counts(tmp_path / SEVERITY, None), classes)
+    for level in range(levels):
+        with rasterio.open(tmp_path / MAP, overview_level=level) as file:
+            overview = file.read(1)
+        if values.shape[0] % 2 or values.shape[1] % 2:
+            continue  # GDAL then weighs the pixels by the parts of them that it needs
+        values = halved(values)
+        assert np.array_equal(np.isnan(overview), np.isnan(values)), "NaN spreads"
+        assert np.nanmax(np.abs(overview - values)) < 1e-5
+        with rasterio.open(tmp_path / SEVERITY, overview_level=level) as file:
+            coarser = file.read(1)
+            assert file.colormap(1)[7][:3] == (142, 15, 44)
+        side = 2 ** (level + 1)
+        whole = coarser[: shape[0] // side, : shape[1] // side]
+        below = classes[: whole.shape[0] * side, : whole.shape[1] * side]
+        below = below.reshape(whole.shape[0], side, whole.shape[1], side)
+        there = (below == whole[:, None, :, None]).any(axis=(1, 3))
+        assert there[whole > 0].all(), "a class that no pixel below has"
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (60, 900), (900, 60)])
-def test_quicklook_of_any_shape(tmp_path: Path, scenes: Scenes, shape: tuple[int, int]) -> None:
-    with rasterio.open(scenes[0][0].nir.href) as file:
-        grid = Grid(file.crs, file.transform, shape)
+def test_quicklook_of_any_shape(tmp_path: Path, pair_of_shape: Any, shape: tuple[int, int]) -> None:
     values = np.linspace(-0.5, 1, shape[0] * shape[1], dtype=np.float32).reshape(shape)
-    write_maps(tmp_path, grid, "dnbr", (b for b in [block_of(values)]), *scenes)
+    pair = pair_of_shape(shape)
+    draw(tmp_path, pair, "dnbr", write_maps(tmp_path, pair, "dnbr", iter([block_of(values)])))
     assert (tmp_path / QUICKLOOK).stat().st_size > 10_000
 
 
-def test_failure_in_the_middle(tmp_path: Path, scenes: Scenes) -> None:
+def test_failure_in_the_middle(tmp_path: Path, pair_of_shape: Any) -> None:
     """The blocks are closed, so that the cluster is given back, and no map is there."""
-    with rasterio.open(scenes[0][0].nir.href) as file:
-        grid = Grid(file.crs, file.transform, file.shape)
     closed = []
 
     def broken() -> Iterator[Block]:
@@ -193,16 +262,27 @@ def test_failure_in_the_middle(tmp_path: Path, scenes: Scenes) -> None:
             closed.append(True)
 
     with pytest.raises(RuntimeError, match="worker lost"):
-        write_maps(tmp_path, grid, "dnbr", broken(), *scenes)
+        write_maps(tmp_path, pair_of_shape((256, 256)), "dnbr", broken())
     assert closed
     assert not [*tmp_path.iterdir()]
+
+
+def test_blocks_that_travel_compressed() -> None:
+    """Where the scheduler's proxy is between: every value, and less to send."""
+    rng = np.random.default_rng(1)
+    values = (np.rint(rng.normal(0, 0.3, (300, 2048)) * 2**20) / 2**20).astype(np.float32)
+    values[:9] = np.nan
+    for array in (values, bai.classify(values)):
+        data = pack(array)
+        assert len(data) < 0.85 * array.nbytes
+        assert np.array_equal(unpacked(data), array, equal_nan=array.dtype.kind == "f")
 
 
 def test_over_http(sample: Path, client: Any, result: Result, tmp_path: Path) -> None:
     """Items and rasters on a web server give the same map, and pixels are sent once."""
     with rasters_over_http(sample) as server:
         made = make(f"{server.url}/pre.json", f"{server.url}/post.json", client, tmp_path)
-        assert made.pair.post[0].rasters["SWIR"].href == f"{server.url}/post_B12.tif"
+        assert made.pair.events[1][0].rasters["SWIR"].href == f"{server.url}/post_B12.tif"
         headers = 2 * 32_768  # by the client, and by the worker
         for path in sample.glob("*.tif"):
             assert server.sent[path.name] <= path.stat().st_size + headers
@@ -244,31 +324,29 @@ def test_rasters_in_degrees(
 
 def test_windows_cover_the_map_once() -> None:
     for shape in ((1, 1), (2048, 2048), (2049, 4097), (5000, 300)):
-        seen, sizes = np.zeros(shape, np.uint8), []
-        for window in blocks.windows(shape):
+        seen = np.zeros(shape, np.uint8)
+        for window in windows(shape):
             assert window.row_off % 2048 == window.col_off % 2048 == 0
             assert max(window.height, window.width) <= 2048
             seen[window.toslices()] += 1
-            sizes.append(window.height * window.width)
         assert seen.min() == seen.max() == 1
-        assert sizes == sorted(sizes, reverse=True)
 
 
 SHAPE = (2048 * 6, 2048 * 4)
 
 
-def empty_block(pair: Any, index: str, masked: bool, window: Any) -> Any:
+def empty_block(pair: Any, index: str, window: Any, compress: bool) -> Any:
     """As much of a block as the client looks at; runs on the workers."""
     import time
 
     time.sleep(0.005)
-    return window, (None, None), {}
+    return Block(window, None, None, Statistics())
 
 
-def broken_block(pair: Any, index: str, masked: bool, window: Any) -> Any:
+def broken_block(pair: Any, index: str, window: Any, compress: bool) -> Any:
     if window.row_off == 4096:
-        return {"problems": [f"block {window.row_off}: cannot be read"], "temporary": True}
-    return window, (None, None), {}
+        raise InputError(f"block {window.row_off}: cannot be read")
+    return Block(window, None, None, Statistics())
 
 
 @pytest.fixture
@@ -277,7 +355,9 @@ def large(client: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
 
     def run(compute: Any = empty_block) -> Any:
         monkeypatch.setattr(blocks, "compute_block", compute)
-        return compute_blocks(Pair(Grid(None, None, SHAPE), (), ()), "dnbr", True, client)
+        grid = GeoBox(SHAPE, rasterio.Affine.scale(1, -1), "EPSG:32629")
+        pair = Pair(grid, ((), ()), (frozenset(), frozenset()))
+        return compute_blocks(pair, "dnbr", client)
 
     return run
 
@@ -296,7 +376,7 @@ def test_blocks_under_way(client: Any, large: Any, monkeypatch: pytest.MonkeyPat
         for made in large():
             seen.append(str(made.window))
             assert tasks(client) <= 3 + 1
-    assert sorted(seen) == sorted(str(window) for window in blocks.windows(SHAPE))
+    assert sorted(seen) == sorted(str(window) for window in windows(SHAPE))
     assert any(" of 24 blocks after " in line for line in lines)
 
 

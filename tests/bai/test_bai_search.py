@@ -120,14 +120,14 @@ def test_a_passing_fault_is_passed_over(
 
 
 LASTING = [
-    (["503"] * 3, "the server answered 503 (not now, see /search)", Unavailable),
-    (["reset"] * 3, "cannot be reached (", Unavailable),
-    (["stall"] * 3, "cannot be reached (", Unavailable),
-    (["short"], "cannot be reached (", Unavailable),
+    (["503"] * 3, "the server answered 503", Unavailable),
+    (["reset"] * 3, "cannot be reached", Unavailable),
+    (["stall"] * 3, "cannot be reached", Unavailable),
+    (["short"], "cannot be reached", Unavailable),
     (["403"], "the server answered 403", InputError),
     (["huge"], "the answer is too large, or takes too long", InputError),
     (["trickle"], "the answer is too large, or takes too long", InputError),
-    (["outside"], "file:///etc/passwd: not a usable URL", InputError),
+    (["outside"], "not a usable http(s) URL", InputError),
 ]
 
 
@@ -168,16 +168,15 @@ def test_what_is_no_api(stac: Proxy, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no usable STAC API"):
         search(stac.url, S2, INSIDE, EVENT)
     (tmp_path / "catalog.json").write_text('{"type": "Catalog"}')
-    with pytest.raises(InputError, match=r"catalog.json: not a usable URL"):
+    with pytest.raises(InputError, match=r"catalog.json: not an http\(s\) URL"):
         search(str(tmp_path / "catalog.json"), S2, INSIDE, EVENT)
 
 
-def test_an_unknown_collection_names_those_that_exist(stac: Proxy) -> None:
-    with pytest.raises(InputError) as raised:
+def test_an_unknown_collection_is_named(stac: Proxy) -> None:
+    with pytest.raises(
+        InputError, match="collection sentinel-2-l2b has nothing in area and period"
+    ):
         search(stac.url, "sentinel-2-l2b", INSIDE, EVENT)
-    assert raised.value.problems[-1] == (
-        "there is no collection sentinel-2-l2b; there are ['landsat-c2-l2', 'sentinel-2-l2a']"
-    )
 
 
 def test_what_is_too_cloudy_is_not_taken(stac: Proxy) -> None:
@@ -188,13 +187,12 @@ def test_what_is_too_cloudy_is_not_taken(stac: Proxy) -> None:
         (EVENT, 30, 1, "1 and 0 of them with at most 1 % cloud"),
         ("2021-07-02", 30, 70, "0 scenes in 30 days before"),
         ("2021-08-10", 19, 70, "and 0 after it"),
-        ("2019-07-14", 30, 70, "0 scenes in 30 days before 2019-07-14 and 0 after it"),
     ):
         with pytest.raises(InputError) as raised:
             search(stac.url, S2, INSIDE, event, window, cloud)
         first, second, third = raised.value.problems
         assert said in first and f"{window} days" in first and f"at most {cloud} % cloud" in first
-        assert second == "no tile has one before and one after the event, on the same orbit"
+        assert second == "no part of the area is covered both before and after on the same orbit"
         assert "--window" in third and "--max-cloud" in third
 
 
@@ -530,3 +528,45 @@ SHOWN = {
 
 def test_what_may_be_shown_of_an_href() -> None:
     assert {href: public(href) for href in SHOWN} == SHOWN
+
+
+def test_clouds_count_before_the_alphabet() -> None:
+    """The area lies in the overlap of two tiles, one clouded, one clear."""
+    items = [
+        scene("west-before", "2021-07-04", 80),
+        scene("west-after", "2021-07-24", 75),
+        scene("east-before", "2021-07-04T11:00:10Z", 2, "31TCF", footprint=EAST),
+        scene("east-after", "2021-07-24T11:00:10Z", 1, "31TCF", footprint=EAST),
+    ]
+    choice = choose(items, box(0.92, 40.2, 0.98, 40.4))
+    assert taken(choice) == [("east-before", "east-after")]
+
+
+def test_a_footprint_round_the_world_is_none() -> None:
+    """As of a tile at the antimeridian whose outline was drawn the wrong way."""
+    world = {"footprint": box(-180, -90, 180, -41), "tile": "01GBQ"}
+    here = {"footprint": box(173, -42, 174.2, -41), "tile": "59GQP"}
+    items = [
+        scene("wrong-before", "2021-07-03", 1, **world),
+        scene("wrong-after", "2021-07-23", 1, **world),
+        scene("right-before", "2021-07-04", 50, **here),
+        scene("right-after", "2021-07-24", 40, **here),
+    ]
+    choice = choose(items, box(173.485, -41.3215, 173.532, -41.3015))
+    assert taken(choice) == [("right-before", "right-after")]
+
+
+def test_a_fire_of_weeks() -> None:
+    """Nothing from between its first day and its last is taken."""
+    items = [
+        scene("b", "2021-07-03"), scene("smoke", "2021-07-13"), scene("still", "2021-08-02"),
+        scene("a", "2021-08-17"),
+    ]  # fmt: skip
+    assert taken(choose(items, INSIDE, "2021-07-06/2021-08-14")) == [("b", "a")]
+    assert taken(choose(items, INSIDE, "2021-07-10")) == [("b", "smoke")]
+    first, begin, end, last = period("2021-07-06/2021-08-14", 10)
+    assert [f"{when:%m-%d}" for when in (first, begin, end, last)] == [
+        "06-26", "07-06", "08-15", "08-25",
+    ]  # fmt: skip
+    with pytest.raises(InputError, match="no usable date"):
+        period("2021-08-14/2021-07-06")
