@@ -164,7 +164,7 @@ def test_lost_cluster_is_found_by_its_mark(scheduler: str) -> None:
 
 def test_age_from_which_a_cluster_without_a_lease_is_orphaned() -> None:
     def orphaned(status: str, age: float, hold: str, wants_lease: bool = True) -> bool:
-        return clusters.Cluster("c", status, age, None, hold, wants_lease).orphaned(600)
+        return clusters.ListedCluster("c", status, age, None, hold, wants_lease).orphaned(600)
 
     assert not orphaned("pending", 599, "unknown") and orphaned("pending", 601, "unknown")
     assert not orphaned("running", 659, "none") and orphaned("running", 661, "none")

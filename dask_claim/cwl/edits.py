@@ -105,12 +105,8 @@ class _Edits:
             self._replace(entry, new)
             return
         entries, kept = _entries(node, self._text), _matched(old, new)
-        merged = old.keys() - {each.name for each in entries} if isinstance(old, dict) else set()
-        if any(name not in new or not _same(old[name], new[name]) for name in merged):
-            kept = {name: at for name, at in kept.items() if name not in merged}
-            merged = set()
-        left = {*kept.values(), *([None] if merged else [])}
-        stay = [each for each in entries if each.name in left]
+        # What `<<` brings stays; where it is to change, the result reads as something else.
+        stay = [each for each in entries if each.name is None or each.name in kept.values()]
         if stay:
             self._remove(entries, stay)
             self._put(stay, kept, old, new)
