@@ -175,7 +175,6 @@ CASES = [
          before=("unshare", "--mount", "sh", "-c", TINY_SHM, "sh")),
     Case("extra missing", "provider", "fail", "dask-claim[hpc]", 78, claim={"provider": "slurm"},
          hidden="dask_jobqueue"),
-    Case("no keys", "provider", "fail", "pip install cryptography", 78, hidden="cryptography"),
     Case("no gateway of the run", "provider", "warn", "dask-claim[local-gateway]",
          claim={"env": {"gateway_url": "DASK_GATEWAY_URL"}}, hidden="dask_gateway_server"),
     Case("login node", "provider", "warn", "docs/sites.md", env={"SLURM_JOB_ID": "7"},

@@ -26,7 +26,7 @@ REMIND_EVERY = 60.0
 
 # Differences in memory that come from units, not from what a site gives.
 ROUNDING = 0.01
-# How long a provider is asked how its cluster has ended.
+# How long a provider may look how its cluster has ended.
 LOOK_TIMEOUT = 3.0
 
 
@@ -52,7 +52,7 @@ class ClusterWatch:
         """The last report; None before the first."""
 
         self.ended: Ended | None = None
-        """How the cluster has ended without this launcher, once that is known."""
+        """How the cluster has ended without this launcher; None: not, or unknown."""
 
     def begin(self, provider: Provider) -> None:
         """Watch the cluster of this provider from now on."""
@@ -94,7 +94,7 @@ class ClusterWatch:
 
     def _compare_size(self, usage: Usage) -> None:
         """Note what a worker really has, where that is not what was claimed."""
-        # Of this machine the provider has said before what it can give.
+        # What this machine can give its provider reports itself.
         provider = self._provider
         if not usage.worker or "size" in self._warned or provider is None:
             return
@@ -161,7 +161,7 @@ class ClusterWatch:
             try:
                 ended = await in_time(self._provider.ended(patience), LOOK_TIMEOUT)
             except Exception:
-                # Whatever stands in the way of an answer: it is not known.
+                # Whatever stands in the way of an answer: unknown.
                 return False
             if ended is not None:
                 self.report_end(ended)

@@ -67,7 +67,7 @@ class LeaseKeeper:
         return self._imported
 
     async def import_dask(self) -> Any:
-        """Return when that is done."""
+        """Return when the import is done."""
         return await asyncio.shield(self.begin_import())
 
     def begin(self, provider: Provider) -> asyncio.Task[None]:
@@ -123,14 +123,14 @@ class LeaseKeeper:
             return
         if self._placing is not None:
             await asyncio.shield(self._placing)
-        usage = self._watch.usage
-        if self._refusal is not None or usage is None or not usage.versions:
-            found = f"the versions cannot be compared: {self._refusal or 'the scheduler is gone'}"
+        usage, refusal = self._watch.usage, self._refusal
+        if refusal is not None or usage is None or not usage.versions:
+            problem = f"the versions cannot be compared: {refusal or 'the scheduler is gone'}"
         else:
-            found = differences(installed_versions(), usage.versions)
-        if found:
+            problem = differences(installed_versions(), usage.versions)
+        if problem:
             raise ConfigurationError(
-                f"{found} (versions: strict). Use an image with the same versions on both sides"
+                f"{problem} (versions: strict). Use an image with the same versions on both sides"
             )
 
     async def wait_for_workers(self, count: int) -> None:
@@ -162,10 +162,13 @@ class LeaseKeeper:
         """Receive a last report, and let go; the cluster is the caller's to end."""
         placing, self._placing = self._placing, None
         await cancel(placing)
-        if self._lease is not None:
-            await self._lease.release()
-        # Only a gateway that has nothing to tell is not asked.
-        if not (self._placed and self._outlives):
+        lease, placed, self._refusal = self._lease, self._placed, None
+        if lease is not None:
+            await lease.release()
+        if not placed:
+            self._lease = None
+        # A gateway is asked only where its scheduler had no lease to report with.
+        if not (placed and self._outlives):
             await self._watch.has_ended()
 
 

@@ -18,7 +18,7 @@ import sys
 import time
 from typing import Any
 
-# It runs without site-packages: this package is found last, by its place.
+# It runs without site-packages: this package is searched last, by its place.
 sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
 from dask_claim.processes import ended, group_runs, kill_group, others, signal_group
@@ -97,7 +97,7 @@ def end_groups(facts: Facts) -> None:
 
 
 def end_marked(facts: Facts) -> None:
-    """End what left the command's group, found by the variables that only this run has set."""
+    """End what left the command's group, by the variables that only this run has set."""
     markers = {marker.encode() for marker in facts.get("markers", [])}
     if not markers:
         return

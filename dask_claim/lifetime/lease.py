@@ -65,9 +65,6 @@ class Lease:
         """Whether the scheduler has taken no connection for `reconnect_timeout`. Even if it came
         back it would have given this launcher up."""
 
-        self._over = False
-        """Whether the cluster is said to have ended, and its scheduler has not answered since."""
-
         self.expected = 0
         """The number of workers that are being waited for."""
 
@@ -98,7 +95,7 @@ class Lease:
         whatever it objects to.
 
         `warn` is called once when the scheduler does not answer, once when it must be taken for
-        gone, and once when it answers again. `is_over` is asked whether the cluster has ended,
+        gone, and once when it answers again. `is_over` tells whether the cluster has ended,
         where no scheduler answers; then this returns.
         """
         self._on_usage, self._warn, self._is_over = on_usage, warn, is_over
@@ -120,7 +117,7 @@ class Lease:
         self._task = asyncio.create_task(self._keep())
 
     async def renounce(self) -> None:
-        """Leave word at a scheduler that takes no plugin, for whoever looks and misses a lease."""
+        """Leave word at a scheduler that takes no plugin: no lease is to be missed."""
         message = {"version": lease_plugin.VERSION, "ends_cluster": False}
         with contextlib.suppress(Exception):
             await self._connection.call(op="log_event", topic=RENOUNCED, msg=message)
@@ -141,7 +138,7 @@ class Lease:
             return
         self._released = True
         await cancel(self._task)
-        if self.placed and not self._gone and not self._over:
+        if self.placed and not self._gone and not self.shut_down:
             try:
                 await self._renew(lease_plugin.RELEASE)
             except Exception:
@@ -153,11 +150,11 @@ class Lease:
         started = monotonic()
         # Before Python 3.12 a call that is answered at the very moment swallows its cancellation.
         while not self._released:
-            await self._renew_or_ask()
-            if self._over and (self.shut_down or not self._timeout):
+            over = await self._renew_or_ask()
+            if over and (self.shut_down or not self._timeout):
                 return
             pause = self._pause
-            if self._missed or self._over:
+            if self._missed or over:
                 pause = min(pause, self._reconnect_timeout / 4, 1.0)
             elif self._workers < max(1, self.expected) and monotonic() - started < SOON_FOR:
                 pause = min(pause, SOON)
@@ -165,8 +162,8 @@ class Lease:
                 pause = min(pause, 1.0)
             await self._connection.pause(pause)
 
-    async def _renew_or_ask(self) -> None:
-        """Renew the lease; only where no scheduler answers, ask whether the cluster has ended.
+    async def _renew_or_ask(self) -> bool:
+        """Renew the lease; only where no scheduler answers, return whether the cluster has ended.
 
         A gateway that has just restarted may not know a cluster that runs, so the scheduler is
         tried again whatever it says. A call that was under way as the connection closed is no
@@ -176,16 +173,16 @@ class Lease:
         try:
             await self._renew()
         except Exception as error:
-            if not connected:
-                self._over = self._over or await self._is_over()
-            if not self._over:
-                self._miss(error)
+            if not connected and await self._is_over():
+                return True
+            self._miss(error)
+        return False
 
     async def _renew(self, message: str = lease_plugin.RENEW) -> None:
         usage = Usage.of(await self._connection.exchange(message))
         if self._missed >= WARN_AFTER:
             self._warn("the scheduler answers again")
-        self._missed, self._refused_since, self._gone, self._over = 0, None, False, False
+        self._missed, self._refused_since, self._gone = 0, None, False
         self._workers = usage.workers
         self._on_usage(usage)
 

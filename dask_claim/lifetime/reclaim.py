@@ -1,4 +1,4 @@
-"""One way to end what a run has made, whoever does it: launcher, library, guard, operator.
+"""The one way to end what a run has made, for launcher, guard and operator.
 
 The guard runs this file as a process of its own: tickets and its patience on standard
 input, as JSON.
@@ -27,18 +27,8 @@ from dask_claim.threads import run_loop
 async def reclaim(ticket: Ticket, timeout: float, warn: Callable[[str], None]) -> Outcome:
     """End what `ticket` names and confirm that it is gone.
 
-    Parameters
-    ----------
-    ticket : Ticket
-    timeout : float
-        Seconds after which it is not confirmed.
-    warn : callable
-        Told what a person should know, a line at a time.
-
-    Returns
-    -------
-    Outcome
-        Never raises: whatever fails, the other tickets of the run are still to be reclaimed.
+    `timeout`: seconds after which it is not confirmed. `warn` is called with lines for a person.
+    Never raises: whatever fails, the other tickets of the run are still to be reclaimed.
     """
     try:
         return await provider_class(ticket.provider).reclaim(ticket, timeout, warn)
@@ -48,17 +38,16 @@ async def reclaim(ticket: Ticket, timeout: float, warn: Callable[[str], None]) -
         return Outcome.NOT_CONFIRMED
 
 
-async def reclaim_all(known: Sequence[Mapping[str, Any]], patience: float) -> None:
+async def reclaim_all(tickets: Sequence[Mapping[str, Any]], patience: float) -> None:
     """What the guard does for a launcher that was killed: all at once, `patience` seconds each.
 
-    `known` are tickets as they cross.
+    `tickets`: in the form in which they cross.
     """
     from loguru import logger
 
     async def end(written: Mapping[str, Any]) -> None:
-        what = "A requested cluster"
-        if isinstance(name := written.get("cluster_name"), str):
-            what = f"Cluster {name}"
+        name = written.get("cluster_name")
+        what = f"Cluster {name}" if isinstance(name, str) else "A requested cluster"
         try:
             ticket = Ticket.from_dict(written)
         except (TypeError, ValueError) as error:
@@ -70,12 +59,11 @@ async def reclaim_all(known: Sequence[Mapping[str, Any]], patience: float) -> No
         elif outcome is Outcome.NOT_CONFIRMED:
             logger.error(f"{what} is NOT confirmed gone")
 
-    await asyncio.gather(*map(end, known))
+    await asyncio.gather(*map(end, tickets))
 
 
 if __name__ == "__main__":
     from dask_claim.log import configure
 
     configure("INFO")
-    told = json.load(sys.stdin)
-    run_loop(reclaim_all(told["tickets"], told["patience"]))
+    run_loop(reclaim_all(**json.load(sys.stdin)))

@@ -43,14 +43,14 @@ class Tickets:
         return list(self._open.values())
 
     def write(self, ticket: Ticket) -> None:
-        """Keep a ticket, or more of one, before what it names is asked for."""
+        """Keep a ticket, or more of one, before what it names is requested."""
         self._open[ticket.id] = ticket
-        self._tell_tickets()
+        self._send_tickets()
 
     def settle(self, ticket: Ticket) -> None:
         """Nothing of it is left, or it was refused."""
         self._open.pop(ticket.id, None)
-        self._tell_tickets()
+        self._send_tickets()
 
     async def reclaim(self, timeout: float, warn: Callable[[str], None]) -> Outcome:
         """End all that is open, together, within `timeout` seconds."""
@@ -64,18 +64,18 @@ class Tickets:
         return Outcome.of_all(await asyncio.gather(*map(end, self.open)))
 
     def expect_command(self) -> None:
-        """Have a guard for a command that is about to start, whosever the cluster is.
+        """Have a guard for a command that is about to start, also where no cluster needs one.
 
-        Until its group is told, the guard finds the command by the run's variable.
+        Until its group is sent, the guard recognizes the command by the run's variable.
         """
-        self._tell(command=None)
+        self._send_facts(command=None)
 
     def command_started(self, group: int) -> None:
         """There is a command to end, should this process vanish."""
-        self._tell(command=group)
+        self._send_facts(command=group)
 
     def command_ended(self) -> None:
-        self._tell(command=None)
+        self._send_facts(command=None)
 
     def close(self) -> None:
         """Let the guard go if all is settled; else it takes over what is left.
@@ -93,10 +93,10 @@ class Tickets:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 guard.wait(timeout=self._grace + 10)
 
-    def _tell_tickets(self) -> None:
-        self._tell(tickets=[ticket.to_dict() for ticket in self.open])
+    def _send_tickets(self) -> None:
+        self._send_facts(tickets=[ticket.to_dict() for ticket in self.open])
 
-    def _tell(self, **facts: object) -> None:
+    def _send_facts(self, **facts: object) -> None:
         if self._guard is None:
             self._guard = subprocess.Popen(
                 # Neither site-packages nor the user's variables: it starts in milliseconds.
@@ -111,18 +111,12 @@ class Tickets:
                 # end it in the middle of its work.
                 env={name: value for name, value in os.environ.items() if name != RUN_ID},
             )
-            self._send(
-                {
-                    "grace": self._grace,
-                    "patience": self._patience,
-                    "reclaim": str(RECLAIM),
-                    "markers": [self._mark],
-                }
-            )
+            terms = {"grace": self._grace, "patience": self._patience}
+            self._send({**terms, "reclaim": str(RECLAIM), "markers": [self._mark]})
         self._send(facts)
 
-    def _send(self, fact: object) -> None:
-        # A guard that somebody has killed leaves the lease, and the launcher itself.
+    def _send(self, message: object) -> None:
+        # Without a guard, if somebody has killed it, there are the lease and the launcher itself.
         with contextlib.suppress(OSError, ValueError):
             assert self._guard is not None and self._guard.stdin is not None
-            self._guard.stdin.write(json.dumps(fact) + "\n")
+            self._guard.stdin.write(json.dumps(message) + "\n")

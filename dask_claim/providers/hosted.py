@@ -10,17 +10,14 @@ import sys
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from time import monotonic
 from typing import Any, ClassVar
 
 from dask_claim.claim.dask_config import dask_config
 from dask_claim.errors import ClusterFailed, ConfigurationError
 from dask_claim.processes import ended, kill_group
 from dask_claim.providers import tls
-from dask_claim.providers.base import (
-    NO_WORKERS_TIMEOUT,
-    Provider,
-    tells_of_no_workers,
-)
+from dask_claim.providers.base import NO_WORKERS_TIMEOUT, Provider, tells_of_no_workers
 from dask_claim.providers.usage import Usage
 from dask_claim.providers.values import Ended, Request, Warn, Write
 from dask_claim.threads import in_time
@@ -54,9 +51,6 @@ class HeldProvider(Provider):
         self._folder: str | None = None
         """Where the keys of this run are; None where there are none."""
 
-    def check(self) -> None:
-        tls.require()
-
     async def submit(self) -> None:
         self.check()
         # The child's start is not to be interrupted half-way: `close` needs to know the process.
@@ -81,19 +75,14 @@ class HeldProvider(Provider):
         timeout = self.request.claim.no_workers_timeout
         if timeout is not None and tells_of_no_workers():
             more = {NO_WORKERS_TIMEOUT: str(timeout), **more}
+        keys = tls.in_folder(self._folder, *tls.ROLES) if self._folder else {}
+        pipe = asyncio.subprocess.PIPE
         self._host = await asyncio.create_subprocess_exec(
-            sys.executable,
-            str(self.host),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            env={
-                **_environment(self.request.environ),
-                **more,
-                **(tls.in_folder(self._folder, *tls.ROLES) if self._folder else {}),
-            },
+            sys.executable, str(self.host), stdin=pipe, stdout=pipe,
+            env={**_environment(self.request.environ), **more, **keys},
             # Neither Ctrl-C nor a signal to the launcher's group may reach the cluster.
             start_new_session=True,
-        )
+        )  # fmt: skip
         return self._host.pid
 
     def _ask(self, request: Mapping[str, Any]) -> None:
@@ -125,7 +114,7 @@ class HeldProvider(Provider):
         ConfigurationError
             There is no cluster, and trying again does not help.
         ClusterFailed
-            There is none, for a reason that may pass or is not known.
+            There is none, for a reason that may pass or is unknown.
         """
         event = await self._next_event() or {"error": "its own messages are above"}
         if "ended" in event:
@@ -154,21 +143,19 @@ class HeldProvider(Provider):
         host = self._host
         if host is None:
             return None
-        # A process that has just died is known as that a moment later.
-        if patience or ended(host.pid):
-            with contextlib.suppress(asyncio.TimeoutError):
-                await in_time(self._last_word(host), patience or LAST_WORDS)
-        if self._ended is None and (status := host.returncode) is not None:
-            killed = status < 0
-            how = f"was killed by {signal.Signals(-status).name}" if killed else f"ended ({status})"
-            self._ended = Ended(
-                f"has ended by itself: its process {how}", killed=status == -signal.SIGKILL
-            )
-        return self._ended
-
-    async def _last_word(self, host: asyncio.subprocess.Process) -> None:
-        while self._ended is None and host.returncode is None:
+        if not patience and ended(host.pid):
+            # asyncio notices it a moment later.
+            patience = LAST_WORDS
+        deadline = monotonic() + patience
+        while self._ended is None and host.returncode is None and monotonic() < deadline:
             await asyncio.sleep(0.02)
+        if self._ended is None and (status := host.returncode) is not None:
+            how = f"ended ({status})"
+            if status < 0:
+                how = f"was killed by {signal.Signals(-status).name}"
+            killed = status == -signal.SIGKILL
+            self._ended = Ended(f"has ended by itself: its process {how}", killed=killed)
+        return self._ended
 
     def security(self) -> Any:
         return tls.client_security(self._folder) if self._folder else None

@@ -1,4 +1,4 @@
-"""Keys for one run: whoever cannot read them is refused by the scheduler and by its workers.
+"""Keys for one run: scheduler and workers refuse everybody who cannot read them.
 
 Dask reads them by itself from its variables, in the process that holds the scheduler, in workers
 and in the program's unmodified `Client()`.
@@ -6,29 +6,14 @@ and in the program's unmodified `Client()`.
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
-from dask_claim.errors import ConfigurationError
-
 CA, PAIR = "ca.pem", "key.pem"
 ROLES = ("scheduler", "worker", "client")
 VARIABLE = "DASK_DISTRIBUTED__COMM__TLS__"
-
-
-def require() -> None:
-    """Raise ConfigurationError where no keys can be made: the cluster would be open to everybody.
-
-    The package is there wherever dask-claim was installed with its dependencies.
-    """
-    if importlib.util.find_spec("cryptography") is None:
-        raise ConfigurationError(
-            "without the package cryptography everybody on this machine could run code in the "
-            "cluster: pip install cryptography"
-        )
 
 
 def make_keys(folder: Path) -> None:
@@ -64,10 +49,8 @@ def make_keys(folder: Path) -> None:
 
 def variables(ca: str, pair: str, *roles: str) -> dict[str, str]:
     """Return Dask's variables for a process in these roles; each a path, or the text itself."""
-    found = {f"{VARIABLE}CA_FILE": ca}
-    for role in roles:
-        found |= {f"{VARIABLE}{role.upper()}__{part}": pair for part in ("CERT", "KEY")}
-    return found
+    names = [f"{role.upper()}__{part}" for role in roles for part in ("CERT", "KEY")]
+    return {f"{VARIABLE}CA_FILE": ca, **{VARIABLE + name: pair for name in names}}
 
 
 def in_folder(folder: str | Path, *roles: str) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""What a cluster reports of itself, and the words in which its scheduler is asked."""
+"""What a cluster reports of itself, and the names by which schedulers are asked for it."""
 
 from __future__ import annotations
 

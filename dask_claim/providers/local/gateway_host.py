@@ -38,6 +38,8 @@ POLL = 0.02
 async def hold(request: dict[str, Any], events: Any) -> None:
     """Start the gateway and keep it until standard input closes."""
     left = launcher_left()
+    # The server handles the others: what it starts has signals as usual, not ignored ones.
+    signal.signal(signal.SIGHUP, lambda *_: None)
     os.chdir(request["folder"])
     port = free_port()
 

@@ -47,7 +47,7 @@ class Server(DaskGateway):  # type: ignore[misc]
     """The launcher alone decides when it ends."""
 
     def handle_shutdown_signal(self, sig: Any) -> None:
-        """Whatever the server starts has signals as usual, unlike where they are ignored."""
+        pass
 
 
 class Backend(UnsafeLocalBackend):  # type: ignore[misc]
