@@ -23,6 +23,9 @@ SOON = 10.0
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 10.0
 LONGEST_RETRY_AFTER = 60.0
 
+STOP_REQUEST_TIMEOUT = 8.0
+"""Seconds for one request while a cluster is being stopped: one that hangs leaves time for more."""
+
 
 async def repeat(
     step: Callable[[], Awaitable[T]],

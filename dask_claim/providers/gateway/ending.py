@@ -9,15 +9,15 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from functools import cache
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from dask_claim.claim.addresses import GatewayAddress
 from dask_claim.errors import AuthenticationError, DaskClaimError, TemporaryError
 from dask_claim.providers.gateway.api import GatewayApi
-from dask_claim.providers.gateway.asking import repeat
+from dask_claim.providers.gateway.asking import STOP_REQUEST_TIMEOUT, repeat
 from dask_claim.providers.gateway.look import Hold, look_at_lease
-from dask_claim.providers.gateway.provider import STOP_REQUEST_TIMEOUT
 from dask_claim.providers.gateway.variables import mark_on, status_of
 from dask_claim.providers.values import Outcome
 
@@ -106,18 +106,15 @@ async def client_of(ticket: Ticket, timeout: float, warn: Callable[[str], None])
 
     The file of a token may be away while it is being replaced. `timeout`: seconds for a request.
     """
-    gateway, told = GatewayAddress(**ticket.facts["gateway"]), False
+    gateway, warn_once = GatewayAddress(**ticket.facts["gateway"]), cache(warn)
 
     async def make() -> GatewayApi:
         return GatewayApi(gateway, timeout, ticket.login)
 
     def tell(error: DaskClaimError, pause: float) -> float:
-        nonlocal told
         if not isinstance(error, (AuthenticationError, TemporaryError)):
             raise error
-        if not told:
-            warn(f"{error}. They are read again until the cluster can be ended")
-        told = True
+        warn_once(f"{error}. They are read again until the cluster can be ended")
         return pause
 
     return await repeat(make, tell)

@@ -22,7 +22,7 @@ from dask_claim.errors import (
     TemporaryError,
 )
 from dask_claim.providers.base import NO_WORKERS_TIMEOUT, Provider
-from dask_claim.providers.gateway.asking import Patience
+from dask_claim.providers.gateway.asking import STOP_REQUEST_TIMEOUT, Patience
 from dask_claim.providers.gateway.filling import fill_request
 from dask_claim.providers.gateway.variables import (
     MARK,
@@ -43,8 +43,6 @@ if TYPE_CHECKING:
     from dask_claim.claim.fields import ClaimFields
     from dask_claim.providers.gateway.api import GatewayApi
 
-# While a cluster is being stopped one hanging request must leave time for others; seconds.
-STOP_REQUEST_TIMEOUT = 8.0
 # From the scheduler's start until the lease is placed, which counts as use; usually 3 s.
 SHORTEST_IDLE = 60.0
 
