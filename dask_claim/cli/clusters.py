@@ -66,7 +66,7 @@ def stop_command(
 ) -> int:
     """Stop clusters of mine, and wait until they are gone.
 
-    Orphaned is a cluster that a run of dask-claim has asked for, with a lease, and whose launcher
+    Orphaned is a cluster that a run of dask-claim has requested, with a lease, and whose launcher
     is gone: the lease is silent, or there is none although the cluster is older than
     --pending-after. What was made without dask-claim or with lease_timeout 0, and what does not
     answer, is stopped by name only.
@@ -116,7 +116,7 @@ def _confirm(table: str, names: list[str]) -> None:
     if not sys.stdin.isatty():
         raise UsageError(
             f"nothing is stopped without a terminal to ask on. These {len(names)} would be:\n"
-            f"{table}\nGive --yes to stop them without being asked, or name the ones to stop: "
+            f"{table}\nGive --yes to stop them without confirmation, or name the ones to stop: "
             f"stop {' '.join(names)}"
         )
     print(table)

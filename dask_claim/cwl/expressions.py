@@ -27,7 +27,7 @@ def parts(text: str) -> list[tuple[str, str]]:
     if not _START.search(text):
         return [("text", text)]
     text = text.strip()  # around an expression, white space counts for nothing
-    found: list[tuple[str, str]] = []
+    split: list[tuple[str, str]] = []
     literal, index = "", 0
     while match := _START.search(text, index):
         literal, index = literal + text[index : match.start()], match.end()
@@ -35,12 +35,12 @@ def parts(text: str) -> list[tuple[str, str]]:
             literal += match[0][1:]
             continue
         if literal:
-            found.append(("text", literal))
+            split.append(("text", literal))
         end = _end(text, index - 1)
-        found.append(("reference" if match[2] == "(" else "body", text[index:end]))
+        split.append(("reference" if match[2] == "(" else "body", text[index:end]))
         literal, index = "", end + 1
     literal += text[index:]
-    return [*found, ("text", literal)] if literal or not found else found
+    return [*split, ("text", literal)] if literal or not split else split
 
 
 def _end(text: str, start: int) -> int:

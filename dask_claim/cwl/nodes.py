@@ -120,7 +120,7 @@ class Values:
                 for other in value if isinstance(value, list) else [value]:
                     merged = {**other, **merged}
             elif name in values:
-                problem = f"found duplicate key {name}"
+                problem = f"duplicate key {name}"
                 raise DuplicateKeyError(None, None, problem, key.start_mark)
             else:
                 values[name] = value

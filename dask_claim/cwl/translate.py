@@ -128,9 +128,9 @@ class Walk:
         scope, run, at = scope.within(step, keys, self.document), step.get("run"), (*keys, "run")
         if isinstance(run, dict) and IMPORT not in run:
             return without_claims({**step, "run": self._process(run, at, scope, steps)})
-        if isinstance(run, str) and (found := self._find(run, at)):
-            process = self._process(found[1], found[0], scope, steps)
-            if self._done.setdefault(found[0], process) != process:
+        if isinstance(run, str) and (target := self._find(run, at)):
+            process = self._process(target[1], target[0], scope, steps)
+            if self._done.setdefault(target[0], process) != process:
                 reason = f"run: other steps run {run} with another claim; copy it for this one"
                 self.faults.append((self.document.place(at), reason))
         elif other := run[IMPORT] if isinstance(run, dict) else run or step.get(IMPORT):

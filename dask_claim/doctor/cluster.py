@@ -73,7 +73,7 @@ async def check_attached(seen: Examined) -> AsyncIterator[Finding]:
 
 
 async def check_start(seen: Examined) -> AsyncIterator[Finding]:
-    """Start one worker, use it, release it; how that went is told also when this is cancelled."""
+    """Start one worker, use it, release it; report how that went also when cancelled."""
     plan = replace(seen.plan, min_workers=1, max_workers=1, scaling="scale")
     warnings: list[str] = []
 
@@ -93,8 +93,8 @@ async def check_start(seen: Examined) -> AsyncIterator[Finding]:
             yield failed("start", error, COMMANDS if isinstance(error, ClusterFailed) else LOGS)
         else:
             yield ok("start", f"scheduler and one worker after {monotonic() - started:.1f} s")
-            async for found in _use(seen, session):
-                yield found
+            async for finding in _use(seen, session):
+                yield finding
     except asyncio.CancelledError as error:
         cancelled = error
     finally:
@@ -151,7 +151,7 @@ async def _task(client: Any) -> Finding:
 
 async def _bandwidth(client: Any) -> Finding:
     future = client.submit(os.urandom, SENT, pure=False)
-    # When their number is known they are made, and lie on the worker.
+    # Once their number is here, the bytes are made and lie on the worker.
     await in_time(client.submit(len, future, pure=False), PATIENCE)
     started = monotonic()
     await in_time(client.gather(future), PATIENCE)

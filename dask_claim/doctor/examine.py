@@ -45,7 +45,7 @@ async def examine(
         stages.append(cluster.check_start)
     for stage in stages:
         async for finding in stage(seen):
-            # What a run warns of as it starts may have been said before.
+            # A run, as it starts, repeats warnings of the checks.
             earlier = tuple(each.message for each in findings)
             if finding.state != "warn" or not finding.message.startswith(earlier):
                 findings.append(finding)
@@ -92,4 +92,4 @@ def _prepare(
 
 def exit_status(findings: Iterable[Finding]) -> int:
     """Return what a run would end with: the status of the first finding that fails, else 0."""
-    return next((found.status for found in findings if found.state == "fail"), 0)
+    return next((each.status for each in findings if each.state == "fail"), 0)

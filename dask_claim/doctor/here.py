@@ -17,7 +17,7 @@ from dask_claim.launch.own_job import seconds_left
 from dask_claim.providers.local.size import here
 
 SMALL_SHM = 64 * 2**20
-"""Bytes that container engines give where nobody asks for more."""
+"""Bytes that container engines give by default."""
 
 SMALL_MEMORY = 512 * 2**20
 NO_NETWORK = (
@@ -83,7 +83,7 @@ def _user() -> Finding:
         return ok("user", f"{getpass.getuser()} (uid {uid})")
     except (KeyError, OSError):
         hint = "set USER to the name for the gateway, or give the uid a line in /etc/passwd"
-        return warn("user", f"uid {uid} has no name here: gateways are told uid-{uid}", hint)
+        return warn("user", f"uid {uid} has no name here: gateways see uid-{uid}", hint)
 
 
 def _home() -> Finding:
