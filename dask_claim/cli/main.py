@@ -94,9 +94,11 @@ class LauncherGroup(click.Group):
     help="Write what happened to FILE, as JSON.",
 )
 @click.option("-q", "--quiet", is_flag=True, help="Log warnings and errors only.")
-@click.option("--caller", type=int, hidden=True, help="The descriptor of the socket of `run()`.")
+@click.option(
+    "--caller", type=int, hidden=True, help="The descriptor of a socket (see launch.caller)."
+)
 @click.pass_context
-def cli(context: click.Context, /, quiet: bool, caller: int | None, **given: Any) -> int | None:
+def cli(context: click.Context, /, quiet: bool, **given: Any) -> int | None:
     """Run COMMAND on a Dask cluster that the claim in DASK_CLAIM describes, and release the cluster
     however the run ends. Without a claim the cluster is a local one.
     """
@@ -106,19 +108,9 @@ def cli(context: click.Context, /, quiet: bool, caller: int | None, **given: Any
     from dask_claim.cli.run import run_command, run_for
     from dask_claim.launch.caller import Caller
 
-    command: list[str] = context.obj or []
-    if caller is not None:
-        return run_for(Caller(caller), command)
-    return run_command(command, quiet, given)
-
-
-@cli.command("hold", hidden=True)
-def hold_command() -> int:
-    """Hold a cluster for the block of `connect()`, whose socket is stdin and stdout."""
-    from dask_claim.cli.run import run_for
-    from dask_claim.launch.caller import Caller
-
-    return run_for(Caller.on_standard_streams())
+    if (socket := given.pop("caller")) is not None:
+        return run_for(Caller(socket), context.obj)
+    return run_command(context.obj or [], quiet, given)
 
 
 def _refuse_options(context: click.Context) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -27,6 +28,10 @@ def run_command(command: list[str], quiet: bool, given: Mapping[str, Any]) -> in
 
 def run_for(caller: Caller, command: list[str] | None = None) -> int:
     """Run a command, or hold a cluster for a block, for the program that has started this."""
+    if command is None:
+        # Its stdin is for the program, and so is its stdout.
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        os.dup2(2, 1)
     configure("INFO", caller.log)
     return caller.answer(lambda: _run(command, caller.claim, caller.options(), caller))
 

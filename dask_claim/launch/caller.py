@@ -8,8 +8,10 @@ and what became of it: `variables`, `receipt` or `error`.
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import os
+import pickle
 import signal
 import socket
 import threading
@@ -20,7 +22,6 @@ from loguru import logger
 
 from dask_claim.claim.model import Claim, Resolved, load
 from dask_claim.errors import ConfigurationError, DaskClaimError, Reason
-from dask_claim.launch.error_messages import to_dict
 from dask_claim.launch.run_options import RunOptions, run_options
 
 if TYPE_CHECKING:
@@ -50,16 +51,6 @@ class Caller:
         self._pid: int = self._order.get("pid", os.getppid())
         self._writing = threading.Lock()
         self._listens = True
-
-    @classmethod
-    def on_standard_streams(cls) -> Caller:
-        """The socket is stdin and stdout; a stray print goes to stderr afterwards."""
-        descriptor = os.dup(0)
-        null = os.open(os.devnull, os.O_RDONLY)
-        os.dup2(null, 0)
-        os.dup2(2, 1)
-        os.close(null)
-        return cls(descriptor)
 
     def claim(self) -> Resolved:
         """Return the effective claim. Raises ClaimError."""
@@ -125,7 +116,8 @@ class Caller:
         except (Exception, SystemExit) as error:
             logger.exception("A defect in dask-claim; please report it")
             answer = DaskClaimError(f"a defect in dask-claim: {type(error).__name__}: {error}")
-        if not self.send(error=to_dict(answer)):
+        pickled = base64.b64encode(pickle.dumps(answer)).decode()
+        if not self.send(error=pickled):
             raise answer
         return answer.exit_status
 

@@ -6,10 +6,13 @@ the child says only as long as the child lives. The other end is `launch.caller`
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import fcntl
 import json
 import logging
 import os
+import pickle
 import queue
 import socket
 import sys
@@ -36,7 +39,10 @@ class LauncherProcess:
     """The child; `end` may follow any other method, also one that was interrupted half-way."""
 
     def __init__(self) -> None:
-        self._socket, self._theirs = socket.socketpair()
+        self._socket, theirs = socket.socketpair()
+        with theirs:
+            # Never a standard descriptor, where the program has closed one.
+            self._theirs: int | None = fcntl.fcntl(theirs, fcntl.F_DUPFD_CLOEXEC, 3)
         self._program = os.getpid()
         self._pid: int | None = None
         self._answers: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
@@ -50,23 +56,28 @@ class LauncherProcess:
             {"pid": self._program, "options": options, "claim": claim and claim.hand_over()}
         )
         arguments = [sys.executable, "-c", _MAIN, str(Path(__file__).parents[2])]
-        number = self._theirs.fileno()
-        spawn: dict[str, Any]
-        if command is None:
-            arguments.append("hold")
-            # Ctrl-C at the terminal is for the program.
-            spawn = {"file_actions": [(os.POSIX_SPAWN_DUP2, number, n) for n in (0, 1)]}
-            spawn["setsid"] = True
-        else:
-            arguments += ["--caller", str(number), "--", *command]
-            # Not subprocess: the command has the program's other inheritable files, too.
-            spawn = {"file_actions": [(os.POSIX_SPAWN_DUP2, number, number)]}
-        self._pid = os.posix_spawn(sys.executable, arguments, os.environ, **spawn)
-        self._theirs.close()
+        number = self._theirs
+        assert number is not None
+        arguments += ["--caller", str(number), *(["--", *command] if command is not None else ())]
+        # Not subprocess: the command has the program's other inheritable files, too. Without one
+        # Ctrl-C at the terminal is for the program alone.
+        self._pid = os.posix_spawn(
+            sys.executable,
+            arguments,
+            os.environ,
+            file_actions=[(os.POSIX_SPAWN_DUP2, number, number)],
+            setsid=command is None,
+        )
+        self._close_theirs()
         self._reading = threading.Thread(target=self._read, name="dask-claim-log", daemon=True)
         self._reading.start()
         with contextlib.suppress(OSError):  # it has ended already, with an error
             self._socket.sendall(order.encode() + b"\n")
+
+    def _close_theirs(self) -> None:
+        number, self._theirs = self._theirs, None
+        if number is not None:
+            os.close(number)
 
     def _read(self) -> None:
         with contextlib.suppress(OSError), self._socket.makefile("rb") as lines:
@@ -93,9 +104,7 @@ class LauncherProcess:
         if message is None:
             raise DaskClaimError("the launcher has ended without an answer")
         if "error" in message:
-            from dask_claim.launch.error_messages import from_dict  # only now: it takes asyncio
-
-            raise from_dict(message["error"])
+            raise pickle.loads(base64.b64decode(message["error"]))
         return message
 
     def end(self) -> None:
@@ -111,7 +120,7 @@ class LauncherProcess:
                     with contextlib.suppress(ChildProcessError):
                         os.waitpid(self._pid, 0)
                 self._socket.close()
-                self._theirs.close()
+                self._close_theirs()
                 break
             except BaseException as error:
                 interrupted = interrupted or error

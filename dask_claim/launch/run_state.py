@@ -68,7 +68,7 @@ class RunState:
             self._own_job.tell_why()  # the signal may have come to the program alone
             self.work.finish()
         else:
-            self.end(Interrupted(signum, "for the program that has started this run"))
+            self.end(Interrupted.by(signum, "for the program that has started this run"))
 
     def on_signal(self, signum: signal.Signals) -> None:
         """A signal has come to this process."""
@@ -80,7 +80,7 @@ class RunState:
         if signum == signal.SIGINT:
             self.terminal.interrupted()
         if self.phase is Phase.PENDING:
-            self.end(Interrupted(signum, "while the cluster was pending: the run ends"))
+            self.end(Interrupted.by(signum, "while the cluster was pending: the run ends"))
         elif self.phase is Phase.RELEASING or self.work is None:
             self._emit.note(f"{signum.name} is noted; the cluster is being stopped")
         elif isinstance(self.work, Block):

@@ -31,10 +31,14 @@ class Interrupted(DaskClaimError):
 
     reason = Reason.INTERRUPTED
 
-    def __init__(self, signum: int, what: str) -> None:
+    signum = signal.SIGTERM
+
+    @classmethod
+    def by(cls, signum: signal.Signals, what: str) -> Interrupted:
         """`what`: what it meant, to follow the signal's name."""
-        super().__init__(f"{signal.Signals(signum).name} {what}")
-        self.signum = signum
+        error = cls(f"{signum.name} {what}")
+        error.signum = signum
+        return error
 
     @property
     def exit_status(self) -> int:
@@ -59,7 +63,7 @@ async def until_signal(work: Coroutine[Any, Any, T]) -> T:
     with caught(on_signal, None, FORWARDED):
         await asyncio.wait({task})
     if task.cancelled() and first:
-        raise Interrupted(first[0], "ended this before it was done")
+        raise Interrupted.by(first[0], "ended this before it was done")
     return task.result()
 
 
