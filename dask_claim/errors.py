@@ -52,6 +52,11 @@ class Reason(Enum):
     WORKER_MEMORY = "worker_memory", None
     INTERRUPTED = "interrupted", None
 
+    @property
+    def temporary(self) -> bool:
+        """Whether the same run may well succeed later."""
+        return self.exit_status == 75
+
 
 class DaskClaimError(Exception):
     """The root of the tree. Raised itself it means a defect in dask-claim (status 70)."""
@@ -234,17 +239,11 @@ def _brief(value: object) -> str:
     """Return `value` as one short line of JSON, whatever it is."""
     try:
         text = json.dumps(value, ensure_ascii=False, default=str)
-    except (TypeError, ValueError, RecursionError):
-        # Endless digits, circular or very deep things: naming the kind is all that helps.
+    except (TypeError, ValueError, RecursionError):  # endless digits, circular or deep things
         return f"({type(value).__name__})"
     return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
 
 
 def _line(text: str) -> str:
     """Return `text` with all escaped that would end a line, steer a terminal or not be encoded."""
-    if text.isprintable():
-        return text
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode()
-        for character in text
-    )
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
