@@ -44,6 +44,7 @@ class LauncherProcess:
             # Never a standard descriptor, where the program has closed one.
             self._theirs: int | None = fcntl.fcntl(theirs, fcntl.F_DUPFD_CLOEXEC, 3)
         self._program = os.getpid()
+        self._cancellations = _cancellations()
         self._pid: int | None = None
         self._answers: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
         self._reading: threading.Thread | None = None
@@ -92,14 +93,13 @@ class LauncherProcess:
 
     def answer(self) -> dict[str, Any]:
         """Return what it answers. Raises DaskClaimError."""
-        before = _cancellations()
         while True:
             try:
                 # Not for good: a signal that comes to another thread does not wake this one.
                 message = self._answers.get(timeout=0.2)
                 break
             except queue.Empty:
-                if _cancellations() > before:
+                if _cancellations() > self._cancellations:
                     raise sys.modules["asyncio"].CancelledError from None
         if message is None:
             raise DaskClaimError("the launcher has ended without an answer")
