@@ -44,8 +44,8 @@ class GatewayConnection:
     ) -> None:
         """Make a client; nothing is sent yet.
 
-        `timeout`: seconds for a request; `login`: that of a run's own gateway, or one that this
-        gateway has accepted before, instead of what is configured.
+        `timeout`: seconds for a request; `login`: one that this gateway has accepted before,
+        instead of what is configured.
         """
         gateway = import_quietly("dask_gateway")
         self.gateway, url = address, address.url
