@@ -34,8 +34,8 @@ _SHORTEST = 8
 
 # Texts may be long and hostile: each pattern begins where a word begins, and what follows a
 # repetition is either no part of it or not far, so that the time stays linear.
-_PASSWORD = re.compile(r"(://[^\s:@/?#\"']{0,99}:)(?!\d{1,5}(?:[/?#]|$))[^\s\"']{0,2000}@")
-_USER = re.compile(r"(://)[^\s:@/?#\"']{1,300}@")
+_PASSWORD = re.compile(r"(://[^\s:@/?#\"']{0,300}:)(?!\d{1,5}(?:[/?#]|$))[^\s\"']{0,2000}@")
+_USER = re.compile(r"(://)[^\s:@/?#\"']{1,2000}@")
 _QUERY = re.compile(r"(?<=[?&])([^=?&\s\"']+)=([^&#\s\"']+)")
 _COOKIES = re.compile(r"(?<![\w.-])((?:set-)?cookie\s{0,8}:\s{0,8})[^\r\n\"']+", re.IGNORECASE)
 # name=, name: or "name":, also with \" in a text within a text
