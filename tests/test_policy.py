@@ -63,7 +63,7 @@ def test_every_bound_that_is_passed_is_named(tmp_path: Path) -> None:
         "options.Worker_Cores", "provider", "worker_cores", "worker_cores_limit", "worker_memory",
     ]  # fmt: skip
     assert caught.value.exit_status == 78
-    allowed = f"policy.max_cores in {tmp_path}/claim.yaml (allowed: at most 8 cores, 2 workers"
+    allowed = f"policy.max_cores in {tmp_path}/claim.yaml (allowed: at most 8; 81 = 9 workers × 9)"
     assert f"exceeds {allowed}" in str(caught.value)
 
 
@@ -103,7 +103,9 @@ hpc: {directives: ["--exclusive"]}
         ({}, []),
         ({"options": {"size": "small", "ramgb": 1}}, []),
         ({"options": {"size": "large"}}, [("options.size", "worker_cores"),
-                                          ("options.size", "worker_memory")]),
+                                          ("options.size", "worker_memory"),
+                                          ("max_workers", "max_cores"),
+                                          ("max_workers", "max_memory")]),
         ({"options": {"Size": "huge"}}, [("options.size", "worker_cores"),
                                          ("options.size", "worker_memory")]),
         ({"options": {"rammb": 1, "tag": "x"}}, [("options.rammb", "worker_memory"),

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 from dask_claim.claim.addresses import GatewayAddress
-from dask_claim.claim.effective import SIZES, Amount, Effective, effective
+from dask_claim.claim.effective import SIZES, Amount, effective
 from dask_claim.claim.fields import ClaimFields, Path
 from dask_claim.claim.plan import Plan
 from dask_claim.claim.site_sections import GatewayOptions, Policy, gateway_allowed, matches
 from dask_claim.claim.units import exact
 from dask_claim.redact import redact
-from dask_claim.registry import provider_class
 
-EACH = {**{name: name for name in SIZES}, "worker_cores_limit": "worker_cores"}
-"""Field of a worker's size → the policy's bound."""
+BOUNDS = {"worker_cores_limit": "worker_cores"}
+"""Field → the policy's bound for it, where that has another name."""
 
 WHOLE = {"worker_cores": "max_cores", "worker_memory": "max_memory"}
 """Bound of one worker → bound of all together, which one worker may not exceed either."""
@@ -66,58 +63,33 @@ class Comparison:
     gateway: GatewayAddress | None
     """The one to be used."""
 
-    def effective(self, claim: ClaimFields) -> Effective:
-        """Return what a claim asks for, with the provider that is planned."""
-        return effective(claim, self.plan.provider, self.offered, self.sites)
+    def request(self, claim: ClaimFields, workers: int | None = None) -> dict[str, Amount]:
+        """Return how much a claim asks for, with the provider that is planned."""
+        return effective(claim, self.plan.provider, self.offered, self.sites, workers)
 
-    @cached_property
-    def limits(self) -> dict[str, Any]:
-        """Field → the most that a single worker may have of it, where there is a bound."""
-        whole_cores = provider_class(self.plan.provider).whole_cores
-        limits: dict[str, Any] = {}
-        for name, bound in EACH.items():
-            bounds = [getattr(self.policy, one, None) for one in (bound, WHOLE.get(bound, ""))]
-            limit = min((one for one in bounds if one is not None), key=exact, default=None)
-            if limit is not None:
-                rounds = whole_cores and bound == "worker_cores"
-                limits[name] = (math.floor(limit) or limit) if rounds else limit
-        return limits
-
-    def too_large(self, claim: ClaimFields) -> dict[str, Amount]:
-        """Return what a worker has more of than the limits."""
-        size = self.effective(claim).size
+    def exceeding(self, claim: ClaimFields, workers: int | None = None) -> dict[str, Amount]:
+        """Return what a claim asks for beyond the bounds of workers."""
         return {
-            name: size[name]
-            for name, limit in self.limits.items()
-            if name in size and exact(size[name].value) > exact(limit)
+            name: amount
+            for name, amount in self.request(claim, workers).items()
+            if (limit := getattr(self.policy, BOUNDS.get(name, name))) is not None
+            and exact(amount.value) > exact(limit)
         }
 
     def excesses(self, claim: ClaimFields) -> Iterator[Excess]:
         """Yield every bound that the effective request of a claim exceeds."""
-        yield from self._of_workers(self.effective(claim))
+        for name, amount in self.exceeding(claim).items():
+            bound = BOUNDS.get(name, name)
+            cause = f"; {amount.value} {amount.cause}" if amount.cause else ""
+            value = None if bound in WHOLE.values() else amount.value
+            allowed = f"at most {getattr(self.policy, bound)}{cause}"
+            yield Excess(amount.path, value, bound, allowed)
         yield from self._of_fields(claim)
         yield from self._of_options(claim)
         if claim.hpc.get("directives") and "hpc.directives" not in self.sites:
             allowed = "no directives but the site's own, since any could ask for more"
             for bound in self._bounds_of_size("max_workers")[:1]:
                 yield Excess(("hpc", "directives"), claim.hpc["directives"], bound, allowed)
-
-    def _of_workers(self, request: Effective) -> Iterator[Excess]:
-        """Yield what a worker has too much of, then what all would have of the allowed size."""
-        for name, bound in EACH.items():
-            limit, amount = getattr(self.policy, bound), request.size.get(name)
-            if limit is None or amount is None or exact(amount.value) <= exact(limit):
-                continue
-            cause = f"; {amount.value} by {amount.cause}" if amount.cause else ""
-            yield Excess(amount.path, amount.value, bound, f"at most {limit}{cause}")
-        most = self.policy.max_workers
-        if most is not None and request.workers > most:
-            yield Excess(("max_workers",), request.workers, "max_workers", f"at most {most}")
-        for bound, room, each in request.room(self.policy):
-            if request.workers > room:
-                limit = f"{getattr(self.policy, bound)}{' cores' if bound == 'max_cores' else ''}"
-                allowed = f"at most {limit}, {room} workers of {each}"
-                yield Excess(("max_workers",), request.workers, bound, allowed)
 
     def _of_fields(self, claim: ClaimFields) -> Iterator[Excess]:
         policy, gateway = self.policy, self.gateway

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from dask_claim.claim.addresses import GatewayAddress
-from dask_claim.claim.comparison import EACH, Comparison, Excess
+from dask_claim.claim.comparison import BOUNDS, WHOLE, Comparison, Excess
 from dask_claim.claim.effective import SIZES, order
 from dask_claim.claim.fields import ClaimFields
 from dask_claim.claim.memory import Memory
@@ -14,6 +15,7 @@ from dask_claim.claim.plan import Plan, count_workers
 from dask_claim.claim.site import Site
 from dask_claim.claim.units import exact
 from dask_claim.errors import ClaimError, Fault, dotted
+from dask_claim.registry import provider_class
 
 C = TypeVar("C", bound=ClaimFields)
 
@@ -101,17 +103,19 @@ def _smaller_workers(claim: ClaimFields, compared: Comparison) -> dict[str, Any]
     As much as the limits allow; where that leads to a choice that is too large, the largest choice
     that is not.
     """
-    excessive = compared.too_large(claim)
+    size, limits = compared.request(claim, workers=1), _limits(compared)
 
     def cut_to(choice: Mapping[str, Any]) -> dict[str, Any]:
         cuts: dict[str, Any] = {}
-        for name in EACH:
-            own = getattr(claim, name)
-            bounds = [own, choice.get(name), compared.limits.get(name)]
+        for name in (*SIZES, "worker_cores_limit"):
+            own, limit, amount = getattr(claim, name), limits.get(name), size.get(name)
+            bounds = [own, limit, choice.get(name)]
             if own is None:
-                bounds += [getattr(claim, field) for field in _BESIDE.get(name, ())]
-                if name not in excessive or excessive[name].path != (name,):
+                if limit is None or amount is None or exact(amount.value) <= exact(limit):
                     continue
+                if amount.path != (name,):
+                    continue
+                bounds += [getattr(claim, field) for field in _BESIDE.get(name, ())]
             least = min((one for one in bounds if one is not None), key=exact, default=None)
             if least != own:
                 cuts[name] = least
@@ -121,15 +125,31 @@ def _smaller_workers(claim: ClaimFields, compared: Comparison) -> dict[str, Any]
     choices.sort(key=order, reverse=True)
     sizes = [{name: getattr(one, part) for name, part in SIZES.items()} for one in choices]
     tried = [cut_to(size) for size in ({}, *sizes)]
-    enough = (one for one in tried if not compared.too_large(claim.model_copy(update=one)))
+    enough = (one for one in tried if not compared.exceeding(claim.model_copy(update=one), 1))
     return next(enough, tried[0])
+
+
+def _limits(compared: Comparison) -> dict[str, Any]:
+    """Return field → the most that a single worker may have, where there is a bound."""
+    whole_cores = provider_class(compared.plan.provider).whole_cores
+    limits: dict[str, Any] = {}
+    for name in (*SIZES, "worker_cores_limit"):
+        bound = BOUNDS.get(name, name)
+        bounds = [getattr(compared.policy, one, None) for one in (bound, WHOLE.get(bound, ""))]
+        limit = min((one for one in bounds if one is not None), key=exact, default=None)
+        if limit is not None:
+            rounds = whole_cores and bound == "worker_cores"
+            limits[name] = (math.floor(limit) or limit) if rounds else limit
+    return limits
 
 
 def _fewer_workers(claim: ClaimFields, sized: ClaimFields, compared: Comparison) -> dict[str, Any]:
     """Return the number of workers, for workers of the size that `sized` has."""
     own, planned = count_workers(sized).ceiling, compared.plan
-    rooms = [planned.max_workers, compared.policy.max_workers, own]
-    rooms += [room for _, room, _ in compared.effective(sized).room(compared.policy)]
+    one, policy = compared.request(sized, 1), compared.policy
+    limits = [(getattr(policy, name), one[name].value) for name in WHOLE.values() if name in one]
+    rooms = [planned.max_workers, policy.max_workers, own]
+    rooms += [int(exact(limit) // each) for limit, each in limits if limit is not None]
     most = min(room for room in rooms if room is not None)
     if most < 1:
         return {}
