@@ -1,5 +1,1 @@
-"""Credentials for gateways: where they stand, which gateway they are for, and how they are shown.
-
-Configured by their paths, in `DASK_GATEWAY__AUTH__TYPE` or Dask's `gateway.auth.type`:
-`dask_claim.credentials.bearer.BearerAuth`, `dask_claim.credentials.oidc.OidcAuth`.
-"""
+"""Credentials for gateways: where they stand, which gateway they are for, how they are shown."""
