@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from dask_claim.claim.choice import CLUSTER_NAMES, SCHEDULER_ADDRESS
+from dask_claim.claim.choice import CLUSTER_NAMES, RUN_ID, SCHEDULER_ADDRESS
 from dask_claim.errors import ClusterFailed, ConfigurationError, TemporaryError
 from dask_claim.files import remove_private_folder
 from dask_claim.providers.base import Provider, import_quietly
@@ -70,7 +70,13 @@ class AttachProvider(Provider):
         try:
             self._report = report = await Patience(self).ask(lambda: api.settled(name))
             if (status := status_of(report)) != "RUNNING":
-                raise ClusterFailed(f"{self.description}: the gateway says it is {status}")
+                left_over = RUN_ID in self.request.environ
+                hint = (
+                    f". Left over from another run? Unset {RUN_ID} and {self._variable}"
+                    if left_over
+                    else ""
+                )
+                raise ClusterFailed(f"{self.description}: the gateway says it is {status}{hint}")
             self.cluster = api.cluster(name, report)
         finally:
             await api.close()
@@ -108,17 +114,15 @@ class AttachProvider(Provider):
                 yield client
             finally:
                 await client.close()
-        except ValueError as error:
-            raise ConfigurationError(f"{where}: {error}") from error
-        except TypeError as error:
-            # Dask's own way to say it.
-            if "TLS" not in str(error):
-                raise
-            raise ConfigurationError(
-                f"{where}: this scheduler speaks TLS, and there are no keys for it here: set "
-                "DASK_DISTRIBUTED__COMM__TLS__CA_FILE, …__CLIENT__CERT and …__CLIENT__KEY, "
-                "as the command of a run has them"
-            ) from error
+        except (TypeError, ValueError) as error:
+            why = str(error)
+            if "TLS" in why:  # Dask's TypeError where it has no keys
+                why = (
+                    "this scheduler speaks TLS, and there are no keys for it here: set "
+                    "DASK_DISTRIBUTED__COMM__TLS__CA_FILE, …__CLIENT__CERT and …__CLIENT__KEY, "
+                    "as the command of a run has them"
+                )
+            raise ConfigurationError(f"{where}: {why}") from error
         except (OSError, asyncio.TimeoutError) as error:
             named = "through the gateway's proxy, proxy_url" if self._name else self._variable
             raise TemporaryError(
