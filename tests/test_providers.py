@@ -14,6 +14,7 @@ from typing import ClassVar
 
 import pytest
 
+from dask_claim.files import letters
 from dask_claim.providers.values import Ticket
 from dask_claim.testing import ProviderContract
 from tests.support.gateway import GatewayServer, clean_environment, free_port
@@ -36,12 +37,14 @@ class Here(ProviderContract):
     """Of processes on this machine."""
 
     variables: ClassVar[dict[str, str]] = {}
+    # Other processes of pytest run the other tests of a class at the same time.
+    mark: ClassVar[str] = letters()
 
     def environment(self) -> dict[str, str]:
-        return clean_environment(**{MARK: type(self).__name__}, **self.variables)
+        return clean_environment(**{MARK: self.mark}, **self.variables)
 
     def made(self) -> set[str]:
-        return {str(pid) for pid in processes_with(f"{MARK}={type(self).__name__}")}
+        return {str(pid) for pid in processes_with(f"{MARK}={self.mark}")}
 
 
 @pytest.mark.slow
@@ -167,6 +170,7 @@ def package(tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("provider of another package")
 def test_provider_of_another_package_keeps_the_contract(package: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_processes.py"],
@@ -176,6 +180,7 @@ def test_provider_of_another_package_keeps_the_contract(package: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.xdist_group("provider of another package")
 def test_run_with_a_provider_of_another_package(launcher: Launcher, package: Path) -> None:
     env = {"PYTHONPATH": str(package)}
     claim: ClassVar = {"provider": "processes", "max_workers": 1}
