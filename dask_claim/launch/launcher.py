@@ -4,26 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from loguru import logger
 
-from dask_claim.errors import DaskClaimError, Exhausted, Reason
+from dask_claim.credentials.login import withheld_warning
+from dask_claim.errors import (
+    CommandNotExecutable,
+    CommandNotFound,
+    DaskClaimError,
+    Exhausted,
+    Reason,
+)
 from dask_claim.launch import events, inherited
 from dask_claim.launch.caller import Block, Caller
 from dask_claim.launch.child import Child
-from dask_claim.launch.handoff import variables, write_result_files
+from dask_claim.launch.first_process import deaf_parent
+from dask_claim.launch.handoff import check_variables, variables, write_result_files
 from dask_claim.launch.own_job import OwnJob
-from dask_claim.launch.preparation import prepare
 from dask_claim.launch.receipt import Receipt
 from dask_claim.launch.run_options import RunOptions
 from dask_claim.launch.run_state import Phase, RunState
 from dask_claim.launch.session import STEPS, Session
 from dask_claim.launch.signals import caught
+from dask_claim.providers.values import Request
 from dask_claim.redact import redact_command
 
 if TYPE_CHECKING:
@@ -194,3 +203,43 @@ class Launcher:
     def _end_process(self) -> None:
         status = self.receipt.exit_status
         os._exit(70 if status is None else status)
+
+
+def prepare(
+    command: Sequence[str], resolved: Resolved, options: RunOptions, emit: events.Events
+) -> Request:
+    """Return the request for the run's cluster; what can be wrong is looked at before.
+
+    Raises
+    ------
+    CommandNotFound, CommandNotExecutable, ClaimError
+    """
+    places = dict.fromkeys(resolved.sources.values())
+    if named := [place for place in places if place != "default"]:
+        emit.note(f"The claim comes from {', '.join(named)}")
+    if command:
+        check_command(command, os.environ)
+    check_variables(resolved.claim, resolved.plan(), os.environ)
+    request = Request.of(resolved, options.start_timeout, options.stop_timeout)
+    withheld = withheld_warning(resolved)
+    for warning in (*resolved.warnings(), withheld, deaf_parent()):
+        if warning:
+            emit.warn(warning)
+    return request
+
+
+def check_command(command: Sequence[str], environment: Mapping[str, str]) -> None:
+    """Raise `CommandNotFound` or `CommandNotExecutable` before anything is created for it."""
+    name = command[0]
+    path = environment.get("PATH", os.defpath)
+    if shutil.which(name, path=path):
+        return
+    if os.sep not in name:
+        if shutil.which(name, mode=os.F_OK, path=path):
+            raise CommandNotExecutable(f"{name}: the file found on PATH is not executable")
+        raise CommandNotFound(f"{name}: command not found on PATH")
+    if os.path.isdir(name):
+        raise CommandNotExecutable(f"{name}: is a directory")
+    if os.path.exists(name):
+        raise CommandNotExecutable(f"{name}: the file is not executable (chmod +x)")
+    raise CommandNotFound(f"{name}: no such file")

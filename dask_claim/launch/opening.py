@@ -16,16 +16,10 @@ REPORT_EVERY = 30.0
 
 
 class Opening:
-    """Takes the steps of a cluster's start, and reports a long wait now and then.
+    """Takes the steps of a cluster's start, within so many `seconds`.
 
-    Parameters
-    ----------
-    seconds : float
-        From now on.
-    describe : callable
-        Returns what is waited for, and what stands in its way or None.
-    note : callable
-        Is given a line for the log.
+    A long wait is reported to `note` now and then: `describe` returns what is waited for, and what
+    stands in its way or None.
     """
 
     def __init__(

@@ -105,6 +105,6 @@ class RunState:
     def close_terminal(self) -> None:
         """Take the terminal's foreground back, where it was lent to the command."""
         ended_by = self.work.ended_by if self.work else getattr(self.cause, "signum", None)
-        if ended_by == signal.SIGINT and (ctrl_c := self.terminal.ctrl_c()):
-            process_ends.append(ctrl_c.end_process)
+        if ended_by == signal.SIGINT and (end := self.terminal.ctrl_c()):
+            process_ends.append(end)
         self.terminal.close()

@@ -12,27 +12,21 @@ import contextlib
 import os
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 
-@dataclass(frozen=True)
-class CtrlC:
-    """How this process ends where Ctrl-C has ended its work: by the same signal.
+def end_by_ctrl_c(group: int | None) -> None:
+    """End this process by SIGINT, as Ctrl-C has ended its work.
 
     A shell takes its script for interrupted where it gets SIGINT itself and sees that its command
-    has died of it.
+    has died of it. `group`, with this process in it, gets SIGINT where the terminal sent it to the
+    command's group alone; None where the terminal sent it to this process's group.
     """
-
-    group: int | None
-    """The process group that gets SIGINT, where the terminal sent it to the command's group alone;
-    None where the terminal sent it to this process's group."""
-
-    def end_process(self) -> None:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        if self.group is not None:
-            os.killpg(self.group, signal.SIGINT)
-        os.kill(os.getpid(), signal.SIGINT)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if group is not None:
+        os.killpg(group, signal.SIGINT)
+    os.kill(os.getpid(), signal.SIGINT)
 
 
 process_ends: list[Callable[[], None]] = []
@@ -108,13 +102,13 @@ class Terminal:
         """
         self._interrupted_alone = self._interrupted_alone or self._signals_are_later
 
-    def ctrl_c(self) -> CtrlC | None:
+    def ctrl_c(self) -> Callable[[], None] | None:
         """Return how to end by Ctrl-C; None where the terminal has not sent it to this job."""
         if self._fd is None or self._interrupted_alone:
             return None
         with contextlib.suppress(OSError):
             if os.tcgetpgrp(self._fd) == self._group:
-                return CtrlC(self._group if self._lent else None)
+                return partial(end_by_ctrl_c, self._group if self._lent else None)
         return None
 
     @staticmethod
