@@ -154,12 +154,22 @@ def test_run_leaves_this_process_as_it_was(
     leaves_all_as_it_was(start)
 
 
-def test_connect_leaves_this_process_as_it_was(attached_here: None) -> None:
+@pytest.mark.parametrize("provider", ["attach", "gateway"])
+def test_connect_leaves_this_process_as_it_was(attached_here: None, provider: str) -> None:
     def block() -> None:
-        with dask_claim.connect(dask_claim.Claim(provider="attach")) as client:
+        with dask_claim.connect(dask_claim.Claim(provider=provider)) as client:
             client.submit(sum, [20, 22]).result()
 
-    leaves_all_as_it_was(block)
+    def refused() -> None:
+        with pytest.raises(dask_claim.ConfigurationError):
+            block()
+
+    leaves_all_as_it_was(block if provider == "attach" else refused)
+
+
+def test_launcher_that_is_killed(attached_here: None) -> None:
+    with pytest.raises(dask_claim.DaskClaimError, match="ended without an answer"):
+        dask_claim.run(["sh", "-c", "kill -KILL $PPID; sleep 60"])
 
 
 def test_caller_that_ignores_its_children(attached: Launcher) -> None:
