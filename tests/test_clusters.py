@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dask_claim.providers.gateway.variables import MARK
+from dask_claim.providers.gateway.reports import MARK
 from tests.support.faulty import faulty
 from tests.support.gateway import GatewayServer
 from tests.support.here import Answer, dask_claim

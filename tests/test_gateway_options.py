@@ -20,9 +20,13 @@ from dask_claim.claim.site_sections import OPTION_NAMES, GatewayOptions, Policy
 from dask_claim.cli.options import claimed
 from dask_claim.errors import OptionError
 from dask_claim.providers.gateway.amounts import written
-from dask_claim.providers.gateway.filling import Filling
+from dask_claim.providers.gateway.filling import (
+    IDLE_TIMEOUT,
+    Filling,
+    end_when_idle,
+    variables_option,
+)
 from dask_claim.providers.gateway.fit import Bounds
-from dask_claim.providers.gateway.variables import IDLE_TIMEOUT, end_when_idle, variables_option
 
 server = pytest.importorskip("dask_gateway_server.options")
 traitlets = pytest.importorskip("dask_gateway_server.traitlets")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dask_claim.providers.gateway.variables import MARK, Mark
+from dask_claim.providers.gateway.reports import MARK, Mark
 from tests.support.gateway import GatewayServer
 from tests.support.launcher import PYTHON, Launcher
 from tests.support.scenes import kill, until_gone, until_ready

@@ -21,7 +21,7 @@ from dask_claim.providers.base import import_quietly
 from dask_claim.providers.gateway import ending
 from dask_claim.providers.gateway.api import GatewayApi
 from dask_claim.providers.gateway.provider import GatewayProvider
-from dask_claim.providers.gateway.variables import MARK
+from dask_claim.providers.gateway.reports import MARK
 from dask_claim.providers.values import Outcome, Request, Ticket
 from tests.support.faulty import CLUSTER, Faulty, faulty
 

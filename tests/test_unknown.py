@@ -17,8 +17,8 @@ from click.testing import CliRunner
 from dask_claim.cli.clusters import clusters_command
 from dask_claim.lifetime import clusters
 from dask_claim.lifetime.reclaim import reclaim
-from dask_claim.providers.gateway import connection, ending, look
-from dask_claim.providers.gateway.variables import MARK, Mark
+from dask_claim.providers.gateway import connection, ending, reports
+from dask_claim.providers.gateway.reports import MARK, Mark
 from dask_claim.providers.values import Outcome
 from tests.support.faulty import CLUSTER, HTTP_FAULTS, SCHEDULER_FAULTS, Faulty, faulty
 
@@ -66,7 +66,7 @@ def stop_orphaned(gateway: Faulty) -> list[str]:
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 @pytest.mark.parametrize("fault", SCHEDULER_FAULTS)
 def test_scheduler_that_cannot_be_asked(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(look, "LOOK_TIMEOUT", 0.5)
+    monkeypatch.setattr(reports, "LOOK_TIMEOUT", 0.5)
     with faulty(fault, environment=ASKED) as gateway:
         assert lease(gateway) == "unreachable"
         assert stop_orphaned(gateway) == []

@@ -110,8 +110,7 @@ def stop(resolved: Resolved, names: Sequence[str], timeout: float) -> dict[str, 
 
 async def _look(api: GatewayApi, report: ClusterReport) -> ListedCluster | None:
     """Look at a listed cluster; None where it is gone meanwhile."""
-    from dask_claim.providers.gateway.look import Hold, Look, look_at_lease
-    from dask_claim.providers.gateway.variables import Mark, mark_on
+    from dask_claim.providers.gateway.reports import Hold, Look, Mark, look_at_lease, mark_on
 
     # By the gateway's own clock, which may differ from the one here.
     age = time.time() + (api.clock_ahead or 0.0) - report.start_time.timestamp()

@@ -63,7 +63,7 @@ class AttachProvider(Provider):
         from dask_claim.providers.gateway.api import GatewayApi
         from dask_claim.providers.gateway.asking import Patience
         from dask_claim.providers.gateway.connection import check_proxy_address
-        from dask_claim.providers.gateway.variables import status_of
+        from dask_claim.providers.gateway.reports import status_of
 
         check_proxy_address(self._gateway)
         api = GatewayApi(self._gateway)

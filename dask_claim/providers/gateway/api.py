@@ -20,7 +20,7 @@ from dask_claim.errors import (
 )
 from dask_claim.providers.gateway.answers import Refused, one_line
 from dask_claim.providers.gateway.connection import GatewayConnection
-from dask_claim.providers.gateway.variables import status_of
+from dask_claim.providers.gateway.reports import status_of
 from dask_claim.providers.values import Cluster, Ended
 
 if TYPE_CHECKING:

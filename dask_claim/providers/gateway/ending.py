@@ -17,8 +17,7 @@ from dask_claim.claim.addresses import GatewayAddress
 from dask_claim.errors import AuthenticationError, DaskClaimError, TemporaryError
 from dask_claim.providers.gateway.api import GatewayApi
 from dask_claim.providers.gateway.asking import STOP_REQUEST_TIMEOUT, repeat
-from dask_claim.providers.gateway.look import Hold, look_at_lease
-from dask_claim.providers.gateway.variables import mark_on, status_of
+from dask_claim.providers.gateway.reports import Hold, look_at_lease, mark_on, status_of
 from dask_claim.providers.values import Outcome
 
 if TYPE_CHECKING:

@@ -13,17 +13,27 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from dask_claim.claim.effective import SIZES
+from dask_claim.claim.site_sections import GatewayOptions
 from dask_claim.claim.units import exact
 from dask_claim.errors import OptionError
 from dask_claim.providers.gateway.amounts import number_in
 from dask_claim.providers.gateway.fit import Bounds, Fit
-from dask_claim.providers.gateway.option import ROUNDED_UP_AT_MOST, Option, Unsuitable
+from dask_claim.providers.gateway.option import (
+    ROUNDED_UP_AT_MOST,
+    Option,
+    Unsuitable,
+    own_names,
+)
 
 if TYPE_CHECKING:
+    from dask_claim.claim.model import Claim
     from dask_claim.providers.values import Request
 
 AMOUNTS = ("worker_cores", "worker_cores_limit", "worker_memory", "worker_memory_limit", "gpus")
 _WRITE_DEFAULT = "it under gateway_options: {default: {cores: …, memory: …}}"
+IDLE_TIMEOUT = "DASK_DISTRIBUTED__SCHEDULER__IDLE_TIMEOUT"
+_IDLE = {"idle_timeout": 1, "idle_timeout_seconds": 1, "idle_timeout_minutes": 60}
+"""Options for the same, in lower case, and the seconds that they count in."""
 
 
 def fill_request(options: MutableMapping[str, Any], request: Request) -> Filling:
@@ -178,3 +188,41 @@ class Filling(Fit):
 
 def _text(value: Any) -> str:
     return ", ".join(value) if isinstance(value, Mapping) else str(value)
+
+
+def variables_option(
+    options: MutableMapping[str, Any], site: GatewayOptions | None, claim: Claim | None = None
+) -> str | None:
+    """Return the option that takes variables of scheduler and workers; None: there is none.
+
+    With a `claim`, nor is there where that sets it by its own name.
+    """
+    own = own_names(options, claim)
+    offered = [name for name in options if name not in own]
+    name = (site or GatewayOptions()).option_for("environment", offered)
+    return name if name and Option.of(options, name).kind == "mapping" else None
+
+
+def end_when_idle(
+    options: MutableMapping[str, Any],
+    claim: Claim,
+    seconds: float,
+    site: GatewayOptions | None = None,
+) -> bool:
+    """Have a cluster that nobody uses end by itself; whether the gateway has an option for it.
+
+    From its request on, without anything of ours in its image: a launcher whose whole container
+    ends before its lease is placed leaves nothing else. The lease counts as use.
+    """
+    offered = False
+    own = own_names(options, claim)
+    if name := variables_option(options, site, claim):
+        options[name] = {IDLE_TIMEOUT: f"{seconds:g}s", **(options[name] or {})}
+        offered = True
+    for name in options:
+        # Never, by default; a time that the site has chosen stays.
+        if (unit := _IDLE.get(name.lower())) and name not in own and not options[name]:
+            with contextlib.suppress(TypeError, ValueError):
+                options[name] = math.ceil(seconds / unit)
+                offered = True
+    return offered

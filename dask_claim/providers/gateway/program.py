@@ -17,7 +17,8 @@ from dask_claim.providers.base import import_quietly
 from dask_claim.providers.existing import NoProvider
 from dask_claim.providers.gateway.asking import Patience
 from dask_claim.providers.gateway.connection import check_proxy_address
-from dask_claim.providers.gateway.variables import MARK, Mark, variables_option
+from dask_claim.providers.gateway.filling import variables_option
+from dask_claim.providers.gateway.reports import MARK, Mark
 from dask_claim.providers.values import Request, Ticket, Warn, Write
 from dask_claim.redact import redact
 

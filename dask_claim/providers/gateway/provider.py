@@ -23,15 +23,8 @@ from dask_claim.errors import (
 )
 from dask_claim.providers.base import NO_WORKERS_TIMEOUT, Provider
 from dask_claim.providers.gateway.asking import STOP_REQUEST_TIMEOUT, Patience
-from dask_claim.providers.gateway.filling import fill_request
-from dask_claim.providers.gateway.variables import (
-    MARK,
-    Mark,
-    end_when_idle,
-    mark_on,
-    status_of,
-    variables_option,
-)
+from dask_claim.providers.gateway.filling import end_when_idle, fill_request, variables_option
+from dask_claim.providers.gateway.reports import MARK, Mark, mark_on, status_of
 from dask_claim.providers.values import Ended, Outcome, Request, Ticket, Warn, Write
 from dask_claim.redact import redact
 from dask_claim.threads import in_time

@@ -1,11 +1,13 @@
-"""A look at the lease on a running cluster, from outside: it has four answers.
+"""What is known of a cluster: its run, by a mark in its variables, and its lease, by its scheduler.
 
-A scheduler that is busy, behind a network that is down, or unknown to the proxy is unreachable: it
-says nothing of who holds the cluster, and nobody may end the cluster for it.
+The gateway's list repeats the options of a request, so a cluster whose name was lost is found by
+equality of the mark. A scheduler that is busy, behind a network that is down, or unknown to the
+proxy is unreachable: it says nothing of who holds the cluster, and nobody may end that for it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any
@@ -16,7 +18,48 @@ from dask_claim.threads import in_time
 if TYPE_CHECKING:
     from dask_gateway.client import ClusterReport
 
+MARK = "CLAIMED_BY_RUN"
+"""Not one of Dask's variables, and not the one of the command's own processes (`choice.RUN_ID`):
+on a gateway's own machine a guard would take scheduler and workers for the command."""
+
+VERSION = "1"
+
 LOOK_TIMEOUT = 5.0
+
+
+@dataclass(frozen=True)
+class Mark:
+    """Which run has requested a cluster, and how it is to be held."""
+
+    run_id: str
+
+    leased: bool
+    """Whether a lease ends the cluster with its launcher; a program's own cluster has none."""
+
+    def __str__(self) -> str:
+        return f"{VERSION}:{'lease' if self.leased else 'no-lease'}:{self.run_id}"
+
+    @classmethod
+    def parse(cls, text: str) -> Mark | None:
+        """Read a mark; None where it is not understood, as that of another version."""
+        version, _, rest = text.partition(":")
+        kind, _, run_id = rest.partition(":")
+        if version != VERSION or kind not in ("lease", "no-lease"):
+            return None
+        return cls(run_id, kind == "lease")
+
+
+def status_of(report: ClusterReport | None) -> str:
+    """Return the gateway's word for a cluster's state, such as RUNNING; UNKNOWN: it has none."""
+    return str(report.status.name) if report else "UNKNOWN"
+
+
+def mark_on(report: ClusterReport) -> str | None:
+    """Return the mark on a cluster, as it was written; None where there is none."""
+    for value in report.options.values():
+        if isinstance(value, Mapping) and isinstance(mark := value.get(MARK), str):
+            return mark
+    return None
 
 
 class Hold(Enum):
