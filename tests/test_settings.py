@@ -105,7 +105,7 @@ UNKNOWN = "unknown variable"
         ("_ENV__IMAGE", "PATH", 'env.image = "PATH": would break the program'),
         ("_ENV", "image=X", "is not JSON"),
         ("_OPTIONS", "[1]", "is not an object"),
-        ("_CLUSTER_NAME", "x", "is known only at run time"),
+        ("_CLUSTER_NAME", "x", "exists only at run time"),
         ("", "{", "is not JSON"),
         # Also misspelt, not Kubernetes's variables of a Service.
         *((name, value, UNKNOWN) for name, value in (

@@ -1,4 +1,4 @@
-"""What a claim really asks for: the workers, and the size of each, as far as files tell it."""
+"""What a claim really asks for: the workers, and the size of each, as far as files show it."""
 
 from __future__ import annotations
 
@@ -40,20 +40,11 @@ def effective(
 ) -> dict[str, Amount]:
     """Return how much is asked for after options, choices and defaults.
 
-    Of each worker: `worker_cores`, `worker_cores_limit`, `worker_memory`, `gpus`; and of all:
-    `max_workers`, `max_cores`, `max_memory`. What no file tells is absent, but cores count as one.
-
-    Parameters
-    ----------
-    claim : ClaimFields
-    provider : str
-        The one that is planned.
-    offered : GatewayOptions
-        What the site says of its gateway's options.
-    sites : frozenset of str
-        What the site's own file sets, such as `options.X`: a choice among these is not counted.
-    workers : int, optional
-        How many; by default the maximum that the claim asks for.
+    Of each worker: `worker_cores`, `worker_cores_limit`, `worker_memory`, `gpus`; and of all
+    `workers`, by default the claim's maximum: `max_workers`, `max_cores`, `max_memory`. What no
+    file tells is absent, but cores count as one. `provider` is the planned one, `offered` what
+    the site says of its gateway's options; a choice that the site's own file makes, `sites`, is not
+    counted.
     """
     kind = provider_class(provider)
     fields = {name: getattr(claim, name) for name in (*SIZES, "worker_cores_limit")}

@@ -56,7 +56,7 @@ _OF_DASK = re.compile(
     r"|client-name|distributed|logging|logging-file-config|rmm|scheduler-address|shuffle|ucx"
     # dask-gateway, and the other deployments that may be installed beside it
     r"|cloudprovider|cuda|gateway|jobqueue|kubernetes|labextension|yarn"
-    # where the configuration itself is found
+    # where the configuration itself lies
     r"|config|internal-inherit-config|root-config"
 )
 """The top-level keys of Dask's configuration: `DASK_X` and `DASK_X__…` set the key `x`."""

@@ -34,7 +34,7 @@ class Plan:
     """`scale` to a fixed size, or `adapt` between the two bounds."""
 
     arithmetic: tuple[str, ...]
-    """How it was found, in lines for a person."""
+    """How the numbers come about, in lines for a person."""
 
     choice: Choice = field(repr=False)
     """Where the cluster comes from, and what takes its place."""
@@ -109,7 +109,7 @@ def make_plan(
 
 
 def speaks_gateway(claim: ClaimFields) -> str | None:
-    """Return what tells that a command of this claim speaks to a gateway, None if nothing does."""
+    """Return why a command of this claim speaks to a gateway, None where it need not."""
     if name := next((name for name in GATEWAY_NAMES if name in claim.env), None):
         return f"env.{name} is set"
     return None if claim.create else "create is false"

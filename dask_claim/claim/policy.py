@@ -33,11 +33,7 @@ def within(
     """Return the claim within the policy, a warning for each cut, and the fields that changed.
 
     `site` has a policy. `sources`: where each value comes from. `gateway` is the one to be used.
-
-    Raises
-    ------
-    ClaimError
-        It asks for more than the site allows; every bound that was passed is named.
+    Raises ClaimError, with every bound that is exceeded, where the claim asks for more.
     """
     policy, sites = site.policy, site.asks_for(sources)
     assert policy is not None

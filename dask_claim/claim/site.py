@@ -41,7 +41,7 @@ SECTIONS = tuple(Sections.model_fields)
 
 @dataclass(frozen=True)
 class Site:
-    """What the site's file says."""
+    """The content of the site's file."""
 
     path: str
     claim: Any = field(default_factory=dict)

@@ -124,7 +124,7 @@ def _read_value(reading: Reading, name: str, value: object, path: Path) -> None:
         return
     if name in RESULTS:
         hint = f'to have it in a variable: "env": {{"{name}": "NAME"}}'
-        reading.fault(path, value, "is known only at run time", hint)
+        reading.fault(path, value, "exists only at run time", hint)
     elif name in MAPPINGS and isinstance(value, Mapping):
         for entry, item in value.items():
             # A batch system's words stay texts, whatever they look like; directives are a list.

@@ -100,9 +100,9 @@ def _check_hpc_entry(name: str, value: object) -> None:
 
 
 def cross_faults(values: Mapping[Path, Any], doubtful: Iterable[str] = ()) -> list[Fault]:
-    """Return what is wrong between `values`, which `check` found sound.
+    """Return what is wrong between `values`, which `check` has accepted.
 
-    Nothing is concluded from the `doubtful` fields, whose true value is not known.
+    Nothing is concluded from the `doubtful` fields, whose true value is unknown.
     """
     claim, doubtful = ClaimFields.model_construct(**nested(values)), frozenset(doubtful)
     faults = []
