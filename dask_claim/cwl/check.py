@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dask_claim.cwl.document import read_document
-from dask_claim.cwl.nodes import Place
+from dask_claim.cwl.document import Place, read_document
 from dask_claim.cwl.requirements import CLAIM, ENV, NETWORK, parsed_value, read_claim
 from dask_claim.cwl.tool import NO_NETWORK, VARIABLE, Tool, read_requirement
 from dask_claim.cwl.translate import Walk

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import Any
 
-from dask_claim.cwl.document import Document
-from dask_claim.cwl.nodes import CwlError, is_alias, parse
+from dask_claim.cwl.document import CwlError, Document, is_alias, parse
 
 _WORD = re.compile(
     r"(?!(?:true|false|null|yes|no|on|off|y|n)$)(?:[A-Za-z_/$]|--|\.{1,2}/)[\w./@+:-]*(?<!:)"

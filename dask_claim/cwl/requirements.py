@@ -12,8 +12,7 @@ from dask_claim.claim.fields import FIELDS, MAPPINGS, Path, nested
 from dask_claim.claim.spellings import Reading, plain_name, read, safe_text
 from dask_claim.claim.validation import check, cross_faults, respelled
 from dask_claim.cwl import expressions
-from dask_claim.cwl.document import Document, Keys, entries
-from dask_claim.cwl.nodes import CwlError, Place
+from dask_claim.cwl.document import CwlError, Document, Keys, Place, entries
 from dask_claim.errors import Fault
 from dask_claim.redact import redact
 

@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dask_claim.cwl.document import Document, Keys, entries
-from dask_claim.cwl.nodes import CwlError, Place
+from dask_claim.cwl.document import CwlError, Document, Keys, Place, entries
 from dask_claim.cwl.requirements import (
     CLAIM,
     DOCKER,

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from dask_claim.claim.units import web_address
-from dask_claim.cwl.document import Document, Keys, entries, read_document
+from dask_claim.cwl.document import CwlError, Document, Keys, Place, entries, read_document
 from dask_claim.cwl.edits import edited
-from dask_claim.cwl.nodes import CwlError, Place
 from dask_claim.cwl.requirements import CLAIM, IMPORT, Scope, without_claims
 from dask_claim.cwl.tool import Tool, id_of, pack, translated
 
@@ -43,7 +44,7 @@ def translate(
     for place, text in dict.fromkeys(walk.warnings):
         warn(f"{place}: {text}")
     if output is not None:
-        root = document.rebased(root, output.resolve().parent)
+        root = _rebased(document, root, output.resolve().parent)
     if as_json or document.text.lstrip()[:1] == "{":
         return json.dumps(root, indent=2, ensure_ascii=False) + "\n"
     return edited(document, root)
@@ -163,3 +164,26 @@ def _local_runs(value: Any) -> Iterator[str]:
         if isinstance(run, str) and run.startswith("#"):
             yield run[1:]
         yield from _local_runs(run)
+
+
+_REFERENCES = ("run", "$import", "$include", "$mixin", "$schemas", "location", "path")
+
+
+def _rebased(document: Document, root: Any, folder: Path) -> Any:
+    """Return `root` with its relative references made to hold from another folder."""
+
+    def moved(value: Any, key: str) -> Any:
+        if isinstance(value, dict):
+            return {name: moved(item, str(name)) for name, item in value.items()}
+        if isinstance(value, list):
+            return [moved(item, key) for item in value]
+        target, hash_sign, fragment = str(value).partition("#")
+        names_file = key in _REFERENCES or (hash_sign and (here / target).is_file())
+        if not isinstance(value, str) or not target or not names_file:
+            return value
+        if "$(" in value or "${" in value or urlsplit(target).scheme:
+            return value
+        return f"{os.path.relpath(here / target, folder)}{hash_sign}{fragment}"
+
+    here = document.path.parent
+    return root if folder == here else moved(root, "")

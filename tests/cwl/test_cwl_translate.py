@@ -17,9 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dask_claim.cwl.check import check
-from dask_claim.cwl.document import read_document
+from dask_claim.cwl.document import CwlError, read_document
 from dask_claim.cwl.edits import edited
-from dask_claim.cwl.nodes import CwlError
 from dask_claim.cwl.translate import translate
 from tests.support.cwl import BIN, DOCUMENTS, ROOT, Cwltool, claim_of, load, variables
 

@@ -225,7 +225,7 @@ def calrissian(tmp_path_factory: pytest.TempPathFactory) -> Calrissian:
 
 def load(text: str) -> Any:
     """A document as plain objects."""
-    from dask_claim.cwl.nodes import parse
+    from dask_claim.cwl.document import parse
 
     return parse(text, "text")[1]
 
