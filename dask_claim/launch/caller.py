@@ -44,7 +44,7 @@ class Caller:
         # Without a buffer: what follows the first line stays in the socket.
         with self._socket.makefile("rb", buffering=0) as lines:
             line = lines.readline()
-        if not line:
+        if not line.startswith(b"{"):
             raise DaskClaimError("the program ended before it sent its request")
         self._order = json.loads(line)
         self._socket.settimeout(PATIENCE)

@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dask_claim.errors import DaskClaimError
+from dask_claim.errors import CommandNotExecutable, DaskClaimError, Exhausted
 
 if TYPE_CHECKING:
     from dask_claim.claim.model import Claim
@@ -53,27 +53,30 @@ class LauncherProcess:
         self, claim: Claim | None, options: Mapping[str, Any], command: list[str] | None = None
     ) -> None:
         """Start it for a command, or for a block."""
-        order = json.dumps(
-            {"pid": self._program, "options": options, "claim": claim and claim.hand_over()}
-        )
+        order = {"pid": self._program, "options": options, "claim": claim and claim.hand_over()}
+        line = json.dumps(order, default=str).encode() + b"\n"
         arguments = [sys.executable, "-c", _MAIN, str(Path(__file__).parents[2])]
         number = self._theirs
         assert number is not None
         arguments += ["--caller", str(number), *(["--", *command] if command is not None else ())]
         # Not subprocess: the command has the program's other inheritable files, too. Without one
         # Ctrl-C at the terminal is for the program alone.
-        self._pid = os.posix_spawn(
-            sys.executable,
-            arguments,
-            os.environ,
-            file_actions=[(os.POSIX_SPAWN_DUP2, number, number)],
-            setsid=command is None,
-        )
+        try:
+            self._pid = os.posix_spawn(
+                sys.executable,
+                arguments,
+                os.environ,
+                file_actions=[(os.POSIX_SPAWN_DUP2, number, number)],
+                setsid=command is None,
+            )
+        except (OSError, ValueError) as error:  # such as a NUL character in an argument
+            name = command[0] if command else "dask-claim"
+            raise Exhausted.of(error) or CommandNotExecutable(f"{name}: {error}") from error
         self._close_theirs()
         self._reading = threading.Thread(target=self._read, name="dask-claim-log", daemon=True)
         self._reading.start()
         with contextlib.suppress(OSError):  # it has ended already, with an error
-            self._socket.sendall(order.encode() + b"\n")
+            self._socket.sendall(line)
 
     def _close_theirs(self) -> None:
         number, self._theirs = self._theirs, None
@@ -84,11 +87,12 @@ class LauncherProcess:
         with contextlib.suppress(OSError), self._socket.makefile("rb") as lines:
             for line in lines:
                 message = json.loads(line)
-                if "log" in message:
-                    level, text = message["log"]
-                    LOG.log(getattr(logging, level, logging.INFO), "%s", text)
-                else:
+                if "log" not in message:
                     self._answers.put(message)
+                    continue
+                level, text = message["log"]
+                with contextlib.suppress(Exception):  # of a filter or handler of the program's
+                    LOG.log(getattr(logging, level, logging.INFO), "%s", text)
         self._answers.put(None)
 
     def answer(self) -> dict[str, Any]:
