@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
-from time import monotonic, time
+import time
+from time import monotonic
 from typing import Any
 
 from dask_claim.providers.meter import Meter
@@ -223,6 +224,6 @@ class LeasePlugin(Meter):
         log = scheduler.transition_log
         # A gateway's idle_timeout looks at the time of the last transition, or of the start.
         if log and hasattr(log[-1], "_replace"):
-            log[-1] = log[-1]._replace(timestamp=time())
+            log[-1] = log[-1]._replace(timestamp=time.time())
         elif not log:
-            scheduler.time_started = time()
+            scheduler.time_started = time.time()
