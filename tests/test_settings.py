@@ -379,7 +379,7 @@ def test_a_gateway_that_only_the_claim_names(
         else:
             write(site if name == "site" else tmp_path / name, text)
     resolved = load(environ=environ)
-    gateway, operators = resolved.own_gateway, resolved.operator_gateways
+    gateway, operators = resolved.claimed_gateway, resolved.operator_gateways
     assert gateway and gateway.url == url and gateway.trusted is allowed
     assert operators.prefixes() == ([UrlPrefix.of(HUB)] if named else [])
     told = withheld_warning(resolved)
@@ -397,7 +397,7 @@ def test_a_gateway_of_the_operator(environ: Env, site: Path, where: str) -> None
     elif where.isupper():
         environ[where] = "http://gw"
     resolved = load(flags, environ)
-    assert resolved.own_gateway == GatewayAddress("http://gw", trusted=True)
+    assert resolved.claimed_gateway == GatewayAddress("http://gw", trusted=True)
     assert resolved.operator_gateways.prefixes() == [UrlPrefix.of("http://gw")]
 
 
@@ -405,15 +405,15 @@ def test_a_claim_of_a_program(environ: Env, site: Path) -> None:
     environ |= TYPE
     write(site, "gateway_url: http://gw\nworker_cores: 2\n")
     own = Resolved.of(Claim(gateway_url="http://gw:80/x", env={"image": "IMAGE"}), environ)
-    assert own.own_gateway and own.own_gateway.trusted
+    assert own.claimed_gateway and own.claimed_gateway.trusted
     assert own.sources["gateway_url"] == own.sources["env.image"] == "claim"
     assert (own.claim.worker_cores, own.sources["worker_cores"]) == (2, str(site))
-    other = Resolved.of(Claim(gateway_url="https://gw"), environ).own_gateway
+    other = Resolved.of(Claim(gateway_url="https://gw"), environ).claimed_gateway
     assert other and not other.trusted
     # As it would overrule DASK_CLAIM; and that is replaced.
     environ |= {"DASK_CLAIM_GATEWAY_URL": "http://gw", "DASK_CLAIM": '{"image": "x"}'}
     own = Resolved.of(Claim(gateway_url="https://gw", image="y"), environ)
     assert (own.claim.gateway_url, own.claim.image) == ("http://gw", "y")
     assert own.sources["gateway_url"] == "DASK_CLAIM_GATEWAY_URL"
-    again = Resolved.of(Claim(), environ).own_gateway
-    assert own.own_gateway == again == GatewayAddress("http://gw", trusted=True)
+    again = Resolved.of(Claim(), environ).claimed_gateway
+    assert own.claimed_gateway == again == GatewayAddress("http://gw", trusted=True)

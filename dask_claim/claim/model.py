@@ -148,7 +148,7 @@ class Resolved(Provenance):
         return _resolve({}, environ, claim._set_values(), claim._sources)
 
     @property
-    def own_gateway(self) -> GatewayAddress | None:
+    def claimed_gateway(self) -> GatewayAddress | None:
         """The claim's gateway, None where it has none."""
         return GatewayAddress.of(self.claim, self.operator_gateways)
 

@@ -80,9 +80,9 @@ def find(resolved: Resolved) -> list[ListedCluster]:
 async def _find(resolved: Resolved) -> list[ListedCluster]:
     from dask_claim.providers.gateway.api import GatewayApi
 
-    if resolved.own_gateway is None:
+    if resolved.claimed_gateway is None:
         raise ConfigurationError("no gateway: set DASK_CLAIM_GATEWAY_URL, or give --gateway-url")
-    api = GatewayApi(resolved.own_gateway)
+    api = GatewayApi(resolved.claimed_gateway)
     try:
         reports = sorted(await api.clusters(), key=lambda report: report.start_time)
         clusters = await asyncio.gather(*(_look(api, report) for report in reports))
@@ -96,8 +96,8 @@ def stop(resolved: Resolved, names: Sequence[str], timeout: float) -> dict[str, 
     from dask_claim.lifetime.reclaim import reclaim
     from dask_claim.providers.values import Outcome, Ticket
 
-    assert resolved.own_gateway is not None
-    facts = {"gateway": asdict(resolved.own_gateway)}
+    assert resolved.claimed_gateway is not None
+    facts = {"gateway": asdict(resolved.claimed_gateway)}
     tickets = [Ticket("gateway", facts, cluster_name=name) for name in names]
 
     async def end_all() -> list[Outcome]:
