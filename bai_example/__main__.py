@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,7 +43,7 @@ def run(options: argparse.Namespace) -> None:
     # Not at the top: these take a second, which a mistyped option need not wait for.
     from bai_example.access import signer
     from bai_example.blocks import compute_blocks
-    from bai_example.describe import draw, make_item, masked_classes, write_item
+    from bai_example.describe import draw, import_matplotlib, make_item, masked_classes, write_item
     from bai_example.outputs import ALL, destination, staging, url, write_maps
     from bai_example.pair import EVENTS, open_pair
     from bai_example.search import area_of
@@ -62,6 +63,8 @@ def run(options: argparse.Namespace) -> None:
         logger.info("Burnt area intensity shape: {}", tuple(pair.grid.shape))
         logger.info("Burnt area intensity dims: {}", ("y", "x"))
         with dask_claim.connect() as client:
+            # A second of imports, while the workers compute.
+            threading.Thread(target=import_matplotlib).start()
             logger.info("Writing the result to a COG file")
             statistics = write_maps(stage, pair, index, compute_blocks(pair, index, client))
         draw(stage, pair, index, statistics)

@@ -18,7 +18,7 @@ from rasterio.windows import Window
 from bai_example import blocks
 from bai_example import index as bai
 from bai_example.access import InputError
-from bai_example.blocks import Block, Statistics, compute_blocks, pack, unpacked
+from bai_example.blocks import Block, Statistics, compute_blocks
 from bai_example.describe import draw
 from bai_example.index import REASONS
 from bai_example.outputs import (
@@ -32,6 +32,7 @@ from bai_example.outputs import (
     write_maps,
 )  # fmt: skip
 from bai_example.pair import Layers, Pair
+from bai_example.rasters import pack, unpacked
 from bai_example.scenes import read_scene
 from tests.bai.maps import (
     assert_cog,
