@@ -66,7 +66,8 @@ def run(options: argparse.Namespace) -> None:
             # A second of imports, while the workers compute.
             threading.Thread(target=import_matplotlib).start()
             logger.info("Writing the result to a COG file")
-            statistics = write_maps(stage, pair, index, compute_blocks(pair, index, client))
+            blocks = compute_blocks(pair, index, client, options.progress)
+            statistics = write_maps(stage, pair, index, blocks)
         draw(stage, pair, index, statistics)
         command = ["python", "-m", "bai_example", *redact(sys.argv[1:])]
         write_item(stage, make_item(pair, index, statistics, location, command, _claim()))
@@ -223,6 +224,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--output-dir", default=".", metavar="DIR",
         help="folder for the files, made if needed, or s3://bucket/prefix (default: here)")
     add("--overwrite", action="store_true", help="replace files that are there")
+    add("--progress", type=Path, metavar="FILE", help="how many blocks are done, as JSON")
     # fmt: on
     options = parser.parse_args(arguments)
     named = bool(options.pre_event and options.post_event)

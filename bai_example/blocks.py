@@ -7,12 +7,14 @@ this package, in the client's version.
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice, product
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -128,8 +130,12 @@ class Block(NamedTuple):
     statistics: Statistics
 
 
-def compute_blocks(pair: Pair, index: str, client: Client) -> Iterator[Block]:
+def compute_blocks(
+    pair: Pair, index: str, client: Client, progress: Path | None = None
+) -> Iterator[Block]:
     """Compute a map, ``index`` of `index.INDICES`, on a cluster; give each block as it is done.
+
+    How many are done is written into the file ``progress``, as JSON: ``done``, ``total``.
 
     Raises:
         InputError: a worker could not read an input; what else fails on a worker, as it is.
@@ -164,6 +170,10 @@ def compute_blocks(pair: Pair, index: str, client: Client) -> Iterator[Block]:
                 arrays = unpacked(block.values), unpacked(block.classes)
                 block = Block(block.window, *arrays, block.statistics)
             yield block
+            if progress is not None:
+                part = progress.with_suffix(".part")
+                part.write_text(json.dumps({"done": n, "total": len(windows)}))
+                part.replace(progress)
             if time.monotonic() > told + EVERY:
                 told = time.monotonic()
                 logger.info("{} of {} blocks after {:.0f} s", n, len(windows), told - begin)

@@ -149,6 +149,7 @@ class Jobs:
         command += [sys.executable, "-m", "bai_example", *job.inputs.arguments()]
         command += [f"--items={self._settings.inputs.absolute()}", "--overwrite"]
         command += [f"--output-dir={job.folder / 'out'}"]
+        command += [f"--progress={job.folder / 'progress.json'}"]
         lock = locked(job.folder / "lock")
         assert lock is not None  # this service alone starts jobs
         with lock, (job.folder / "log.txt").open("ab") as output:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -36,6 +37,8 @@ def test_a_job_from_request_to_map(start_service: Callable[..., Service]) -> Non
     job = service.ended(job_id)
     assert (job["status"], job["progress"], job["receipt"]["gone"]) == ("successful", 100, True)
     assert job["request"]["index"] == "rbr" and job["created"] < job["started"] < job["finished"]
+    written = (service.data / "jobs" / job_id / "progress.json").read_text()
+    assert json.loads(written) == {"done": 1, "total": 1}
     assert "The local cluster stopped" in log  # the stream lasted until the end
     (results,) = (each["href"] for each in job["links"] if each["rel"].endswith("/results"))
     found = service.http.get(results).json()
