@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from unittest.mock import Mock
 
 import pytest
 
@@ -137,18 +135,14 @@ def test_text_arrives(way: str, tmp_path: Path) -> None:
         assert json.loads(given["ENVIRONMENT"]) == {"TAG": text}
 
 
-def test_text_arrives_in_the_script_of_a_job(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_text_arrives_in_the_script_of_a_job() -> None:
     dask_jobqueue = pytest.importorskip("dask_jobqueue")
     for text in (text for text in TEXTS if text[0] in "0123456789tTn"):
         claim = Claim(provider="slurm", hpc={"queue": text, "walltime": text, "account": text})
         request = Request(claim, claim.plan({}), {})
-        provider, asked = SlurmProvider(request, print, print), {}
-        monkeypatch.setattr(provider, "_ask", asked.update)
-        monkeypatch.setattr(provider, "_event", Mock(side_effect=StopAsyncIteration))
-        with pytest.raises(StopAsyncIteration):
-            asyncio.run(provider._learn())
+        job = SlurmProvider(request, print, print)._host_request()["job"]
         names = ("queue", "walltime", "account", "cores", "memory")
-        asked = {name: asked["job"][name] for name in names}
+        asked = {name: job[name] for name in names}
         script = dask_jobqueue.slurm.SLURMJob("tcp://host:1", name="w", processes=1, **asked)
         for line in (f"-p {text}", f"-t {text}", f"-A {text}"):
             assert f"#SBATCH {line}\n" in script.job_script()

@@ -28,8 +28,8 @@ KILLED_WITHIN = 5.0
 LAST_WORDS = 1.0
 
 
-class HeldProvider(Provider):
-    """Starts the process that holds a cluster, asks it for one, and closes its pipe at the end.
+class HostedProvider(Provider):
+    """Starts the process that hosts a cluster, requests one, and closes its pipe at the end.
 
     The process reads one JSON object and answers with one event a line (see `host_process`).
     """
@@ -60,15 +60,26 @@ class HeldProvider(Provider):
         except asyncio.CancelledError:
             await start
             raise
-        await self._learn()
+        assert self._host is not None and self._host.stdin is not None
+        self._host.stdin.write(json.dumps(self._host_request()).encode() + b"\n")
+        await self._use(await self._event())
+
+    async def wait_until_running(self) -> None:
+        """Return at the second event: the minimum of workers is up, or in its queue."""
+        await self._event()
+        self._started()
 
     @abstractmethod
     async def _start(self) -> None:
         """Write the tickets, and spawn the process between them."""
 
     @abstractmethod
-    async def _learn(self) -> None:
-        """Ask for the cluster, and wait for the process's word on where its scheduler is."""
+    def _host_request(self) -> dict[str, Any]:
+        """Return what the process reads: JSON types."""
+
+    @abstractmethod
+    async def _use(self, event: Mapping[str, Any]) -> None:
+        """Set `cluster` by the first event, which has the scheduler's address."""
 
     async def _spawn(self, more: Mapping[str, str]) -> int:
         """Start the process, with `more` variables than the launcher's; return its pid."""
@@ -84,10 +95,6 @@ class HeldProvider(Provider):
             start_new_session=True,
         )  # fmt: skip
         return self._host.pid
-
-    def _ask(self, request: Mapping[str, Any]) -> None:
-        assert self._host is not None and self._host.stdin is not None
-        self._host.stdin.write(json.dumps(request).encode() + b"\n")
 
     async def _next_event(self) -> dict[str, Any] | None:
         """The next event of the start; reports are passed on. None where all has ended."""

@@ -73,12 +73,12 @@ class AllocationProvider(LocalProvider):
                 return f"{command} is not on PATH"
         return None
 
-    def _asked(self) -> dict[str, Any]:
-        asked = super()._asked()
+    def _host_request(self) -> dict[str, Any]:
+        request = super()._host_request()
         if self._facts:
             interface = self.request.claim.hpc.get("interface")
-            asked["others"] = {"name": self._facts["name"], "interface": interface}
-        return asked
+            request["others"] = {"name": self._facts["name"], "interface": interface}
+        return request
 
     @classmethod
     async def reclaim(cls, ticket: Ticket, timeout: float, warn: Callable[[str], None]) -> Outcome:

@@ -7,7 +7,7 @@ import importlib.util
 import math
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,7 +15,7 @@ from dask_claim.claim.effective import BATCH_WORKER
 from dask_claim.errors import ConfigurationError
 from dask_claim.files import private_folder, remove_private_folder
 from dask_claim.processes import group_runs, kill_group
-from dask_claim.providers.hosted import KILLED_WITHIN, HeldProvider
+from dask_claim.providers.hosted import KILLED_WITHIN, HostedProvider
 from dask_claim.providers.hpc.systems import SYSTEMS, System, ask, job_name, job_numbers
 from dask_claim.providers.values import Cluster, Outcome, Request, Ticket, Warn, Write
 from dask_claim.threads import in_time
@@ -27,7 +27,7 @@ DEATH_TIMEOUT = 60
 _NO_JOB = re.compile("is not found|do not exist")
 
 
-class BatchProvider(HeldProvider):
+class BatchProvider(HostedProvider):
     """Starts and ends the process that hosts scheduler and jobs (see `host`)."""
 
     whole_cores = True
@@ -63,13 +63,12 @@ class BatchProvider(HeldProvider):
         self._write(ticket)
         self._write(ticket.with_({"host": await self._spawn({})}))
 
-    async def _learn(self) -> None:
-        self._ask(self._asked())
-        address = (await self._event())["scheduler_address"]
+    async def _use(self, event: Mapping[str, Any]) -> None:
+        address = event["scheduler_address"]
         self.cluster = Cluster(scheduler_address=address, tls_folder=self._folder)
         self.notice = f"Jobs of this run are named {self._jobs}"
 
-    def _asked(self) -> dict[str, Any]:
+    def _host_request(self) -> dict[str, Any]:
         claim, plan, system = self.request.claim, self.request.plan, self.system
         hpc = dict(claim.hpc)
         directives = list(hpc.pop("directives", ()))
@@ -94,11 +93,6 @@ class BatchProvider(HeldProvider):
                 "death_timeout": DEATH_TIMEOUT,
             },
         }
-
-    async def wait_until_running(self) -> None:
-        """Return when the minimum of jobs is submitted; they may wait in their queue."""
-        await self._event()
-        self._started()
 
     async def scale(self) -> tuple[int, int]:
         return self.request.plan.min_workers, self.request.plan.max_workers

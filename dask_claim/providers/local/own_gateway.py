@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,23 +52,22 @@ class OwnGatewayProvider(LocalProvider):
         self._place = str(private_folder("gateway"))
         await self._spawn_with(self._place, {})
 
-    async def _learn(self) -> None:
-        claim, password = self.request.claim, letters()
-        self._ask(
-            {
-                "folder": self._place,
-                "cwd": _here(),
-                "password": password,
-                "size": asdict(self._size()),
-                "worker_memory": claim.worker_memory and str(claim.worker_memory),
-                "image": claim.image,
-                "environment": dict(claim.environment),
-                "options": dict(claim.options),
-            }
-        )
-        event = await self._event()
+    def _host_request(self) -> dict[str, Any]:
+        claim, self._password = self.request.claim, letters()
+        return {
+            "folder": self._place,
+            "cwd": _here(),
+            "password": self._password,
+            "size": asdict(self._size()),
+            "worker_memory": claim.worker_memory and str(claim.worker_memory),
+            "image": claim.image,
+            "environment": dict(claim.environment),
+            "options": dict(claim.options),
+        }
+
+    async def _use(self, event: Mapping[str, Any]) -> None:
         url, proxy = event["gateway_url"], event["proxy_url"]
-        self.cluster = Cluster(gateway=GatewayAddress(url, proxy, url, password=password))
+        self.cluster = Cluster(gateway=GatewayAddress(url, proxy, url, password=self._password))
 
     async def wait_until_running(self) -> None:
         """It runs: there is nothing else of it."""
@@ -87,8 +87,8 @@ class OwnGatewayClusterProvider(OwnGatewayProvider):
         self._api: GatewayApi | None = None
         self._report: ClusterReport | None = None
 
-    async def _learn(self) -> None:
-        await super()._learn()
+    async def _use(self, event: Mapping[str, Any]) -> None:
+        await super()._use(event)
         # In a thread, for the import may have to wait for another one.
         api_module = await asyncio.to_thread(import_quietly, "dask_claim.providers.gateway.api")
         size = self._fitted = await asyncio.to_thread(fit_here, self._size())
@@ -101,9 +101,9 @@ class OwnGatewayClusterProvider(OwnGatewayProvider):
             worker_memory=str(size.memory),
             environment=dict(claim.environment),
         )
-        self._know(await api.create(options))
+        self._set_cluster(await api.create(options))
 
-    def _know(self, name: str) -> None:
+    def _set_cluster(self, name: str) -> None:
         assert self._api is not None
         cluster = self._api.cluster(name, self._report)
         # Any user of this machine could look at the dashboard.
@@ -115,7 +115,7 @@ class OwnGatewayClusterProvider(OwnGatewayProvider):
         self._report = await api.settled(name)
         if status_of(self._report) != "RUNNING":
             raise ClusterFailed("the cluster did not start; its own messages are above")
-        self._know(name)
+        self._set_cluster(name)
 
     async def scale(self) -> tuple[int, int]:
         api, size, name = self._api, self._fitted, self.cluster.cluster_name

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from dask_claim.claim.plan import GATEWAY_NAMES, speaks_gateway
 from dask_claim.files import private_folder, remove_private_folder
 from dask_claim.processes import ended, group_runs, kill_group
-from dask_claim.providers.hosted import KILLED_WITHIN, HeldProvider
+from dask_claim.providers.hosted import KILLED_WITHIN, HostedProvider
 from dask_claim.providers.local.size import LocalRequest
 from dask_claim.providers.values import Cluster, Outcome, Ticket
 
@@ -26,7 +26,7 @@ ORPHANS_END_WITHIN = 2.0
 """Seconds in which workers notice that the process that held them is gone."""
 
 
-class LocalProvider(HeldProvider):
+class LocalProvider(HostedProvider):
     """Starts and ends the process that holds the cluster (see `host`)."""
 
     name = "local"
@@ -60,9 +60,7 @@ class LocalProvider(HeldProvider):
         self._write(ticket)
         self._write(ticket.with_(process=await self._spawn(more)))
 
-    async def _learn(self) -> None:
-        self._ask(self._asked())
-        event = await self._event()
+    async def _use(self, event: Mapping[str, Any]) -> None:
         self.cluster = Cluster(
             scheduler_address=event["scheduler_address"],
             dashboard_url=event["dashboard_url"],
@@ -73,7 +71,7 @@ class LocalProvider(HeldProvider):
         if event["shortfall"]:
             self._warn(event["shortfall"])
 
-    def _asked(self) -> dict[str, Any]:
+    def _host_request(self) -> dict[str, Any]:
         return {**asdict(self._size()), "folder": self._folder}
 
     def _size(self) -> LocalRequest:
@@ -89,11 +87,6 @@ class LocalProvider(HeldProvider):
             local_memory=claim.local_memory.bytes if claim.local_memory else None,
             policy=self.request.policy.amounts() if self.request.policy else {},
         )
-
-    async def wait_until_running(self) -> None:
-        """Return when the minimum of workers is up."""
-        await self._event()
-        self._started()
 
     async def scale(self) -> tuple[int, int]:
         return self._workers
