@@ -15,9 +15,11 @@ from hypothesis import strategies as st
 
 from dask_claim.claim import memory
 from dask_claim.claim.addresses import GatewayAddress, UrlPrefix
+from dask_claim.claim.fields import RUN_OPTIONS
 from dask_claim.claim.model import Claim, Resolved, load
 from dask_claim.credentials.login import withheld_warning
 from dask_claim.errors import ClaimError, ConfigurationError
+from dask_claim.launch.run_options import RunOptions
 from tests.support.claims import NOWHERE, Env, Fields, faults_of, write
 
 
@@ -158,6 +160,7 @@ LINKS = {
 
 
 def test_variables_that_are_no_fields(environ: Env) -> None:
+    assert {*RUN_OPTIONS} == {*RunOptions.model_fields}
     services = ("", "JOBS_", "GATEWAY_", "GATEWAY_URL_", "MY_OWN_2_", "PORT_")
     said = {f"{service}{link}": LINKS[link] for service in services for link in LINKS}
     own = ("RECEIPT", "RUN_ID", "START_TIMEOUT", "SERVICE_HOST", "PORT", "PORT_80_TCP_ADDR")
