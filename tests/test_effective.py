@@ -341,9 +341,9 @@ BOTH = {"worker_cores": 4, "worker_memory": "16G"}
          "no integer of worker_memory is small enough"),
         # Its limit would be more than it has, perhaps.
         ({"worker_memory": "8G"}, [("String", "worker_memory", "")], {}, {},
-         "nobody can tell how much worker_memory '' is; claim worker_memory, or its operator"),
+         "it is unclear how much worker_memory '' is; claim worker_memory, or its operator"),
         ({"worker_cores": 8}, [("Select", "cpu", ["few", "8 CPU"], "few")], {}, {},
-         "nobody can tell how much cpu 'few' is"),
+         "it is unclear how much cpu 'few' is"),
         # A choice that the site's file does not tell the size of.
         ({"worker_cores": 4}, [UNKNOWN], {}, CHOICES, "no file tells its default"),
         ({"worker_cores": 4}, [UNKNOWN, ("Select", "kind", ["2CPU, 4Gi"], "2CPU, 4Gi")], {},

@@ -34,7 +34,7 @@ UNKNOWN_NAME = (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONA
 
 
 class Refused(ConfigurationError):
-    """The gateway itself does not know what was asked for, or will not do it.
+    """The gateway itself does not know what a request names, or will not do it.
 
     `str()` has its words, `status` is that of HTTP.
     """

@@ -1,4 +1,4 @@
-"""What a gateway is asked: options, clusters and their workers; errors that a user understands."""
+"""The requests to a gateway: its options, clusters and their workers."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
     from dask_claim.claim.plan import Plan
 
+# Dask's own setting for defaults of a gateway's options.
 KEY = "gateway.cluster.options"
-"""Dask's own setting for defaults of a gateway's options."""
 
 # One that has restarted may not know its clusters at once; seconds.
 ASK_AGAIN_AFTER = 1.0
@@ -116,9 +116,8 @@ class GatewayApi(GatewayConnection):
     async def report(self, name: str, *, wait: bool = False) -> ClusterReport | None:
         """The state of a cluster, None where the gateway does not know it (any more).
 
-        That is believed only of the gateway itself, which is asked twice and for its list: it may
-        not have read the list of its clusters yet after a restart. `wait` lets a gateway answer
-        later, when a pending cluster has changed.
+        After a restart a gateway may not have read its clusters yet, so it is asked again, and for
+        its list. `wait` lets a gateway answer later, when a pending cluster has changed.
         """
         if report := await self._look_up(name, wait):
             return report
@@ -152,7 +151,7 @@ class GatewayApi(GatewayConnection):
         return Ended(f"{how}: {self.where} says it is {status.lower()}")
 
     def cluster(self, name: str, report: ClusterReport | None) -> Cluster:
-        """What a command is told of a cluster, once it has a name; `report`: once it is running."""
+        """The addresses of a cluster that has a name; `report`: once it is running."""
         return Cluster(
             # As the client forms both from a name; its report has them only once it is running.
             scheduler_address=f"{self.proxy_address}/{name}",
@@ -183,7 +182,7 @@ class GatewayApi(GatewayConnection):
         ClusterGone
             There is no such cluster any more: only another one can help.
         GatewayUnreachable
-            The gateway cannot do it now; it may be asked again.
+            The gateway cannot do it now, but later.
         """
         bounds = {"minimum": plan.min_workers, "maximum": plan.max_workers, "active": True}
         how, workers = "adapt", bounds
@@ -196,11 +195,9 @@ class GatewayApi(GatewayConnection):
             return await _granted(answer, plan.max_workers)
         except (LimitReached, Refused) as error:
             # "is not running" may mean not yet, and not any more.
-            status = status_of(await self.report(name))
-            if status not in ("PENDING", "RUNNING"):
-                raise ClusterGone(
-                    f"cluster {name} is gone: {self.where} says it is {status}"
-                ) from error
+            if (status := status_of(await self.report(name))) not in ("PENDING", "RUNNING"):
+                gone = f"cluster {name} is gone: {self.where} says it is {status}"
+                raise ClusterGone(gone) from error
             if isinstance(error, Refused) and error.status != 404:
                 raise
             raise GatewayUnreachable(
@@ -208,7 +205,7 @@ class GatewayApi(GatewayConnection):
             ) from error
 
     async def delete(self, name: str) -> None:
-        """Ask the gateway to end a cluster; one that it does not know is no error."""
+        """Ask the gateway to end a cluster; an unknown one is no error."""
         await self.ask(lambda: self.client.stop_cluster(name))
 
 

@@ -1,4 +1,4 @@
-"""Requests to a gateway in trouble, repeated: for how long, and what the user is told meanwhile."""
+"""Repeating requests to a gateway in trouble: for how long, and with which messages."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ async def repeat(
 class Patience:
     """Repeats a provider's requests. What ends it at last is the caller's start timeout.
 
-    The first trouble is told at once; from then on it is the provider's `obstacle`.
+    The first trouble is logged at once; from then on it is the provider's `obstacle`.
     """
 
     def __init__(self, provider: Provider) -> None:
@@ -89,8 +89,8 @@ class Patience:
                 raise error
             troubled, left = True, self._bear(error)
             # Many who were refused together must not all come back together.
-            wanted = min(getattr(error, "retry_after", 0.0), LONGEST_RETRY_AFTER)
-            return min(max(pause * random.uniform(0.5, 1.5), wanted), left)
+            retry_after = min(getattr(error, "retry_after", 0.0), LONGEST_RETRY_AFTER)
+            return min(max(pause * random.uniform(0.5, 1.5), retry_after), left)
 
         step = question if passing else lambda: self._once(question)
         answer = await repeat(step, bear, first=FIRST_PAUSE, longest=LONGEST_PAUSE, growth=1.5)

@@ -51,7 +51,7 @@ class GatewayConnection:
         self.gateway, url = address, address.url
         self.where = f"the Dask Gateway at {redact(url)}"
         self.clock_ahead: float | None = None
-        """Seconds that the gateway's clock is ahead of this one; None before it told the time."""
+        """Seconds that the gateway's clock is ahead of this one; None before its first answer."""
 
         self._timeout = timeout or REQUEST_TIMEOUT
         self.login = login or log_in(address)
@@ -90,7 +90,7 @@ class GatewayConnection:
         answer: ClientResponse = await session.request(method, url, json=json, **self._http)
         for _ in range(2 if self.login.renews else 1):
             if answer.status == 401:
-                # Here, for the authentication itself is asked inside the event loop.
+                # Here, for `pre_request` runs inside the event loop, which may not block.
                 await self.login.prepare()
                 headers, context = self.login.auth.pre_request(answer)
                 answer = await session.request(

@@ -31,7 +31,7 @@ SETTLED_AFTER = 1.0
 """Seconds from the gateway's answer until a cluster may be ended: the controller on Kubernetes
 forgets the pod of a scheduler whose cluster is deleted while it is being made."""
 
-# A request that was on its way when the command ended is known to the gateway at once.
+# A request that was on its way when the command ended is in the gateway's list at once.
 LOOK_AGAIN_AFTER = 0.5
 # Between the clocks of a gateway's machines, and for times that come in whole seconds.
 CLOCK_SKEW = 5.0
@@ -47,11 +47,10 @@ async def end_all_of(ticket: Ticket, timeout: float, warn: Callable[[str], None]
         return Outcome.NOTHING
     # A client of its own: that of the run may hold a connection that hangs.
     api = await client_of(ticket, min(STOP_REQUEST_TIMEOUT, timeout / 2), warn)
-    told = False
+    warnings: list[str] = []
 
-    def tell(text: str) -> None:
-        nonlocal told
-        told = True
+    def warn_of(text: str) -> None:
+        warnings.append(text)
         warn(text)
 
     try:
@@ -61,10 +60,10 @@ async def end_all_of(ticket: Ticket, timeout: float, warn: Callable[[str], None]
             await end_cluster(api, name, ticket.facts.get("named_at"))
             if not requested.get("repeated"):
                 return Outcome.GONE
-        lost = await end_lost(api, requested, tell)
+        lost = await end_lost(api, requested, warn_of)
         return Outcome.GONE if name else lost
     except asyncio.CancelledError:
-        if requested and name is None and not told:
+        if requested and name is None and not warnings:
             warn(
                 f"{api.where} may have made a cluster although its answer was lost; it could not "
                 "be looked for (dask-claim clusters lists yours)"
@@ -78,8 +77,8 @@ async def end_all_of(ticket: Ticket, timeout: float, warn: Callable[[str], None]
 async def end_cluster(api: GatewayApi, name: str, made: float | None = None) -> None:
     """End a cluster and return when it is gone.
 
-    `made`: when the gateway has told its name, by this machine's monotonic clock, which all of its
-    processes share; None where that is long ago.
+    `made`: when the gateway answered with its name, by this machine's monotonic clock, which all
+    of its processes share; None where that is long ago.
     """
     if made is not None:
         # Another machine's clock, or that of a boot before this one, says nothing.
@@ -157,8 +156,8 @@ async def _end_made(
 ) -> Outcome:
     """End the clusters that a command has made and left, `made` being its ticket's."""
     if made["option"] is not None:
-        told = "cluster {}, which the command has made, is left: it is stopped"
-        return await _end_marked(api, made["mark"], lambda name: warn(told.format(name)))
+        left = "cluster {}, which the command has made, is left: it is stopped"
+        return await _end_marked(api, made["mark"], lambda name: warn(left.format(name)))
     # Nothing tells whose cluster is whose: what is new and held by no launcher is only named.
     with contextlib.suppress(DaskClaimError):
         new = [each.name for each in await api.clusters() if each.name not in made["before"]]
@@ -168,10 +167,10 @@ async def _end_made(
         held = {
             each.name for each, look in zip(running, looks, strict=True) if look.hold is Hold.LIVE
         }
-        if left := [report.name for report in reports if report.name not in held]:
+        if unheld := [report.name for report in reports if report.name not in held]:
             warn(
-                f"of your clusters on {api.where} these are there since this run began: "
-                f"{', '.join(left)}. Whether the command has made them this gateway cannot tell; "
+                f"clusters of yours on {api.where} that are new since this run began: "
+                f"{', '.join(unheld)}. This gateway cannot tell whether the command has made them; "
                 "`dask-claim clusters stop NAME` ends them"
             )
     return Outcome.NOTHING

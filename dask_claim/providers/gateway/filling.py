@@ -59,7 +59,7 @@ class Filling(Fit):
         """
         not_offered = [name for name in self.own if not self.take_verbatim(name)]
         decided: set[str] = set()
-        self.told = bool(self.sizes)
+        self.size_is_certain = bool(self.sizes)
         for name, sizes in self.sizes.items():
             by_site = f"options.{self.own.get(name)}" in self.bounds.site_fields
             if name not in self.own:
@@ -67,7 +67,8 @@ class Filling(Fit):
             elif not by_site:
                 self.refuse_choice(name, self.options[name], sizes)
             # Whether choices tell the size of the whole worker.
-            self.told = self.told and (by_site or self.options[name] in sizes)
+            certain = by_site or self.options[name] in sizes
+            self.size_is_certain = self.size_is_certain and certain
         for name in ("image", *AMOUNTS, "environment"):
             value = getattr(self.claim, name, None)
             claimed = value is not None and value != {} and name not in decided
@@ -116,21 +117,21 @@ class Filling(Fit):
             self.understood += notes
 
     def lower(self, option: Option, name: str) -> None:
-        """Lower what is not claimed to its limit; refuse where that cannot be, or be known."""
+        """Lower what is not claimed to its limit; refuse where that is impossible or uncertain."""
         limit, default = self.bounds.limits[name], self.options[option.name]
         has = option.amount(default, name)
-        if self.told if has is None else has <= limit.amount * ROUNDED_UP_AT_MOST:
+        if self.size_is_certain if has is None else has <= limit.amount * ROUNDED_UP_AT_MOST:
             return
         most, whole = limit.amount, name.removesuffix("_limit")
         if has is None:
             # Its limit may be more than it has.
-            known = getattr(self.claim, whole) or getattr(self.names.default, SIZES[whole], None)
-            if known is None or option.choices:
-                unknown = f"nobody can tell how much {option.name} {default!r} is; claim {whole}"
+            likely = getattr(self.claim, whole) or getattr(self.names.default, SIZES[whole], None)
+            if likely is None or option.choices:
+                unknown = f"it is unclear how much {option.name} {default!r} is; claim {whole}"
                 operator = f"or its operator writes {_WRITE_DEFAULT}"
                 self.refuse(f"{name}: {unknown}, {operator}; it may exceed", name)
                 return
-            most = min(most, exact(known))
+            most = min(most, exact(likely))
         if option.choices:
             self.choose(option.name, option.sizes(name), {})
             return
@@ -154,7 +155,7 @@ class Filling(Fit):
             elif name != "gpus":
                 self.missing.append(name)  # the workers will tell
         limit = self.bounds.limits.get(name)
-        if limit is None or self.told or name in self.named or name not in SIZES:
+        if limit is None or self.size_is_certain or name in self.named or name not in SIZES:
             return
         if default is None and name != "gpus":
             why = f", and no file tells its default; its operator writes {_WRITE_DEFAULT}"
@@ -209,7 +210,7 @@ def end_when_idle(
     seconds: float,
     site: GatewayOptions | None = None,
 ) -> bool:
-    """Have a cluster that nobody uses end by itself; whether the gateway has an option for it.
+    """Have an unused cluster end by itself; whether the gateway has an option for it.
 
     From its request on, without anything of ours in its image: a launcher whose whole container
     ends before its lease is placed leaves nothing else. The lease counts as use.

@@ -49,17 +49,17 @@ class Bounds:
         """Field → limit of each of so many workers."""
         limits: dict[str, Limit] = {}
         for name in SIZES:
-            found = []
+            candidates = []
             if (each := getattr(self.policy, name, None)) is not None:
-                found.append(Limit(exact(each), name))
+                candidates.append(Limit(exact(each), name))
             whole = _TOGETHER.get(name, "")
             if (together := getattr(self.policy, whole, None)) is not None:
                 amount = exact(together) / self.workers
                 if is_memory(name):
                     amount -= amount % 2**20  # every form of text can have whole mebibytes
-                found.append(Limit(amount, whole))
-            if found:
-                limits[name] = min(found, key=lambda limit: limit.amount)
+                candidates.append(Limit(amount, whole))
+            if candidates:
+                limits[name] = min(candidates, key=lambda limit: limit.amount)
         return limits | {f"{name}_limit": limits[name] for name in _TOGETHER if name in limits}
 
     @property

@@ -47,7 +47,7 @@ class Unsuitable(ValueError):
 
 @dataclass(frozen=True)
 class Unit:
-    """What an option counts memory in, and how that is known."""
+    """What an option counts memory in, and why."""
 
     name: str
     why: str
@@ -121,7 +121,7 @@ class Option:
         return Unit("GiB", "neither its label nor its numbers name another unit")
 
     def amount(self, value: Any, field: str) -> Fraction | None:
-        """Bytes, cores or GPUs that one of its values stands for; None where nobody can tell."""
+        """Bytes, cores or GPUs that one of its values stands for; None where that is unclear."""
         if isinstance(value, str):
             plain = number_in(value)
             if plain is None and is_memory(field):

@@ -1,9 +1,8 @@
-"""Clusters that a program makes itself on a gateway (`create: false`): found again, and ended.
+"""Clusters that a program makes itself on a gateway (`create: false`): how they are recognised.
 
-Where the gateway takes variables among its options, the program's own requests carry the run's id
-as one of them, by the defaults for options in Dask's configuration, and the gateway's list tells
-it of each cluster. Where it does not, nothing tells whose cluster is whose: what is new and held by
-nobody is only named.
+Where the gateway takes variables among its options, the program's own requests carry the run's mark
+as one of them, by the defaults for options in Dask's configuration, and the gateway's list repeats
+it. Elsewhere clusters that are new and that no launcher holds are only named in a warning.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ ASK_TIMEOUT = 10.0
 
 
 class MarkingProvider(NoProvider):
-    """Writes down how the clusters to come are told; the program asks for them."""
+    """Writes the ticket by which clusters of the program are recognised."""
 
     may_fall_back = True
 

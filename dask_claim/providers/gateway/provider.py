@@ -111,7 +111,7 @@ class GatewayProvider(Provider):
             self._warn(
                 f"this gateway does not offer {', '.join(filled.missing)}: left to its own defaults"
             )
-        # Only with a mark can it be told whether a request without an answer has made a cluster.
+        # Only a mark shows whether a request without an answer has made a cluster.
         passing = GatewayUnreachable if self._mark else GatewayAway
         await self._patience.ask(lambda: self._create(api, options), LimitReached, passing)
         self._patience.lasting = True

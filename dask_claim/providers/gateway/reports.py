@@ -1,8 +1,8 @@
-"""What is known of a cluster: its run, by a mark in its variables, and its lease, by its scheduler.
+"""A cluster's run, by the mark in its variables, and its lease, by its scheduler.
 
-The gateway's list repeats the options of a request, so a cluster whose name was lost is found by
-equality of the mark. A scheduler that is busy, behind a network that is down, or unknown to the
-proxy is unreachable: it says nothing of who holds the cluster, and nobody may end that for it.
+The gateway's list repeats the options of a request, so a cluster whose name was lost is recognised
+by its mark. A scheduler that is busy, behind a network that is down, or unknown to the proxy is
+unreachable: who holds its cluster is unknown, so it is not ended.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class Look:
     """Workers that are up; None where the scheduler does not tell."""
 
     ends_cluster: bool | None = None
-    """Whether a launcher has wanted the cluster to end with it; None where none has said."""
+    """Whether the cluster is to end with a launcher; None where no launcher has been there."""
 
 
 async def look_at_lease(report: ClusterReport) -> Look:
