@@ -54,26 +54,35 @@ def import_matplotlib() -> None:
 def draw(folder: Path, pair: Pair, index: str, statistics: Statistics) -> None:
     """Draw ``bai.png``: the severity classes in a folder, with areas, scale bar and coordinates."""
     import_matplotlib()
+    from matplotlib.artist import Artist
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
     from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar
+
+    class Pixels(Artist):
+        """The image as it is: imshow would resample it, in 60 MB of floats."""
+
+        def draw(self, renderer: Any) -> None:
+            renderer.draw_image(renderer.new_gc(), *np.rint(axes.bbox.min), image[::-1])
 
     # In metres, so that a map in degrees is not drawn too wide.
     (rows, columns), (across, down, _) = pair.grid.shape, pixel_metres(pair.grid)
     scale = min(8.0 / (columns * across), 6.6 / (rows * down))
     size = columns * across * scale, rows * down * scale  # inches
-    shape = tuple(
-        max(1, min(n, round(150 * s))) for n, s in zip((rows, columns), size[::-1], strict=True)
-    )
+    sides = [max(1, round(150 * inches)) for inches in size[::-1]]  # pixels of the picture
+    shape = min(rows, sides[0]), min(columns, sides[1])
     with rasterio.open(folder / SEVERITY) as file:
         # Smaller, the class that most pixels have.
         classes = file.read(1, out_shape=shape, resampling=Resampling.mode)
-    figure = Figure(size)
+    figure = Figure(size, dpi=150)
     axes = figure.add_axes((0, 0, 1, 1))
     degrees = bool(pair.grid.crs.geographic)
     west, south, east, north = (n if degrees else n / 1000 for n in pair.grid.boundingbox)
     colors = np.array([rgba(_NODATA), *(rgba(one.color) for one in SEVERITIES)], np.uint8)
-    axes.imshow(colors[classes], extent=(west, east, south, north), aspect="auto")
+    axes.set(xlim=(west, east), ylim=(south, north), facecolor="none")
+    pixels = [np.arange(side) * n // side for side, n in zip(sides, shape, strict=True)]
+    image = colors[classes[np.ix_(*pixels)]]
+    figure.add_artist(Pixels())
     axes.ticklabel_format(useOffset=False)
     axes.tick_params(labelsize=8)
     axes.set_xlabel("Longitude, °" if degrees else f"Easting, km ({pair.grid.crs})"[:40])
@@ -107,7 +116,7 @@ def draw(folder: Path, pair: Pair, index: str, statistics: Statistics) -> None:
         title=f"{'Burn severity':<30}{'dNBR':>14}{'hectares':>12}", title_fontproperties=style,
         prop=style, loc="upper left", bbox_to_anchor=(1.01, 1.02), frameon=False, labelspacing=1,
     )  # fmt: skip
-    figure.savefig(folder / QUICKLOOK, dpi=150, bbox_inches="tight", pad_inches=0.2)
+    figure.savefig(folder / QUICKLOOK, bbox_inches="tight", pad_inches=0.2)
 
 
 def make_item(
