@@ -185,6 +185,7 @@ def test_cut_with_a_warning(tmp_path: Path) -> None:
     assert found.claim.plan({}).max_workers == 2
     assert len(found.warnings()) == 5
     assert any("max_workers 9 is cut to 2" in warning for warning in found.warnings())
+    assert "None" not in str(found.warnings())
 
 
 SITES_OWN = """

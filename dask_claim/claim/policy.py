@@ -58,11 +58,7 @@ def within(
         raise ClaimError(
             Fault(one.path, _shown(one.value), _words(one, site.path)) for one in reported
         )
-    warnings = [
-        f"{dotted(one.path)} {_shown(one.value)} is cut to {_shown(cuts.get(one.path[0]))}: it "
-        f"{_words(one, site.path)}"
-        for one in excesses
-    ]
+    warnings = [_warning(one, cuts.get(one.path[0]), site.path) for one in excesses]
     warnings += [
         f"{name} {_shown(getattr(claim, name))} is cut to {_shown(value)}, by the policy in "
         f"{site.path}"
@@ -70,6 +66,12 @@ def within(
         if name not in {one.path[0] for one in excesses} and getattr(claim, name) is not None
     ]
     return changed, warnings, [*quiet, *cuts]
+
+
+def _warning(excess: Excess, cut: Any, path: str) -> str:
+    value = "" if excess.value is None else f" {_shown(excess.value)}"
+    result = "" if cut is None else f" to {_shown(cut)}"
+    return f"{dotted(excess.path)}{value} is cut{result}: it {_words(excess, path)}"
 
 
 def _words(excess: Excess, path: str) -> str:
