@@ -103,7 +103,8 @@ class HostedProvider(Provider):
             event: dict[str, Any] = json.loads(line)
             if "usage" in event:
                 self._usage = Usage.of(event["usage"])
-                self._on_usage(self._usage)
+                if self._ended is None:  # what a process that was killed had still written
+                    self._on_usage(self._usage)
             elif "warning" in event:
                 self._warn(event["warning"])
             else:
