@@ -8,6 +8,7 @@ Exit status 0: the files are written; 1: an input cannot be used (one line for e
 from __future__ import annotations
 
 import argparse
+import logging
 import signal
 import sys
 import threading
@@ -246,10 +247,21 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     return options
 
 
+class ToLoguru(logging.Handler):
+    """Puts what dask-claim says, where the program claims a cluster itself, into the same log."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        logger.log(record.levelname, "{}", record.getMessage())
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the program and turn what a user may have caused into one line each."""
     options = parse(arguments)
     from bai_example.access import InputError
+
+    launcher = logging.getLogger("dask_claim")
+    launcher.handlers = [ToLoguru()]
+    launcher.setLevel(logging.INFO)
 
     # A plain SIGTERM would end Python on the spot and leave half-written files behind.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
