@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -14,16 +13,11 @@ from typing import TYPE_CHECKING
 from loguru import logger
 
 from dask_claim.credentials.login import withheld_warning
-from dask_claim.errors import (
-    CommandNotExecutable,
-    CommandNotFound,
-    DaskClaimError,
-    Exhausted,
-    Reason,
-)
+from dask_claim.errors import DaskClaimError, Exhausted, Reason
 from dask_claim.launch import events, inherited
 from dask_claim.launch.caller import Block, Caller
 from dask_claim.launch.child import Child
+from dask_claim.launch.command import cannot_connect, check_command
 from dask_claim.launch.first_process import deaf_parent
 from dask_claim.launch.handoff import check_variables, variables, write_result_files
 from dask_claim.launch.own_job import OwnJob
@@ -117,8 +111,16 @@ class Launcher:
             lambda: self.state.end_at("this job's walltime", Reason.WALLTIME),
         )
         if self.state.cause is None:
+            looking = None
+            if self._command and session.provider.of_gateway:
+                # Beside the cluster's start: the command does not wait for an interpreter.
+                look = asyncio.to_thread(cannot_connect, self._command, dict(os.environ))
+                looking = asyncio.create_task(look)
             try:
                 await session.open(*STEPS[self._options.start])
+                why = looking.result() if looking and looking.done() else None
+                if why and session.cluster.cluster_name:
+                    self._emit.warn(why)
             except asyncio.CancelledError:
                 if self.state.cause is None:
                     raise
@@ -226,20 +228,3 @@ def prepare(
         if warning:
             emit.warn(warning)
     return request
-
-
-def check_command(command: Sequence[str], environment: Mapping[str, str]) -> None:
-    """Raise `CommandNotFound` or `CommandNotExecutable` before anything is created for it."""
-    name = command[0]
-    path = environment.get("PATH", os.defpath)
-    if shutil.which(name, path=path):
-        return
-    if os.sep not in name:
-        if shutil.which(name, mode=os.F_OK, path=path):
-            raise CommandNotExecutable(f"{name}: the file found on PATH is not executable")
-        raise CommandNotFound(f"{name}: command not found on PATH")
-    if os.path.isdir(name):
-        raise CommandNotExecutable(f"{name}: is a directory")
-    if os.path.exists(name):
-        raise CommandNotExecutable(f"{name}: the file is not executable (chmod +x)")
-    raise CommandNotFound(f"{name}: no such file")
