@@ -68,6 +68,13 @@ def test_itself_is_not_deaf(attached: Launcher) -> None:
     assert run.out and b"SIGTERM" not in run.out
 
 
+def test_program_of_the_library_is_not_deaf(attached: Launcher) -> None:
+    """Its signals are its own; nor would advice on how to start dask-claim help it."""
+    attached.way = "run()"
+    run = in_container(attached, "true").finish()
+    assert (run.status, run.receipt["warnings"]) == (0, []), run.err
+
+
 def test_status_of_a_command_that_is_killed(attached: Launcher) -> None:
     assert in_container(attached, "sh", "-c", "kill -9 $$").finish().status == 137
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
+import logging
 import os
 import signal
+import socket
 import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +20,8 @@ import pytest
 
 import dask_claim
 from dask_claim.cli.main import run_cli
+from dask_claim.launch import launcher_process
+from dask_claim.launch.caller import Caller
 from tests.support.gateway import GatewayServer
 from tests.support.launcher import PYTHON, Launcher, wait_for
 from tests.support.scenes import children, command_line
@@ -170,6 +176,51 @@ def test_connect_leaves_this_process_as_it_was(attached_here: None, provider: st
 def test_launcher_that_is_killed(attached_here: None) -> None:
     with pytest.raises(dask_claim.DaskClaimError, match="ended without an answer"):
         dask_claim.run(["sh", "-c", "kill -KILL $PPID; sleep 60"])
+
+
+@pytest.mark.parametrize("written", [b'{"log": ["INFO", "half', b'{"log": ["INFO", "whole"]}\n'])
+def test_launcher_that_is_killed_while_it_writes(
+    monkeypatch: pytest.MonkeyPatch, written: bytes
+) -> None:
+    """Whatever becomes of the log, also in a handler of the program's, nothing waits for ever."""
+    writes = "import os, sys; number = int(sys.argv[sys.argv.index('--caller') + 1]); "
+    writes += f"os.read(number, 4096); os.write(number, {written!r}); os._exit(9)"
+    monkeypatch.setattr(launcher_process, "_MAIN", writes)
+    logger, handler = logging.getLogger("dask_claim"), logging.Handler()
+    monkeypatch.setattr(handler, "emit", lambda record: sys.exit(3))
+    monkeypatch.setattr(logger, "handlers", [handler])
+    monkeypatch.setattr(logger, "level", logging.INFO)
+    with pytest.raises(dask_claim.DaskClaimError, match="ended without an answer"):
+        dask_claim.run(["true"])
+
+
+def test_signal_for_the_command_is_by_what_became_of_the_program() -> None:
+    def end(how: str) -> list[signal.Signals]:
+        program, theirs = socket.socketpair()
+        pid = 1 if how == "is gone, a fork holds its socket" else os.getppid()
+        program.sendall(json.dumps({"pid": pid}).encode() + b"\n")
+        caller, came = Caller(theirs.detach()), []
+
+        async def run() -> None:
+            caller.watch(came.append)
+            if how == "interrupted":
+                program.sendall(b"end\n")
+            elif how == "killed":
+                program.close()
+            elif how == "killed, with a line unread":
+                caller.log("INFO", "unread")
+                program.close()
+            await asyncio.sleep(0.1)
+
+        asyncio.run(run())
+        program.close()
+        caller._socket.close()
+        return came
+
+    assert end("lives") == []
+    assert end("interrupted") == [signal.SIGINT]
+    for how in ("killed", "killed, with a line unread", "is gone, a fork holds its socket"):
+        assert end(how) == [signal.SIGTERM], how
 
 
 def test_caller_that_ignores_its_children(attached: Launcher) -> None:

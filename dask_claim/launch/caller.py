@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import json
 import os
 import pickle
@@ -94,17 +95,24 @@ class Caller:
         """
         loop = asyncio.get_running_loop()
 
-        def end() -> None:
+        def end(signum: signal.Signals) -> None:
             loop.remove_reader(self._socket)
             looking.cancel()
-            on_end(signal.SIGINT if self.alive else signal.SIGTERM)
+            on_end(signum)
+
+        def read() -> None:
+            line = b""
+            with contextlib.suppress(OSError):  # it was killed before it had read everything
+                line = self._socket.recv(64)
+            # Not by `alive`: where the program is killed its socket closes before it is gone.
+            end(signal.SIGINT if line else signal.SIGTERM)
 
         async def look() -> None:
             while self.alive:
                 await asyncio.sleep(LOOK_EVERY)
-            loop.call_soon(end)
+            end(signal.SIGTERM)
 
-        loop.add_reader(self._socket, end)
+        loop.add_reader(self._socket, read)
         looking = loop.create_task(look())
 
     def answer(self, work: Callable[[], int]) -> int:

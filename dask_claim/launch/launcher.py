@@ -89,6 +89,9 @@ class Launcher:
 
     async def _run(self, signals: Sequence[signal.Signals]) -> int:
         request = prepare(self._command, self._resolved, self._options, self._emit)
+        # A program that uses the library has handlers of its own, or does without.
+        if self._caller is None and (deaf := deaf_parent()):
+            self._emit.warn(deaf)
         session = self.state.session = Session(request, self._emit, self._options.grace)
         await self._open(session)
         claim, cluster = self._resolved.claim, session.cluster
@@ -224,7 +227,7 @@ def prepare(
     check_variables(resolved.claim, resolved.plan(), os.environ)
     request = Request.of(resolved, options.start_timeout, options.stop_timeout)
     withheld = withheld_warning(resolved)
-    for warning in (*resolved.warnings(), withheld, deaf_parent()):
+    for warning in (*resolved.warnings(), withheld):
         if warning:
             emit.warn(warning)
     return request

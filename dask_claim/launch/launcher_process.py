@@ -84,16 +84,20 @@ class LauncherProcess:
             os.close(number)
 
     def _read(self) -> None:
-        with contextlib.suppress(OSError), self._socket.makefile("rb") as lines:
-            for line in lines:
-                message = json.loads(line)
-                if "log" not in message:
-                    self._answers.put(message)
-                    continue
-                level, text = message["log"]
-                with contextlib.suppress(Exception):  # of a filter or handler of the program's
-                    LOG.log(getattr(logging, level, logging.INFO), "%s", text)
-        self._answers.put(None)
+        try:
+            # ValueError: a child that was killed has written half a line.
+            with contextlib.suppress(OSError, ValueError), self._socket.makefile("rb") as lines:
+                for line in lines:
+                    message = json.loads(line)
+                    if "log" not in message:
+                        self._answers.put(message)
+                        continue
+                    level, text = message["log"]
+                    # Whatever a filter or handler of the program's raises, even SystemExit.
+                    with contextlib.suppress(BaseException):
+                        LOG.log(getattr(logging, level, logging.INFO), "%s", text)
+        finally:
+            self._answers.put(None)
 
     def answer(self) -> dict[str, Any]:
         """Return what it answers. Raises DaskClaimError."""
