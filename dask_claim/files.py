@@ -80,7 +80,7 @@ def write_whole(path: Path, text: str) -> None:
     OSError
         The folder is missing or cannot be written to; nobody reads the FIFO or pipe for 5 s.
     """
-    content = text.encode()
+    content = text.encode(errors="backslashreplace")  # names of files may be no UTF-8
     descriptor = _own_descriptor(path)
     if descriptor is not None:
         # Opening it again would start at the beginning of what others have written to it.
@@ -103,6 +103,11 @@ def write_whole(path: Path, text: str) -> None:
         if mode is None or error.errno not in _IRREPLACEABLE:
             raise
         path.write_bytes(content)
+
+
+def is_replaceable(path: Path) -> bool:
+    """Whether `write_whole` replaces what is there: nothing yet, or a regular file."""
+    return _own_descriptor(path) is None and (path.is_file() or not path.exists())
 
 
 def _replace(path: Path, content: bytes, mode: int | None) -> None:

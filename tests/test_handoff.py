@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
 from dask_claim.claim.addresses import GatewayAddress
 from dask_claim.claim.model import Claim
-from dask_claim.launch.events import Warned
+from dask_claim.launch.events import TicketsWritten, Warned
 from dask_claim.launch.handoff import load_security, variables
 from dask_claim.launch.receipt import Receipt
 from dask_claim.providers.values import Cluster
@@ -76,6 +77,40 @@ def test_receipt_is_whole_or_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     receipt.finish()
     assert path.read_text() == before
     assert [found.name for found in tmp_path.iterdir()] == ["receipt.json"]
+
+
+def test_receipt_of_words_that_are_no_utf_8(tmp_path: Path) -> None:
+    path = tmp_path / "receipt.json"
+    Receipt(["echo", "a\udcffb"], path=path).finish()
+    assert json.loads(path.read_text())["command"] == ["echo", "a\udcffb"]
+
+
+def test_receipt_into_a_pipe_is_the_last_one_alone(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    receipt = Receipt(["true"], path=pipe)
+    receipt(TicketsWritten([]))  # would wait for a reader
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    receipt.finish()
+    assert json.loads(os.read(reader, 1 << 16))["state"] == "ended"
+    os.close(reader)
+
+
+def test_receipt_of_the_run_around_this_one_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "receipt.json"
+    outer, inner = (Receipt([name], path=path) for name in ("outer", "inner"))
+    outer.run = "outer-run"
+    outer(TicketsWritten([]))
+    monkeypatch.setenv("DASK_CLAIM_RUN_ID", "outer-run")
+    inner.finish()
+    assert json.loads(path.read_text())["command"] == ["outer"]
+    monkeypatch.delenv("DASK_CLAIM_RUN_ID")
+    outer.finish()
+    monkeypatch.setenv("DASK_CLAIM_RUN_ID", "outer-run")
+    inner.finish()
+    assert json.loads(path.read_text())["command"] == ["inner"]
 
 
 def test_receipt_readable_by_the_runner(tmp_path: Path) -> None:

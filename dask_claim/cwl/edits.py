@@ -4,32 +4,44 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import Any
 
-from dask_claim.cwl.document import CwlError, Document, is_alias, parse
+from dask_claim.cwl.document import CwlError, Document, Place, is_alias, parse
 
 _WORD = re.compile(
-    r"(?!(?:true|false|null|yes|no|on|off|y|n)$)(?:[A-Za-z_/$]|--|\.{1,2}/)[\w./@+:-]*(?<!:)"
+    r"(?!(?i:true|false|null|yes|no|on|off|y|n)$)(?:[A-Za-z_/$]|--|\.{1,2}/)[\w./@+:-]*(?<!:)"
 )
 """A text that YAML reads as itself without quotes, also in a list on one line."""
 
 
-def edited(document: Document, root: Any) -> str:
+def edited(
+    document: Document, root: Any, warn: Callable[[str], None] = lambda text: None
+) -> str:
     """Return the document's text with `root` in place of its value.
 
     Where that takes more than edits (an anchor's value changes, but not that of its alias), the
-    whole is written anew.
+    document is written anew below its first lines; `warn` is called. Raises CwlError.
     """
     text = _Edits(document.text).made(document.node, document.root, root)
+    if _reads_as(text, root):
+        return text
+    head = document.text[: document.node.start_mark.index]
+    text = head + "\n".join(_lines(_pairs(root))) + "\n"
+    if not _reads_as(text, root):
+        reason = "has a value that cannot be written anew; take it out of the document's anchors"
+        raise CwlError([(Place(document.name), reason)])
+    warn(f"{document.name}: written anew without its comments: an anchor's value changes")
+    return text
+
+
+def _reads_as(text: str, root: Any) -> bool:
     try:
-        if _same(parse(text, "")[1], root):
-            return text
-    except CwlError:
-        pass  # an alias is left whose anchor is gone
-    return "\n".join(_lines(_pairs(root))) + "\n"
+        return _same(parse(text, "")[1], root)
+    except CwlError:  # an alias is left whose anchor is gone
+        return False
 
 
 @dataclass(frozen=True)

@@ -214,7 +214,7 @@ def _wrapped(tool: dict[str, Any], scope: Scope) -> dict[str, Any]:
 
 def _literal(text: str) -> str:
     """A text in which a runner evaluates nothing."""
-    return re.sub(r"\$(?=[({])", r"\\$", text)
+    return re.sub(r"(\\*)\$(?=[({])", r"\1\1\\$", text)
 
 
 def _words(value: Any) -> list[str]:

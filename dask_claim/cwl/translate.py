@@ -47,7 +47,7 @@ def translate(
         root = _rebased(document, root, output.resolve().parent)
     if as_json or document.text.lstrip()[:1] == "{":
         return json.dumps(root, indent=2, ensure_ascii=False) + "\n"
-    return edited(document, root)
+    return edited(document, root, warn)
 
 
 @dataclass

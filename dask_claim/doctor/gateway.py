@@ -91,7 +91,7 @@ async def _name(url: str) -> Finding:
         loop = asyncio.get_running_loop()
         addresses = await in_time(loop.getaddrinfo(host, None, type=socket.SOCK_STREAM), PATIENCE)
     except (OSError, UnicodeError, asyncio.TimeoutError) as error:
-        message = f"{host}{via} has no address: {error or 'no answer'}"
+        message = f"{host}{via} has no address: {str(error) or type(error).__name__}"
         hint = "is gateway_url spelt right, and are there network and DNS (CWL: NetworkAccess)?"
         return fail("name resolution", message, hint, TEMPORARY)
     return ok("name resolution", f"{host}{via} is {addresses[0][4][0]}")
@@ -196,7 +196,8 @@ async def _scheduler_path(proxy_address: str) -> Finding:
         if isinstance(error, ConnectionResetError) or "EOF" in str(error):
             return ok(name, f"the proxy at {where} takes TLS (--start proves the rest)")
         does = "does not speak TLS" if isinstance(error, ssl.SSLError) else "cannot be reached"
-        return fail(name, f"{where} {does}: {error or 'no answer'}", PASSTHROUGH, TEMPORARY)
+        why = str(error) or type(error).__name__
+        return fail(name, f"{where} {does}: {why}", PASSTHROUGH, TEMPORARY)
     writer.close()
     message = f"something on the way to {where} ends TLS itself and answers with its certificate"
     return fail(name, message, PASSTHROUGH, TEMPORARY)

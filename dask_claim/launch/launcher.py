@@ -53,9 +53,7 @@ class Launcher:
             resolved = replace(resolved, claim=nameless)
         self._command, self._resolved = command, resolved
         self._options, self._caller = options, caller
-        # A block's program has the receipt from here.
-        path = options.receipt if command else None
-        self.receipt = Receipt(command, resolved, resolved.plan(), path)
+        self.receipt = Receipt(command, resolved, resolved.plan(), options.receipt)
         self._emit = events.Events([self.receipt, events.log])
         self._own_job = OwnJob(os.environ, self._emit)
         self.state = RunState(options.grace, self._emit, self._own_job)
@@ -92,6 +90,7 @@ class Launcher:
         # A program that uses the library has handlers of its own, or does without.
         if self._caller is None and (deaf := deaf_parent()):
             self._emit.warn(deaf)
+        self.receipt.run = request.run_id
         session = self.state.session = Session(request, self._emit, self._options.grace)
         await self._open(session)
         claim, cluster = self._resolved.claim, session.cluster

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
@@ -14,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from loguru import logger
 
+from dask_claim.claim.choice import RUN_ID
 from dask_claim.errors import DaskClaimError
-from dask_claim.files import write_whole
+from dask_claim.files import is_replaceable, write_whole
 from dask_claim.launch import events
 from dask_claim.providers.values import Cluster, Outcome, Ticket
 from dask_claim.redact import redact
@@ -75,6 +77,9 @@ class Receipt:
         self.error: str | None = None
         """What ended the run where that was not the command."""
 
+        self.run: str | None = None
+        """The run's id, once the cluster is requested."""
+
         self.failed = False
         """Whether the command was not started."""
 
@@ -112,8 +117,9 @@ class Receipt:
         if state := STATES.get(type(event)):
             # A command that starts before its cluster is up runs while tickets are written.
             self._state = "running" if self._state == "running" and state == "claiming" else state
-            if self._path is not None:
-                with contextlib.suppress(OSError):  # the last attempt says why it fails
+            # The last attempt says why it fails; a FIFO or stream gets that one alone.
+            with contextlib.suppress(OSError):
+                if self._path is not None and is_replaceable(self._path):
                     self._write(self._path)
 
     def to_dict(self) -> dict[str, Any]:
@@ -124,6 +130,7 @@ class Receipt:
         content = {
             "version": VERSION,
             "dask_claim": __version__,
+            "run": self.run,
             "state": self._state,
             "claim": resolved.claim.to_dict() if resolved else None,
             "plan": self._plan.to_dict() if self._plan else None,
@@ -160,7 +167,9 @@ class Receipt:
 
     def finish(self) -> None:
         """Write the last form, where one is wanted; a failure is told and changes nothing else."""
-        self._state, self._tickets = "ended", ()
+        self._state = "ended"
+        if self._outcome is not Outcome.NOT_CONFIRMED:
+            self._tickets = ()
         if self._path is None:
             return
         try:
@@ -172,6 +181,12 @@ class Receipt:
             logger.exception("A defect in dask-claim while writing the receipt; please report it")
 
     def _write(self, path: Path) -> None:
+        """Write to `path`, but not over the receipt of a run around this one that still lasts."""
+        if (outer := os.environ.get(RUN_ID)) and is_replaceable(path):
+            with contextlib.suppress(OSError, ValueError, AttributeError):
+                there = json.loads(path.read_text())
+                if there.get("run") == outer and there.get("state") != "ended":
+                    return
         write_whole(path, json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n")
 
 

@@ -16,4 +16,6 @@ class Server(uvicorn.Server):
 if __name__ == "__main__":
     settings = Settings()
     app = create_app(settings)
-    Server(uvicorn.Config(app, settings.host, settings.port, server_header=False)).run()
+    # Seconds for answers under way, such as a download that stalls.
+    config = uvicorn.Config(app, settings.host, settings.port, timeout_graceful_shutdown=5)
+    Server(config).run()

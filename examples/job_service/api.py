@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import mimetypes
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Annotated, Any
-from uuid import UUID
 
 from fastapi import Depends, FastAPI, HTTPException, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -26,9 +26,9 @@ EXCEPTION = "http://www.opengis.net/def/exceptions/ogcapi-processes-1/1.0"
 REL = "http://www.opengis.net/def/rel/ogc/1.0"
 
 
-def find(request: Request, job_id: UUID) -> Job:
-    job = Job(request.app.state.jobs.folder / str(job_id))
-    if not job.status:
+def find(request: Request, job_id: str) -> Job:
+    job = Job(request.app.state.jobs.folder / job_id)
+    if not re.fullmatch(r"[0-9a-f-]{36}", job_id) or not job.status:
         raise refusal(f"there is no job {job_id}", "no-such-job")
     return job
 
@@ -103,7 +103,6 @@ def create_app(settings: Settings) -> FastAPI:
 
     @app.get("/jobs")
     def jobs(request: Request, limit: Annotated[int, Query(ge=1)] = 100) -> dict[str, Any]:
-        """The jobs, the newest first."""
         shown = [status_info(request, job) for job in app.state.jobs.all()[:limit]]
         return {"jobs": shown, "links": [link(request, "jobs", "self")]}
 
@@ -120,7 +119,6 @@ def create_app(settings: Settings) -> FastAPI:
 
     @app.get("/jobs/{job_id}/log")
     def read_log(job: Found, follow: bool = False) -> StreamingResponse:
-        """The log; with `follow` until the job has ended."""
         lines = stream(job, follow, app.state.jobs.stopping)
         return StreamingResponse(lines, media_type="text/plain; charset=utf-8")
 
@@ -183,7 +181,6 @@ def link(request: Request, path: str, rel: str = "item", kind: str = "") -> dict
 
 
 async def stream(job: Job, follow: bool, stopping: asyncio.Event) -> AsyncIterator[bytes]:
-    """The log's bytes, up to now or to the end of the job or of the service."""
     position = 0
     while True:
         over = not follow or stopping.is_set() or job.status.get("status") in OVER

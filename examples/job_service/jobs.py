@@ -22,6 +22,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import IO, Any
 
+from dask_claim import Claim
 from job_service.models import PREFIX, Inputs, Settings
 
 log = logging.getLogger("uvicorn.error")
@@ -46,8 +47,6 @@ def locked(path: Path) -> IO[str] | None:
 
 @dataclass(frozen=True)
 class Job:
-    """One job, by its folder."""
-
     folder: Path
 
     def read(self, name: str) -> dict[str, Any]:
@@ -66,11 +65,9 @@ class Job:
 
     @property
     def results(self) -> list[str]:
-        """The names of the map's files; none before it is whole."""
-        return sorted(path.name for path in self.folder.glob("out/*"))
+        return sorted(path.name for path in self.folder.glob("out/[!.]*") if path.is_file())
 
     def update(self, **facts: Any) -> None:
-        """Change the status, whole or not at all."""
         part = self.folder / "status.part"
         part.write_text(json.dumps({**self.status, **facts, "updated": now()}))
         part.replace(self.folder / "status.json")
@@ -91,9 +88,9 @@ class Jobs:
                 self._begin(job, self._run(job) if status == "accepted" else self._recover(job))
 
     def all(self) -> list[Job]:
-        """The jobs, the newest first."""
         jobs = [Job(path.parent) for path in self.folder.glob("*/status.json")]
-        return sorted(jobs, key=lambda job: job.status["created"], reverse=True)
+        whole = [job for job in jobs if "created" in job.status]
+        return sorted(whole, key=lambda job: job.status["created"], reverse=True)
 
     def add(self, inputs: Inputs) -> Job:
         """Accept a job. Raises OSError where there is no room for it."""
@@ -109,16 +106,15 @@ class Jobs:
         return job
 
     def dismiss(self, job: Job) -> None:
-        """Cancel a job; one that has ended stays as it is."""
         if launcher := self._launchers.get(job):
             launcher.terminate()
             job.update(dismiss=True)
         elif job.status["status"] == "accepted":
             job.update(status="dismissed", message="dismissed before it ran", finished=now())
-            self._tasks[job].cancel()
+            if task := self._tasks.get(job):
+                task.cancel()
 
     async def stop(self) -> None:
-        """Have the running jobs give back their clusters; the others wait for the next service."""
         for job, task in self._tasks.items():
             if launcher := self._launchers.get(job):
                 launcher.terminate()
@@ -133,8 +129,8 @@ class Jobs:
     async def _run(self, job: Job) -> None:
         async with self._room:
             try:
-                launcher = self._launchers[job] = self._launch(job)
-            except OSError as error:
+                launcher = self._launchers[job] = self._launch(job, await self._lock(job))
+            except Exception as error:
                 return await self._end(job, None, f"could not be started: {error}")
             await self._record(job, status="running", started=now())
             status = await asyncio.to_thread(launcher.wait)
@@ -143,32 +139,35 @@ class Jobs:
         why = job.read("receipt.json").get("error") or why
         await self._end(job, status, f"ended with status {status}: {why}")
 
-    def _launch(self, job: Job) -> subprocess.Popen[bytes]:
+    async def _lock(self, job: Job) -> IO[str]:
+        while (lock := locked(job.folder / "lock")) is None:  # a launcher of an earlier service
+            await asyncio.sleep(0.2)
+        return lock
+
+    def _launch(self, job: Job, lock: IO[str]) -> subprocess.Popen[bytes]:
         command = ["setpriv", "--pdeathsig", "TERM", "--", *DASK_CLAIM]
         command += [f"--receipt={job.folder / 'receipt.json'}", "--"]
         command += [sys.executable, "-m", "bai_example", *job.inputs.arguments()]
         command += [f"--items={self._settings.inputs.absolute()}", "--overwrite"]
         command += [f"--output-dir={job.folder / 'out'}"]
         command += [f"--progress={job.folder / 'progress.json'}"]
-        lock = locked(job.folder / "lock")
-        assert lock is not None  # this service alone starts jobs
         with lock, (job.folder / "log.txt").open("ab") as output:
             files = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": output}
             more = {"env": self._environment(job), "pass_fds": [lock.fileno()]}
             return subprocess.Popen(command, start_new_session=True, **files, **more)
 
     def _environment(self, job: Job) -> dict[str, str]:
-        kept = {k: v for k, v in os.environ.items() if not k.startswith(PREFIX)}
-        claim = dict(self._settings.claim)
-        if (fewer := job.inputs.max_workers) and fewer < claim.get("max_workers", 1):
-            claim["max_workers"] = fewer
-        return {**kept, "DASK_CLAIM": json.dumps(claim)}
+        made = {k: v for k, v in os.environ.items() if not k.startswith(PREFIX)}
+        claim = Claim.model_validate(self._settings.claim)
+        # As the operator's word: only a gateway that an operator names gets credentials.
+        names = ("gateway_url", "proxy_url", "public_url")
+        made |= {f"DASK_CLAIM_{n.upper()}": str(u) for n in names if (u := getattr(claim, n))}
+        if most := job.inputs.max_workers:
+            made["DASK_CLAIM_MAX_WORKERS"] = str(min(most, claim.plan().max_workers))
+        return {**made, "DASK_CLAIM": json.dumps(claim.to_dict())}
 
     async def _recover(self, job: Job) -> None:
-        """A job that a service before this one was running."""
-        while (lock := locked(job.folder / "lock")) is None:
-            await asyncio.sleep(0.2)
-        lock.close()
+        (await self._lock(job)).close()
         message, receipt = "the service ended while it ran", job.read("receipt.json")
         if receipt.get("gone") is None and (name := receipt.get("cluster_name")):
             stop = [*DASK_CLAIM, "clusters", "stop", name]
@@ -186,9 +185,11 @@ class Jobs:
         await self._record(job, status=ended, message=message, finished=now())
 
     async def _record(self, job: Job, **facts: Any) -> None:
-        while True:  # a full disk must not lose how a job ended
+        while True:  # a full disk must not lose how a job ended; the next service finds its receipt
             try:
                 return job.update(**facts)
             except OSError as error:
                 log.error("job %s, to be tried again: %s", job.folder.name, error)
-                await asyncio.sleep(1)
+            if self.stopping.is_set():
+                return
+            await asyncio.sleep(1)

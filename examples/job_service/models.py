@@ -44,7 +44,7 @@ class Settings(BaseSettings):
 
 
 # No part starts with a dot, so no path leaves its folder.
-PATH = r"^[A-Za-z0-9_][\w .-]*(/[A-Za-z0-9_][\w .-]*)*$"
+PATH = r"^[A-Za-z0-9_][A-Za-z0-9_ .-]{0,199}(/[A-Za-z0-9_][A-Za-z0-9_ .-]{0,199})*$"
 Items = Annotated[
     list[Annotated[str, StringConstraints(pattern=PATH, max_length=500)]],
     # One value may stand for a list of one, as OGC API - Processes allows.
@@ -53,15 +53,16 @@ Items = Annotated[
 ]
 
 
-class Inputs(BaseModel):
-    """The inputs of the process."""
+Degrees = Annotated[float, Field(allow_inf_nan=False)]
 
+
+class Inputs(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     pre_event: Items
     post_event: Items
     index: Literal["dnbr", "rdnbr", "rbr"] = Field("dnbr", description="What the map shows")
-    bbox: tuple[float, float, float, float] | None = Field(
+    bbox: tuple[Degrees, Degrees, Degrees, Degrees] | None = Field(
         None, description="West, south, east, north, in degrees: crops the map"
     )
     max_workers: int | None = Field(None, ge=1, strict=True, description="The most Dask workers")
@@ -71,12 +72,10 @@ class Inputs(BaseModel):
         words = [f"--pre-event={item}" for item in self.pre_event]
         words += [f"--post-event={item}" for item in self.post_event]
         words.append(f"--index={self.index}")
-        return words + (["--bbox", *map(str, self.bbox)] if self.bbox else [])
+        return words + (["--bbox", *map("{:.9f}".format, self.bbox)] if self.bbox else [])
 
 
 class Execute(BaseModel):
-    """The body of an execution request; whatever else it holds is ignored."""
-
     inputs: Inputs = Field(examples=[{"pre_event": ["pre.json"], "post_event": ["post.json"]}])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -62,9 +63,13 @@ def test_a_killed_service_loses_no_job_and_no_cluster(
 def test_the_end_of_the_service(
     gateway: GatewayServer, start_service: Callable[..., Service]
 ) -> None:
-    """SIGTERM ends a log that is followed, the jobs, and their clusters; what waits, waits."""
-    service = start_service(**on(gateway))
-    first, second = service.post("blocked.json"), service.post()
+    """SIGTERM ends a log that is followed, the jobs, and their clusters; what waits, waits.
+
+    The operator's gateway gets the operator's credentials, a job no more workers than requested.
+    """
+    user = {"DASK_GATEWAY__AUTH__TYPE": "basic", "DASK_GATEWAY__AUTH__KWARGS__USERNAME": "dask"}
+    service = start_service(user, **on(gateway, max_workers=4))
+    first, second = service.post("blocked.json", max_workers=2), service.post(max_workers=9)
     service.in_progress(first)
     with service.http.stream("GET", f"/jobs/{first}/log?follow=true") as answer:
         lines = answer.iter_lines()
@@ -73,10 +78,15 @@ def test_the_end_of_the_service(
         assert [*lines]
     assert service.process.wait(60) in (0, -signal.SIGTERM)
     assert gateway.clusters() == []
+    receipt = json.loads((service.data / "jobs" / first / "receipt.json").read_text())
+    assert receipt["sources"]["gateway_url"] == "DASK_CLAIM_GATEWAY_URL"
+    assert receipt["plan"]["max_workers"] == 2 and receipt["gone"]
+    assert not [each for each in receipt["warnings"] if "credentials" in each]
     service.start()
     job = service.job(first)
     assert job["status"] == "failed" and "the service was stopped" in job["message"]
-    assert service.ended(second)["status"] == "successful"
+    ended = service.ended(second)
+    assert (ended["status"], ended["receipt"]["plan"]["max_workers"]) == ("successful", 4)
 
 
 def test_the_page_shows_and_dismisses(
