@@ -55,6 +55,7 @@ def test_every_bound_that_is_passed_is_named(tmp_path: Path) -> None:
         "worker_cores": 8, "worker_cores_limit": 9, "worker_memory": "16 G", "max_workers": 9,
         "max_lifetime": 7200, "image": "elsewhere/eo/x", "provider": "slurm",
         "gateway_url": "https://evil.com/.example.org", "options": {"Worker_Cores": 64},
+        "env": {"gateway_url": "GW"},
     }  # fmt: skip
     with pytest.raises(ClaimError) as caught:
         load(environ=environ(tmp_path, **claim))

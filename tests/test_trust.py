@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from dask_claim.claim.model import Resolved, load
+from dask_claim.credentials.login import withheld_warning
+from dask_claim.errors import ClaimError
+from dask_claim.launch.handoff import variables
+from dask_claim.providers.values import Cluster, Request
+from tests.support.claims import NOWHERE
 from tests.support.gateway import GatewayServer
 from tests.support.launcher import PYTHON, Launcher
 from tests.support.proxy import Proxy
@@ -82,3 +89,37 @@ def test_gateway_of_a_cluster_that_is_there(
     assert bool(secrets(stranger.shown)) is (operator is not None)
     told = "No operator's source names the gateway" in "".join(run.receipt["warnings"])
     assert told is (operator is None)
+
+
+@pytest.mark.parametrize("provider", ["attach", "slurm", "allocation"])
+def test_address_without_a_cluster_of_that_gateway(tmp_path: Path, provider: str) -> None:
+    """What `env.gateway_url` names is as foreign to the program as it would be to the launcher."""
+    env = {**NOWHERE, **BASIC, "DASK_SCHEDULER_ADDRESS": "tcp://127.0.0.1:1"}
+    claim = {"provider": provider, "gateway_url": "http://evil.example.org"}
+    handing = json.dumps({**claim, "env": {"gateway_url": "GW"}})
+
+    def given(text: str, **more: str) -> tuple[dict[str, str], str | None]:
+        resolved: Resolved = load(environ={**env, **more, "DASK_CLAIM": text})
+        gateway = Request.of(resolved, 1, 1).gateway
+        cluster = Cluster("tcp://127.0.0.1:1")
+        found = variables(cluster, resolved.claim, resolved.environ, "id", gateway=gateway)
+        return found, withheld_warning(resolved)
+
+    found, warning = given(handing)
+    assert found["GW"] == claim["gateway_url"] and "evil" in (warning or "")
+    assert found["DASK_GATEWAY__AUTH__TYPE"].endswith("name_only")
+    for text, more in (
+        (handing, {"DASK_CLAIM_GATEWAY_URL": claim["gateway_url"]}),
+        (json.dumps(claim), {}),
+    ):
+        found, warning = given(text, **more)
+        assert warning is None and "DASK_GATEWAY__AUTH__TYPE" not in found
+        assert ("GW" in found) == (text == handing)
+    # A policy, too, is about gateways that are used.
+    (tmp_path / "site.yaml").write_text(
+        "policy: {foreign_gateways: false, gateways: ['https://gateway.example.org']}\n"
+    )
+    site = {"DASK_CLAIM_SITE": str(tmp_path / "site.yaml")}
+    assert given(json.dumps(claim), **site)[1] is None
+    with pytest.raises(ClaimError, match="foreign_gateways"):
+        given(handing, **site)

@@ -22,6 +22,7 @@ from dask_claim.claim.sources import Provenance, gather
 from dask_claim.claim.spellings import read, resolve
 from dask_claim.claim.texts import parse_json
 from dask_claim.claim.validation import sound_values
+from dask_claim.registry import provider_class
 
 
 class Sources(dict[str, str]):
@@ -153,10 +154,18 @@ class Resolved(Provenance):
         return GatewayAddress.of(self.claim, self.operator_gateways)
 
     def gateway(self) -> GatewayAddress | None:
-        """Return the gateway to be used: that of a runner's cluster where one is adopted."""
-        existing = self.plan().choice.existing if self.claim.create else None
-        url = existing.gateway_url if existing else None
-        return GatewayAddress.of(self.claim, self.operator_gateways, url)
+        """Return the gateway that provider or command use, None where neither uses one.
+
+        That of a runner's cluster where one is adopted, else the claim's: also where only
+        `env.gateway_url` gives its address to the command.
+        """
+        choice = self.plan().choice
+        existing = choice.existing if self.claim.create else None
+        if existing and existing.cluster_name:
+            return GatewayAddress.of(self.claim, self.operator_gateways, existing.gateway_url)
+        kind = provider_class(choice.backend)
+        handed_over = "gateway_url" in self.claim.env and not kind.starts_gateway
+        return self.claimed_gateway if kind.uses_gateway or handed_over else None
 
     def _within_policy(self) -> Self:
         if self.site.policy is None:

@@ -48,10 +48,12 @@ def variables(
     inherited: Mapping[str, str],
     run_id: str,
     files: Mapping[str, str] | None = None,
+    gateway: GatewayAddress | None = None,
 ) -> dict[str, str]:
     """Return the variables to add to those `inherited`; nothing else changes for the command.
 
-    `files` are the paths of `result_files`, by field.
+    `files` are the paths of `result_files`, by field. `gateway` is the one whose address
+    `env.gateway_url` gives to a command whose cluster is not a gateway's.
 
     Raises
     ------
@@ -71,20 +73,23 @@ def variables(
             values[DASHBOARD_LINK] = cluster.dashboard_url
     if cluster.cluster_name is not None:
         values[SECURITY_LOADER] = f"{load_security.__module__}.{load_security.__qualname__}"
-    if (gateway := cluster.gateway) is not None:
+    shown = cluster.gateway or (gateway if "gateway_url" in claim.env else None)
+    if shown is not None:
+        # Whatever else the command is configured with, it could send to that address.
+        values |= choose(shown, inherited).variables
+    if cluster.gateway is not None:
         values |= {
-            GATEWAY_ADDRESS: gateway.url,
-            GATEWAY_PROXY: gateway.proxy_url,
-            GATEWAY_PUBLIC: gateway.public_url,
-            **choose(gateway, inherited).variables,
+            GATEWAY_ADDRESS: cluster.gateway.url,
+            GATEWAY_PROXY: cluster.gateway.proxy_url,
+            GATEWAY_PUBLIC: cluster.gateway.public_url,
         }
-        if goes_direct(gateway, inherited):
+        if goes_direct(cluster.gateway, inherited):
             values[GATEWAY_HTTP_PROXY] = "False"
     for option, value in cluster.option_defaults.items():
         values[GATEWAY_OPTION + option.upper()] = repr(value)
     set_by = dict.fromkeys(values, "dask-claim")
     for field, name in claim.env.items():
-        values[name] = _text(_value(cluster, claim, field, files or {}))
+        values[name] = _text(_value(cluster, claim, field, files or {}, shown))
         set_by[name] = f"env.{field} of the claim"
     added = {name: value for name, value in values.items() if value is not None}
     if faults := dask_conflicts({**inherited, **added}, set_by):
@@ -103,13 +108,20 @@ def check_variables(claim: Claim, plan: Plan, inherited: Mapping[str, str]) -> N
     variables(cluster, claim, inherited, "id", _contents(cluster))
 
 
-def _value(cluster: Cluster, claim: Claim, field: str, files: Mapping[str, str]) -> object:
+def _value(
+    cluster: Cluster,
+    claim: Claim,
+    field: str,
+    files: Mapping[str, str],
+    gateway: GatewayAddress | None,
+) -> object:
     if field in RESULT_FILES:
         return files.get(field)
     if field in ("cluster_name", "scheduler_address", "dashboard_url"):
         return getattr(cluster, field)
-    if field == "gateway_url" and cluster.gateway is not None:
-        return cluster.gateway.url
+    if field == "gateway_url":
+        # No address without its login: the claim's field alone would tell no trust.
+        return gateway and gateway.url
     return getattr(claim, field)
 
 

@@ -95,7 +95,7 @@ class Launcher:
         await self._open(session)
         claim, cluster = self._resolved.claim, session.cluster
         files = write_result_files(cluster, claim.env, session.tickets.write)
-        added = variables(cluster, claim, os.environ, session.request.run_id, files)
+        added = variables(cluster, claim, os.environ, request.run_id, files, request.gateway)
         self.state.phase = Phase.RUNNING
         if self._command:
             return await self._execute(session, added, signals)

@@ -55,6 +55,9 @@ class Provider(ABC):
     of_gateway: bool = False
     """Whether the cluster may be a gateway's, to which only dask-claim's own client connects."""
 
+    uses_gateway: ClassVar[bool] = False
+    """Whether it, or the command in its place, speaks to the claim's gateway."""
+
     starts_gateway: ClassVar[bool] = False
     """Whether a gateway of the run's own comes with it."""
 

@@ -135,6 +135,7 @@ class NoProvider(Provider):
     """`create: false`: the program makes its own cluster; the claim only maps names."""
 
     name = "none"
+    uses_gateway = True
     asks_with_dask = False
     makes_cluster = False
     description = "the program makes its own cluster (create: false)"

@@ -55,6 +55,7 @@ class GatewayProvider(Provider):
     outlives_launcher = True
     may_fall_back = True
     of_gateway = True
+    uses_gateway = True
     no_workers = (
         "The gateway's operator finds the reason in the logs of that cluster: a queue, a quota, an "
         "image that cannot be pulled, or whose Dask (2026.6 or newer) has no dask-worker command"
