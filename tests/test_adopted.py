@@ -68,6 +68,13 @@ def test_name_that_cannot_be_read() -> None:
         Claim().plan({"DASK_CLUSTER_NAME_PATH": "/nowhere/name"})
 
 
+def test_address_that_is_none() -> None:
+    with pytest.raises(
+        ConfigurationError, match=r"DASK_GATEWAY_URL = http://\[: is not an address"
+    ):
+        Claim().plan({"DASK_CLUSTER": "x", "DASK_GATEWAY_URL": "http://["})
+
+
 def attached(server: Faulty) -> Provider:
     claim = Claim.model_validate({**server.claim(), "fallback": "local"})
     environ = {"DASK_CLUSTER": CLUSTER}

@@ -21,7 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import dask_claim
-from dask_claim.claim.fields import MAPPABLE
+from dask_claim.claim.fields import FIELDS, RESULTS
 from dask_claim.claim.model import Claim
 from dask_claim.claim.names import refusal, suggestion
 from dask_claim.files import letters, private_folder, remove_private_folder
@@ -32,7 +32,7 @@ from dask_claim.redact import know, know_variables, redact, redact_command, reda
 @pytest.mark.parametrize(
     ("name", "field"),
     [
-        *((suggestion(field), field) for field in sorted(MAPPABLE)),
+        *((suggestion(field), field) for field in (*FIELDS, *RESULTS)),
         ("DASK_WORKER_IMAGE", "image"), ("DASK_GATEWAY_URL", "gateway_url"),
         ("DASK_WORKER_CORES", "worker_cores"), ("DASK_GATEWAY__ADDRESS", "gateway_url"),
         ("DASK_GATEWAY__PROXY_ADDRESS", "proxy_url"),

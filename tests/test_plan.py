@@ -151,6 +151,8 @@ def test_variables_of_a_run_that_is_over(monkeypatch: pytest.MonkeyPatch) -> Non
     assert stale.plan().provider == "local"
     [warning] = stale.warnings()
     assert address in warning and "left over" in warning
+    garbled = load(environ={**environ, "DASK_SCHEDULER_ADDRESS": "tcp://["})
+    assert garbled.plan().provider == "local" and len(garbled.warnings()) == 1
 
 
 TENTHS = st.integers(1, 200).map(lambda tenths: tenths / 10)

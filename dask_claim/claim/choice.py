@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from dask_claim.claim.units import web_address
 from dask_claim.errors import ConfigurationError
+from dask_claim.redact import redact
 from dask_claim.registry import provider_class
 
 if TYPE_CHECKING:
@@ -144,11 +146,17 @@ def _existing(claim: ClaimFields, environ: Mapping[str, str]) -> Existing | None
 
 def _cluster(environ: Mapping[str, str]) -> Existing | None:
     """Return the cluster of a gateway that a runner has made for this tool."""
-    url = _first(environ, GATEWAY_ADDRESSES)[1].rstrip("/") or None
     variable, name = _first(environ, CLUSTER_NAMES)
     if not name and (path := environ.get(CLUSTER_NAME_FILE, "").strip()):
         variable, name = CLUSTER_NAME_FILE, _read(CLUSTER_NAME_FILE, path)
-    return Existing(variable, cluster_name=name, gateway_url=url) if name else None
+    if not name:
+        return None
+    place, url = _first(environ, GATEWAY_ADDRESSES)
+    try:
+        address = web_address(url) if url else None
+    except ValueError as error:
+        raise ConfigurationError(f"{place} = {redact(url)}: {error}") from None
+    return Existing(variable, cluster_name=name, gateway_url=address)
 
 
 def _scheduler(environ: Mapping[str, str]) -> Existing | None:
@@ -207,10 +215,12 @@ def without_stale_run(environ: Mapping[str, str]) -> tuple[Mapping[str, str], st
     clusters of gateways are left to the gateway, which knows whether they run.
     """
     scheduler = _scheduler(environ) if RUN_ID in environ else None
-    address = urlsplit(scheduler.scheduler_address or "") if scheduler else None
-    if scheduler is None or address is None or address.scheme not in ("tcp", "tls"):
+    if scheduler is None:
         return environ, None
     try:
+        address = urlsplit(scheduler.scheduler_address or "")
+        if address.scheme not in ("tcp", "tls"):
+            return environ, None
         place = str(address.hostname), address.port or 0
         with socket.create_connection(place, ANSWERS_WITHIN) as connection:
             if address.scheme == "tls":

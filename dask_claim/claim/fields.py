@@ -158,9 +158,6 @@ class ClaimFields(BaseModel):
 FIELDS: tuple[str, ...] = tuple(ClaimFields.model_fields)
 """The canonical names, in the order of the documented table."""
 
-MAPPABLE = frozenset((*FIELDS, *RESULTS))
-"""What a program can have in a variable of its own: the keys of `env`."""
-
 Path = tuple[str, ...]
 """A field, `("image",)`, or an entry of one that has entries, `("options", "queue")`."""
 

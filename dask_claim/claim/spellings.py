@@ -5,9 +5,11 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 
-from dask_claim.claim.fields import FIELDS, MAPPINGS, RESULTS, Path
+from dask_claim.claim import units
+from dask_claim.claim.fields import FIELDS, MAPPINGS, RESULTS, ClaimFields, Path
 from dask_claim.claim.texts import Plain, as_data
 from dask_claim.errors import Fault, dotted
 from dask_claim.redact import redact
@@ -42,6 +44,9 @@ class Reading:
     written: dict[Path, Path] = field(default_factory=dict)
     """Path → how the author spelled it."""
 
+    options: dict[str, Path] = field(default_factory=dict)
+    """Option in lower case → its path: a gateway has one for all names that differ in case only."""
+
     keys: Mapping[str, str] = field(default_factory=lambda: _KEYS, repr=False)
     """Plain name → key that may stand in the claim, to suggest the nearest one."""
 
@@ -56,7 +61,9 @@ class Reading:
             taken = path[:1]
         elif path[0] in MAPPINGS and len(path) == 1:
             taken = next((one for one in self.values if one[0] == path[0]), path)
-        if taken in self.values and not _same(self.values[taken], value):
+        elif path[0] == "options":
+            taken = path = self.options.setdefault(path[1].lower(), path)
+        if taken in self.values and not _same(path, self.values[taken], value):
             problem = f"contradicts {dotted(self.written[taken])}, the same field"
             self.fault(written, value, problem, "keep one of them")
             return
@@ -85,7 +92,7 @@ def _read_object(reading: Reading, raw: Mapping[object, object], prefix: Path) -
     for key, value in raw.items():
         path, plain = (*prefix, _written(key)), plain_name(key)
         if plain == _CLASS:
-            if not plain_name(value).endswith(_REQUIREMENT):
+            if value is not None and not plain_name(value).endswith(_REQUIREMENT):
                 reading.fault(path, value, "is not DaskGatewayRequirement", "leave class out")
         elif value is None:
             continue
@@ -158,10 +165,19 @@ def _read_names(reading: Reading, value: object, path: Path) -> None:
             reading.fault(where, name, problem, nearest(key))
 
 
-def _same(one: object, other: object) -> bool:
-    # 4 and "4", "4G" and "4 G" do not contradict each other.
-    bare = [safe_text(value).replace(" ", "").lower() for value in (one, other)]
-    return bare[0] == bare[1]
+def _same(path: Path, one: object, other: object) -> bool:
+    """Whether two values are one for the claim: 4, 4.0 and "4", "4G" and "4 G"."""
+    with suppress(ValueError):
+        if len(path) == 1:
+            return _held(path[0], one) == _held(path[0], other)
+        if not isinstance(one, str) and not isinstance(other, str):
+            return units.number(one) == units.number(other)
+    return safe_text(one).strip() == safe_text(other).strip()
+
+
+def _held(name: str, value: object) -> object:
+    """Return a value as a claim holds it. Raises ValueError where it is not sound."""
+    return getattr(ClaimFields.model_validate({name: value}), name)
 
 
 def _written(key: object) -> str:

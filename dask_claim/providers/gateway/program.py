@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING
 
 from dask_claim.errors import AuthenticationError
 from dask_claim.providers.base import import_quietly
@@ -20,9 +19,6 @@ from dask_claim.providers.gateway.filling import variables_option
 from dask_claim.providers.gateway.reports import MARK, Mark
 from dask_claim.providers.values import Request, Ticket, Warn, Write
 from dask_claim.redact import redact
-
-if TYPE_CHECKING:
-    pass
 
 ASK_TIMEOUT = 10.0
 
