@@ -20,6 +20,7 @@ from distributed import Client
 from dask_claim.claim.model import Claim
 from dask_claim.errors import ClusterFailed
 from dask_claim.processes import group_runs
+from dask_claim.providers import hosted
 from dask_claim.providers.local.provider import LocalProvider
 from dask_claim.providers.values import Outcome, Request, Ticket
 from dask_claim.threads import in_time
@@ -122,6 +123,53 @@ async def running(
             yield local, client
     finally:
         assert await local.end() == [Outcome.GONE]
+
+
+STARTED = {
+    "scheduler_address": "tls://127.0.0.1:1", "dashboard_url": None, "min_workers": 1,
+    "max_workers": 1, "notice": "", "shortfall": "",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("host", "error"),
+    [
+        ("os.kill(os.getpid(), 9)", r"its process was killed by SIGKILL\. It was killed: memory"),
+        ("sys.exit(3)", r"its process ended \(3\)\. Its own messages are above"),
+        (f"print({json.dumps(STARTED)!r}, {json.dumps({'started': 1})!r}, sep='\\n')", None),
+    ],
+    ids=["killed", "ends", "ends between its start and the watch"],
+)
+def test_host_that_ends_by_itself(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    host: str,
+    error: str | None,
+) -> None:
+    """What a site's start-up hook prints in it is not taken for an event."""
+    script = tmp_path / "host.py"
+    script.write_text(f"import os, sys\nprint('a hook', flush=True)\n{host}\n")
+    monkeypatch.setattr(LocalProvider, "host", script)
+    monkeypatch.setattr(
+        hosted.MemoryLimit, "exceeded", lambda self, whom: f"{whom} was killed: memory"
+    )
+    local, came = Local({}, clean_environment()), []
+
+    async def run() -> None:
+        try:
+            await local.provider.submit()
+            await local.provider.wait_until_running()
+            assert await local.provider.ended(5)
+            local.provider.listen(lambda usage: None, came.append)
+        finally:
+            assert await local.end() == [Outcome.GONE]
+
+    fails = pytest.raises(ClusterFailed, match=error)
+    with fails if error else contextlib.nullcontext():
+        asyncio.run(run())
+    assert bool(came) is not bool(error)
+    assert "a hook" in capfd.readouterr().err
 
 
 def _environ() -> dict[str, str]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, ClassVar
 
+from dask_claim.cgroup import MemoryLimit
 from dask_claim.claim.dask_config import dask_config
 from dask_claim.errors import ClusterFailed, ConfigurationError
 from dask_claim.processes import ended, kill_group
@@ -47,6 +48,7 @@ class HostedProvider(Provider):
         self._on_end: Callable[[Ended], None] = lambda ended: None
         self._usage: Usage | None = None
         self._ended: Ended | None = None
+        self._memory = MemoryLimit()
         self._closing = False
         self._folder: str | None = None
         """Where the keys of this run are; None where there are none."""
@@ -100,6 +102,9 @@ class HostedProvider(Provider):
         """The next event of the start; reports are passed on. None where all has ended."""
         assert self._host is not None and self._host.stdout is not None
         while line := await self._host.stdout.readline():
+            if not line.startswith(b"{"):  # of a site's start-up hook, before `serve` began
+                print(line.decode(errors="replace"), end="", file=sys.stderr)
+                continue
             event: dict[str, Any] = json.loads(line)
             if "usage" in event:
                 self._usage = Usage.of(event["usage"])
@@ -124,13 +129,21 @@ class HostedProvider(Provider):
         ClusterFailed
             There is none, for a reason that may pass or is unknown.
         """
-        event = await self._next_event() or {"error": "its own messages are above"}
+        event = await self._next_event() or await self._silent_end()
         if "ended" in event:
             event = {"error": f"it {event['ended']}"}
         if "error" in event:
             kind = ConfigurationError if event.get("lasting") else ClusterFailed
             raise kind(f"{self.description} gives no cluster: {event['error']}")
         return event
+
+    async def _silent_end(self) -> dict[str, Any]:
+        """Stand in for the last event of a process that ended without one."""
+        ended = await self.ended(LAST_WORDS)
+        how, why = f"it {ended.how}" if ended else None, "Its own messages are above"
+        if ended is not None and ended.killed:
+            why = self._memory.exceeded("It") or ""
+        return {"error": ". ".join(filter(None, (how, why)))}
 
     def _started(self) -> None:
         """From now on no event is waited for, and reports are read as they come."""
@@ -146,6 +159,8 @@ class HostedProvider(Provider):
         self._on_usage, self._on_end = on_usage, on_end
         if self._usage is not None:
             on_usage(self._usage)
+        if self._ended is not None:
+            on_end(self._ended)
 
     async def ended(self, patience: float = 0.0) -> Ended | None:
         host = self._host
