@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 
 from dask_claim.claim.addresses import GatewayAddress
-from dask_claim.claim.model import Claim
+from dask_claim.claim.model import Claim, load
+from dask_claim.cli.show import as_json
 from dask_claim.launch.events import TicketsWritten, Warned
 from dask_claim.launch.handoff import load_security, variables
 from dask_claim.launch.receipt import Receipt
 from dask_claim.providers.values import Cluster
+from tests.support.claims import NOWHERE
 
 
 def test_gateway_variables() -> None:
@@ -111,6 +113,19 @@ def test_receipt_of_the_run_around_this_one_stays(
     monkeypatch.setenv("DASK_CLAIM_RUN_ID", "outer-run")
     inner.finish()
     assert json.loads(path.read_text())["command"] == ["inner"]
+
+
+def test_sources_are_shown_whatever_their_fields_are_called() -> None:
+    claim = {
+        "options": {"api_token": "hunter2"},
+        "environment": {"AWS_SECRET_ACCESS_KEY": "sesame"},
+    }
+    resolved = load(environ={**NOWHERE, "DASK_CLAIM": json.dumps(claim)})
+    receipt = Receipt(["true"], resolved).to_dict()
+    for shown in (receipt, json.loads(as_json(resolved, resolved.plan()))):
+        for name in ("options.api_token", "environment.AWS_SECRET_ACCESS_KEY"):
+            assert shown["sources"][name] == "DASK_CLAIM"
+        assert "hunter2" not in str(shown) and "sesame" not in str(shown)
 
 
 def test_receipt_readable_by_the_runner(tmp_path: Path) -> None:

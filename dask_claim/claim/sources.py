@@ -27,7 +27,7 @@ from dask_claim.claim.names import dask_conflicts
 from dask_claim.claim.site import Site, read_site
 from dask_claim.claim.validation import completed, cross_faults, respelled
 from dask_claim.errors import ClaimError, Fault
-from dask_claim.redact import redact
+from dask_claim.redact import redact, redact_text
 
 _GATEWAY, *_BESIDE = _ADDRESSES = (("gateway_url",), ("proxy_url",), ("public_url",))
 _DASK = "Dask"
@@ -66,6 +66,10 @@ class Provenance:
 
     site: Site
     """The site's file, whose policy the claim keeps to."""
+
+    def shown_sources(self) -> dict[str, str]:
+        """Return the sources without secrets; a source is none because of its field's name."""
+        return {name: redact_text(source) for name, source in self.sources.items()}
 
 
 def gather(

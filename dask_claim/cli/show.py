@@ -19,7 +19,7 @@ def as_json(resolved: Resolved, plan: Plan) -> str:
     content: dict[str, Any] = {
         "claim": resolved.claim.to_dict(),
         "plan": plan.to_dict(),
-        "sources": dict(resolved.sources),
+        "sources": {},
         "overruled": [one.to_dict() for one in resolved.overruled],
     }
     site = resolved.site
@@ -28,6 +28,7 @@ def as_json(resolved: Resolved, plan: Plan) -> str:
     if site and (options := site.gateway_options.to_dict()):
         content["gateway_options"] = {"source": site.path, **options}
     shown: Any = redact(content)
+    shown["sources"] = resolved.shown_sources()
     if site and site.credentials:
         # Its name alone would mask it.
         shown["credentials"] = site.credentials.shown()

@@ -134,7 +134,7 @@ class Receipt:
             "state": self._state,
             "claim": resolved.claim.to_dict() if resolved else None,
             "plan": self._plan.to_dict() if self._plan else None,
-            "sources": dict(resolved.sources) if resolved else None,
+            "sources": None,
             "provider": self._provider,
             "adopted": self._adopted,
             "cluster_name": self._cluster.cluster_name,
@@ -163,6 +163,8 @@ class Receipt:
         }
         masked = redact(content)
         assert isinstance(masked, dict)
+        if resolved:
+            masked["sources"] = resolved.shown_sources()
         return masked
 
     def finish(self) -> None:
