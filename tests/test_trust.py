@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from dask_claim.claim.addresses import GatewayAddress
 from dask_claim.claim.model import Resolved, load
-from dask_claim.credentials.login import withheld_warning
-from dask_claim.errors import ClaimError
+from dask_claim.credentials.login import choose, withheld_warning
+from dask_claim.errors import ClaimError, ConfigurationError
 from dask_claim.launch.handoff import variables
 from dask_claim.providers.values import Cluster, Request
 from tests.support.claims import NOWHERE
@@ -123,3 +124,21 @@ def test_address_without_a_cluster_of_that_gateway(tmp_path: Path, provider: str
     assert given(json.dumps(claim), **site)[1] is None
     with pytest.raises(ClaimError, match="foreign_gateways"):
         given(handing, **site)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("gateway: http://x", "gateway in Dask's configuration"),
+        ("gateway: {auth: basic}", "gateway.auth in"),
+        ("gateway: {auth: {kwargs: [password]}}", r"gateway\.auth\.kwargs in"),
+        ("gateway: {auth: {kwargs: {password: 'x'}", "cannot be read"),
+    ],
+)
+def test_malformed_authentication_of_dask(tmp_path: Path, text: str, words: str) -> None:
+    """It is wrong where it is needed, and may be a secret everywhere else."""
+    (tmp_path / "dask.yaml").write_text(text)
+    env = {**NOWHERE, "DASK_CONFIG": str(tmp_path)}
+    with pytest.raises(ConfigurationError, match=words):
+        choose(GatewayAddress(OWN, trusted=True), env)
+    assert choose(GatewayAddress(OWN), env).source is None

@@ -13,7 +13,7 @@ from dask_claim.claim.dask_config import collect, is_text_of_login
 from dask_claim.claim.names import as_dask_reads
 from dask_claim.claim.site import read_site
 from dask_claim.credentials import identity
-from dask_claim.errors import AuthenticationError, DaskClaimError, Exhausted
+from dask_claim.errors import AuthenticationError, ConfigurationError, DaskClaimError, Exhausted
 from dask_claim.redact import redact_text
 
 if TYPE_CHECKING:
@@ -105,6 +105,8 @@ def choose(gateway: GatewayAddress, environ: Mapping[str, str]) -> Chosen:
 
     Those of the site's file where they are for it, else those of Dask's configuration. They are
     withheld where there are some, but no operator's source names the gateway.
+
+    Raises ConfigurationError where those of Dask's configuration are needed and cannot be read.
     """
     if gateway.password is not None:
         named = {"USERNAME": identity.user_name(), "PASSWORD": gateway.password}
@@ -118,9 +120,8 @@ def choose(gateway: GatewayAddress, environ: Mapping[str, str]) -> Chosen:
         site_file = {f"{_ARGUMENT}SITE_FILE": os.path.abspath(of_site.path)}
         return Chosen(f"the credentials of {of_site.path}", {_TYPE: _SITE_AUTH, **site_file})
     variables = {}
-    auth = _auth_of_dask(environ)
-    basic = auth.get("type", "basic") == "basic" and not (auth.get("kwargs") or {}).get("username")
-    if basic and (user := identity.nameless_user()):
+    kind, arguments = _auth_of_dask(environ)
+    if kind == "basic" and not arguments.get("username") and (user := identity.nameless_user()):
         variables[f"{_ARGUMENT}USERNAME"] = _quoted(user)
     for name, value in environ.items():
         # Dask would make a number of a password of digits, which its client cannot send.
@@ -143,18 +144,33 @@ def withheld_warning(resolved: Resolved) -> str | None:
     )
 
 
-def _auth_of_dask(environ: Mapping[str, str]) -> Mapping[str, Any]:
-    return (collect(environ).get("gateway") or {}).get("auth") or {}
+def _auth_of_dask(environ: Mapping[str, str]) -> tuple[Any, Mapping[str, Any]]:
+    """Return type and arguments. Raises ConfigurationError where they cannot be read."""
+    try:
+        configured: Any = collect(environ)
+    except (ValueError, TypeError) as error:
+        words = redact_text(" ".join(str(error).split()))
+        raise ConfigurationError(f"Dask's configuration cannot be read: {words}") from error
+    path: list[str] = []
+    auth: Mapping[str, Any] = {}
+    for key in ("gateway", "auth", "kwargs"):
+        path.append(key)
+        auth, configured = configured, configured.get(key) or {}
+        if not isinstance(configured, Mapping):
+            name = ".".join(path)
+            raise ConfigurationError(
+                f"{name} in Dask's configuration: must be a mapping of names and values"
+            )
+    return auth.get("type", "basic"), configured
 
 
 def _dask_has_secrets(environ: Mapping[str, str]) -> bool:
     """Whether Dask is configured to show a gateway more than a user's name."""
     try:
-        auth = _auth_of_dask(environ)
-        more = set(auth.get("kwargs") or {}) - {"username"}
-    except (ValueError, TypeError, AttributeError):
+        kind, arguments = _auth_of_dask(environ)
+    except ConfigurationError:
         return True  # withholding what cannot be read does no harm
-    return auth.get("type", "basic") not in ("basic", None) or bool(more)
+    return kind not in ("basic", None) or bool(arguments.keys() - {"username"})
 
 
 @contextmanager
