@@ -59,8 +59,9 @@ def provider_class(name: str) -> type[Provider]:
     Raises
     ------
     ConfigurationError
-        There is none, or the package that brings it cannot be imported.
+        There is none, or the package that brings it cannot be imported, or is not complete.
     """
+    name = name.lower()
     if where := PROVIDERS.get(name) or SUBSTITUTES.get(name):
         module, _, attribute = where.partition(":")
         of_name: type[Provider] = getattr(
@@ -72,22 +73,27 @@ def provider_class(name: str) -> type[Provider]:
     package = entry.dist.name if entry.dist else entry.module
     try:
         brought = entry.load()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ConfigurationError(
             f"provider {name} of {package} cannot be imported: {type(error).__name__}: {error}"
         ) from error
     base = import_module("dask_claim.providers.base").Provider
     right = isinstance(brought, type) and issubclass(brought, base)
-    if not right or getattr(brought, "name", None) != name:
+    if not right or str(getattr(brought, "name", "")).lower() != name:
         raise ConfigurationError(
             f"provider {name} of {package}: {entry.value} is not a subclass of "
             f"dask_claim.providers.base.Provider with name = {name!r}"
+        )
+    if missing := sorted(brought.__abstractmethods__):
+        raise ConfigurationError(
+            f"provider {name} of {package}: {entry.value} does not define {', '.join(missing)}"
         )
     brought_class: type[Provider] = brought
     return brought_class
 
 
 def _brought() -> dict[str, EntryPoint]:
+    """Return name in lower case, as a claim has it, → entry point."""
     from importlib.metadata import entry_points
 
-    return {entry.name: entry for entry in entry_points(group=ENTRY_POINTS)}
+    return {entry.name.lower(): entry for entry in entry_points(group=ENTRY_POINTS)}

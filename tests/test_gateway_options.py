@@ -242,6 +242,31 @@ def test_choices_of_the_site_file(field: object) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "field",
+    [
+        server.Integer("size", 1, max=4), server.Float("size", 1, max=4), server.Bool("size"),
+        server.Mapping("size"),
+    ],
+)  # fmt: skip
+def test_choices_of_the_site_file_for_every_kind(field: object) -> None:
+    """Those that the option cannot have do not count; a number or switch is one in the request."""
+    worker = {"cores": 1, "memory": "2G"}
+    large = {"cores": 4, "memory": "8G"}
+    site = GatewayOptions.model_validate(
+        {"choices": {"size": {"1": worker, "2": large, "9": large, "false": worker, "true": large}}}
+    )
+    options = offered(field)
+    Filling(options, Claim(worker_cores=2), None, site).fill()
+    kind = type(options._fields["size"]).__name__
+    chosen = {"Integer": 2, "Float": 2.0, "Bool": True, "Mapping": {}}
+    assert dict(options) == {"size": chosen[kind]}
+    if kind != "Mapping":
+        policy = Bounds(Policy(worker_cores=2), "site.yaml")
+        Filling(options, Claim(), 1, site, policy).fill()
+        assert dict(options) == {"size": {"Bool": False}.get(kind, 1)}
+
+
 def test_default_of_the_site_file() -> None:
     """What cannot be chosen is enough by default, or it is an error."""
     options = offered(server.String("queue", "all"))

@@ -153,6 +153,20 @@ class TestNone(ProviderContract):
         return set()
 
 
+HALF = """
+from dask_claim.providers.base import Provider
+from dask_claim.providers.existing import NoProvider
+
+class Half(Provider):
+    name = "half"
+
+class Whole(Provider):
+    name = "Whole"
+    makes_cluster = False
+    submit, wait_until_running = NoProvider.submit, NoProvider.wait_until_running
+"""
+
+
 @pytest.fixture
 def package(tmp_path: Path) -> Path:
     """The page's example, as a package that is installed."""
@@ -164,7 +178,13 @@ def package(tmp_path: Path) -> Path:
         "Metadata-Version: 2.1\nName: dask-claim-processes\nVersion: 1\n"
     )
     entries = metadata.replace('[project.entry-points."dask_claim.providers"]', "").replace('"', "")
-    broken = "broken = dask_claim_processes:MARK\nmissing = dask_claim_missing:Provider\n"
+    (tmp_path / "dask_claim_half.py").write_text(HALF)
+    (tmp_path / "dask_claim_exits.py").write_text("raise SystemExit(3)\n")
+    broken = (
+        "broken = dask_claim_processes:MARK\nmissing = dask_claim_missing:Provider\n"
+        "exits = dask_claim_exits:Provider\nhalf = dask_claim_half:Half\n"
+        "Whole = dask_claim_half:Whole\n"
+    )
     (info / "entry_points.txt").write_text(f"[dask_claim.providers]\n{entries}\n{broken}")
     return tmp_path
 
@@ -211,7 +231,18 @@ def test_names_of_providers(package: Path, tmp_path: Path) -> None:
     assert show("processes", **path) == "processes"
     assert show("processes", DASK_CLAIM_SITE=str(site), **path) == "processes"
     assert "policy.providers" in show("local", DASK_CLAIM_SITE=str(site), **path)
-    assert "'oar', 'broken', 'missing' or 'processes'" in show("nosuch", **path)
+    assert "'oar', 'broken', 'exits', 'half', 'missing', 'processes' or 'whole'" in show(
+        "nosuch", **path
+    )
     assert "processes" not in show("nosuch")
     assert "not a subclass" in show("broken", **path)
     assert "No module named 'dask_claim_missing'" in show("missing", **path)
+    assert "SystemExit: 3" in show("exits", **path)
+    assert "does not define submit, wait_until_running" in show("half", **path)
+    assert show("WHOLE", **path) == "whole"
+
+
+@pytest.mark.xdist_group("provider of another package")
+def test_provider_without_a_description(launcher: Launcher, package: Path) -> None:
+    run = launcher("true", claim={"provider": "Whole"}, env={"PYTHONPATH": str(package)})
+    assert (run.status, "from provider Whole" in run.err) == (0, True), run.err

@@ -89,6 +89,8 @@ class Provider(ABC):
     """Seconds without a task after which the cluster ends by itself, if no lease keeps it."""
 
     def __init__(self, request: Request, write: Write, warn: Warn) -> None:
+        if not hasattr(type(self), "description"):
+            self.description = f"provider {self.name}"
         self.request = request
         self.cluster = Cluster()
         self._write = write

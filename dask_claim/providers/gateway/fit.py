@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, MutableMapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
@@ -84,23 +85,25 @@ class Bounds:
         )
 
 
-def worker_sizes(name: str, choices: tuple[str, ...], site: GatewayOptions) -> dict[str, Size]:
-    """Return choice → worker, by the site's file or by the texts of all choices; else nothing."""
-    if by_site := site.choices_for(name):
-        offered = choices or by_site
-        return {
-            choice: {
-                "gpus": exact(size.gpus),
-                "worker_memory": exact(size.memory),
-                "worker_cores": exact(size.cores),
-            }
-            for choice, size in by_site.items()
-            if choice in offered
-        }
-    if "scheduler" in name.lower():
+def worker_sizes(option: Option, site: GatewayOptions) -> dict[Any, Size]:
+    """Return choice → worker, by the site's file or by the texts of all choices; else nothing.
+
+    A choice that the option cannot have is left out.
+    """
+    if by_site := site.choices_for(option.name):
+        by_choice: dict[Any, Size] = {}
+        for choice, worker in by_site.items():
+            with suppress(TypeError, ValueError):
+                by_choice[option.spec.validate(option.as_written(choice))] = {
+                    "gpus": exact(worker.gpus),
+                    "worker_memory": exact(worker.memory),
+                    "worker_cores": exact(worker.cores),
+                }
+        return by_choice
+    if "scheduler" in option.name.lower():
         return {}
-    sizes = {choice: size for choice in choices if (size := _worker_in(choice))}
-    return sizes if len(sizes) == len(choices) else {}
+    sizes = {choice: size for choice in option.choices if (size := _worker_in(choice))}
+    return dict(sizes) if len(sizes) == len(option.choices) else {}
 
 
 def _worker_in(text: str) -> Size | None:
@@ -159,7 +162,7 @@ class Fit:
         self.sizes = {
             name: sizes
             for name, option in self.every.items()
-            if (sizes := worker_sizes(name, option.choices, self.names))
+            if (sizes := worker_sizes(option, self.names))
         }
         # What a choice of a whole worker stands for is not chosen once more by a part of it.
         taken = self.own.keys() | self.sizes.keys()
@@ -174,7 +177,7 @@ class Fit:
     def option_for(self, name: str) -> Option | None:
         return self.free.get(self.names.option_for(name, self.free) or "")
 
-    def choose_worker(self, name: str, sizes: Mapping[str, Size]) -> set[str]:
+    def choose_worker(self, name: str, sizes: Mapping[Any, Size]) -> set[str]:
         """Set an option whose choices stand for a whole worker; return the fields it decides."""
         needed = {
             part: value
@@ -189,11 +192,11 @@ class Fit:
         except ValueError as error:
             claimed = ", ".join(f"{part} = {value}" for part, value in needed.items())
             self.given_up.append(
-                f"{claimed}: {error}; this gateway offers one of {', '.join(sizes)}"
+                f"{claimed}: {error}; this gateway offers one of {', '.join(map(str, sizes))}"
             )
         return set(needed)
 
-    def choose(self, name: str, sizes: Mapping[str, Size], needed: Mapping[str, Any]) -> None:
+    def choose(self, name: str, sizes: Mapping[Any, Size], needed: Mapping[str, Any]) -> None:
         """Take the smallest choice that is enough and within the policy, else keep the default.
 
         Raises ValueError where no choice is enough; the default then keeps to the policy.
@@ -224,7 +227,7 @@ class Fit:
         if not enough:
             raise ValueError("no choice is enough")
 
-    def refuse_choice(self, name: str, choice: str, sizes: Mapping[str, Size]) -> None:
+    def refuse_choice(self, name: str, choice: Any, sizes: Mapping[Any, Size]) -> None:
         for part in self.bounds.exceeded(sizes.get(choice, {})):
             self.refuse(f"{name} {choice!r} exceeds", part)
 
