@@ -288,6 +288,7 @@ def bounded(policy: dict[str, float], workers: int | None, nodes: int) -> None:
 def test_walltime_is_slurms_word() -> None:
     job = {"SLURM_JOB_ID": "1", "SLURM_JOB_END_TIME": "1000"}
     assert seconds_left(job, 900.0) == 100.0
-    assert seconds_left(job, 1100.0) == 0.0
+    assert seconds_left(job, 1000.0) == 0.0
+    assert seconds_left(job, 1100.0) is None
     assert seconds_left({**job, "SLURM_JOB_END_TIME": "99999999999"}, 900.0) is None
     assert seconds_left({"SLURM_JOB_END_TIME": "1000"}, 900.0) is None

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
+import errno
 import json
 import logging
 import os
+import pickle
+import resource
 import signal
 import socket
 import subprocess
@@ -192,6 +196,44 @@ def test_launcher_that_is_killed_while_it_writes(
     monkeypatch.setattr(logger, "level", logging.INFO)
     with pytest.raises(dask_claim.DaskClaimError, match="ended without an answer"):
         dask_claim.run(["true"])
+
+
+def test_limits_of_files_and_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the program, and of the launcher outside its run."""
+    run = dask_claim.run  # imported now
+    fails = pytest.raises(dask_claim.TemporaryError, match="no more files")
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    before = of_this_process()["descriptors"]
+    free = [number for number in range(3, 1000) if str(number) not in before]
+    for limit in (free[0], free[2]):  # for none, and for two more
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limits[1]))
+        try:
+            with fails:
+                run(["true"])
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        assert of_this_process()["descriptors"] == before
+
+    program, theirs = socket.socketpair()
+    program.sendall(b"{}\n")
+    caller = Caller(theirs.detach())
+
+    def work() -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    assert caller.answer(work) == 75
+    answer = json.loads(program.recv(4096))["error"]
+    with fails:
+        raise pickle.loads(base64.b64decode(answer))
+    program.close()
+    caller._socket.close()
+
+    def start(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with pytest.raises(dask_claim.TemporaryError, match="no more processes or threads"):
+        run(["true"])
 
 
 def test_signal_for_the_command_is_by_what_became_of_the_program() -> None:

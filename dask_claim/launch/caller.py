@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from loguru import logger
 
 from dask_claim.claim.model import Claim, Resolved, load
-from dask_claim.errors import ConfigurationError, DaskClaimError, Reason
+from dask_claim.errors import ConfigurationError, DaskClaimError, Exhausted, Reason
 from dask_claim.launch.run_options import RunOptions, run_options
 
 if TYPE_CHECKING:
@@ -122,8 +122,11 @@ class Caller:
         except DaskClaimError as error:
             answer = error
         except (Exception, SystemExit) as error:
-            logger.exception("A defect in dask-claim; please report it")
-            answer = DaskClaimError(f"a defect in dask-claim: {type(error).__name__}: {error}")
+            if exhausted := Exhausted.of(error):
+                answer = exhausted
+            else:
+                logger.exception("A defect in dask-claim; please report it")
+                answer = DaskClaimError(f"a defect in dask-claim: {type(error).__name__}: {error}")
         pickled = base64.b64encode(pickle.dumps(answer)).decode()
         if not self.send(error=pickled):
             raise answer

@@ -17,7 +17,7 @@ import queue
 import socket
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,20 +35,37 @@ _MAIN = (
 )
 
 
+@contextlib.contextmanager
+def _exhausted() -> Iterator[None]:
+    """Raise `Exhausted` for an error that says so."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        if exhausted := Exhausted.of(error):
+            raise exhausted from error
+        raise
+
+
 class LauncherProcess:
     """The child; `end` may follow any other method, also one that was interrupted half-way."""
 
+    @_exhausted()
     def __init__(self) -> None:
         self._socket, theirs = socket.socketpair()
-        with theirs:
-            # Never a standard descriptor, where the program has closed one.
-            self._theirs: int | None = fcntl.fcntl(theirs, fcntl.F_DUPFD_CLOEXEC, 3)
+        try:
+            with theirs:
+                # Never a standard descriptor, where the program has closed one.
+                self._theirs: int | None = fcntl.fcntl(theirs, fcntl.F_DUPFD_CLOEXEC, 3)
+        except OSError:
+            self._socket.close()
+            raise
         self._program = os.getpid()
         self._cancellations = _cancellations()
         self._pid: int | None = None
         self._answers: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
         self._reading: threading.Thread | None = None
 
+    @_exhausted()
     def start(
         self, claim: Claim | None, options: Mapping[str, Any], command: list[str] | None = None
     ) -> None:

@@ -74,6 +74,9 @@ class OwnJob:
 def seconds_left(environ: Mapping[str, str], now: float | None = None) -> float | None:
     """Return the seconds until Slurm ends this job; None where no variable tells, or never.
 
+    A moment that is over tells nothing: the variables may be another job's, or a site may let jobs
+    run beyond their limit.
+
     Of `environ` only SLURM_JOB_END_TIME is read, seconds since the epoch as `now` is.
     """
     end = environ.get("SLURM_JOB_END_TIME", "").strip()
@@ -105,4 +108,4 @@ def _moment(written: str | None) -> float | None:
 
 def _until(end: float | None, now: float | None = None) -> float | None:
     left = None if end is None else end - (time.time() if now is None else now)
-    return None if left is None or left >= FAR else max(left, 0.0)
+    return left if left is not None and 0 <= left < FAR else None
