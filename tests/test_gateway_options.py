@@ -335,6 +335,55 @@ def test_the_policy_never_makes_a_worker_smaller_than_claimed(choices: list[str]
         assert bool(filled.less) == (asked == "4G")
 
 
+@pytest.mark.parametrize(
+    ("field", "claimed", "becomes"),
+    [
+        (server.Integer("worker_cores", 4), {"worker_cores": 0.5}, 2),
+        (server.Float("worker_memory", 16, min=2, label="GiB"), {"worker_memory": "1G"}, 6),
+        (server.Integer("worker_memory", 16, label="GiB"), {"worker_memory": 10**9}, 6),
+        # Nobody can tell what their default is.
+        (server.Bool("worker_cores", True), {"worker_cores": 1}, None),
+        (server.Select("worker_cores", ["small", "large"]), {"worker_cores": 1}, None),
+        (server.Select("worker_memory", ["1", "8"], label="pages"), {"worker_memory": "1G"}, None),
+    ],
+)
+def test_a_default_in_place_of_the_claim_is_within_the_policy(
+    field: Any, claimed: dict[str, Any], becomes: float | None
+) -> None:
+    options = offered(field)
+    limit = {"worker_cores": 2, "worker_memory": "6G"}[field.field]
+    policy = Policy.model_validate({field.field: limit})
+    filling = Filling(options, Claim(strict=False, **claimed), 1, bounds=Bounds(policy, "x.yaml"))
+    if becomes is None:
+        with pytest.raises(OptionError, match=r"may exceed policy\.worker"):
+            filling.fill()
+        return
+    assert filling.fill().given_up and options[field.field] == becomes
+
+
+@pytest.mark.parametrize(
+    ("field", "fault"),
+    [
+        (server.Integer("cluster_max_workers", 5, max=10), "cluster_max_workers = 20"),
+        (server.Float("cluster_max_cores", 5, max=10), "cluster_max_cores = 41"),
+        (server.Float("cluster_max_memory", 5, max=10), "cluster_max_memory = 82 G"),
+        (server.Float("worker_memory_limit", 2, max=3), "worker_memory_limit = 4 G"),
+        # It is still as large a worker.
+        (server.Integer("worker_threads", 1, max=1), None),
+    ],
+)
+def test_limits_of_what_follows_from_the_claim(field: Any, fault: str | None) -> None:
+    claim = Claim(max_workers=20, worker_cores=2, worker_memory="4G")
+    options = offered(field)
+    if fault is None:
+        assert "worker_threads = 2" in Filling(options, claim, 20).fill().less[0]
+        return
+    with pytest.raises(OptionError, match=f"{fault}: .*offers at most"):
+        Filling(options, claim, 20).fill()
+    filled = Filling(options, claim.model_copy(update={"strict": False}), 20).fill()
+    assert fault in filled.given_up[0] and options[field.field] == field.default
+
+
 # -- the case of names
 
 NOWHERE = {"DASK_CLAIM_SITE": "/dev/null", "HOME": "/nonexistent"}

@@ -17,7 +17,7 @@ from dask_claim.claim.site_sections import GatewayOptions
 from dask_claim.claim.units import exact
 from dask_claim.errors import OptionError
 from dask_claim.providers.gateway.amounts import number_in
-from dask_claim.providers.gateway.fit import Bounds, Fit
+from dask_claim.providers.gateway.fit import Bounds, Fit, shown
 from dask_claim.providers.gateway.option import (
     ROUNDED_UP_AT_MOST,
     Option,
@@ -74,14 +74,13 @@ class Filling(Fit):
             claimed = value is not None and value != {} and name not in decided
             if (option := self.option_for(name)) is None:
                 self.leave_to_default(name, value if claimed else None)
-            elif claimed:
-                self.set_field(option, name, value)
-            elif name in self.bounds.limits and name not in self.named:
+                continue
+            given = claimed and self.set_field(option, name, value)
+            if not given and name in self.bounds.limits and name not in self.named:
                 self.lower(option, name)
         for name, amount in self.whole_cluster():
             if (option := self.option_for(name)) is not None and not option.choices:
-                with contextlib.suppress(Unsuitable):
-                    self.options[option.name] = option.value_of(name, amount, "up")
+                self.set_beside(option, name, amount)
         self.missing += not_offered
         if faults := self.wrong + (self.given_up if self.claim.strict else []):
             raise OptionError("the gateway cannot give what is claimed:\n  " + "\n  ".join(faults))
@@ -98,8 +97,12 @@ class Filling(Fit):
             self.wrong.append(f"{name} = {value}: {error}; {option.offer(name)}")
         return True
 
-    def set_field(self, option: Option, name: str, value: Any) -> None:
-        """Set the option that stands for a field of the claim."""
+    def set_field(self, option: Option, name: str, value: Any) -> bool:
+        """Set the option that stands for a field of the claim.
+
+        False: its default is left, and not compared with the policy.
+        """
+        chosen = False
         notes = [] if option.name.lower() == name else [f"{name} is its {option.name}"]
         try:
             if name not in AMOUNTS:
@@ -107,14 +110,27 @@ class Filling(Fit):
             elif option.choices:
                 if any(number_in(choice) is not None for choice in option.choices):
                     notes += option.unit_note(name)
-                self.choose(option.name, option.sizes(name), {name: value})
+                sizes, chosen = option.sizes(name), True
+                self.choose(option.name, sizes, {name: value})
             else:
                 notes += option.unit_note(name)  # which the default tells
                 self.options[option.name] = option.value_of(name, exact(value))
         except (TypeError, ValueError) as error:
             self.given_up.append(f"{option.name} = {_text(value)}: {error}; {option.offer(name)}")
-        else:
-            self.understood += notes
+            return chosen
+        self.understood += notes
+        return True
+
+    def set_beside(self, option: Option, name: str, amount: Fraction) -> None:
+        """Set an option for what follows from the claim, where its type can hold that."""
+        try:
+            self.options[option.name] = option.value_of(name, amount, "up")
+        except Unsuitable:
+            return
+        except (TypeError, ValueError) as error:
+            fault = f"{option.name} = {shown(name, amount)}: {error}; {option.offer(name)}"
+            # Threads do not make the worker smaller.
+            (self.less if name == "worker_threads" else self.given_up).append(fault)
 
     def lower(self, option: Option, name: str) -> None:
         """Lower what is not claimed to its limit; refuse where that is impossible or uncertain."""
