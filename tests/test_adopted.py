@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dask_claim.claim.model import Claim, load
-from dask_claim.errors import ConfigurationError, TemporaryError
+from dask_claim.errors import ClusterFailed, ConfigurationError, TemporaryError
 from dask_claim.providers.base import Provider
 from dask_claim.providers.values import Request
 from dask_claim.registry import provider_class
@@ -75,9 +75,9 @@ def test_address_that_is_none() -> None:
         Claim().plan({"DASK_CLUSTER": "x", "DASK_GATEWAY_URL": "http://["})
 
 
-def attached(server: Faulty) -> Provider:
+def attached(server: Faulty, **variables: str) -> Provider:
     claim = Claim.model_validate({**server.claim(), "fallback": "local"})
-    environ = {"DASK_CLUSTER": CLUSTER}
+    environ = {"DASK_CLUSTER": CLUSTER, **variables}
     request = Request(claim, claim.plan(environ), environ, start_timeout=1.0)
     return provider_class("attach")(request, lambda ticket: None, print)
 
@@ -106,6 +106,16 @@ def test_cluster_that_still_starts_is_waited_for(monkeypatch: pytest.MonkeyPatch
         provider = attached(server)
         asyncio.run(provider.submit())
     assert provider.cluster.cluster_name == CLUSTER
+
+
+def test_cluster_that_has_ended() -> None:
+    """Another attempt may find a runner's; that of a run that is over stays away."""
+    with faulty("refused") as server:
+        server.ended.append(CLUSTER)
+        with pytest.raises(ClusterFailed, match=r"says it is STOPPED$"):
+            asyncio.run(attached(server).submit())
+        with pytest.raises(ConfigurationError, match="unset DASK_CLAIM_RUN_ID and"):
+            asyncio.run(attached(server, DASK_CLAIM_RUN_ID="id").submit())
 
 
 def test_cluster_of_a_gateway_that_nobody_names(monkeypatch: pytest.MonkeyPatch) -> None:

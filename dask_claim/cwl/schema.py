@@ -42,7 +42,10 @@ def claim_schema() -> dict[str, Any]:
 
 
 def json_schema(expressions: bool = True) -> dict[str, Any]:
-    """JSON Schema of one requirement in any of its spellings, values CWL's expressions or not."""
+    """JSON Schema of one requirement, for editors: what `dask-claim` reads may have more spellings.
+
+    `expressions`: values may be CWL's expressions, too.
+    """
     fields = ClaimFields.model_json_schema()["properties"]
     evaluated = [_EXPRESSION] if expressions else []
     values = {

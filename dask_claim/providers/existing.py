@@ -70,13 +70,13 @@ class AttachProvider(Provider):
         try:
             self._report = report = await Patience(self).ask(lambda: api.settled(name))
             if (status := status_of(report)) != "RUNNING":
-                left_over = RUN_ID in self.request.environ
-                hint = (
-                    f". Left over from another run? Unset {RUN_ID} and {self._variable}"
-                    if left_over
-                    else ""
+                why = f"{self.description}: the gateway says it is {status}"
+                if RUN_ID not in self.request.environ:
+                    raise ClusterFailed(why)
+                # No later attempt finds the cluster of another run that has ended.
+                raise ConfigurationError(
+                    f"{why}. If that run is over, unset {RUN_ID} and {self._variable}"
                 )
-                raise ClusterFailed(f"{self.description}: the gateway says it is {status}{hint}")
             self.cluster = api.cluster(name, report)
         finally:
             await api.close()
