@@ -384,11 +384,14 @@ def test_a_choice_that_a_claim_names(
         lowered(policy, PROFILE, claim, site, sites)
 
 
-def test_the_stronger_of_two_spellings_is_compared() -> None:
+def test_the_stronger_of_two_spellings_is_compared(tmp_path: Path) -> None:
     """A claim cannot hide behind what the site's file says of the same option."""
-    claim = {"options": {"profile": LARGE, "PROFILE": LARGE}}
+    site = str(write(tmp_path / "claim.yaml", f"options: {{profile: '{LARGE}'}}\n"))
+    claim = json.dumps({**URL, "options": {"PROFILE": LARGE}})
+    resolved = load(environ={**NOWHERE, "DASK_CLAIM_SITE": site, "DASK_CLAIM": claim})
+    request = Request.of(resolved, 1, 1)
     with pytest.raises(OptionError, match=r"exceeds policy\.worker_cores in"):
-        lowered({"worker_cores": 4}, PROFILE, claim, {}, frozenset({"options.profile"}))
+        lowered({"worker_cores": 4}, PROFILE, request.claim.to_dict(), {}, request.site_fields)
 
 
 def test_a_request_knows_what_the_sites_file_asks_for(
