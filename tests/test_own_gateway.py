@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,9 +17,11 @@ from dask_claim.cli.main import cli
 from dask_claim.doctor.examine import examine
 from dask_claim.doctor.finding import Finding
 from dask_claim.errors import ConfigurationError
+from dask_claim.processes import ended
 from dask_claim.providers.local import provider as local
 from dask_claim.providers.values import Request
 from dask_claim.registry import provider_class
+from dask_claim.threads import in_time
 from tests.support.claims import NOWHERE
 from tests.support.launcher import PYTHON, Launcher, processes_with, wait_for
 from tests.support.scenes import command_line, kill, until_ready
@@ -76,6 +79,28 @@ ITS_CLAIM = {
         "worker_memory": "512 M", "image": "bai:eb7",
     },
 }  # fmt: skip
+
+
+@pytest.mark.parametrize("at", ["start", "the import of Dask"])
+def test_scheduler_that_is_stopped_while_it_starts(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], at: str
+) -> None:
+    """It ends without a word."""
+    server = pytest.importorskip("dask_claim.providers.local.gateway_server")
+    name = "sitecustomize.py" if at == "start" else "dask.py"
+    (tmp_path / name).write_text("import os; os.kill(os.getpid(), 2); import time; time.sleep(1)")
+    words = [PYTHON, "-c", server.QUIET + server.RUN_DASK, str(tmp_path), "scheduler"]
+    cluster = SimpleNamespace(state={"workdir": tmp_path})
+
+    async def run() -> None:
+        environ = {"PYTHONPATH": str(tmp_path)}
+        pid = await server.Backend.start_process(None, cluster, words, environ, "scheduler")
+        while not ended(pid):
+            await asyncio.sleep(0.02)
+
+    asyncio.run(in_time(run(), 30))
+    assert capfd.readouterr() == ("", "")
+
 
 CONNECTS = """
 import os

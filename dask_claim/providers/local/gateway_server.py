@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
+import signal
 import sys
 from dataclasses import replace
 from typing import Any
@@ -18,10 +19,12 @@ from dask_claim.claim.memory import Memory
 from dask_claim.providers.local.size import UNBOUNDED, LocalRequest, fit_here
 
 # Schedulers and workers find the program's modules, as those of a LocalCluster do, after all
-# installed ones, and end without a word where they are stopped before Dask is imported. The scripts
-# that the gateway calls by default are gone from newer Dask.
+# installed ones, and end without a word where they are stopped before Dask is imported: SIGINT is
+# blocked until Python has this handler, see `start_process`. The scripts that the gateway calls by
+# default are gone from newer Dask.
 RUN_DASK = (
     "import os, signal, sys; signal.signal(signal.SIGINT, lambda *_: os._exit(1)); "
+    "signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT]); "
     "sys.path[0:1] = []; sys.path.append(sys.argv.pop(1)); "
     "from dask.cli import run_cli; sys.exit(run_cli())"
 )
@@ -68,8 +71,13 @@ class Backend(UnsafeLocalBackend):  # type: ignore[misc]
             cwd=cluster.state["workdir"],
             env=env,
             stdin=asyncio.subprocess.DEVNULL,
+            preexec_fn=_block_sigint,
         )
         return process.pid
+
+
+def _block_sigint() -> None:
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
 
 
 def make_server(request: dict[str, Any], address: str, api: str) -> DaskGateway:
