@@ -44,21 +44,19 @@ def _reads_as(text: str, root: Any) -> bool:
 
 @dataclass(frozen=True)
 class _Entry:
-    """One entry of an object or list, with its place in the text."""
+    """One entry of an object or list, with its place in the text.
+
+    `name` is the key or index, None for the key `<<`; `start` and `column` are those of the key, or
+    of the dash of a list; `head` is after the colon or dash, `end` after the value, without a
+    comment behind it.
+    """
 
     name: Any
-    """Key or index; None for the key `<<`."""
-
     node: Any
     start: int
-    """Index of the key, or of the dash of a list."""
-
     column: int
     head: int
-    """Index after the colon or dash."""
-
     end: int
-    """Index after the last character of the value; a comment behind it is not part of it."""
 
 
 def _entries(node: Any, text: str) -> list[_Entry]:

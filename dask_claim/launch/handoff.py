@@ -78,13 +78,7 @@ def variables(
         # Whatever else the command is configured with, it could send to that address.
         values |= choose(shown, inherited).variables
     if cluster.gateway is not None:
-        values |= {
-            GATEWAY_ADDRESS: cluster.gateway.url,
-            GATEWAY_PROXY: cluster.gateway.proxy_url,
-            GATEWAY_PUBLIC: cluster.gateway.public_url,
-        }
-        if goes_direct(cluster.gateway, inherited):
-            values[GATEWAY_HTTP_PROXY] = "False"
+        values |= _addresses(cluster.gateway, inherited)
     for option, value in cluster.option_defaults.items():
         values[GATEWAY_OPTION + option.upper()] = repr(value)
     set_by = dict.fromkeys(values, "dask-claim")
@@ -95,6 +89,16 @@ def variables(
     if faults := dask_conflicts({**inherited, **added}, set_by):
         raise ClaimError(faults)
     return added
+
+
+def _addresses(gateway: GatewayAddress, inherited: Mapping[str, str]) -> dict[str, str | None]:
+    direct = {GATEWAY_HTTP_PROXY: "False"} if goes_direct(gateway, inherited) else {}
+    return {
+        GATEWAY_ADDRESS: gateway.url,
+        GATEWAY_PROXY: gateway.proxy_url,
+        GATEWAY_PUBLIC: gateway.public_url,
+        **direct,
+    }
 
 
 def check_variables(claim: Claim, plan: Plan, inherited: Mapping[str, str]) -> None:
