@@ -87,13 +87,15 @@ class BoundedAdapter(HTTPAdapter):
         while part := response.raw.read1(65536, decode_content=True):
             content += part
             if len(content) > MAX_BYTES or time.monotonic() > deadline:
+                response.close()
                 raise InputError("the answer is too large, or takes too long")
         response._content = bytes(content)  # where requests keeps what it has read
         return response
 
 
-def stac_io() -> StacApiIO:
-    """Requests for items and searches: retried, and bounded."""
+@contextmanager
+def stac_io() -> Iterator[StacApiIO]:
+    """Requests for items and searches: retried, and bounded; their connections end with it."""
     for name in ("urllib3", "pystac_client"):  # they log URLs with their queries
         logging.getLogger(name).setLevel(logging.ERROR)
     retries = Retry(
@@ -103,7 +105,8 @@ def stac_io() -> StacApiIO:
     transport = StacApiIO(max_retries=retries, timeout=SILENCE)
     for prefix in ("http://", "https://"):
         transport.session.mount(prefix, BoundedAdapter(max_retries=retries))
-    return transport
+    with transport.session:
+        yield transport
 
 
 def signer(name: str | None) -> Signer:

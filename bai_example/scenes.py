@@ -79,7 +79,11 @@ def read_scene(location: str, sign: Signer = str, offset: float | None = None) -
     location = resolve(location, str(Path.cwd() / "item.json"))
     with reading(location):
         remote = is_remote(location)
-        text = stac_io().request(location) if remote else Path(location).read_text("utf-8")
+        if remote:
+            with stac_io() as transport:
+                text = transport.request(location)
+        else:
+            text = Path(location).read_text("utf-8")
         return to_scene(json.loads(text), location, sign, offset)
 
 

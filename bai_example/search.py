@@ -118,8 +118,8 @@ def search(
     first, *_, last = period(event, window)
     if not is_remote(api):
         raise InputError(f"{public(api)}: not an http(s) URL")
-    with reading(api, "STAC API"):
-        client = Client.open(api, stac_io=stac_io(), timeout=SILENCE)
+    with reading(api, "STAC API"), stac_io() as transport:
+        client = Client.open(api, stac_io=transport, timeout=SILENCE)
         methods = {link.extra_fields.get("method") for link in client.get_links("search")}
         answers = client.search(
             method="POST" if "POST" in methods else "GET", collections=[collection],
