@@ -83,7 +83,7 @@ async def in_time(step: Awaitable[T], seconds: float) -> T:
     return task.result()
 
 
-async def cancel(task: asyncio.Task[None] | None) -> None:
+async def cancel(task: asyncio.Task[Any] | None) -> None:
     """Cancel a task, if there is one, and return when it has ended."""
     while task is not None and not task.done():
         # Again, for a step that ends at that very moment may swallow it (Python before 3.12).

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import re
 import shutil
-import subprocess
 import sys
+from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from dask_claim.errors import CommandNotExecutable, CommandNotFound
+from dask_claim.threads import in_time
 
 PATIENCE = 3.0
 """Seconds for an interpreter to start."""
@@ -43,7 +46,7 @@ def check_command(command: Sequence[str], environment: Mapping[str, str]) -> Non
     raise CommandNotFound(f"{name}: no such file")
 
 
-def cannot_connect(command: Sequence[str], environ: Mapping[str, str]) -> str | None:
+async def cannot_connect(command: Sequence[str], environ: Mapping[str, str]) -> str | None:
     """Return a warning where `distributed.Client()` will fail in the command; else None.
 
     Dask's client gets its security for a gateway's cluster from `dask_claim`, by name. A command
@@ -53,18 +56,20 @@ def cannot_connect(command: Sequence[str], environ: Mapping[str, str]) -> str | 
     if interpreter is None or interpreter.parent == Path(sys.executable).parent:
         return None
     try:
-        run = subprocess.run(
-            [interpreter, "-c", _LOOK],
-            env=environ,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-            check=False,
+        look = await asyncio.create_subprocess_exec(
+            interpreter, "-c", _LOOK, env=environ, stdin=DEVNULL, stdout=PIPE, stderr=DEVNULL
         )
-    except (OSError, ValueError, subprocess.SubprocessError):
+    except (OSError, ValueError):
         return None
-    if run.returncode or not (missing := run.stdout.split()):
+    try:
+        printed, _ = await in_time(look.communicate(), PATIENCE)
+    except asyncio.TimeoutError:
+        return None
+    finally:
+        # Also where the run ends first: one that hangs would stay.
+        with contextlib.suppress(ProcessLookupError):
+            look.kill()
+    if look.returncode or not (missing := printed.decode(errors="replace").split()):
         return None
     return (
         f"{interpreter}, which runs the command, has no {' and no '.join(missing)}: "

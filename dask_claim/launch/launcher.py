@@ -28,6 +28,7 @@ from dask_claim.launch.session import STEPS, Session
 from dask_claim.launch.signals import caught
 from dask_claim.providers.values import Request
 from dask_claim.redact import redact_command
+from dask_claim.threads import cancel
 
 if TYPE_CHECKING:
     from dask_claim.claim.model import Resolved
@@ -116,8 +117,7 @@ class Launcher:
             looking = None
             if self._command and session.provider.of_gateway:
                 # Beside the cluster's start: the command does not wait for an interpreter.
-                look = asyncio.to_thread(cannot_connect, self._command, dict(os.environ))
-                looking = asyncio.create_task(look)
+                looking = asyncio.create_task(cannot_connect(self._command, dict(os.environ)))
             try:
                 await session.open(*STEPS[self._options.start])
                 why = looking.result() if looking and looking.done() else None
@@ -126,6 +126,8 @@ class Launcher:
             except asyncio.CancelledError:
                 if self.state.cause is None:
                     raise
+            finally:
+                await cancel(looking)
         if self.state.cause is not None:
             raise self.state.cause
 

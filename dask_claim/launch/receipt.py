@@ -49,6 +49,8 @@ STATES: dict[type[events.Event], str] = {
 }
 """Which event writes the receipt, and the `state` that it has from then on."""
 
+ORDER = ("claiming", "running", "releasing", "ended")
+
 
 class Receipt:
     """A listener that remembers what it hears; see `to_dict` for the form it is written in."""
@@ -115,8 +117,8 @@ class Receipt:
         if isinstance(event, events.TicketsWritten):
             self._tickets = event.tickets
         if state := STATES.get(type(event)):
-            # A command that starts before its cluster is up runs while tickets are written.
-            self._state = "running" if self._state == "running" and state == "claiming" else state
+            # Never back: a command may run, or have ended, while tickets are still written.
+            self._state = max(self._state, state, key=ORDER.index)
             # The last attempt says why it fails; a FIFO or stream gets that one alone.
             with contextlib.suppress(OSError):
                 if self._path is not None and is_replaceable(self._path):
