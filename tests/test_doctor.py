@@ -265,12 +265,11 @@ def test_clock_of_the_gateway(gateway: GatewayServer) -> None:
 
 
 @pytest.mark.parametrize("other", [False, True], ids=["all is well", "other versions"])
-def test_started_cluster(
-    gateway: GatewayServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other: bool
-) -> None:
-    if other:
-        monkeypatch.syspath_prepend(other_version(tmp_path))
-    status, findings = doctor("--start", DASK_CLAIM_GATEWAY_URL=gateway.url)
+def test_started_cluster(gateway: GatewayServer, tmp_path: Path, other: bool) -> None:
+    there = {"DASK_CLAIM_GATEWAY_URL": gateway.url}
+    # Dask remembers the versions of its process: the others are those of another one.
+    more = {"PYTHONPATH": other_version(tmp_path)} if other else {}
+    status, findings = doctor("--start", before=["env"] if other else (), **there, **more)
     bad = [(each["name"], each["state"]) for each in findings if each["state"] != "ok"]
     assert (status, bad) == (0, [("versions", "warn")] if other else []), [*findings]
     assert not other or "same versions on both sides" in named(findings, "versions")["hint"]

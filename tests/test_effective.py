@@ -125,6 +125,17 @@ def test_cut(policy: Fields, claim: Fields, offered: Fields, cut: Fields) -> Non
     assert warnings and all(FILE in warning for warning in warnings)
 
 
+def test_no_room_for_one_worker_is_told_by_the_bounds() -> None:
+    """Not by what the cut would make of the claim, which nobody has written."""
+    claim = {"worker_cores": 0.1, "max_memory": "512M", "min_workers": 2, **URL}
+    one = {"cores": 0.1, "memory": "1G"}
+    policy = {"max_workers": 1, "max_memory": "512M", "excess": "cut"}
+    with pytest.raises(ClaimError) as failure:
+        kept(policy, claim, choices={"size": {"a": one}})
+    problems = [fault.problem for fault in failure.value.faults]
+    assert len(problems) == 2 and all("exceeds policy." in problem for problem in problems)
+
+
 def test_a_default_lease_is_as_the_policy_has_it() -> None:
     found, warnings = kept({"lease_timeout": 30}, URL)
     assert (found.lease_timeout, warnings) == (30, [])

@@ -86,13 +86,15 @@ def _cut(claim: ClaimFields, compared: Comparison) -> dict[str, Any]:
     """Return new values for the fields that must change, for as much as the policy allows.
 
     First the size of a worker, then their number, a minimum as well as a maximum: never more
-    workers than were claimed, of however many cores. What cannot be cut stays.
+    workers than were claimed, of however many cores. What cannot be cut stays: where not even one
+    worker has room, so do all of its fields.
     """
     plain = {one.path[0]: one.cut for one in compared.excesses(claim) if one.cut is not None}
     # Without minimums, which might contradict the bounds of a smaller worker.
     free = claim.model_copy(update={"min_workers": None, "min_cores": None})
     sizes = _smaller_workers(free, compared)
-    return plain | sizes | _fewer_workers(claim, free.model_copy(update=sizes), compared)
+    counts = _fewer_workers(claim, free.model_copy(update=sizes), compared)
+    return plain if counts is None else plain | sizes | counts
 
 
 def _smaller_workers(claim: ClaimFields, compared: Comparison) -> dict[str, Any]:
@@ -141,8 +143,10 @@ def _limits(compared: Comparison) -> dict[str, Any]:
     return limits
 
 
-def _fewer_workers(claim: ClaimFields, sized: ClaimFields, compared: Comparison) -> dict[str, Any]:
-    """Return the number of workers, for workers of the size that `sized` has."""
+def _fewer_workers(
+    claim: ClaimFields, sized: ClaimFields, compared: Comparison
+) -> dict[str, Any] | None:
+    """Return the number of workers of the size that `sized` has; None where not one has room."""
     own, planned = count_workers(sized).ceiling, compared.plan
     one, policy = compared.request(sized, 1), compared.policy
     limits = [(getattr(policy, name), one[name].value) for name in WHOLE.values() if name in one]
@@ -150,7 +154,7 @@ def _fewer_workers(claim: ClaimFields, sized: ClaimFields, compared: Comparison)
     rooms += [int(exact(limit) // each) for limit, each in limits if limit is not None]
     most = min(room for room in rooms if room is not None)
     if most < 1:
-        return {}
+        return None
     least = min(planned.min_workers, most)
     cuts: dict[str, Any] = {}
     if most != (planned.max_workers if own is None else own):
