@@ -30,6 +30,7 @@ PROVIDERS = {
     "lsf": "hpc.batch:LsfProvider",
     "sge": "hpc.batch:SgeProvider",
     "oar": "hpc.batch:OarProvider",
+    "htcondor": "hpc.batch:HTCondorProvider",
 }
 """Name that a claim may give → module below `dask_claim.providers`, and its class."""
 

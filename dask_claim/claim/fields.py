@@ -144,7 +144,7 @@ class ClaimFields(BaseModel):
     )
     hpc: Entries = Field(
         default_factory=FrozenDict,
-        description="For batch systems: queue, account, walltime, interface, directives.",
+        description="For batch systems: queue, account, walltime, interface, disk, directives.",
     )
 
     def leaves_workers_open(self) -> bool:

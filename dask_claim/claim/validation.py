@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from dask_claim.claim import units
 from dask_claim.claim.fields import MAPPINGS, ClaimFields, Path, leaves, nested
+from dask_claim.claim.memory import Memory
 from dask_claim.claim.names import SET_BY_LAUNCHER, nested_names, refusal
 from dask_claim.claim.plan import COUNTED_BY, count_workers
 from dask_claim.claim.spellings import Reading, nearest
@@ -19,7 +20,7 @@ from dask_claim.errors import ClaimError, Fault, dotted
 from dask_claim.redact import redact
 from dask_claim.registry import provider_class
 
-_HPC = {name: name for name in ("queue", "account", "walltime", "interface", "directives")}
+_HPC = {name: name for name in ("queue", "account", "walltime", "interface", "disk", "directives")}
 _HPC_WORD = re.compile(r"[\w.:@/+=,-]+\Z")
 
 
@@ -93,6 +94,8 @@ def _check_hpc_entry(name: str, value: object) -> None:
         lines = value if isinstance(value, list | tuple) else [None]
         if not all(isinstance(line, str) and line.isprintable() for line in lines):
             raise Invalid("is not a list of one-line texts", 'write for example ["--exclusive"]')
+    elif name == "disk":
+        Memory(value)
     elif isinstance(value, bool) or not isinstance(value, str | int):
         raise Invalid("is not a text", "write one in quotes")
     elif not _HPC_WORD.match(str(value)):

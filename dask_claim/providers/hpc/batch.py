@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from dask_claim.claim.effective import BATCH_WORKER
+from dask_claim.claim.memory import Memory
 from dask_claim.errors import ConfigurationError
 from dask_claim.files import private_folder, remove_private_folder
 from dask_claim.processes import group_runs, kill_group
 from dask_claim.providers.hosted import KILLED_WITHIN, HostedProvider
+from dask_claim.providers.hpc import condor
 from dask_claim.providers.hpc.systems import SYSTEMS, System, ask, job_name, job_numbers
 from dask_claim.providers.values import Cluster, Outcome, Request, Ticket, Warn, Write
 from dask_claim.threads import in_time
@@ -55,6 +57,13 @@ class BatchProvider(HostedProvider):
                     f"provider {self.name} needs {system.title}'s {command}, which is not on PATH: "
                     "run on a node from which jobs are submitted, or choose another provider"
                 )
+        hpc = self.request.claim.hpc
+        for line in hpc.get("directives", ()):
+            if re.match(system.renaming, line.strip()):
+                raise ConfigurationError(
+                    f"hpc.directives: {line!r} would rename the jobs, by whose name they are found"
+                )
+        self._job(hpc)
 
     async def _start(self) -> None:
         self._folder = str(private_folder("keys"))
@@ -70,12 +79,9 @@ class BatchProvider(HostedProvider):
 
     def _host_request(self) -> dict[str, Any]:
         claim, plan, system = self.request.claim, self.request.plan, self.system
-        hpc = dict(claim.hpc)
-        directives = list(hpc.pop("directives", ()))
+        entries, directives = self._job(claim.hpc)
         if claim.gpus and system.gpus:
             directives.append(system.gpus.format(claim.gpus))
-        if account := hpc.pop("account", None):
-            hpc[system.account] = account
         cores = claim.worker_cores_limit or claim.worker_cores or BATCH_WORKER.cores
         return {
             "cluster": system.cluster,
@@ -86,13 +92,24 @@ class BatchProvider(HostedProvider):
             "quiet": system.quiet,
             "directives": directives,
             "job": {
-                **{name: str(value) for name, value in hpc.items()},
+                **entries,
                 "job_name": self._jobs,
                 "cores": math.ceil(cores),
                 "memory": (claim.worker_memory or BATCH_WORKER.memory).bytes,
                 "death_timeout": DEATH_TIMEOUT,
             },
         }
+
+    def _job(self, hpc: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+        """Return the arguments of dask-jobqueue's, and the directives, for the entries of `hpc`."""
+        if "disk" in hpc:
+            raise ConfigurationError(
+                f"hpc.disk: {self.system.title} has no such request; write it under hpc.directives"
+            )
+        names = {"account": self.system.account}
+        entries = {names.get(name, name): str(value) for name, value in hpc.items()}
+        entries.pop("directives", None)
+        return entries, list(hpc.get("directives", ()))
 
     async def scale(self) -> tuple[int, int]:
         return self.request.plan.min_workers, self.request.plan.max_workers
@@ -155,3 +172,13 @@ class SgeProvider(BatchProvider):
 
 class OarProvider(BatchProvider):
     name, system = "oar", SYSTEMS["oar"]
+
+
+class HTCondorProvider(BatchProvider):
+    name, system = "htcondor", SYSTEMS["htcondor"]
+
+    def _job(self, hpc: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+        entries: dict[str, Any] = {name: hpc[name] for name in ("interface",) if name in hpc}
+        if "disk" in hpc:
+            entries["disk"] = Memory(hpc["disk"]).bytes
+        return entries, condor.commands(hpc, self._jobs)

@@ -31,6 +31,7 @@ from dask_claim.providers.host_process import (
     tell,
     until_over,
 )
+from dask_claim.providers.hpc import condor
 from dask_claim.providers.hpc.jobs import watched_jobs
 from dask_claim.providers.hpc.systems import passes
 
@@ -80,21 +81,19 @@ async def make(request: Mapping[str, Any]) -> Any:
     }
     dask.config.set(NO_ROUTES)
     cluster = getattr(dask_jobqueue, request["cluster"])
+    exports = [f"export {name}={shlex.quote(value)}" for name, value in exported.items()]
+    described = request["cluster"] == "HTCondorCluster"
     run = {
         "worker_extra_args": ["--no-dashboard"],
-        "job_script_prologue": [
-            f"export {name}={shlex.quote(value)}" for name, value in exported.items()
-        ],
+        "job_script_prologue": [] if described else exports,
         "job_extra_directives": request["directives"],
         "scheduler_options": {"dashboard": False, "dashboard_address": "127.0.0.1:0"},
     }
+    arguments = {**with_configured(cluster, run, request["quiet"]), **request["job"]}
+    if described:
+        condor.as_description(arguments, exports, folder)
     return cluster(
-        protocol="tls://",
-        processes=1,
-        silence_logs="warning",
-        asynchronous=True,
-        **with_configured(cluster, run, request["quiet"]),
-        **request["job"],
+        protocol="tls://", processes=1, silence_logs="warning", asynchronous=True, **arguments
     )
 
 
@@ -118,7 +117,13 @@ def with_configured(cluster: Any, run: Mapping[str, Any], quiet: list[str]) -> d
         keys = (f"jobqueue.{cluster.job_cls.config_name}.{name}" for name in names)
         return next(filter(None, (dask.config.get(key, None) for key in keys)), None)
 
-    merged = {name: [*(configured(*CONFIGURED[name]) or ()), *run[name]] for name in CONFIGURED}
+    def lines(value: Any) -> list[str]:
+        """HTCondor's directives are a mapping."""
+        if isinstance(value, Mapping):
+            return [f"{name} = {each}" for name, each in value.items()]
+        return list(value or ())
+
+    merged = {name: lines(configured(*CONFIGURED[name])) + run[name] for name in CONFIGURED}
     if not configured("log-directory"):
         merged["job_extra_directives"][:0] = quiet
     options = {**(configured("scheduler-options") or {}), **run["scheduler_options"]}

@@ -35,6 +35,9 @@ class System:
     account: str
     """What dask-jobqueue calls `hpc.account`."""
 
+    renaming: str
+    """Pattern of the directives that would take the jobs their name."""
+
     job: str
     """The variable that only its jobs have."""
 
@@ -55,12 +58,12 @@ SYSTEMS = {
     "slurm": System(
         "Slurm", "SLURMCluster", "sbatch",
         ("squeue", "--noheader", "--format=%i", "--name={name}"), "scancel",
-        ("--output=/dev/null",), "account",
+        ("--output=/dev/null",), "account", r"-J|--job-name",
         "SLURM_JOB_ID", cores=("SLURM_CPUS_ON_NODE",), gpus="--gpus-per-node={}",
     ),
     "pbs": System(
         "PBS", "PBSCluster", "qsub", ("qselect", "-N", "{name}"), "qdel",
-        ("-o /dev/null", "-e /dev/null"), "account",
+        ("-o /dev/null", "-e /dev/null"), "account", "-N",
         # The file has a line for each process. PBS Professional starts one, or as many as
         # `mpiprocs` says, and NCPUS is what `ompthreads` says, else all; Torque starts one for
         # each core.
@@ -68,19 +71,26 @@ SYSTEMS = {
     ),
     "lsf": System(
         "LSF", "LSFCluster", "bsub", ("bjobs", "-noheader", "-o", "jobid", "-J", "{name}"),
-        "bkill", ("-o /dev/null", "-e /dev/null"), "project",
+        "bkill", ("-o /dev/null", "-e /dev/null"), "project", "-J",
         "LSB_JOBID", "LSB_MCPU_HOSTS", ("LSB_DJOB_NUMPROC",),
     ),
     "sge": System(
         # `qstat -j` prints a line `job_number: N` among others; unknown names are no output.
         "Grid Engine", "SGECluster", "qsub", ("qstat", "-j", "{name}"), "qdel",
-        ("-o /dev/null", "-e /dev/null"), "project",
+        ("-o /dev/null", "-e /dev/null"), "project", "-N",
         "JOB_ID", "PE_HOSTFILE", ("NSLOTS",),
     ),
     "oar": System(
         "OAR", "OARCluster", "oarsub", ("oarstat", "--sql", "job_name='{name}'"), "oardel",
-        ("-O /dev/null", "-E /dev/null"), "project",
+        ("-O /dev/null", "-E /dev/null"), "project", "-n|--name",
         "OAR_JOB_ID", "OAR_NODEFILE",
+    ),
+    "htcondor": System(
+        # Its jobs have no output that nobody asks for.
+        "HTCondor", "HTCondorCluster", "condor_submit",
+        ("condor_q", "-constraint", 'DaskClaimRun == "{name}"', "-autoformat", "ClusterId"),
+        "condor_rm", (), "account", r"(MY\.|\+)DaskClaimRun", "_CONDOR_JOB_AD",
+        gpus="request_gpus = {}",
     ),
 }  # fmt: skip
 
@@ -89,7 +99,8 @@ _JOB = re.compile(r"^(?:job_number:\s*)?(\d+[\w.\[\]-]*)", re.MULTILINE)
 
 # What a batch system prints where it is away or busy, or where jobs must end to make room.
 _PASSING = re.compile(
-    r"(timed? ?out|time-?out|unable to contact|cannot connect|connection (refused|reset|timed)"
+    r"(timed? ?out|time-?out|unable to contact|cannot connect|failed to connect"
+    r"|can't find address of local schedd|connection (refused|reset|timed)|MAX_JOBS_"
     r"|communication (error|connection)|commlib error|not responding|is down|inactive or drain"
     r"|no route to host|temporarily|try (again|later)|retry|busy|maintenance"
     r"|submit limit|job limit|MaxSubmit|maximum number of jobs|too many jobs|jobs are allowed"
