@@ -212,7 +212,7 @@ class Fault:
         shown = "" if self.value is None else _brief(self.value)
         subject = " = ".join(filter(None, (self.where, shown)))
         message = "; ".join(filter(None, (self.problem, self.hint)))
-        return _line(": ".join(filter(None, (self.source, subject, message))))
+        return printable(": ".join(filter(None, (self.source, subject, message))))
 
 
 class ClaimError(ConfigurationError, ValueError):
@@ -244,6 +244,6 @@ def _brief(value: object) -> str:
     return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
 
 
-def _line(text: str) -> str:
+def printable(text: str) -> str:
     """Return `text` with all escaped that would end a line, steer a terminal or not be encoded."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

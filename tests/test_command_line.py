@@ -44,7 +44,7 @@ def dask_claim(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str
     [
         ([], "there is no command to run; put `--` before it"),
         (["--"], "there is no command to run; put `--` before it"),
-        (["echo", "hi"], "'echo' is not one of clusters, cwl, doctor, schema, show; put `--`"),
+        (["echo", "hi"], "'echo' is not one of clusters, cwl, doctor, receipts, schema, show; put `--`"),
         (["echo", "--", "hi"], "'echo' is not one of"),
         (["--nonsense", "--", "true"], "--nonsense"),
         (["--image", "--", "true"], "--image"),

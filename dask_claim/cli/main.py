@@ -20,6 +20,7 @@ from dask_claim.cli.clusters import clusters_command
 from dask_claim.cli.cwl import cwl_command
 from dask_claim.cli.doctor import doctor_command
 from dask_claim.cli.options import claim_options, claimed, seconds_option
+from dask_claim.cli.receipts import receipts_command
 from dask_claim.errors import DaskClaimError, UsageError
 from dask_claim.launch import inherited
 from dask_claim.launch.first_process import become_init
@@ -154,6 +155,7 @@ def schema_command(site: bool) -> int:
 cli.add_command(clusters_command)
 cli.add_command(cwl_command)
 cli.add_command(doctor_command)
+cli.add_command(receipts_command)
 
 
 def run_cli(arguments: Sequence[str]) -> int:

@@ -1,0 +1,180 @@
+"""The command line of `dask-claim receipts`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dask_claim.cli import printing
+from dask_claim.errors import printable
+
+if TYPE_CHECKING:
+    from dask_claim.receipts.rows import Row
+
+COLUMNS = {
+    "RUN": "run",
+    "PROGRAM": "program",
+    "STARTED": "started",
+    "WALL": "wall",
+    "WORKERS": "workers",
+    "CORE-H": "core_hours",
+    "CPU": "efficiency",
+    "GiB": "memory_peak",
+    "TASKS": "tasks_done",
+    "FAILED": "tasks_failed",
+    "LOST": "lost",
+    "STATUS": "exit_status",
+}
+"""Head of a column → the field of a row, or of the totals. One without a value is not shown."""
+
+WIDEST = 22
+"""Characters of a program's name, and of a reason."""
+
+NAMED = 5
+"""Files that a message names."""
+
+HELP = {"help_option_names": ["-h", "--help"]}
+
+
+@click.command("receipts", context_settings=HELP)
+@click.argument(
+    "paths",
+    nargs=-1,
+    required=True,
+    metavar="PATH...",
+    type=click.Path(exists=True, path_type=Path),
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object: runs, totals, advice.")
+def receipts_command(paths: Sequence[Path], as_json: bool) -> int:
+    """Show the runs whose receipts are in PATHS, and what to claim next time.
+
+    A PATH is a receipt (see --receipt), or a folder of them. CPU is the part of the workers' time
+    in which they were busy, GiB what the fullest one used of what it had.
+    """
+    from dask_claim.receipts.advice import advice
+    from dask_claim.receipts.reading import Receipts
+    from dask_claim.receipts.rows import Row
+
+    receipts = Receipts(paths)
+    rows = sorted((Row.of(str(path), each) for path, each in receipts), key=_order)
+    advised = advice(rows)
+    for line in _passed_over(receipts.others, receipts.unreadable):
+        click.echo(f"dask-claim: {line}", err=True)
+    if as_json:
+        content = {
+            "runs": [row.to_dict() for row in rows],
+            "totals": _totals(rows),
+            "advice": [{**vars(each), "text": str(each)} for each in advised],
+            "unreadable": {str(path): why for path, why in receipts.unreadable.items()},
+        }
+        print(printing.as_json(content))
+    else:
+        print("\n".join(_shown(rows, list(map(str, advised)))))
+    return 0 if rows or not receipts.unreadable else 1
+
+
+def _order(row: Row) -> tuple[float, str]:
+    return row.started.timestamp() if row.started else 0.0, row.file
+
+
+def _passed_over(others: Sequence[Path], unreadable: dict[Path, str]) -> Iterable[str]:
+    for path, why in unreadable.items():
+        yield printable(f"{path} is left out: {why}")
+    if others:
+        names = ", ".join(path.name for path in others[:NAMED])
+        more = f" and {len(others) - NAMED} more" if len(others) > NAMED else ""
+        what = (
+            "1 file is no receipt" if len(others) == 1 else f"{len(others)} files are no receipts"
+        )
+        yield printable(f"{what}: {names}{more}")
+
+
+def _shown(rows: Sequence[Row], advised: Sequence[str]) -> list[str]:
+    if not rows:
+        return ["no receipts"]
+    totals = _totals(rows)
+    columns = [
+        [head, *(_cell(field, row) for row in rows), _total(field, totals)]
+        for head, field in COLUMNS.items()
+    ]
+    lines = printing.table(list(zip(*filter(_has_values, columns), strict=True)))
+    if any(row.state != "ended" for row in rows):
+        lines += ["", "?: the receipt was not ended: the run lasts, or its launcher was killed"]
+    return [*lines, *([""] if advised else []), *map(printable, advised)]
+
+
+def _has_values(column: Sequence[str]) -> bool:
+    return any(text not in ("", "0") for text in column[1:-1]) or column[0] == "STATUS"
+
+
+def _cell(field: str, row: Row) -> str:
+    value = getattr(row, field)
+    if field == "exit_status":
+        status = f"{row.state}?" if row.state != "ended" else f"{value}"
+        return " ".join(filter(None, (status, _short(row.reason or ""))))
+    if field == "run":
+        return printable(value or "")[:8]
+    if field == "started":
+        return value.astimezone().strftime("%m-%d %H:%M") if value else ""
+    if field == "memory_peak" and row.memory:
+        used = "?" if value is None else f"{value / 2**30:.1f}"
+        return f"{used}/{row.memory / 2**30:.1f}"
+    return _number(field, value)
+
+
+def _total(field: str, totals: dict[str, Any]) -> str:
+    runs, failed = totals["runs"], totals["failed"]
+    if field == "exit_status":
+        return f"{failed} failed" if failed else ""
+    if field == "program":
+        return f"{runs} {'run' if runs == 1 else 'runs'}"
+    return "TOTAL" if field == "run" else _number(field, totals.get(field))
+
+
+def _number(field: str, value: Any) -> str:
+    if value is None:
+        return ""
+    if field == "wall":
+        return _wall(value)
+    if field == "core_hours":
+        return f"{value:.3f}"
+    if field == "efficiency":
+        return f"{100 * value:.0f} %"
+    if field == "memory_peak":
+        return f"{value / 2**30:.1f}"
+    return _short(str(value))
+
+
+def _short(text: str) -> str:
+    text = printable(text)
+    return text if len(text) <= WIDEST else text[: WIDEST - 1] + "…"
+
+
+def _totals(rows: Sequence[Row]) -> dict[str, Any]:
+    """Sums over all runs; the efficiency is weighted by core-hours."""
+    measured = [row for row in rows if row.efficiency is not None and row.core_hours]
+    claimed = sum(row.core_hours or 0.0 for row in measured)
+    busy = sum((row.efficiency or 0.0) * (row.core_hours or 0.0) for row in measured)
+    return {
+        "runs": len(rows),
+        "failed": sum(row.exit_status not in (0, None) for row in rows),
+        "wall": round(sum(row.wall or 0.0 for row in rows), 3),
+        "core_hours": round(sum(row.core_hours or 0.0 for row in rows), 6),
+        "efficiency": round(busy / claimed, 3) if claimed else None,
+        "tasks_done": sum(row.tasks_done or 0 for row in rows),
+        "tasks_failed": sum(row.tasks_failed or 0 for row in rows),
+        "lost": sum(row.lost or 0 for row in rows),
+    }
+
+
+def _wall(seconds: float) -> str:
+    """Minutes and seconds, with hours and days where there are some."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days}-{hours:02}:{minutes:02}:{rest:02}"
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

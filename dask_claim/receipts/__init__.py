@@ -1,0 +1,1 @@
+"""Receipts that were written: read, put into rows, compared with what was claimed, and drawn."""

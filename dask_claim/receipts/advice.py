@@ -1,0 +1,159 @@
+"""What to claim next time: one line for each program, from what its runs used.
+
+The rules, in this order; the first that applies is the advice, so that no program is advised to
+claim more of one thing and less of it at once.
+
+1. More memory, after a single run: workers were lost for their memory at the size that is claimed
+   now (twice that size), or one used more than 80 % of it, or spilled to disk.
+2. Fewer workers, after `ENOUGH` runs that ended well: in each of them the workers were busy for
+   less than `IDLE` of their time. So many are advised as would have been busy for `BUSY` of it, and
+   as hold the memory of the whole cluster at its peak.
+3. Less memory, after `ENOUGH` runs that ended well: the peak of all runs, with its margin, is at
+   most `WORTHWHILE` of what is claimed.
+
+The margin on a peak of memory is `MARGIN`, rounded up to `STEP`: a worker at its peak is then below
+80 % of its limit, where Dask pauses it (`distributed.worker.memory.pause`). Batch systems' tools
+such as Princeton's jobstats add 20 %; a peak that is measured at a worker's heartbeats needs more.
+`BUSY` is near the 75 % of CPU time that sites such as NCI call the least that is acceptable.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from dask_claim.receipts.rows import Row
+
+ENOUGH = 3
+"""Runs that ended well, before less is advised."""
+
+MARGIN = 1.3
+STEP = 2**29
+"""Bytes to which memory is rounded up: 0.5 GiB."""
+
+PAUSED = 0.8
+"""The part of its memory at which Dask pauses a worker."""
+
+WORTHWHILE = 2 / 3
+IDLE = 0.5
+BUSY = 0.7
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What to claim for one program."""
+
+    program: str
+    field: str
+    """Of the claim."""
+
+    value: str | int
+    """As a claim has it."""
+
+    evidence: str
+    runs: int
+    """That it is drawn from."""
+
+    def __str__(self) -> str:
+        return f"{self.program}: {self.evidence}: claim {self.field} {self.value}"
+
+
+def advice(rows: Iterable[Row]) -> list[Advice]:
+    """Return what to claim, for the programs for which there is something to say."""
+    programs: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        # The size of a cluster that is there already, or is shared, is not this run's to choose.
+        if row.own_cluster and row.workers and row.state == "ended":
+            programs[row.program].append(row)
+    found = [advise(programs[name]) for name in sorted(programs)]
+    return [each for each in found if each is not None]
+
+
+def advise(runs: Sequence[Row]) -> Advice | None:
+    """Return what to claim for one program, by its runs in the order of their start."""
+    return _more_memory(runs) or _fewer_workers(runs) or _less_memory(runs)
+
+
+def _more_memory(runs: Sequence[Row]) -> Advice | None:
+    claimed = _claimed_memory(runs)
+    if not claimed:
+        return None
+    as_large = [run for run in runs if (run.memory or 0) >= claimed]
+    killed = [run for run in as_large if run.lost_memory]
+    full = [run for run in runs if (run.memory_peak or 0) > PAUSED * claimed]
+    spilled = [run for run in as_large if (run.spilled or 0) > STEP]
+    needed = _needed_memory(runs)
+    if killed:
+        evidence = f"{_of(killed, runs)} lost workers at their {_gib(claimed)} GiB"
+    elif full:
+        most = _gib(max(run.memory_peak or 0 for run in full))
+        evidence = f"{_of(full, runs)} used up to {most} of {_gib(claimed)} GiB per worker"
+    elif spilled:
+        most = _gib(max(run.spilled or 0 for run in spilled))
+        evidence = f"{_of(spilled, runs)} wrote up to {most} GiB to the workers' disks"
+    else:
+        return None
+    # How much more a worker would have used is unknown where it was killed, or made to spill.
+    wanted = needed if full and not killed else max(needed, 2 * claimed)
+    return Advice(runs[0].program, "worker_memory", _memory(wanted), evidence, len(runs))
+
+
+def _fewer_workers(runs: Sequence[Row]) -> Advice | None:
+    good = [run for run in _good(runs) if run.efficiency is not None]
+    highest = max((run.efficiency or 0.0 for run in good), default=1.0)
+    if len(good) < ENOUGH or highest >= IDLE:
+        return None
+    workers, memory = runs[-1].workers or 0, _claimed_memory(runs)
+    busy = max((run.workers or 0) * min(run.efficiency or 0.0, 1.0) for run in runs)
+    held = MARGIN * max(run.cluster_memory_peak or 0 for run in runs)
+    wanted = max(1, math.ceil(busy / BUSY), math.ceil(held / memory) if memory else 1)
+    if wanted >= workers:
+        return None
+    evidence = (
+        f"{len(good)} runs kept at most {max(1, math.ceil(busy))} of {workers} workers busy on "
+        f"average (efficiency {100 * highest:.0f} %)"
+    )
+    minimum = runs[-1].min_workers or 1
+    field = "max_workers" if minimum <= wanted else "min_workers and max_workers"
+    return Advice(runs[0].program, field, wanted, evidence, len(good))
+
+
+def _less_memory(runs: Sequence[Row]) -> Advice | None:
+    claimed, needed = _claimed_memory(runs), _needed_memory(runs)
+    good = [run for run in _good(runs) if run.memory_peak]
+    if len(good) < ENOUGH or needed > WORTHWHILE * claimed:
+        return None
+    most = _gib(max(run.memory_peak or 0 for run in runs))
+    evidence = f"{len(good)} runs used at most {most} of {_gib(claimed)} GiB per worker"
+    return Advice(runs[0].program, "worker_memory", _memory(needed), evidence, len(good))
+
+
+def _good(runs: Sequence[Row]) -> list[Row]:
+    return [run for run in runs if run.exit_status == 0]
+
+
+def _claimed_memory(runs: Sequence[Row]) -> int:
+    """Bytes of one worker in the last run that tells."""
+    return next((run.memory for run in reversed(runs) if run.memory), 0)
+
+
+def _needed_memory(runs: Sequence[Row]) -> int:
+    """Bytes for the highest peak with its margin, and more than workers were killed at."""
+    peak = max(run.memory_peak or 0 for run in runs)
+    killed_at = max((run.memory or 0 for run in runs if run.lost_memory), default=-STEP)
+    return math.ceil(max(peak * MARGIN, killed_at + STEP, STEP) / STEP) * STEP
+
+
+def _memory(needed: int) -> str:
+    """As a claim has it."""
+    return f"{math.ceil(needed / STEP) * STEP / 2**30:g} G"
+
+
+def _gib(amount: int) -> str:
+    return f"{amount / 2**30:.1f}"
+
+
+def _of(some: Sequence[Row], runs: Sequence[Row]) -> str:
+    return f"{len(some)} of {len(runs)} {'run' if len(runs) == 1 else 'runs'}"

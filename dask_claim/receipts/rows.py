@@ -1,0 +1,127 @@
+"""One receipt as a row of a table."""
+
+from __future__ import annotations
+
+import os.path
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+from dask_claim.receipts.fields import ReceiptFields, Timeline
+
+INTERPRETER = re.compile(r"(i?python|pypy)[\d.]*|(ba|da|z|k)?sh|Rscript|julia|perl|node|papermill")
+"""Programs whose script or notebook is what a person calls the program."""
+
+WITH_VALUE = re.compile(r"-[WXIor]")
+"""Options of theirs whose value is the next word."""
+
+CODE = re.compile(r"-|-\w*c|-e")
+"""What stands before code, or for code from standard input; `-e` is a flag of shells."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """What a table shows of one run; None where it is not known. Bytes and seconds."""
+
+    file: str
+    run: str | None
+    program: str
+    started: datetime | None
+    wall: float | None
+    state: str
+    exit_status: int | None
+    reason: str | None
+    provider: str | None
+    workers: int | None
+    core_hours: float | None
+    efficiency: float | None
+    memory_peak: int | None
+    """Of the fullest worker."""
+
+    memory: int | None
+    """That one worker had."""
+
+    cluster_memory_peak: int | None
+    spilled: int | None
+    tasks_done: int | None
+    tasks_failed: int | None
+    lost: int | None
+    lost_memory: int
+    """Workers that were lost for their memory."""
+
+    min_workers: int | None
+    """That the plan allowed."""
+
+    own_cluster: bool
+    """Whether its size was this run's to choose."""
+
+    @classmethod
+    def of(cls, file: str, receipt: ReceiptFields) -> Row:
+        """Take what is shown of a receipt."""
+        workers, tasks, times = receipt.workers, receipt.tasks, _moments(receipt.timeline)
+        plan_minimum = (receipt.plan or {}).get("min_workers")
+        wall = receipt.duration
+        if wall is None and receipt.state == "ended" and times:
+            wall = (max(times) - min(times)).total_seconds()
+        shared = receipt.shared is not None and receipt.shared.runs > 1
+        return cls(
+            file=file,
+            run=receipt.run,
+            program=program(receipt.command),
+            started=min(times, default=None),
+            wall=wall,
+            state=receipt.state,
+            exit_status=receipt.exit_status,
+            reason=receipt.reason,
+            provider=receipt.provider,
+            workers=workers.peak if workers else None,
+            core_hours=workers.core_hours if workers else None,
+            efficiency=receipt.efficiency,
+            memory_peak=workers.memory_peak if workers else None,
+            memory=workers.memory if workers else None,
+            cluster_memory_peak=receipt.memory_peak,
+            spilled=receipt.spilled,
+            tasks_done=tasks.done if tasks else None,
+            tasks_failed=tasks.failed if tasks else None,
+            lost=sum(each.count for each in workers.lost) if workers else None,
+            lost_memory=sum(
+                each.count for each in (workers.lost if workers else ()) if "memory" in each.reason
+            ),
+            min_workers=plan_minimum if isinstance(plan_minimum, int) else None,
+            own_cluster=not (receipt.adopted or receipt.attached or shared),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The row as JSON types."""
+        started = self.started.isoformat() if self.started else None
+        return {**asdict(self), "started": started}
+
+
+def program(command: Sequence[str]) -> str:
+    """Return what a person calls a command: its script or module, else its name; no arguments.
+
+    >>> program(["/usr/bin/python3", "-u", "work/bai.py", "--post", "x.json"])
+    'bai.py'
+    """
+    if not command:
+        return "connect()"
+    name, words = os.path.basename(command[0]), list(command[1:])
+    if not INTERPRETER.fullmatch(name):
+        return name
+    while words:
+        word = words.pop(0)
+        if word == "-m" and words:
+            return words[0]
+        if not word.startswith("-"):
+            return os.path.basename(word) or name
+        if CODE.fullmatch(word) and not (word == "-e" and name.endswith("sh")):
+            return f"{name} {word}"
+        if WITH_VALUE.fullmatch(word) and words:
+            words.pop(0)
+    return name
+
+
+def _moments(timeline: Timeline) -> list[datetime]:
+    return [moment for _, moment in timeline if moment is not None]
