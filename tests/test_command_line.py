@@ -44,7 +44,7 @@ def dask_claim(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str
     [
         ([], "there is no command to run; put `--` before it"),
         (["--"], "there is no command to run; put `--` before it"),
-        (["echo", "hi"], "'echo' is not one of clusters, cwl, doctor, receipts, schema, show; put `--`"),
+        (["echo", "hi"], "'echo' is not one of clusters, cwl, doctor, receipts, schema, show; "),
         (["echo", "--", "hi"], "'echo' is not one of"),
         (["--nonsense", "--", "true"], "--nonsense"),
         (["--image", "--", "true"], "--image"),
@@ -99,7 +99,7 @@ def test_dashes_before_an_argument_of_a_command_of_ours(dask_claim: Dask) -> Non
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        ("dask-claim ", {"clusters", "cwl", "doctor", "schema", "show"}),
+        ("dask-claim ", {"clusters", "cwl", "doctor", "receipts", "schema", "show"}),
         ("dask-claim --sta", {"--start", "--start-timeout"}),
         ("dask-claim --start ", {"ready", "workers", "eager"}),
         ("dask-claim clusters stop --or", {"--orphaned"}),

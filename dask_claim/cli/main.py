@@ -143,12 +143,18 @@ def show_command(as_json: bool, **given: Any) -> int:
 @cli.command("schema", context_settings=HELP)
 @click.option("--json", is_flag=True, hidden=True, expose_value=False, help="As always.")
 @click.option("--site", is_flag=True, help="Of the site's file: profiles and policy.")
-def schema_command(site: bool) -> int:
-    """JSON Schema of the claim, in all its spellings, or of the site's file."""
-    from dask_claim.claim.site import schema_text
+@click.option("--receipt", is_flag=True, help="Of a receipt.")
+def schema_command(site: bool, receipt: bool) -> int:
+    """JSON Schema of the claim, in all its spellings, of the site's file, or of a receipt."""
+    from dask_claim.claim import site as site_file
     from dask_claim.cwl import schema
+    from dask_claim.receipts import fields
 
-    sys.stdout.write(schema_text() if site else schema.claim_schema_text())
+    if receipt:
+        text = fields.schema_text()
+    else:
+        text = site_file.schema_text() if site else schema.claim_schema_text()
+    sys.stdout.write(text)
     return 0
 
 
