@@ -36,6 +36,10 @@ def test_memory_in_the_form_the_gateway_wants(
     assert "A worker here really has 1 thread (worker_cores 2)" in run.err
     assert run.receipt["workers"]["threads"] == 1
     assert run.receipt["workers"]["memory"] == 2560 * 2**20
+    # What the scheduler's plugin tells, which it got by value.
+    assert 0 < run.receipt["workers"]["memory_peak"] <= run.receipt["memory_peak"]
+    assert (run.receipt["workers"]["lost"], run.receipt["tasks"]["failed"]) == ([], 0)
+    assert 0 <= run.receipt["efficiency"] <= 1 and run.receipt["history"][-1][1:] == [1, 1]
 
 
 def test_values_outside_the_offer(launcher: Launcher, other_gateway: GatewayServer) -> None:

@@ -73,6 +73,7 @@ class ClusterWatch:
             # A gateway that has just restarted did not know it.
             self.ended = None
             self._emit.note(f"{self.cluster_name} has not ended: its scheduler answers again")
+        self._emit(events.Reported(usage))
         if usage.workers != workers_before:
             self._emit(events.WorkersChanged(usage))
         self._compare_size(usage)

@@ -115,6 +115,13 @@ class Leased(Event):
 
 
 @dataclass(frozen=True)
+class Reported(Event):
+    """The cluster reports what it does; where workers came or went, `WorkersChanged` follows."""
+
+    usage: Usage
+
+
+@dataclass(frozen=True)
 class WorkersChanged(Event):
     """Workers came or went."""
 

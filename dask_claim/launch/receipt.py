@@ -8,7 +8,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 from loguru import logger
 
 from dask_claim.claim.choice import RUN_ID
-from dask_claim.errors import DaskClaimError
+from dask_claim.errors import DaskClaimError, Reason
 from dask_claim.files import is_replaceable, write_whole
 from dask_claim.launch import events
+from dask_claim.launch.history import History
 from dask_claim.providers.values import Cluster, Outcome, Ticket
 from dask_claim.redact import redact
 
@@ -67,6 +70,7 @@ class Receipt:
         self._tickets: Sequence[Ticket] = ()
         self._command, self._resolved, self._plan = command, resolved, plan
         self._moments: dict[str, float] = {}
+        self._begun, self._history = time.time(), History()
         self._provider: str | None = None
         self._adopted = False
         self._cluster = Cluster()
@@ -76,6 +80,9 @@ class Receipt:
         self._warnings: list[str] = []
         self._outcome: Outcome | None = None
         self.exit_status: int | None = None
+        self.reason: Reason | None = None
+        """Why the run did not end well; None where it did, or lasts."""
+
         self.error: str | None = None
         """What ended the run where that was not the command."""
 
@@ -90,6 +97,7 @@ class Receipt:
         self.failed = True
         ours = isinstance(error, DaskClaimError)
         self.error = str(error) if ours else repr(error)
+        self.reason = error.reason if isinstance(error, DaskClaimError) else Reason.DEFECT
         self.exit_status = error.exit_status if isinstance(error, DaskClaimError) else 70
 
     def __call__(self, event: events.Event) -> None:
@@ -102,8 +110,9 @@ class Receipt:
                 self._adopted = event.adopted
             else:
                 self._cluster = event.cluster
-        elif isinstance(event, events.WorkersChanged):
+        elif isinstance(event, events.Reported):
             self._usage, self._worker = event.usage, event.usage.worker or self._worker
+            self._history.add(event.at - self._moments.get("claimed", event.at), event.usage)
         elif isinstance(event, events.Leased):
             self._leased = event.ends_cluster
         elif isinstance(event, events.Released):
@@ -128,7 +137,7 @@ class Receipt:
         """The receipt as JSON types, secrets masked."""
         from dask_claim import __version__
 
-        usage, resolved = self._usage, self._resolved
+        resolved = self._resolved
         content = {
             "version": VERSION,
             "dask_claim": __version__,
@@ -143,20 +152,17 @@ class Receipt:
             "scheduler_address": self._cluster.scheduler_address,
             "dashboard_url": self._cluster.dashboard_url,
             "timeline": {stage: _iso(self._moments.get(stage)) for stage in STAGES.values()},
+            "duration": round(time.time() - self._begun, 3),
+            "history": self._history.points,
+            "traceparent": None,
+            "attached": None,
+            "shared": None,
             "command": list(self._command),
             "exit_status": self.exit_status,
+            "reason": self.reason.value if self.reason else None,
             "error": self.error,
-            "workers": {
-                "peak": usage.peak,
-                "worker_seconds": round(usage.worker_seconds, 3),
-                "core_hours": round(usage.core_seconds / 3600, 6),
-                # Of one worker as it really was: gateways round the size.
-                "threads": self._worker[0] if self._worker else None,
-                "memory": self._worker[1] if self._worker else None,
-            }
-            if usage
-            else None,
-            "tasks": {"done": usage.tasks_done, "failed": usage.tasks_failed} if usage else None,
+            "explanation": None,
+            **_used(self._usage, self._worker),
             "leased": self._leased,
             "warnings": self._warnings,
             "gone": GONE.get(self._outcome) if self._outcome else None,
@@ -192,6 +198,29 @@ class Receipt:
                 if there.get("run") == outer and there.get("state") != "ended":
                     return
         write_whole(path, json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n")
+
+
+def _used(usage: Usage | None, worker: tuple[int, int] | None) -> dict[str, Any]:
+    """What the cluster has done; `worker`: threads and bytes of one."""
+    if usage is None:
+        none = ("workers", "memory_peak", "spilled", "efficiency", "tasks")
+        return dict.fromkeys(none)
+    return {
+        "workers": {
+            "peak": usage.peak,
+            "worker_seconds": round(usage.worker_seconds, 3),
+            "core_hours": round(usage.core_seconds / 3600, 6),
+            # Of one worker as it really was: gateways round the size.
+            "threads": worker[0] if worker else None,
+            "memory": worker[1] if worker else None,
+            "memory_peak": usage.memory_peak,
+            "lost": [asdict(loss) for loss in usage.lost],
+        },
+        "memory_peak": usage.cluster_memory_peak,
+        "spilled": usage.spilled,
+        "efficiency": usage.efficiency,
+        "tasks": {"done": usage.tasks_done, "failed": usage.tasks_failed},
+    }
 
 
 GONE = {Outcome.GONE: True, Outcome.NOT_CONFIRMED: False, Outcome.NOTHING: None}

@@ -11,7 +11,7 @@ from distributed.comm import connect
 from distributed.core import send_recv
 
 from dask_claim.lifetime import lease_plugin
-from dask_claim.providers import meter, versions
+from dask_claim.providers import meter, troubles, versions
 from dask_claim.threads import in_time
 
 CALL_TIMEOUT = 3.0
@@ -19,7 +19,7 @@ CALL_TIMEOUT = 3.0
 CONNECT_TIMEOUT = 2.0
 PLACE_TIMEOUT = 10.0
 
-BY_VALUE = (lease_plugin, meter, versions)
+BY_VALUE = (lease_plugin, meter, troubles, versions)
 """The modules that the scheduler's image may lack."""
 
 

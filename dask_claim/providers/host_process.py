@@ -51,22 +51,42 @@ def launcher_left() -> asyncio.Event:
 REPORT_EVERY = 5.0
 
 
-async def report(scheduler: Any, events: Any) -> None:
+async def report(cluster: Any, events: Any) -> None:
     """Report what the cluster does, until cancelled: when something changes, and now and then."""
     from dask_claim.providers.meter import Meter
 
-    changed = asyncio.Event()
+    changed, watched = asyncio.Event(), set[Any]()
     meter = Meter(changed.set)
-    meter.start(scheduler)
-    scheduler.add_plugin(meter, name="dask-claim-meter")
+    meter.start(cluster.scheduler)
+    cluster.scheduler.add_plugin(meter, name="dask-claim-meter")
     try:
         while True:
             changed.clear()
+            watch_processes(cluster, watched, meter.troubles.process_ended)
             tell(events, usage=meter.usage())
             with contextlib.suppress(asyncio.TimeoutError):
                 await in_time(changed.wait(), REPORT_EVERY)
     finally:
         tell(events, usage=meter.usage())
+
+
+def watch_processes(cluster: Any, watched: set[Any], on_end: Callable[[str, int], None]) -> None:
+    """Have the nannies here call `on_end` with address and exit status of a worker that ends.
+
+    Dask itself tells them to its log alone. `watched`: the processes of the last call.
+    """
+    processes: set[Any] = {getattr(nanny, "process", None) for nanny in cluster.workers.values()}
+    for process in processes - watched:
+        # Batch jobs have no process here.
+        if (then := getattr(process, "on_exit", None)) is not None:
+
+            def ended(status: int, process: Any = process, then: Any = then) -> None:
+                on_end(process.worker_address, status)
+                then(status)
+
+            process.on_exit = ended
+    watched.clear()
+    watched.update(processes)
 
 
 async def until_over(cluster: Any, left: asyncio.Event, events: Any) -> None:
@@ -85,7 +105,7 @@ async def until_over(cluster: Any, left: asyncio.Event, events: Any) -> None:
     scheduler.handlers["terminate"] = terminate
     ends = [asyncio.ensure_future(end) for end in (left.wait(), shut_down.wait())]
     closed = asyncio.ensure_future(scheduler.finished())
-    reporting = asyncio.create_task(report(scheduler, events))
+    reporting = asyncio.create_task(report(cluster, events))
     try:
         await asyncio.wait({*ends, closed}, return_when=asyncio.FIRST_COMPLETED)
     finally:

@@ -1,7 +1,8 @@
 """A plugin of the scheduler that counts what its cluster does.
 
 The process that holds a local cluster has it beside its scheduler; to other schedulers the lease
-takes it, by value: it imports nothing but Dask and `versions`, and nothing that an old Dask lacks.
+takes it, by value: it imports nothing but Dask, `troubles` and `versions`, and nothing that an old
+Dask lacks. Whatever it cannot tell it leaves out: nothing here may disturb a scheduler.
 """
 
 from __future__ import annotations
@@ -11,8 +12,15 @@ from time import monotonic
 from typing import Any
 
 from distributed.diagnostics.plugin import SchedulerPlugin
+from tornado.ioloop import PeriodicCallback
 
+from dask_claim.providers.troubles import Troubles
 from dask_claim.providers.versions import SCHEDULER, WORKERS, installed_versions, versions_in
+
+LOOK_EVERY = 1000
+"""Milliseconds between two looks at the memory of the workers."""
+
+UNFINISHED = ("waiting", "processing", "queued", "no-worker")
 
 
 class Meter(SchedulerPlugin):  # type: ignore[misc]
@@ -29,12 +37,22 @@ class Meter(SchedulerPlugin):  # type: ignore[misc]
         self._worker_seconds = self._core_seconds = 0.0
         self._out_of_memory: tuple[str, int, int] | None = None
         self._gave_up: tuple[int, str] | None = None
+        self._busy = 0.0
+        self._memory_used = self._memory_peak = self._cluster_memory_peak = self._spilled = 0
         self._versions = installed_versions()
+        self.troubles = Troubles(scheduler)
         for address in scheduler.workers:
             self.add_worker(scheduler, address)
         # A short command may be through before this plugin is there.
         for transition in scheduler.transition_log:
             self.transition(*transition[:3])
+        for erred in reversed(scheduler.erred_tasks):
+            if erred.exception_text:
+                self.troubles.failed(erred.key, erred.exception_text)
+        looking = PeriodicCallback(self._note_peaks, LOOK_EVERY)
+        # The scheduler stops these when it closes.
+        scheduler.periodic_callbacks["dask-claim-meter"] = looking
+        looking.start()
 
     def _changed(self) -> None:
         if self._on_change is not None:
@@ -43,6 +61,7 @@ class Meter(SchedulerPlugin):  # type: ignore[misc]
     def add_worker(self, scheduler: Any, worker: str) -> None:
         self._since[worker] = (monotonic(), scheduler.workers[worker].nthreads)
         self._peak = max(self._peak, len(self._since))
+        self.troubles.came(worker)
         self._changed()
 
     def remove_worker(self, scheduler: Any, worker: str, **_: Any) -> None:
@@ -52,12 +71,19 @@ class Meter(SchedulerPlugin):  # type: ignore[misc]
         self._core_seconds += seconds * cores
         self._changed()
 
-    def transition(self, key: Any, start: str, finish: str, *_: Any, **__: Any) -> None:
-        if start == "processing":
-            self._done += finish == "memory"
-            self._failed += finish == "erred"
+    def transition(self, key: Any, start: str, finish: str, *_: Any, **of: Any) -> None:
+        if start != "processing" or finish not in ("memory", "erred"):
+            return
+        self._done += finish == "memory"
+        self._failed += finish == "erred"
+        for part in of.get("startstops") or ():
+            if part.get("action") == "compute":
+                self._busy += max(part["stop"] - part["start"], 0.0)
+        if finish == "erred" and "exception" in of:
+            self.troubles.failed(key, of.get("exception_text"), of["exception"])
 
     def log_event(self, topic: str, event: Any) -> None:
+        self.troubles.hear(topic, event)
         exceeded = "no-workers-timeout-exceeded"
         if topic == "scheduler" and isinstance(event, dict) and event.get("action") == exceeded:
             tasks = [self._scheduler.tasks.get(key) for key in event["keys"]]
@@ -75,9 +101,23 @@ class Meter(SchedulerPlugin):  # type: ignore[misc]
             self._out_of_memory = worker, int(event.get("rss", 0)), int(limit)
             self._changed()
 
+    def _note_peaks(self) -> None:
+        states = self._scheduler.workers.values()
+        used = [int(state.metrics.get("memory", 0)) for state in states]
+        spilled = [state.metrics.get("spilled_bytes") or {} for state in states]
+        self._memory_used = sum(used)
+        self._memory_peak = max([self._memory_peak, *used])
+        self._cluster_memory_peak = max(self._cluster_memory_peak, self._memory_used)
+        self._spilled = max(self._spilled, sum(int(each.get("disk", 0)) for each in spilled))
+
     def usage(self) -> dict[str, Any]:
         """Return the fields of `usage.Usage`."""
         now, scheduler = monotonic(), self._scheduler
+        try:
+            more = self._more()
+        except Exception:
+            # A Dask that keeps one of these elsewhere.
+            more = {}
         running = [(now - since, cores) for since, cores in self._since.values()]
         states = list(scheduler.workers.values())
         versions = {SCHEDULER: self._versions}
@@ -98,7 +138,37 @@ class Meter(SchedulerPlugin):  # type: ignore[misc]
             "gave_up": self._gave_up,
             "no_workers_timeout": self._no_workers_timeout(),
             "versions": versions,
+            **more,
         }
+
+    def _more(self) -> dict[str, Any]:
+        self._note_peaks()
+        unfinished = self._unfinished()
+        return {
+            "memory_used": self._memory_used,
+            "tasks_total": self._done + self._failed + sum(unfinished.values()),
+            "processing": unfinished["processing"],
+            "busy_seconds": self._busy + self._under_way(),
+            "memory_peak": self._memory_peak,
+            "cluster_memory_peak": self._cluster_memory_peak,
+            "spilled": self._spilled,
+            "lost": self.troubles.lost(),
+            "errors": self.troubles.errors(),
+        }
+
+    def _unfinished(self) -> dict[str, int]:
+        """Return how many tasks are in each state before the last."""
+        groups = [group.states for group in self._scheduler.task_groups.values()]
+        return {state: sum(group.get(state, 0) for group in groups) for state in UNFINISHED}
+
+    def _under_way(self) -> float:
+        """Return the seconds that tasks which have not ended take so far, as workers have told."""
+        return sum(
+            float(seconds)
+            for state in self._scheduler.workers.values()
+            for task, seconds in state.executing.items()
+            if task.state == "processing"
+        )
 
     def _no_workers_timeout(self) -> float | None:
         from distributed import scheduler as module

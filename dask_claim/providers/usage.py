@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -12,6 +12,33 @@ LOOK = "dask_claim_lease"
 RENOUNCED = "dask-claim-lease"
 """The topic of the scheduler's events under which a launcher writes what `LOOK` would answer, if
 the scheduler takes no plugin."""
+
+
+@dataclass(frozen=True)
+class Lost:
+    """Workers that were lost for one reason; `troubles` counts them."""
+
+    reason: str
+    """`memory_limit`, `killed`, `exited`, `silent`, `closed` or `connection_lost`."""
+
+    count: int
+    text: str
+    """Of one of them, a line."""
+
+
+@dataclass(frozen=True)
+class Failed:
+    """Tasks that failed with one class of exceptions, or graphs that could not be taken."""
+
+    kind: str
+    """The exception's class, without its module where it is Python's own."""
+
+    count: int
+    text: str
+    """Of the first one, a line."""
+
+    where: str = "workers"
+    """`workers` or `scheduler`."""
 
 
 @dataclass(frozen=True)
@@ -51,11 +78,45 @@ class Usage:
     versions: Mapping[str, Mapping[str, str | None]] = field(default_factory=dict)
     """Packages of the scheduler and of a worker, as `versions.differences` compares them."""
 
+    tasks_total: int = 0
+    """Tasks that are done, have failed, or are still to be done."""
+
+    processing: int = 0
+    """Tasks that workers have now."""
+
+    busy_seconds: float = 0.0
+    """Seconds that tasks took, each on one thread."""
+
+    memory_used: int = 0
+    """Bytes in use on all workers now."""
+
+    memory_peak: int = 0
+    """Bytes of the fullest worker at its peak."""
+
+    cluster_memory_peak: int = 0
+    """Bytes of all workers at their peak."""
+
+    spilled: int = 0
+    """The most bytes that were on the workers' disks at one time, for want of memory."""
+
+    lost: Sequence[Lost] = ()
+    errors: Sequence[Failed] = ()
+
     @classmethod
     def of(cls, reply: Mapping[str, Any]) -> Usage:
         """Read what a scheduler reports; what a newer one reports besides is left out."""
         names = {field.name for field in fields(cls)}
-        return cls(**{name: value for name, value in reply.items() if name in names})
+        values = {name: value for name, value in reply.items() if name in names}
+        values["lost"] = [Lost(*each[:3]) for each in reply.get("lost", ())]
+        values["errors"] = [Failed(*each[:4]) for each in reply.get("errors", ())]
+        return cls(**values)
+
+    @property
+    def efficiency(self) -> float | None:
+        """Busy share of what the workers' threads could have done; None where there was none."""
+        if not self.core_seconds:
+            return None
+        return round(min(self.busy_seconds / self.core_seconds, 1.0), 3)
 
     @property
     def worker(self) -> tuple[int, int] | None:

@@ -1,0 +1,178 @@
+"""What goes wrong on a cluster, as its scheduler sees it: workers are lost, and tasks fail.
+
+A part of `meter`, and sent by value with it: it imports nothing but the standard library.
+"""
+
+from __future__ import annotations
+
+import ast
+import pickletools
+import re
+import signal
+import sys
+from typing import Any
+
+KINDS = 10
+"""Kinds of failures that are kept, each with its first example."""
+
+LOSSES = 10_000
+LONGEST = 300
+"""Characters of an example."""
+
+GIB = 2**30
+# What is learnt later replaces what is said first only where it says more.
+RANK = ("connection_lost", "closed", "silent", "exited", "killed", "memory_limit")
+_CLASS = re.compile(r"([A-Za-z_][\w.]*)\(")
+
+
+class Troubles:
+    """Remembers what is lost and what fails; a scheduler that tells nothing leaves it empty."""
+
+    def __init__(self, scheduler: Any) -> None:
+        self._scheduler = scheduler
+        self._workers: dict[str, Any] = {}
+        self._closing: set[str] = set()
+        self._fates: dict[str, tuple[str, str]] = {}
+        """Why a worker that is still there will be gone: reason and text."""
+
+        self._losses: list[list[str]] = []
+        self._failures: dict[tuple[str, str], list[Any]] = {}
+
+    def came(self, worker: str) -> None:
+        """A worker has registered."""
+        self._workers[worker] = self._scheduler.workers[worker]
+
+    def hear(self, topic: str, event: Any) -> None:
+        """Something is written to the scheduler's log of events."""
+        if not isinstance(event, dict):
+            return
+        action = event.get("action")
+        if topic == "worker-restart-memory":
+            self.killed_for_memory(str(event.get("worker", "")), int(event.get("rss", 0)))
+        elif action == "worker-status-change" and str(event.get("status")).startswith("clos"):
+            self._closing.add(topic)
+        elif action == "worker-ttl-timed-out":
+            for worker in event.get("workers", ()):
+                self.learn(worker, "silent", f"{worker} was not heard for {event.get('ttl')} s")
+        elif action == "remove-worker" and topic == "all":
+            self._removed(event)
+        elif action == "update-graph" and topic == "scheduler" and event.get("status") == "error":
+            # The event does not say why; it is written while the error is handled.
+            self._fail_on_scheduler(sys.exc_info()[1])
+
+    def killed_for_memory(self, worker: str, used: int) -> None:
+        """A nanny ends its worker, which has reached the limit of its memory."""
+        state = self._workers.get(worker)
+        limit = (state.memory_limit if state is not None else 0) or 0
+        size = f": {used / GIB:.2f} of {limit / GIB:.2f} GiB" if limit else ""
+        self.learn(worker, "memory_limit", f"{worker} was killed at its memory limit{size}")
+
+    def process_ended(self, worker: str, status: int) -> None:
+        """A nanny beside this scheduler tells that the process of its worker has ended."""
+        if status < 0:
+            try:
+                name = signal.Signals(-status).name
+            except ValueError:
+                name = f"signal {-status}"
+            self.learn(worker, "killed", f"the process of {worker} was killed by {name}")
+        elif status:
+            self.learn(worker, "exited", f"the process of {worker} ended with status {status}")
+
+    def learn(self, worker: str, reason: str, text: str) -> None:
+        """Note why a worker is about to be lost, or was."""
+        if worker in self._workers:
+            if RANK.index(reason) >= RANK.index(self._fates.get(worker, ("connection_lost",))[0]):
+                self._fates[worker] = reason, text
+            return
+        for loss in reversed(self._losses):
+            if loss[0] == worker:
+                if RANK.index(reason) > RANK.index(loss[1]):
+                    loss[1:] = reason, text
+                return
+
+    def _removed(self, event: dict[str, Any]) -> None:
+        worker = str(event.get("worker", ""))
+        state, fate = self._workers.pop(worker, None), self._fates.pop(worker, None)
+        closing = worker in self._closing
+        self._closing.discard(worker)
+        ends = self._scheduler.status.name in ("closing", "closed")
+        retired = event.get("expected") or str(event.get("stimulus_id")).startswith(
+            ("retire-workers", "client-restart", "restart-workers")
+        )
+        if state is None or ends or (fate is None and retired):
+            return
+        if fate is None and closing:
+            if not (event.get("processing-tasks") or event.get("lost-computed-tasks")):
+                return
+            fate = "closed", f"{worker} was closed while it had tasks or their results"
+        if len(self._losses) < LOSSES:
+            self._losses.append([worker, *(fate or ("connection_lost", _last_seen(state)))])
+
+    def failed(self, key: Any, text: str | None, exception: Any = None) -> None:
+        """A task has failed for good; `text` is its exception's `repr`, None of a scheduler's."""
+        if text is None:
+            # The scheduler's own errors come without a text: no other one is a pickle of its own.
+            task = self._scheduler.tasks.get(key)
+            self._count("KilledWorker", task.prefix.name if task is not None else "", "workers")
+            return
+        text = text[:LONGEST]
+        shown = _CLASS.match(text)
+        kind, told = (shown[1], _arguments(text[shown.end() :])) if shown else ("Exception", text)
+        if kind in ("FileNotFoundError", "PermissionError") and (path := _path(exception)):
+            told = f"{told}: {path}"
+        self._count(kind, told, "workers")
+
+    def _fail_on_scheduler(self, error: BaseException | None) -> None:
+        # Dask raises an error of its own from the first one.
+        while error is not None and error.__cause__ is not None:
+            error = error.__cause__
+        if error is not None:
+            self._count(type(error).__name__, str(error), "scheduler")
+
+    def _count(self, kind: str, text: str, where: str) -> None:
+        if len(self._failures) >= KINDS and (kind, where) not in self._failures:
+            kind, text = "other", ""
+        found = self._failures.setdefault((kind, where), [kind, 0, text[:LONGEST], where])
+        found[1] += 1
+
+    def lost(self) -> list[list[Any]]:
+        """Return reason, count and an example of each reason for which workers were lost."""
+        found: dict[str, list[Any]] = {}
+        for _, reason, text in self._losses:
+            found.setdefault(reason, [reason, 0, text[:LONGEST]])[1] += 1
+        return list(found.values())
+
+    def errors(self) -> list[list[Any]]:
+        """Return kind, count, an example and the place of each kind of failure."""
+        return list(self._failures.values())
+
+
+def _last_seen(state: Any) -> str:
+    used, limit = state.metrics.get("memory", 0), state.memory_limit or 0
+    size = f" of {limit / GIB:.2f}" if limit else ""
+    return f"{state.address} was lost: {used / GIB:.2f}{size} GiB in use when it was last heard"
+
+
+def _arguments(shown: str) -> str:
+    """Return the arguments of an exception in words: `"No module named 'x'")` without quotes."""
+    shown = shown.removesuffix(")")
+    try:
+        values = ast.literal_eval(f"({shown},)") if shown else ()
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return shown
+    # The number of a system's error says nothing beside its text.
+    return ": ".join(str(value) for value in values if not isinstance(value, int))
+
+
+def _path(exception: Any) -> str | None:
+    """Return the file's name in the pickle of an OSError, of which nothing is executed."""
+    try:
+        data = b"".join(bytes(frame) for frame in exception.frames)
+        found = [text for _, text, _ in pickletools.genops(data) if isinstance(text, str)]
+    except Exception:
+        return None
+    # An attribute where `tblib` pickles errors; else after module, class and the error's text.
+    for name, offset in (("filename", 1), ("builtins", 3)):
+        if name in found and len(found) > (place := found.index(name) + offset):
+            return found[place]
+    return None
