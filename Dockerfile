@@ -44,6 +44,8 @@ FROM needed AS project
 COPY . .
 RUN /opt/tools/bin/pip --python /opt/dask-claim/bin/python install --no-cache-dir --no-compile \
         --no-deps --root /project . \
+    # The wheel leaves it out.
+    && cp -r bai_example /project/opt/dask-claim/lib/python3*/site-packages/ \
     && /opt/dask-claim/bin/python -m compileall -q --invalidation-mode unchecked-hash \
         /project/opt/dask-claim/lib -s /project
 
@@ -76,8 +78,11 @@ WORKDIR /tmp
 CMD ["dask-claim", "--help"]
 ARG VERSION=0.1.0
 ARG REVISION=unknown
+ARG BASE_IMAGE
 LABEL org.opencontainers.image.title="dask-claim" \
       org.opencontainers.image.description="Claims a Dask cluster for one command; also its scheduler and workers" \
+      org.opencontainers.image.authors="The dask-claim developers" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${VERSION}" \
-      org.opencontainers.image.revision="${REVISION}"
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.base.name="${BASE_IMAGE}"

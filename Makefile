@@ -3,11 +3,13 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 # A tenth of the time that pip takes; pip where uv does not know the machine's package index.
-INSTALL := $(BIN)/python -m uv pip install --quiet --python $(BIN)/python --editable
-INSTALL_ELSE := $(BIN)/python -m pip install --quiet --editable
+INSTALL := $(BIN)/python -m uv pip install --quiet --python $(BIN)/python
+INSTALL_ELSE := $(BIN)/python -m pip install --quiet
 OUT ?= demo-output
-# What all tests need; those that are not slow do without `benchmarks`.
-EXTRAS ?= bai,s3,cwl,landsat,job-service,benchmarks,test,dev
+# What all tests need: extras and dependency groups of pyproject.toml.
+EXTRAS ?= bai,s3,landsat,job-service
+GROUPS_NEEDED ?= dev benchmarks
+NEEDED = $(addprefix --group ,$(GROUPS_NEEDED)) --editable '.[$(EXTRAS)]'
 # Tests wait more than they compute: several times as many at once as there are cores.
 WORKERS ?= $(shell expr 2 '*' $$(nproc))
 # Or only these.
@@ -16,7 +18,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadgroup
 # Toil and Calrissian, each in an environment of its own, are installed once.
 export CLAIM_TEST_ENVIRONMENTS ?= $(abspath $(VENV))/runners
 
-.PHONY: demo test test-deep test-fast test-lowest lint clean
+.PHONY: demo test test-deep test-fast test-lowest lint package clean
 
 demo: $(VENV)/.installed-bai
 	$(BIN)/python -m bai_example.sample $(OUT)/sample
@@ -36,14 +38,15 @@ test-deep: lint
 	$(PYTEST) --hypothesis-profile deep $(TESTS)
 
 # Without real gateways, clusters, runners and terminals.
-test-fast: EXTRAS := bai,s3,cwl,test,dev
+test-fast: EXTRAS := bai,s3
+test-fast: GROUPS_NEEDED := dev
 test-fast: $(VENV)/.installed-test
 	$(PYTEST) -m "not slow and not deep" $(TESTS)
 
 # With the lowest versions that pyproject.toml allows: what needs nothing but the base install.
 LOWEST := $(addprefix tests/test_,claim.py names.py nothing_lost.py settings.py units.py)
 test-lowest: | $(VENV)/.created
-	$(INSTALL) . --resolution lowest-direct 'pytest>=8,<9.2' 'hypothesis>=6.100'
+	$(INSTALL) --editable . --resolution lowest-direct 'pytest>=8,<9.2' 'hypothesis>=6.100'
 	$(BIN)/python -m pytest -m "not slow" $(or $(TESTS),$(LOWEST))
 
 lint: $(VENV)/.installed-test
@@ -52,15 +55,30 @@ lint: $(VENV)/.installed-test
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# What is released, in dist/, and what others' checkers say of it.
+CHECK := $(VENV)/package/bin
+package: | $(VENV)/.created
+	rm -rf dist
+	$(BIN)/python -m venv $(VENV)/package
+	$(CHECK)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	$(CHECK)/python -m pip install --quiet --group package
+	$(CHECK)/validate-pyproject pyproject.toml
+	$(CHECK)/cffconvert --validate
+	$(CHECK)/python -m build --outdir dist
+	$(CHECK)/twine check --strict dist/*
+	$(CHECK)/check-wheel-contents dist/*.whl
+	$(CHECK)/pyroma --min 8 dist/*.tar.gz
+	$(CHECK)/sp-repo-review .
+
 clean:
-	rm -rf $(VENV) $(OUT)
+	rm -rf $(VENV) $(OUT) dist
 
 $(VENV)/.installed-bai: pyproject.toml | $(VENV)/.created
-	$(INSTALL) '.[bai]' || $(INSTALL_ELSE) '.[bai]'
+	$(INSTALL) --editable '.[bai]' || $(INSTALL_ELSE) --editable '.[bai]'
 	@touch $@
 
 $(VENV)/.installed-test: pyproject.toml | $(VENV)/.created
-	$(INSTALL) '.[$(EXTRAS)]' || $(INSTALL_ELSE) '.[$(EXTRAS)]'
+	$(INSTALL) $(NEEDED) || { $(INSTALL_ELSE) --upgrade 'pip>=25.1' && $(INSTALL_ELSE) $(NEEDED); }
 	@touch $@ $(VENV)/.installed-bai
 
 $(VENV)/.created:

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import base64
 import copy
 import errno
 import getpass
+import inspect
 import os
+import re
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import dask.config
 import pytest
+from dask_gateway import Gateway, scheduler_preload
 from dask_gateway.auth import BasicAuth, GatewayAuth
+from dask_gateway.client import GatewaySecurity
+from dask_gateway.options import Field
+from dask_gateway_server.app import DaskGateway
+from dask_gateway_server.backends.local import UnsafeLocalBackend
 
 from dask_claim.claim.addresses import GatewayAddress
 from dask_claim.claim.model import Claim
@@ -29,9 +38,11 @@ from dask_claim.errors import (
     GatewayUnreachable,
 )
 from dask_claim.providers.base import import_quietly
-from dask_claim.providers.gateway import api
+from dask_claim.providers.gateway import api, connection
 from dask_claim.providers.gateway.api import GatewayApi
+from dask_claim.providers.gateway.client_names import PRIVATE
 from dask_claim.providers.gateway.filling import Filling
+from dask_claim.providers.local.gateway_server import Backend, Server
 from dask_claim.threads import in_time
 from tests.support.serving import answering
 
@@ -345,3 +356,32 @@ def test_end_of_a_wait_is_never_swallowed() -> None:
             await in_time(loop.create_future(), 0.01)
 
     asyncio.run(main())
+
+
+def test_private_names_of_the_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are all in one table; a version that lacks one is refused by its name."""
+    folder = Path(connection.__file__).parent
+    used = {
+        node.attr
+        for path in folder.glob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute) and re.match("_[^_]", node.attr)
+        if not (isinstance(node.value, ast.Name) and node.value.id in ("self", "cls"))
+    }
+    assert used == {name for names in PRIVATE.values() for name in names}
+
+    monkeypatch.delattr(Field, "_field_types")
+    monkeypatch.delattr(Gateway, "_request")
+    with pytest.raises(ConfigurationError, match=r"has no Gateway\._request, Field\._field_types"):
+        ask("http://127.0.0.1:1", GatewayApi.clusters)
+
+
+def test_names_that_the_lease_and_a_gateway_of_the_run_use() -> None:
+    """No version of dask-gateway promises these; a method that is gone would not be overridden."""
+    names = ("tls_key", "tls_cert")
+    assert tuple(inspect.signature(GatewaySecurity).parameters) == names
+    assert inspect.iscoroutinefunction(scheduler_preload.GatewayClient.shutdown)
+    assert callable(scheduler_preload.make_gateway_client)
+    for ours, theirs in ((Server, DaskGateway), (Backend, UnsafeLocalBackend)):
+        names = tuple(name for name in vars(ours) if inspect.isfunction(vars(ours)[name]))
+        assert names and [name for name in names if not hasattr(theirs, name)] == []

@@ -58,7 +58,7 @@ THINGS = {
     "iptables": Thing(programs("iptables"), "iptables"),
     "control groups": Thing(lambda: False, how="a /sys/fs/cgroup that can be written to"),
     "benchmarks": Thing(modules("odc", "rioxarray", "tifffile", "imagecodecs"),
-                        how="pip install -e '.[benchmarks]'"),
+                        how="pip install --group benchmarks"),
     "Python 3.11": Thing(lambda: sys.version_info >= (3, 11), how="Python 3.11", in_ci=False),
     "real data": Thing(REALDATA.is_dir, how="the project's own rasters",
                        reason="the real data are not here"),

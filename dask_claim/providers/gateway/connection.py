@@ -18,6 +18,7 @@ from dask_claim.credentials.login import Login, log_in
 from dask_claim.errors import ConfigurationError, DaskClaimError, GatewayUnreachable
 from dask_claim.providers.base import import_quietly
 from dask_claim.providers.gateway.answers import failure, one_line, refusal
+from dask_claim.providers.gateway.client_names import check_names
 from dask_claim.redact import redact
 from dask_claim.threads import in_time
 
@@ -70,6 +71,7 @@ class GatewayConnection:
                 f"Dask's configuration of the client of {self.where} cannot be used: "
                 f"{one_line(error)}"
             ) from error
+        check_names(self.client)
         self.address: str = self.client.address
         self.proxy_address: str = self.client.proxy_address
         self.public_address = (address.public_url or self.address).rstrip("/")
