@@ -147,6 +147,8 @@ def _own_cluster(
         cluster = launcher.answer()
         client_options.setdefault("security", _security(**cluster))
         address = cluster["variables"]["DASK_SCHEDULER_ADDRESS"]
+        if name := cluster["variables"].get("DASK_CLIENT_NAME"):
+            client_options.setdefault("name", name)
         with _client(address, client_options) as client:
             yield client
     finally:

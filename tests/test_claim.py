@@ -52,7 +52,7 @@ def test_bad(file: Path) -> None:
 
 def test_there_is_a_case_for_every_field() -> None:
     said = {key for file in GOOD for key in json.loads(file.read_text(encoding="utf-8"))}
-    assert set(FIELDS) <= said
+    assert set(FIELDS) - said == {"share"}  # which no claim of a developer sets
 
 
 def test_direct_construction_is_checked_too() -> None:

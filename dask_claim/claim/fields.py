@@ -116,6 +116,12 @@ class ClaimFields(BaseModel):
     no_workers_timeout: Lifetime | None = Field(
         None, description="Tasks that no worker can run fail after this; absent: they wait."
     )
+    share: Text | None = Field(
+        None,
+        description="A key: runs with the same key, user and request use one cluster. Only an "
+        "operator's source may set it.",
+    )
+    keep: Seconds = Field(60, description="How long a shared cluster stays after its last run.")
     local_cores: Cores | None = Field(
         None, description="Cores granted to this container or job: the bound of a local cluster."
     )

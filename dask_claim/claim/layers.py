@@ -41,6 +41,11 @@ class Layer:
         checked = check(self.reading)
         self.values, self.doubtful = checked.values, checked.doubtful
         self.faults = [replace(fault, source=self.source) for fault in checked.faults]
+        if not self.trusted and ("share",) in self.values:
+            problem = "may come from an operator's source only, for runs use each other's workers"
+            hint = "set DASK_CLAIM_SHARE, or give --share"
+            value = self.values["share",]
+            self.faults.append(Fault(("share",), value, problem, hint, self.source))
 
     def without(self, paths: Iterable[Path]) -> Layer:
         """Return this layer without some of its values."""

@@ -114,6 +114,10 @@ def cross_faults(values: Mapping[Path, Any], doubtful: Iterable[str] = ()) -> li
         hint = f"write {cores} or more, or leave it out"
         problem = f"is less than worker_cores {cores}"
         faults.append(Fault(("worker_cores_limit",), limit, problem, hint))
+    if claim.share and not claim.lease_timeout and "lease_timeout" not in doubtful:
+        problem = "leaves a shared cluster without the lease that tells its runs apart"
+        hint = "write a number of seconds, or leave share out"
+        faults.append(Fault(("lease_timeout",), claim.lease_timeout, problem, hint, "", ("share",)))
     needs = provider_class(claim.provider).needs if claim.provider != "auto" else ()
     for name in needs:
         if not getattr(claim, name) and name not in doubtful:

@@ -175,6 +175,8 @@ class Released(Event):
 
     def __str__(self) -> str:
         what = self.called[0].upper() + self.called[1:]
+        if self.outcome is Outcome.KEPT:
+            return f"Left {self.called}{self._who_stays()}"
         if self.outcome is Outcome.GONE and self.by_itself:
             return f"{what} was already gone"
         if self.outcome is Outcome.GONE:
@@ -189,6 +191,13 @@ class Released(Event):
             + "a process in the background goes on trying for a while, unless this container or "
             "job ends before. `dask-claim clusters` shows whether it still runs, and stops it"
         )
+
+    def _who_stays(self) -> str:
+        shared = (self.usage.shared if self.usage else None) or {}
+        others, keep = shared.get("others"), shared.get("keep")
+        if others:
+            return f"; {others} other {'run uses' if others == 1 else 'runs use'} it"
+        return f"; it stays for {keep:.0f} s (keep)" if keep is not None else ""
 
 
 def log(event: Event) -> None:

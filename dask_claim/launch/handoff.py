@@ -36,6 +36,9 @@ GATEWAY_PUBLIC = "DASK_GATEWAY__PUBLIC_ADDRESS"
 GATEWAY_HTTP_PROXY = "DASK_GATEWAY__HTTP_CLIENT__PROXY"
 GATEWAY_OPTION = "DASK_GATEWAY__CLUSTER__OPTIONS__"
 DASHBOARD_LINK = "DASK_DISTRIBUTED__DASHBOARD__LINK"
+CLIENT_NAME = "DASK_CLIENT_NAME"
+"""A part of the ids of Dask's clients, which tells a shared scheduler whose they are."""
+
 SECURITY_LOADER = "DASK_DISTRIBUTED__CLIENT__SECURITY_LOADER"
 
 RESULT_FILES = {"scheduler_file": "scheduler.json", "cluster_name_file": "cluster-name"}
@@ -77,6 +80,8 @@ def variables(
     if shown is not None:
         # Whatever else the command is configured with, it could send to that address.
         values |= choose(shown, inherited).variables
+        if claim.share:
+            values[CLIENT_NAME] = run_id
     if cluster.gateway is not None:
         values |= _addresses(cluster.gateway, inherited)
     for option, value in cluster.option_defaults.items():

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Any
 
-from dask_claim.errors import ConfigurationError
+from dask_claim.errors import ClusterGone, ConfigurationError
 from dask_claim.launch import events
 from dask_claim.launch.cluster_watch import ClusterWatch
 from dask_claim.launch.events import Events
@@ -37,6 +37,7 @@ class LeaseKeeper:
         self._placing: asyncio.Task[None] | None = None
         self._imported: asyncio.Future[Any] | None = None
         self._refusal: Exception | None = None
+        self._share: dict[str, Any] | None = None
 
     @property
     def _placed(self) -> bool:
@@ -56,6 +57,11 @@ class LeaseKeeper:
         """Whether the scheduler holds a lease that ends an abandoned cluster."""
         return self._placed and self._ends_abandoned
 
+    @property
+    def shared(self) -> bool:
+        """Whether the scheduler has taken this run as one of those that share the cluster."""
+        return self._placed and self._share is not None
+
     def begin_import(self) -> asyncio.Future[Any]:
         """Import the lease, and with it Dask's client, in a thread, and only in one at a time.
 
@@ -73,6 +79,7 @@ class LeaseKeeper:
     def begin(self, provider: Provider) -> asyncio.Task[None]:
         """Place the lease; return the task that does it."""
         self._provider, self._refusal = provider, None
+        self._share = self._terms_of_share(provider.joined) if provider.shares else None
         self._placing = asyncio.create_task(self._place(provider))
         return self._placing
 
@@ -86,9 +93,12 @@ class LeaseKeeper:
             claim.max_lifetime + LIFETIME_MARGIN if outlives and claim.max_lifetime else None,
             claim.reconnect_timeout,
             self._request.run_id,
+            self._share,
         )
         try:
             await lease.place(self._watch.report, self._emit.warn, self._is_over)
+        except module.JoinRefused as error:
+            self._refusal = error
         except Exception as error:
             self._refusal = error
             idle = provider.idle_timeout
@@ -102,6 +112,49 @@ class LeaseKeeper:
         else:
             if lease.placed:  # not where the cluster has ended meanwhile
                 self._emit(events.Leased(self._ends_abandoned))
+
+    def _terms_of_share(self, joined: bool) -> dict[str, Any] | None:
+        request, share = self._request, self._request.share
+        if share is None:
+            return None
+        policy = request.policy
+        return {
+            "key": share.key,
+            "digest": share.digest,
+            "minimum": request.plan.min_workers,
+            "maximum": request.plan.max_workers,
+            "most": policy.max_workers if policy else None,
+            "keep": request.claim.keep,
+            "longest": policy.max_lifetime if policy else None,
+            "joined": joined,
+        }
+
+    async def join(self) -> tuple[int, int] | None:
+        """Return the bounds of a shared cluster's workers, once its scheduler has taken this run.
+
+        None where it takes no lease, so that a cluster of this run's own is not shared.
+
+        Raises
+        ------
+        ClusterGone
+            It does not take this run: another cluster will.
+        """
+        assert self._placing is not None and self._provider is not None
+        await asyncio.shield(self._placing)
+        name, usage = self._provider.called(), self._watch.usage
+        if self._placed and usage is not None and usage.shared:
+            minimum, maximum = usage.shared["bounds"]
+            return minimum, maximum
+        if type(self._refusal).__name__ == "JoinRefused" or self._provider.joined:
+            raise ClusterGone(f"{name} cannot be shared: {self._refusal or 'it has ended'}")
+        self._share = None
+        return None
+
+    async def resize(self) -> None:
+        """Have the bounds of all runs hold, after the gateway has set those of this one."""
+        if self._lease is not None:
+            with contextlib.suppress(Exception):
+                await self._lease.resize()
 
     async def _is_over(self) -> bool:
         """Whether the cluster has ended, whose scheduler has closed the connection."""

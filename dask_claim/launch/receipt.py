@@ -156,7 +156,7 @@ class Receipt:
             "history": self._history.points,
             "traceparent": None,
             "attached": None,
-            "shared": None,
+            "shared": _shared(self._usage),
             "command": list(self._command),
             "exit_status": self.exit_status,
             "reason": self.reason.value if self.reason else None,
@@ -223,7 +223,24 @@ def _used(usage: Usage | None, worker: tuple[int, int] | None) -> dict[str, Any]
     }
 
 
-GONE = {Outcome.GONE: True, Outcome.NOT_CONFIRMED: False, Outcome.NOTHING: None}
+def _shared(usage: Usage | None) -> dict[str, Any] | None:
+    """With how many other runs the cluster was shared, and this run's part; None: with nobody."""
+    if usage is None or not usage.shared:
+        return None
+    names = ("key", "runs", "joined", "others", "keep")
+    return {
+        **{name: usage.shared.get(name) for name in names},
+        "core_seconds": round(usage.core_seconds, 3),
+        "tasks": usage.tasks_done + usage.tasks_failed,
+    }
+
+
+GONE = {
+    Outcome.GONE: True,
+    Outcome.KEPT: "kept",
+    Outcome.NOT_CONFIRMED: False,
+    Outcome.NOTHING: None,
+}
 
 
 def _iso(moment: float | None) -> str | None:

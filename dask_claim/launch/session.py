@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
+from dataclasses import replace
 
 from dask_claim.claim.choice import Choice
 from dask_claim.errors import ClusterGone, ConfigurationError, TemporaryError
@@ -64,6 +65,8 @@ class Session:
     async def submit(self) -> None:
         """Request the cluster. It has an address afterwards, and may still be starting."""
         provider = self.provider
+        if self.request.share and not provider.shares:
+            self._emit.note(f"share: a cluster of {provider.description} is not shared")
         self._emit(events.Claimed(provider.announcement(), provider.name, provider.adopts))
         try:
             if provider.asks_with_dask:
@@ -84,7 +87,8 @@ class Session:
                 await self.start()
                 return
             except ClusterGone as error:
-                self._emit.warn(f"{error}. Requesting another cluster")
+                tell = self._emit.note if self.provider.joined else self._emit.warn
+                tell(f"{error}. Requesting another cluster")
                 await self._opening.bound(self._start_again())
             except TemporaryError as error:
                 await self._fall_back(error)
@@ -114,11 +118,13 @@ class Session:
         if provider.makes_cluster:
             if not provider.reports_usage:
                 placing = self.lease.begin(provider)
-                if provider.outlives_launcher:
+                if self.request.share and provider.shares:
+                    bounds = await self._opening.bound(self._join())
+                elif provider.outlives_launcher:
                     # Before the gateway tells the scheduler of its workers: it gives a cluster up
                     # whose scheduler it cannot reach yet.
                     await asyncio.wait({placing}, timeout=min(REACHING, self._opening.left))
-            bounds = await self._opening.bound(provider.scale())
+            bounds = await self._opening.bound(self._scale(bounds))
             if bounds is not None:
                 self._minimum = bounds[0]
         self._emit(events.Running(provider.name, self.cluster, self._opening.passed))
@@ -132,10 +138,33 @@ class Session:
         if self.cluster.dashboard_url:
             self._emit.note(f"Dask Dashboard: {self.cluster.dashboard_url}")
 
+    async def _join(self) -> tuple[int, int] | None:
+        """Be one of the runs that share the cluster; return the bounds of all of them."""
+        bounds = await self.lease.join()
+        ticket = self.provider.shared_ticket()
+        if bounds is None:
+            self._emit.warn(f"{self.watch.cluster_name} is not shared: it takes no lease")
+        elif ticket is not None:
+            # From now on the scheduler ends it, when nobody is left.
+            self.tickets.settle(ticket)
+            self._emit(events.TicketsWritten(self.tickets.open))
+        return bounds
+
+    async def _scale(self, shared: tuple[int, int] | None) -> tuple[int, int] | None:
+        """Request the workers; `shared`: the bounds that a shared cluster's scheduler has set."""
+        if shared is not None and self.provider.joined:
+            return shared
+        bounds = await self.provider.scale()
+        if shared is not None:
+            await self.lease.resize()
+        return bounds
+
     async def _start_again(self) -> None:
         """Another cluster; the ticket of the first one stays open until the end."""
         await self.lease.end()
         await self.provider.close()
+        if self.provider.joined and (name := self.cluster.cluster_name):
+            self.request = replace(self.request, avoid=self.request.avoid | {name})
         self.provider = self._make_provider(self._choice)
         await self._submit()
 
@@ -162,6 +191,8 @@ class Session:
                 outcome = Outcome.NOT_CONFIRMED if self.tickets.open else Outcome.NOTHING
                 try:
                     outcome = await self._reclaim()
+                    if self.lease.shared and outcome is not Outcome.NOT_CONFIRMED:
+                        outcome = Outcome.KEPT
                     if outcome is Outcome.NOT_CONFIRMED:
                         await self.lease.leave_to_scheduler()
                 finally:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from time import monotonic
 from typing import Any
 
 from dask_claim.files import letters
-from dask_claim.lifetime import lease_plugin
-from dask_claim.lifetime.lease_connection import LeaseConnection, pickled_plugin
+from dask_claim.lifetime import lease_plugin, sharing
+from dask_claim.lifetime.lease_connection import JoinRefused, LeaseConnection, pickled_plugin
 from dask_claim.providers.usage import RENOUNCED, Usage
 from dask_claim.threads import cancel
 
@@ -35,6 +35,8 @@ class Lease:
         Its credentials.
     timeout, lifetime, reconnect_timeout, holder
         As for `LeasePlugin`; by default `holder` is a random identity.
+    share : mapping or None
+        As for `SharedLease`, where the run shares its cluster.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class Lease:
         lifetime: float | None,
         reconnect_timeout: float = 10.0,
         holder: str | None = None,
+        share: Mapping[str, Any] | None = None,
     ) -> None:
         self._address, self._timeout = address, timeout
         # A timeout of 0 would end the cluster on the first reconnect.
@@ -55,12 +58,19 @@ class Lease:
             "reconnect_timeout": self._reconnect_timeout,
             "lifetime": lifetime,
         }
+        self._last_message = lease_plugin.RELEASE
+        if share is not None:
+            terms["share"] = share
+            self._last_message = sharing.LEAVE
         self._connection = LeaseConnection(address, security, terms)
         self._pause = min(LONGEST_PAUSE, timeout / RENEWALS) if timeout else LONGEST_PAUSE
         self._task: asyncio.Task[None] | None = None
         self._released = False
         self._workers = self._missed = 0
         self._refused_since: float | None = None
+        self.left = False
+        """Whether the scheduler of a shared cluster has heard that this run is out."""
+
         self._gone = False
         """Whether the scheduler has taken no connection for `reconnect_timeout`. Even if it came
         back it would have given this launcher up."""
@@ -110,9 +120,10 @@ class Lease:
                     return
                 self._miss(error)
                 await asyncio.sleep(min(1.0, self._pause))
-            except Exception:
+            except Exception as error:
                 await self._connection.close()
-                await self.renounce()
+                if not isinstance(error, JoinRefused):
+                    await self.renounce()
                 raise
         self._task = asyncio.create_task(self._keep())
 
@@ -121,6 +132,10 @@ class Lease:
         message = {"version": lease_plugin.VERSION, "ends_cluster": False}
         with contextlib.suppress(Exception):
             await self._connection.call(op="log_event", topic=RENOUNCED, msg=message)
+
+    async def resize(self) -> None:
+        """Have a shared cluster's scheduler set the bounds of all runs, whatever they are now."""
+        await self._connection.call(op=sharing.RESIZE)
 
     async def count_workers(self) -> int:
         """Return how many workers the scheduler has, as every one tells; 0 where it does not."""
@@ -140,7 +155,8 @@ class Lease:
         await cancel(self._task)
         if self.placed and not self._gone and not self.shut_down:
             try:
-                await self._renew(lease_plugin.RELEASE)
+                await self._renew(self._last_message)
+                self.left = self._last_message == sharing.LEAVE
             except Exception:
                 if not await self._is_over() and self._connection.cut:
                     self._warn("the scheduler has closed its connection and takes no other one")

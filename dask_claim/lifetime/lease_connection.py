@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import functools
+from collections.abc import Mapping
 from typing import Any
 
 import cloudpickle
 from distributed.comm import connect
 from distributed.core import send_recv
 
-from dask_claim.lifetime import lease_plugin
+from dask_claim.lifetime import lease_plugin, sharing, workers_service
 from dask_claim.providers import meter, troubles, versions
 from dask_claim.threads import in_time
 
@@ -19,8 +19,12 @@ CALL_TIMEOUT = 3.0
 CONNECT_TIMEOUT = 2.0
 PLACE_TIMEOUT = 10.0
 
-BY_VALUE = (lease_plugin, meter, troubles, versions)
+BY_VALUE = (lease_plugin, sharing, workers_service, meter, troubles, versions)
 """The modules that the scheduler's image may lack."""
+
+
+class JoinRefused(Exception):
+    """A shared cluster does not take this run; `str()` says why."""
 
 
 class LeaseConnection:
@@ -79,6 +83,8 @@ class LeaseConnection:
         await self._comm.write(message)
         reply = await self._reading
         self._check_shut_down(reply)
+        if sharing.REFUSED in reply:
+            raise JoinRefused(str(reply[sharing.REFUSED]))
         self._reading = asyncio.ensure_future(self._comm.read())
         return reply
 
@@ -129,16 +135,21 @@ class LeaseConnection:
         self._reading = asyncio.ensure_future(comm.read())
 
 
-@functools.lru_cache
 def pickled_plugin(
-    holder: str, timeout: float, reconnect_timeout: float, lifetime: float | None
+    holder: str,
+    timeout: float,
+    reconnect_timeout: float,
+    lifetime: float | None,
+    share: Mapping[str, Any] | None = None,
 ) -> bytes:
     """Return the plugin by value."""
     # The registration is global to the process, so it lasts only as long as it is needed.
     for module in BY_VALUE:
         cloudpickle.register_pickle_by_value(module)
     try:
-        plugin = lease_plugin.LeasePlugin(holder, timeout, reconnect_timeout, lifetime)
+        first = holder, timeout, reconnect_timeout, lifetime
+        plugin = sharing.SharedLease(*first, share=share) if share else None
+        plugin = plugin or lease_plugin.LeasePlugin(*first)
         return bytes(cloudpickle.dumps(plugin))
     finally:
         for module in BY_VALUE:

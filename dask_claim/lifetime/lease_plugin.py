@@ -153,7 +153,7 @@ class LeasePlugin(Meter):
                 message = await comm.read()
                 held.released = message == RELEASE
                 self._count_as_use()
-                await comm.write(self.usage())
+                await comm.write(await self.answer(holder, message))
         except OSError as error:
             lost = getattr(error.__cause__, "errno", None) in LOST
         finally:
@@ -161,6 +161,10 @@ class LeasePlugin(Meter):
             held.connections -= 1
             if not held.connections and not lost:
                 held.closed = monotonic()
+
+    async def answer(self, holder: str, message: str) -> dict[str, Any]:
+        """Return what a holder is answered on its `message`."""
+        return self.usage()
 
     async def look(self) -> dict[str, Any]:
         """Whether anybody holds the cluster, and how many workers are up.
@@ -189,15 +193,20 @@ class LeasePlugin(Meter):
             await asyncio.sleep(pause)
             # A scheduler that was busy with a large graph, or suspended, could not hear anybody:
             # such time is not the launchers'.
-            deaf = max(0.0, monotonic() - before - 2 * pause)
-            for name, holder in list(self._holders.items()):
-                holder.postpone(deaf)
-                reason = holder.gone(monotonic())
-                if reason is None:
-                    continue
+            await self.check(max(0.0, monotonic() - before - 2 * pause))
+
+    async def check(self, deaf: float) -> None:
+        """Give up the holders that are gone; for `deaf` seconds nobody could have been heard."""
+        for name, holder in list(self._holders.items()):
+            holder.postpone(deaf)
+            if (reason := holder.gone(monotonic())) is not None:
                 del self._holders[name]
-                if holder.binds and not any(other.binds for other in self._holders.values()):
-                    await self._end(reason)
+                await self.given_up(name, holder, reason)
+
+    async def given_up(self, name: str, holder: Holder, reason: str) -> None:
+        """A launcher is gone: end the cluster where no other one holds it."""
+        if holder.binds and not any(other.binds for other in self._holders.values()):
+            await self._end(reason)
 
     async def _end(self, reason: str) -> None:
         """Ask the gateway to end this cluster, until it does; else end the scheduler."""

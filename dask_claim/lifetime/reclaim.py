@@ -56,6 +56,8 @@ async def reclaim_all(tickets: Sequence[Mapping[str, Any]], patience: float) -> 
         outcome = await reclaim(ticket, patience, logger.warning)
         if outcome is Outcome.GONE:
             logger.info(f"{what} is gone")
+        elif outcome is Outcome.KEPT:
+            logger.info(f"{what} is left to the other runs that share it, or to its lease")
         elif outcome is Outcome.NOT_CONFIRMED:
             logger.error(f"{what} is NOT confirmed gone")
 

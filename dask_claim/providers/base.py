@@ -67,6 +67,12 @@ class Provider(ABC):
     whole_cores: ClassVar[bool] = False
     """Whether its workers are batch jobs, which have no part of a core."""
 
+    shares: ClassVar[bool] = False
+    """Whether several runs can use one cluster of it, whose scheduler outlives each of them."""
+
+    joined: bool = False
+    """Whether the cluster is one that another run has requested."""
+
     exact_size: ClassVar[bool] = True
     """Whether a worker has the size that was asked for, unless a message says otherwise."""
 
@@ -106,6 +112,10 @@ class Provider(ABC):
         Another one takes its place where the program makes the cluster itself (`create: false`).
         """
         return cls.name if claim.create else "none", None
+
+    def shared_ticket(self) -> Ticket | None:
+        """Return what is settled once the cluster is shared, for its scheduler ends it then."""
+        return None
 
     def announcement(self) -> str:
         """Return the line of the log that says what is about to be requested."""

@@ -101,6 +101,10 @@ class Usage:
 
     lost: Sequence[Lost] = ()
     errors: Sequence[Failed] = ()
+    shared: Mapping[str, Any] | None = None
+    """Of a shared cluster: its `key`, the most `runs` at one time and those `now`, the `bounds` of
+    its workers; in the last report how many `others` stay, or for how long it is kept, `keep`. The
+    figures above are then this run's own part."""
 
     @classmethod
     def of(cls, reply: Mapping[str, Any]) -> Usage:

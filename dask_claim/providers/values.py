@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from dask_claim.claim.addresses import GatewayAddress, OperatorGateways
 from dask_claim.files import letters
+from dask_claim.providers.share import Share
 
 if TYPE_CHECKING:
     from dask_claim.claim.model import Claim, Resolved
@@ -64,6 +65,14 @@ class Request:
             site,
             site.asks_for(resolved.sources) if site else frozenset(),
         )
+
+    avoid: frozenset[str] = frozenset()
+    """Names of clusters that others share and that were of no use to this run."""
+
+    @property
+    def share(self) -> Share | None:
+        """With which other runs it may use one cluster; None: with none."""
+        return Share.of(self.claim)
 
     @property
     def gateway_options(self) -> GatewayOptions | None:
@@ -199,6 +208,9 @@ class Outcome(Enum):
     """What became of a ticket, or of several."""
 
     NOT_CONFIRMED = "not confirmed"
+    KEPT = "kept"
+    """It is a cluster that other runs share, or may still join: its scheduler ends it."""
+
     GONE = "gone"
     NOTHING = "nothing was made"
 

@@ -57,6 +57,8 @@ async def end_all_of(ticket: Ticket, timeout: float, warn: Callable[[str], None]
         if made is not None:
             return await _end_made(api, made, warn)
         if name is not None:
+            if ticket.facts.get("shared") and not await _is_unused(api, name):
+                return Outcome.KEPT
             await end_cluster(api, name, ticket.facts.get("named_at"))
             if not requested.get("repeated"):
                 return Outcome.GONE
@@ -72,6 +74,18 @@ async def end_all_of(ticket: Ticket, timeout: float, warn: Callable[[str], None]
     finally:
         with contextlib.suppress(Exception):
             await api.close()
+
+
+async def _is_unused(api: GatewayApi, name: str) -> bool:
+    """Whether it is certain that no run uses a cluster that may be shared.
+
+    One that is still pending nobody uses: runs that wait for it request another one.
+    """
+    report = await _persistently(api, lambda: api.report(name))
+    if report is None or status_of(report) != "RUNNING":
+        return True
+    look = await look_at_lease(report)
+    return look.hold is Hold.NONE or (look.hold is Hold.SILENT and not look.ending)
 
 
 async def end_cluster(api: GatewayApi, name: str, made: float | None = None) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
+from dask_claim.providers.share import Share
 from dask_claim.providers.usage import LOOK, RENOUNCED
 from dask_claim.threads import in_time
 
@@ -29,24 +30,30 @@ LOOK_TIMEOUT = 5.0
 
 @dataclass(frozen=True)
 class Mark:
-    """Which run has requested a cluster, and how it is to be held."""
+    """Which run has requested a cluster, and how it is to be held.
+
+    Its text begins with the version, the kind, and the run's id, which every version reads so;
+    that of a shared cluster goes on with the digest of the request and the key.
+    """
 
     run_id: str
 
     leased: bool
     """Whether a lease ends the cluster with its launcher; a program's own cluster has none."""
 
+    share: Share | None = None
+
     def __str__(self) -> str:
-        return f"{VERSION}:{'lease' if self.leased else 'no-lease'}:{self.run_id}"
+        parts = [VERSION, "lease" if self.leased else "no-lease", self.run_id]
+        return ":".join([*parts, self.share.digest, self.share.key] if self.share else parts)
 
     @classmethod
     def parse(cls, text: str) -> Mark | None:
         """Read a mark; None where it is not understood, as that of another version."""
-        version, _, rest = text.partition(":")
-        kind, _, run_id = rest.partition(":")
+        version, kind, run_id, digest, key = [*text.split(":", 4), *[""] * 4][:5]
         if version != VERSION or kind not in ("lease", "no-lease"):
             return None
-        return cls(run_id, kind == "lease")
+        return cls(run_id, kind == "lease", Share(key, digest) if key else None)
 
 
 def status_of(report: ClusterReport | None) -> str:
@@ -67,6 +74,9 @@ class Hold(Enum):
 
     LIVE = "live"
     """A launcher, which was heard in time."""
+
+    KEPT = "kept"
+    """Nobody, but other runs that share it may still join: it ends in time by itself."""
 
     SILENT = "silent"
     """Nobody any more: the scheduler has given up every launcher that held it."""
@@ -89,6 +99,18 @@ class Look:
 
     ends_cluster: bool | None = None
     """Whether the cluster is to end with a launcher; None where no launcher has been there."""
+
+    holders: int | None = None
+    """Launchers that hold it; None where the scheduler does not tell."""
+
+    share: Share | None = None
+    """Which runs may use the cluster together, where its lease says so."""
+
+    ends_in: float | None = None
+    """Seconds until a shared cluster that no run uses ends; None where it is used."""
+
+    ending: bool = False
+    """Whether it ends now, and takes no run any more."""
 
 
 async def look_at_lease(report: ClusterReport) -> Look:
@@ -131,4 +153,17 @@ def _understood(answer: Any) -> Look:
     holders, workers = answer["holders"], answer["workers"]
     if type(holders) is not int or type(workers) is not int:
         return Look(Hold.UNREACHABLE)
-    return Look(Hold.LIVE if holders else Hold.SILENT, workers, ends_cluster)
+    hold = Hold.LIVE if holders else Hold.SILENT
+    if not isinstance(shared := answer.get("shared"), Mapping):
+        return Look(hold, workers, ends_cluster, holders)
+    ends_in, ending = shared.get("ends_in"), shared.get("ending") is True
+    kept = isinstance(ends_in, float) and not ending
+    return Look(
+        Hold.KEPT if kept and not holders else hold,
+        workers,
+        ends_cluster,
+        holders,
+        Share(str(shared.get("key")), str(shared.get("digest"))),
+        ends_in if kept else None,
+        ending,
+    )

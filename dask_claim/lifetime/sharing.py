@@ -1,0 +1,260 @@
+"""A lease that several runs hold together: the scheduler admits them, and counts for each its part.
+
+It stands in the place of the plain lease where a run shares its cluster, and crosses by value, too.
+All is decided on the scheduler's one event loop, so there is nothing to lock.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from time import monotonic
+from typing import Any
+
+from dask_claim.lifetime.lease_plugin import Holder, LeasePlugin
+from dask_claim.lifetime.workers_service import WorkersService
+
+LEAVE = "leave"
+"""A run's last message: it is out, and the cluster stays for the others."""
+
+RESIZE = "dask_claim_resize"
+"""The call after which the bounds of all runs hold again, where a gateway has set one's own."""
+
+REFUSED = "refused"
+"""The one key of an answer to a run that cannot join, with the reason."""
+
+# From a client's shutdown() until the scheduler hears that this client is gone.
+CLOSES_WITHIN = 5.0
+
+REFUSAL = (
+    "dask-claim: {what} is refused, for {count} runs share this cluster and it would end the "
+    "tasks of all of them. Restart or retire single workers, or run without share"
+)
+
+
+class Part:
+    """What one run of a shared cluster asks for, and its part in what the cluster has done."""
+
+    def __init__(self, terms: Mapping[str, Any]) -> None:
+        self.minimum, self.maximum = int(terms["minimum"]), int(terms["maximum"])
+        self.most, self.keep = terms.get("most"), float(terms["keep"])
+        self.joined = bool(terms.get("joined"))
+        self.worker_seconds = self.core_seconds = self.busy = 0.0
+        self.done = self.failed = 0
+        self.shut_down = False
+
+
+class SharedLease(LeasePlugin):
+    """Ends the cluster some time after the last run on it is gone.
+
+    Parameters
+    ----------
+    share : mapping
+        Of the run that places it: `key` and `digest`; `minimum` and `maximum` of its workers, and
+        the site's own bound for them, `most` (None: there is none); `keep`, in seconds, for how
+        long the cluster stays after this run, should it be the last one; `longest`, the seconds
+        after which the cluster takes no run any more (None: there is no end); whether it `joined`
+        a cluster that another run has requested.
+
+    The others as for `LeasePlugin`.
+    """
+
+    def __init__(self, *first: Any, share: Mapping[str, Any], **terms: Any) -> None:
+        super().__init__(*first, **terms)
+        self._share = dict(share)
+
+    def start(self, scheduler: Any) -> None:
+        self._parts: dict[str, Part] = {}
+        self._owners: dict[Any, str] = {}
+        self._most_runs = 0
+        self._began = self._counted = monotonic()
+        self._keep = float(self._share["keep"])
+        self._ends_at: float | None = None
+        self._bounds = 0, 0
+        self._shut_down_at = -CLOSES_WITHIN
+        self._service = WorkersService(scheduler)
+        super().start(scheduler)
+        handlers = scheduler.handlers
+        handlers["terminate"], handlers[RESIZE] = self.terminate, self.resize
+        for name in ("restart", "restart_workers", "retire_workers"):
+            if name in handlers:
+                handlers[name] = self._unless_shared(name, handlers[name])
+
+    # Who is in
+
+    async def hold(self, comm: Any, holder: str, **terms: Any) -> None:
+        """As of a plain lease, for runs with the same key and request.
+
+        `terms`: also `share`, as for the first one.
+        """
+        share = terms.pop("share", {})
+        if refusal := self._refusal(share):
+            await comm.read()
+            await comm.write({REFUSED: refusal})
+            return
+        self._count()
+        self._parts.setdefault(holder, Part(share))
+        self._ends_at = None
+        self._most_runs = max(self._most_runs, len(self._parts))
+        await self.resize()
+        await super().hold(comm, holder, **terms)
+
+    def _refusal(self, share: Mapping[str, Any]) -> str | None:
+        """Return why a run cannot join; None where it can."""
+        if self._ending:
+            return "it is ending"
+        if any(share.get(name) != self._share[name] for name in ("key", "digest")):
+            return "it was made for another request"
+        longest = self._share.get("longest")
+        if longest and monotonic() - self._began > longest:
+            return f"it is older than the {longest:g} s that its site allows"
+        return None
+
+    async def answer(self, holder: str, message: str) -> dict[str, Any]:
+        reply = self.usage_of(holder)
+        if message == LEAVE:
+            held = self._holders.pop(holder, None)
+            await self._leave(holder, "it has left", binds=held is None or held.binds)
+            reply["shared"].update(others=len(self._parts), keep=self._seconds_left())
+        return reply
+
+    async def given_up(self, name: str, holder: Holder, reason: str) -> None:
+        await self._leave(name, reason, holder.binds)
+
+    async def _leave(self, name: str, reason: str, binds: bool) -> None:
+        self._count()
+        part = self._parts.pop(name, None)
+        if part is not None:
+            self._keep = part.keep
+        if binds and not self._holders:
+            self._ends_at = monotonic() + self._keep
+            log = logging.getLogger("distributed.scheduler")
+            log.info("dask-claim: this cluster stays for %g s: %s", self._keep, reason)
+        await self.resize()
+
+    async def check(self, deaf: float) -> None:
+        if self._ends_at is not None:
+            self._ends_at += deaf
+        await super().check(deaf)
+        if self._ends_at is not None and monotonic() >= self._ends_at:
+            await self._end(f"no run has used it for {self._keep:g} s")
+
+    def _seconds_left(self) -> float | None:
+        return None if self._ends_at is None else max(0.0, self._ends_at - monotonic())
+
+    async def look(self) -> dict[str, Any]:
+        shared = {name: self._share[name] for name in ("key", "digest")}
+        shared |= {"ends_in": self._seconds_left(), "ending": self._ending}
+        return {**await super().look(), "shared": shared}
+
+    # How many workers
+
+    def bounds(self) -> tuple[int, int]:
+        """Return the minimum and the maximum of workers: the largest, and the sum, of all runs."""
+        parts = self._parts.values()
+        if not parts:
+            # The service's own adaptation lets unused workers go after a while: not at once, for
+            # the next step of a workflow may be seconds away.
+            return 0, self._bounds[1]
+        minimum = max(part.minimum for part in parts)
+        limits = [part.most for part in parts if part.most is not None]
+        maximum = min([sum(part.maximum for part in parts), *limits])
+        return minimum, max(minimum, maximum, *(part.maximum for part in parts))
+
+    async def resize(self) -> None:
+        """Have the bounds of all runs hold; workers are retired before they are closed."""
+        self._bounds = self.bounds()
+        await self._service.adapt(*self._bounds)
+
+    # Whose work it is
+
+    def _count(self) -> None:
+        """Share the time since the last count out among the runs that were there."""
+        now = monotonic()
+        seconds, self._counted = now - self._counted, now
+        for part in self._parts.values():
+            workers = seconds * len(self._since) / len(self._parts)
+            cores = seconds * sum(cores for _, cores in self._since.values()) / len(self._parts)
+            part.worker_seconds, part.core_seconds = (
+                part.worker_seconds + workers,
+                part.core_seconds + cores,
+            )
+
+    def add_worker(self, scheduler: Any, worker: str) -> None:
+        self._count()
+        super().add_worker(scheduler, worker)
+
+    def remove_worker(self, scheduler: Any, worker: str, **more: Any) -> None:
+        self._count()
+        super().remove_worker(scheduler, worker, **more)
+
+    def update_graph(self, scheduler: Any, *, client: str = "", tasks: Any = (), **_: Any) -> None:
+        if (owner := self._run_of(client)) is not None:
+            for key in tasks:
+                self._owners.setdefault(key, owner)
+
+    def _run_of(self, client: str) -> str | None:
+        """Return the run whose command has made a client: its id is in the client's name."""
+        named = next((name for name in self._parts if f"-{name}-" in client), None)
+        return next(iter(self._parts)) if named is None and len(self._parts) == 1 else named
+
+    def transition(self, key: Any, start: str, finish: str, *more: Any, **terms: Any) -> None:
+        before = self._done, self._failed, self._busy
+        super().transition(key, start, finish, *more, **terms)
+        if (part := self._parts.get(self._owners.get(key, ""))) is not None:
+            part.done += self._done - before[0]
+            part.failed += self._failed - before[1]
+            part.busy += self._busy - before[2]
+        if finish == "forgotten":
+            self._owners.pop(key, None)
+
+    def usage_of(self, holder: str) -> dict[str, Any]:
+        """Return what the cluster has done, with the run's own part in place of the whole."""
+        self._count()
+        usage, part = self.usage(), self._parts.get(holder)
+        shared: dict[str, Any] = {
+            "key": self._share["key"],
+            "runs": self._most_runs,
+            "now": len(self._parts),
+            "bounds": self._bounds,
+        }
+        if part is not None:
+            usage |= {
+                "worker_seconds": part.worker_seconds,
+                "core_seconds": part.core_seconds,
+                "tasks_done": part.done,
+                "tasks_failed": part.failed,
+                "busy_seconds": part.busy,
+            }
+            shared["joined"] = part.joined
+            shared["shut_down"], part.shut_down = part.shut_down, False
+        return {**usage, "shared": shared}
+
+    # What one run must not do to the others
+
+    async def terminate(self, **_: Any) -> None:
+        """Take a client's shutdown(), the last line of many notebooks, for its leaving."""
+        self._shut_down_at = monotonic()
+
+    def remove_client(self, scheduler: Any, client: str) -> None:
+        if monotonic() - self._shut_down_at < CLOSES_WITHIN:
+            run = self._run_of(client)
+            if run is not None:
+                self._parts[run].shut_down = True
+                self._shut_down_at = -CLOSES_WITHIN
+
+    def _unless_shared(self, name: str, handler: Callable[..., Any]) -> Callable[..., Any]:
+        async def guarded(**terms: Any) -> Any:
+            if len(self._parts) > 1 and self._is_of_all(terms):
+                what = f"{name}() of all workers" if name != "restart" else "restart()"
+                raise RuntimeError(REFUSAL.format(what=what, count=len(self._parts)))
+            return await handler(**terms)
+
+        return guarded
+
+    def _is_of_all(self, terms: Mapping[str, Any]) -> bool:
+        """Whether a call is for all workers: it names all of them, or leaves them open."""
+        states = self._scheduler.workers.values()
+        chosen = set(terms.get("workers") or ()), set(terms.get("names") or ())
+        left = [s for s in states if s.address not in chosen[0] and s.name not in chosen[1]]
+        return not any(chosen) or not left
