@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from dask_claim.claim.model import Claim, load
-from dask_claim.errors import ClusterFailed, ConfigurationError, TemporaryError
+from dask_claim.errors import ConfigurationError, TemporaryError
 from dask_claim.providers.base import Provider
+from dask_claim.providers.existing import outside_ended_run
 from dask_claim.providers.values import Request
 from dask_claim.registry import provider_class
+from tests.support.claims import NOWHERE
 from tests.support.faulty import CLUSTER, Faulty, faulty
 from tests.support.gateway import GatewayServer
 from tests.support.launcher import DASK_CLAIM, ONE_TASK, PYTHON, Launcher
@@ -52,15 +55,38 @@ def test_adopted(launcher: Launcher, gateway: GatewayServer, tmp_path: Path) -> 
     runner.process.communicate(b"\n")
     ended = runner.finish()
     assert (ended.status, ended.receipt["gone"]) == (0, True), ended.err
+    assert f"Attached to run {ended.receipt['run']}: using cluster {made}" in ended.err
+    # A process that outlives that run still has its variables.
+    late = launcher(
+        PYTHON, "-c", PROGRAM, claim=claim,
+        env={
+            "DASK_CLAIM_RUN_ID": ended.receipt["run"], "DASK_CLUSTER": made,
+            "DASK_SCHEDULER_ADDRESS": ended.receipt["scheduler_address"],
+            "DASK_GATEWAY__ADDRESS": gateway.url,
+        },
+    )  # fmt: skip
+    assert late.status == 0 and made not in late.out.decode(), late.err
+    [warning] = late.receipt["warnings"]
+    assert f"cluster {made} is STOPPED" in warning
+    assert (late.receipt["attached"], late.receipt["gone"]) == (None, True)
 
 
-def test_run_inside_a_run(launcher: Launcher) -> None:
+def test_run_inside_a_run(launcher: Launcher, tmp_path: Path) -> None:
     """It uses the other one's cluster, whatever its claim says, and ends nothing."""
-    inner = f"{DASK_CLAIM} -- {PYTHON} -c '{ONE_TASK}'"
-    run = launcher("sh", "-c", f"{inner} && {inner}", claim={"provider": "local", "max_workers": 1})
+    receipt = tmp_path / "inner.json"
+    # Its claim names a gateway that nobody reaches; its own command line chooses all the same.
+    script = f"""
+        export DASK_CLAIM='{{"gateway_url": "http://127.0.0.1:9", "min_workers": 1}}'
+        {DASK_CLAIM} --start workers --receipt {receipt} -- {PYTHON} -c '{ONE_TASK}' &&
+        {DASK_CLAIM} --provider local -- {PYTHON} -c '{ONE_TASK}'
+    """
+    run = launcher("sh", "-c", script, claim={"provider": "local", "max_workers": 1})
     assert (run.status, run.out) == (0, b"42\n42\n"), run.err
-    assert run.err.count("Using the running scheduler") == 2
-    assert run.err.count("Local cluster: ") == 1 and "handshake" not in run.err, run.err
+    inner, outer = json.loads(receipt.read_text()), run.receipt
+    assert (inner["attached"], outer["attached"]) == (outer["run"], None)
+    assert (inner["gone"], inner["scheduler_address"]) == (None, outer["scheduler_address"])
+    assert run.err.count(f"Attached to run {outer['run']}: using the running scheduler") == 1
+    assert run.err.count("Local cluster: ") == 2 and "handshake" not in run.err, run.err
 
 
 def test_name_that_cannot_be_read() -> None:
@@ -108,14 +134,27 @@ def test_cluster_that_still_starts_is_waited_for(monkeypatch: pytest.MonkeyPatch
     assert provider.cluster.cluster_name == CLUSTER
 
 
-def test_cluster_that_has_ended() -> None:
-    """Another attempt may find a runner's; that of a run that is over stays away."""
+@pytest.mark.parametrize("answers", [True, False])
+def test_cluster_of_a_run_whose_gateway_answers(answers: bool) -> None:
+    """Its word counts; without one the cluster may run, and the run itself waits for it."""
     with faulty("refused") as server:
         server.ended.append(CLUSTER)
-        with pytest.raises(ClusterFailed, match=r"says it is STOPPED$"):
-            asyncio.run(attached(server).submit())
-        with pytest.raises(ConfigurationError, match="unset DASK_CLAIM_RUN_ID and"):
-            asyncio.run(attached(server, DASK_CLAIM_RUN_ID="id").submit())
+        environ = {
+            **NOWHERE, "DASK_CLAIM_RUN_ID": "id", "DASK_CLUSTER": CLUSTER,
+            "DASK_SCHEDULER_ADDRESS": f"gateway://127.0.0.1:9/{CLUSTER}",
+            "DASK_CLAIM": json.dumps(server.claim()),
+        }  # fmt: skip
+        inside = load(environ=environ)
+        assert inside.plan().provider == "attach"
+        if answers:
+            outside = outside_ended_run(inside)
+    if not answers:
+        assert outside_ended_run(inside) is inside
+        return
+    assert outside.plan().provider == "gateway"
+    [warning] = outside.warnings()
+    assert f"cluster {CLUSTER} is STOPPED" in warning
+    assert not {"DASK_CLUSTER", "DASK_CLAIM_RUN_ID"} & outside.environ.keys()
 
 
 def test_cluster_of_a_gateway_that_nobody_names(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from dask_claim.claim.memory import Memory
 from dask_claim.claim.model import Claim, load
 from dask_claim.claim.plan import Plan, make_plan
 from dask_claim.errors import ClaimError, ConfigurationError
+from dask_claim.providers.tls import in_folder, make_keys
 from tests.support.claims import NOWHERE, Fields
 
 
@@ -151,8 +152,26 @@ def test_variables_of_a_run_that_is_over(monkeypatch: pytest.MonkeyPatch) -> Non
     assert stale.plan().provider == "local"
     [warning] = stale.warnings()
     assert address in warning and "left over" in warning
+    own = load({"provider": "local"}, environ)
+    assert own.plan().provider == "local" and own.warnings() == []
     garbled = load(environ={**environ, "DASK_SCHEDULER_ADDRESS": "tcp://["})
     assert garbled.plan().provider == "local" and len(garbled.warnings()) == 1
+
+
+def test_scheduler_that_is_too_busy_to_shake_hands(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The kernel takes the connection, so there is one: a second cluster would be in its way."""
+    monkeypatch.setattr("dask_claim.claim.outer_run.ANSWERS_WITHIN", 0.2)
+    make_keys(tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"tls://127.0.0.1:{server.getsockname()[1]}"
+        environ = {**NOWHERE, **RUN, **in_folder(tmp_path, "client")}
+        environ["DASK_SCHEDULER_ADDRESS"] = address
+        assert load(environ=environ).plan().choice.existing.run == RUN["DASK_CLAIM_RUN_ID"]
+        (tmp_path / "key.pem").unlink()
+        [warning] = load(environ=environ).warnings()
+    assert "does not take the keys of that run" in warning
 
 
 TENTHS = st.integers(1, 200).map(lambda tenths: tenths / 10)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import socket
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from dask_claim.claim.units import web_address
 from dask_claim.errors import ConfigurationError
@@ -33,12 +31,6 @@ GATEWAY_ADDRESSES = ("DASK_GATEWAY__ADDRESS", "DASK_GATEWAY_URL")
 RUN_ID = "DASK_CLAIM_RUN_ID"
 """The variable that all processes of one run's command have, and no others."""
 
-TLS = "DASK_DISTRIBUTED__COMM__TLS__"
-"""How Dask's variables for keys begin."""
-
-# Seconds that the scheduler of another run may take to answer.
-ANSWERS_WITHIN = 2.0
-
 
 @dataclass(frozen=True)
 class Existing:
@@ -51,6 +43,9 @@ class Existing:
     cluster_name: str | None = None
     gateway_url: str | None = None
     """The gateway of that cluster."""
+
+    run: str | None = None
+    """The id of the run of dask-claim around this one, if that has claimed it."""
 
 
 @dataclass(frozen=True)
@@ -92,8 +87,10 @@ def choose(
     ConfigurationError
         A file that names a scheduler or cluster cannot be read, or a package's provider not loaded.
     """
-    if RUN_ID in environ and not by_command_line and (outer := _existing(claim, environ)):
-        return _chosen(claim, "attach", f"inside another run of dask-claim ({RUN_ID})", outer)
+    run = None if by_command_line else environ.get(RUN_ID)
+    if run and (outer := _existing(claim, environ)):
+        reason = f"inside another run of dask-claim ({RUN_ID})"
+        return _chosen(claim, "attach", reason, replace(outer, run=run))
     if claim.provider != "auto":
         adopts = provider_class(claim.provider).adopts
         there = _existing(claim, environ) if adopts else None
@@ -193,42 +190,3 @@ def _unused(cluster: Existing) -> str:
         f"{cluster.variable} names cluster {cluster.cluster_name}, which is not used: its gateway "
         f"is not known. Set {GATEWAY_ADDRESSES[0]} to the gateway's address"
     )
-
-
-def _shake_hands(connection: socket.socket, environ: Mapping[str, str]) -> None:
-    """Present the keys of the run, or its scheduler would log a failed handshake."""
-    import ssl  # takes longer than all else here, and is needed inside runs alone
-
-    names = (f"{TLS}CA_FILE", f"{TLS}CLIENT__CERT", f"{TLS}CLIENT__KEY")
-    ca, certificate, key = (environ.get(name, "") for name in names)
-    if certificate:
-        context = ssl.create_default_context(cafile=ca)
-        context.check_hostname = False
-        context.load_cert_chain(certificate, key)
-        context.wrap_socket(connection).close()
-
-
-def without_stale_run(environ: Mapping[str, str]) -> tuple[Mapping[str, str], str | None]:
-    """Return the variables without those of a run of dask-claim that is over, and a warning.
-
-    A batch job that exports everything, or a process that outlives its run, still has them. The
-    clusters of gateways are left to the gateway, which knows whether they run.
-    """
-    scheduler = _scheduler(environ) if RUN_ID in environ else None
-    if scheduler is None:
-        return environ, None
-    try:
-        address = urlsplit(scheduler.scheduler_address or "")
-        if address.scheme not in ("tcp", "tls"):
-            return environ, None
-        place = str(address.hostname), address.port or 0
-        with socket.create_connection(place, ANSWERS_WITHIN) as connection:
-            if address.scheme == "tls":
-                _shake_hands(connection, environ)
-            return environ, None
-    except (OSError, ValueError) as error:
-        stale = (RUN_ID, *SCHEDULER_ADDRESSES, SCHEDULER_FILE)
-        return {name: value for name, value in environ.items() if name not in stale}, (
-            f"{RUN_ID} is left over from another run: its scheduler at "
-            f"{scheduler.scheduler_address} does not answer ({error}), so it is not used"
-        )

@@ -13,9 +13,9 @@ from typing_extensions import Self
 
 from dask_claim.claim import units
 from dask_claim.claim.addresses import GatewayAddress
-from dask_claim.claim.choice import without_stale_run
 from dask_claim.claim.fields import FIELDS, ClaimFields, leaves
 from dask_claim.claim.memory import Memory
+from dask_claim.claim.outer_run import EndedRun, ended_run
 from dask_claim.claim.plan import Plan, make_plan
 from dask_claim.claim.policy import within
 from dask_claim.claim.sources import Provenance, gather
@@ -137,7 +137,10 @@ class Resolved(Provenance):
     """What the policy has cut, in words."""
 
     environ: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
-    """The variables in which it was made."""
+    """The variables in which it was made, without those of a run that is over."""
+
+    ended_run: EndedRun | None = None
+    """That run."""
 
     @classmethod
     def of(cls, claim: Claim, environ: Mapping[str, str] | None = None) -> Resolved:
@@ -167,6 +170,11 @@ class Resolved(Provenance):
         handed_over = "gateway_url" in self.claim.env and not kind.starts_gateway
         return self.claimed_gateway if kind.uses_gateway or handed_over else None
 
+    def outside(self, run: EndedRun) -> Self:
+        """Return this without the variables of a run that is over."""
+        outside = replace(self, environ=run.without(self.environ), ended_run=run)._within_policy()
+        return replace(outside, cuts=(*self.cuts, *outside.cuts))
+
     def _within_policy(self) -> Self:
         if self.site.policy is None:
             return self
@@ -186,12 +194,11 @@ class Resolved(Provenance):
 
     @cached_property
     def _plan(self) -> Plan:
-        environ, stale = without_stale_run(self.environ)
         by_command_line = self.sources.get("provider") == "--provider"
-        plan = make_plan(self.claim, environ, by_command_line=by_command_line)
-        if stale is None:
+        plan = make_plan(self.claim, self.environ, by_command_line=by_command_line)
+        if self.ended_run is None:
             return plan
-        warnings = (stale, *plan.choice.warnings)
+        warnings = (self.ended_run.warning, *plan.choice.warnings)
         return replace(plan, choice=replace(plan.choice, warnings=warnings))
 
 
@@ -212,4 +219,7 @@ def _resolve(
     environ = dict(os.environ if environ is None else environ)
     values, provenance = gather(flags, environ, *program)
     claim = Claim.model_construct(**values)
-    return Resolved(**vars(provenance), claim=claim, environ=environ)._within_policy()
+    resolved = Resolved(**vars(provenance), claim=claim, environ=environ)
+    # The command line's own choice looks at no other run.
+    run = None if provenance.sources["provider"] == "--provider" else ended_run(environ)
+    return resolved.outside(run) if run else resolved._within_policy()

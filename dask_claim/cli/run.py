@@ -14,6 +14,7 @@ from dask_claim.launch.launcher import Launcher
 from dask_claim.launch.receipt import Receipt
 from dask_claim.launch.run_options import RunOptions, run_options
 from dask_claim.log import configure
+from dask_claim.providers.existing import outside_ended_run
 from dask_claim.threads import run_loop
 
 
@@ -48,7 +49,11 @@ def _run(
             "[ARG …]\nSee dask-claim --help"
         )
     try:
-        launcher = Launcher(command or [], claim(), options, caller)
+        resolved = outside_ended_run(claim())
+        if resolved.ended_run:
+            for name in resolved.ended_run.variables:
+                os.environ.pop(name, None)
+        launcher = Launcher(command or [], resolved, options, caller)
     except DaskClaimError as error:
         receipt = Receipt(command or [], path=options.receipt if command else None)
         receipt.fail(error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import replace
@@ -11,6 +12,7 @@ from dask_claim.doctor import cluster, gateway, here
 from dask_claim.doctor.finding import Examined, Finding, fail, failed, ok, warn
 from dask_claim.errors import ClaimError, DaskClaimError
 from dask_claim.launch.handoff import check_variables
+from dask_claim.providers.existing import outside_ended_run
 from dask_claim.providers.values import Request
 from dask_claim.registry import provider_class
 
@@ -33,7 +35,8 @@ async def examine(
     start_timeout, stop_timeout : float
         Seconds in which it must be ready, and gone.
     """
-    prepared = list(_prepare(flags, start_timeout, stop_timeout))
+    # In a thread: a gateway may be asked.
+    prepared = await asyncio.to_thread(lambda: [*_prepare(flags, start_timeout, stop_timeout)])
     seen = next((each for each in prepared if isinstance(each, Examined)), None)
     findings = [each for each in prepared if isinstance(each, Finding)]
     for finding in findings:
@@ -59,7 +62,7 @@ def _prepare(
 ) -> Iterable[Finding | Examined]:
     """Yield what the claim and the choice of the provider give, last what the checks examine."""
     try:
-        resolved = load(flags)
+        resolved = outside_ended_run(load(flags))
         plan = resolved.plan()
         check_variables(resolved.claim, plan, os.environ)
     except ClaimError as error:

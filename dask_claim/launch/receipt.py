@@ -138,6 +138,7 @@ class Receipt:
         from dask_claim import __version__
 
         resolved = self._resolved
+        existing = self._plan.choice.existing if self._plan else None
         content = {
             "version": VERSION,
             "dask_claim": __version__,
@@ -148,6 +149,7 @@ class Receipt:
             "sources": None,
             "provider": self._provider,
             "adopted": self._adopted,
+            "attached": existing.run if existing else None,
             "cluster_name": self._cluster.cluster_name,
             "scheduler_address": self._cluster.scheduler_address,
             "dashboard_url": self._cluster.dashboard_url,

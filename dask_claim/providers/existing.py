@@ -7,16 +7,21 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from dask_claim.claim.choice import CLUSTER_NAMES, RUN_ID, SCHEDULER_ADDRESS
-from dask_claim.errors import ClusterFailed, ConfigurationError, TemporaryError
+from dask_claim.claim.choice import CLUSTER_NAMES, SCHEDULER_ADDRESS
+from dask_claim.claim.outer_run import EndedRun
+from dask_claim.errors import ClusterFailed, ConfigurationError, DaskClaimError, TemporaryError
 from dask_claim.files import remove_private_folder
 from dask_claim.providers.base import Provider, import_quietly
 from dask_claim.providers.values import Cluster, Outcome, Request, Ticket, Warn, Write
 from dask_claim.providers.versions import differences_of_client
 from dask_claim.redact import redact
+from dask_claim.threads import in_time, run_loop
 
 if TYPE_CHECKING:
     from dask_gateway.client import ClusterReport
+
+    from dask_claim.claim.addresses import GatewayAddress
+    from dask_claim.claim.model import Resolved
 
 # One attempt to connect; more follow within the start timeout, for the scheduler may be starting.
 CONNECT_TIMEOUT = 10.0
@@ -41,6 +46,7 @@ class AttachProvider(Provider):
                 f"{CLUSTER_NAMES[0]}; neither is set"
             )
         self._variable, self._name = existing.variable, existing.cluster_name
+        self._run = existing.run
         if self._name is None:
             self.description = f"the running scheduler at {existing.scheduler_address}"
             self.cluster = Cluster(scheduler_address=existing.scheduler_address)
@@ -53,7 +59,8 @@ class AttachProvider(Provider):
         )
 
     def announcement(self) -> str:
-        return f"Using {self.description}"
+        using = f"sing {self.description}"
+        return f"Attached to run {self._run}: u{using}" if self._run else f"U{using}"
 
     async def submit(self) -> None:
         if self._name is not None:
@@ -70,13 +77,7 @@ class AttachProvider(Provider):
         try:
             self._report = report = await Patience(self).ask(lambda: api.settled(name))
             if (status := status_of(report)) != "RUNNING":
-                why = f"{self.description}: the gateway says it is {status}"
-                if RUN_ID not in self.request.environ:
-                    raise ClusterFailed(why)
-                # No later attempt finds the cluster of another run that has ended.
-                raise ConfigurationError(
-                    f"{why}. If that run is over, unset {RUN_ID} and {self._variable}"
-                )
+                raise ClusterFailed(f"{self.description}: the gateway says it is {status}")
             self.cluster = api.cluster(name, report)
         finally:
             await api.close()
@@ -129,6 +130,34 @@ class AttachProvider(Provider):
                 f"no scheduler answers at {address} ({named}): {error}. Is it running, and "
                 "reachable from here?"
             ) from error
+
+
+def outside_ended_run(resolved: Resolved) -> Resolved:
+    """Return a claim as it is outside a run whose cluster has ended, as its gateway says.
+
+    A gateway that does not answer says nothing: the cluster may run.
+    """
+    existing, gateway = resolved.plan().choice.existing, resolved.gateway()
+    if existing is None or existing.run is None or not existing.cluster_name or gateway is None:
+        return resolved
+    status = run_loop(_status(gateway, existing.cluster_name))
+    if status in (None, "PENDING", "RUNNING"):
+        return resolved
+    return resolved.outside(EndedRun.of(existing, f"is {status}, as its gateway says"))
+
+
+async def _status(gateway: GatewayAddress, name: str) -> str | None:
+    """Return the gateway's word for the state of a cluster; None where it does not answer."""
+    from dask_claim.providers.gateway.api import GatewayApi
+    from dask_claim.providers.gateway.reports import status_of
+
+    api = GatewayApi(gateway)
+    try:
+        return status_of(await in_time(api.report(name), CONNECT_TIMEOUT))
+    except (DaskClaimError, asyncio.TimeoutError):
+        return None
+    finally:
+        await api.close()
 
 
 class NoProvider(Provider):
