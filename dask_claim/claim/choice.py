@@ -68,6 +68,11 @@ class Choice:
 
     warnings: tuple[str, ...] = ()
 
+    @property
+    def run(self) -> str | None:
+        """The id of the run of dask-claim around this one, whose cluster is used."""
+        return self.existing.run if self.existing else None
+
 
 def choose(
     claim: ClaimFields, environ: Mapping[str, str], *, by_command_line: bool = False

@@ -138,7 +138,6 @@ class Receipt:
         from dask_claim import __version__
 
         resolved = self._resolved
-        existing = self._plan.choice.existing if self._plan else None
         content = {
             "version": VERSION,
             "dask_claim": __version__,
@@ -149,7 +148,6 @@ class Receipt:
             "sources": None,
             "provider": self._provider,
             "adopted": self._adopted,
-            "attached": existing.run if existing else None,
             "cluster_name": self._cluster.cluster_name,
             "scheduler_address": self._cluster.scheduler_address,
             "dashboard_url": self._cluster.dashboard_url,
@@ -157,7 +155,7 @@ class Receipt:
             "duration": round(time.time() - self._begun, 3),
             "history": self._history.points,
             "traceparent": None,
-            "attached": None,
+            "attached": self._plan and self._plan.choice.run,
             "shared": _shared(self._usage),
             "command": list(self._command),
             "exit_status": self.exit_status,
