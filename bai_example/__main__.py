@@ -14,51 +14,37 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from loguru import logger
+from shapely.geometry.base import BaseGeometry
 
 import dask_claim
+from bai_example.access import InputError, Signer, all_at_once, public, raise_all, signer
+from bai_example.blocks import Statistics, compute_blocks
+from bai_example.describe import draw, import_matplotlib, make_item, write_item
+from bai_example.index import CLASSES, INDICES, SEVERITIES
+from bai_example.outputs import ALL, destination, staging, url, write_maps
+from bai_example.pair import EVENTS, Pair, open_pair
+from bai_example.scenes import Scene, read_scene, to_scene
+from bai_example.search import area_of, search
 from dask_claim.redact import redact
 
-if TYPE_CHECKING:
-    from shapely.geometry.base import BaseGeometry
-
-    from bai_example.access import Signer
-    from bai_example.blocks import Statistics
-    from bai_example.pair import Pair
-    from bai_example.scenes import Scene
-
-#: What `--index` and `--mask` offer; named here too, since their table needs numpy.
-INDICES, CLASSES = ("dnbr", "rdnbr", "rbr"), ("cloud", "shadow", "snow", "water")
 #: What is masked before and after the event: a fresh burn may pass for water.
 MASKED = (frozenset({"saturated", *CLASSES}), frozenset({"saturated", *CLASSES} - {"water"}))
 
 
 def run(options: argparse.Namespace) -> None:
-    """Make the map; what can be wrong with the input is found before a cluster is claimed.
-
-    Raises:
-        InputError: an input cannot be used, or the files cannot be written.
-    """
-    # Not at the top: these take a second, which a mistyped option need not wait for.
-    from bai_example.access import signer
-    from bai_example.blocks import compute_blocks
-    from bai_example.describe import draw, import_matplotlib, make_item, masked_classes, write_item
-    from bai_example.outputs import ALL, destination, staging, url, write_maps
-    from bai_example.pair import EVENTS, open_pair
-    from bai_example.search import area_of
-
+    """Make the map; what can be wrong with the input is found before a cluster is claimed."""
     begin, index = time.monotonic(), options.index
     location = destination(options.output_dir)
     sign = signer(options.sign)
     area = area_of(options.bbox, options.geometry)
-    find = searched_scenes if options.api else named_scenes
-    pre, post = find(options, area, sign)
+    pre, post = (searched_scenes if options.api else named_scenes)(options, area, sign)
     days = (min(s.datetime for s in post) - max(s.datetime for s in pre)).total_seconds() / 86400
     logger.log("INFO" if days > 0 else "WARNING", "{:.1f} days between the scenes", days)
     pair = open_pair(pre, post, options.masked, area, exact=bool(options.geometry))
-    for event, classes in zip(EVENTS, masked_classes(pair), strict=True):
+    for event, classes in zip(EVENTS, pair.masked_classes, strict=True):
         logger.info("masked in the {} scenes: {}", event, ", ".join(classes) or "nothing")
     with staging(location, ALL, options.overwrite) as stage:
         logger.info("Burnt area intensity shape: {}", tuple(pair.grid.shape))
@@ -81,28 +67,16 @@ def run(options: argparse.Namespace) -> None:
 def named_scenes(
     options: argparse.Namespace, area: BaseGeometry | None, sign: Signer
 ) -> list[list[Scene]]:
-    """The scenes of the items that are named, before and after the event.
-
-    Raises:
-        InputError: with the problems of all.
-    """
-    from bai_example.access import InputError, merged, public
-    from bai_example.scenes import read_scene
-
-    events: list[list[Scene]] = []
-    errors = []
-    for event, items in (("pre", options.pre_event), ("post", options.post_event)):
-        events.append([])
-        for item in dict.fromkeys(items):  # one that is named twice counts once
+    """The scenes of the items that are named, before and after the event."""
+    events: list[list[Scene]] = [[], []]
+    errors: list[InputError] = []
+    for scenes, event in zip(events, ("pre", "post"), strict=True):
+        for item in dict.fromkeys(getattr(options, f"{event}_event")):  # named twice, counted once
             logger.info("{} event {}", event, public(item))
             location = item if "://" in item else str((options.items or Path()) / item)
-            try:
-                events[-1].append(read_scene(location, sign, options.offset.get(event)))
-            except InputError as error:
-                lines = (f"{event}-event item: {problem}" for problem in error.problems)
-                errors.append(type(error)(*lines))
-    if errors:
-        raise merged(errors)
+            with all_at_once(f"{event}-event item", errors):
+                scenes.append(read_scene(location, sign, options.offset.get(event)))
+    raise_all(errors)
     return events
 
 
@@ -110,9 +84,6 @@ def searched_scenes(
     options: argparse.Namespace, area: BaseGeometry, sign: Signer
 ) -> list[list[Scene]]:
     """The least cloudy scenes before and after the event, one for each tile of the area."""
-    from bai_example.scenes import to_scene
-    from bai_example.search import search
-
     choice = search(
         options.api, options.collection, area, options.event, options.window, options.max_cloud
     )
@@ -126,8 +97,6 @@ def searched_scenes(
 
 def report(pair: Pair, index: str, statistics: Statistics) -> None:
     """Log what was burned, what has no value, and what looks wrong."""
-    from bai_example.index import INDICES, SEVERITIES
-
     logger.info("{:<24} {:>14} {:>8}", "burn severity", "hectares", "%")
     rows = zip(SEVERITIES, statistics.hectares, statistics.classes[1:], strict=True)
     for one, hectares, count in reversed([*rows]):
@@ -135,13 +104,13 @@ def report(pair: Pair, index: str, statistics: Statistics) -> None:
         logger.info("{:<24} {:>14,.1f} {:>8.2f}", one.name, hectares, percent)
     for n, event in enumerate(("pre", "post")):
         logger.info("no value {}-event: {}", event, statistics.shares(n) or "none")
-        share = statistics.negative_percent(n)
-        if share > 50:
+        negative, there = statistics.negative[n]
+        if negative > there / 2:
             offsets = {layers.scene.nir.offset for layers in pair.events[n]}
             logger.warning(
                 "{:.0f} % of the {}-event pixels have a negative reflectance: the offset {} may "
                 "be off the counts already; then say --offset {}=0",
-                share, event, ", ".join(map(str, offsets)), event,
+                100 * negative / there, event, ", ".join(map(str, offsets)), event,
             )  # fmt: skip
     logger.info(
         "{} {:.3f} to {:.3f}, mean {:.3f}; {:.1f} % of the pixels have a value",
@@ -176,16 +145,16 @@ def offset(text: str) -> dict[str, float]:
     return {side: float(number) for side, number in sides.items()}
 
 
-def parse(arguments: list[str] | None = None) -> argparse.Namespace:
-    """Read the command line; wrong usage ends the program with status 2."""
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """The options."""
+    made = argparse.ArgumentParser(
         prog="python -m bai_example",
         description="Burned-area map from scenes before and after a fire: Sentinel-2 L2A, "
         "Landsat 8/9 Collection 2 Level-2.",
         epilog="Name the items, or have the least cloudy pair searched with --api.",
     )
     # fmt: off
-    add = parser.add_argument_group("scenes by name").add_argument
+    add = made.add_argument_group("scenes by name").add_argument
     add("--pre-event", "--pre_fire_url", "--pre-fire-url", dest="pre_event", metavar="ITEM",
         action="append", default=[],
         help="STAC item before the fire, a URL or a path; again for each tile of a mosaic")
@@ -193,7 +162,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         action="append", default=[], help="STAC item after it, likewise")
     add("--items", type=Path, metavar="DIR",
         help="folder that relative paths of the items are in (default: here)")
-    add = parser.add_argument_group("scenes by search (with --bbox or --geometry)").add_argument
+    add = made.add_argument_group("scenes by search (with --bbox or --geometry)").add_argument
     add("--api", metavar="URL", help="STAC API")
     add("--collection", metavar="ID", help="such as sentinel-2-l2a")
     add("--event", metavar="WHEN",
@@ -203,12 +172,12 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--window", type=int, default=30, metavar="DAYS",
         help="days to search before and after the event (default: %(default)s)")
     add("--max-cloud", type=float, metavar="PERCENT", help="most cloud of a scene (default: any)")
-    add = parser.add_argument_group("area").add_mutually_exclusive_group().add_argument
+    add = made.add_argument_group("area").add_mutually_exclusive_group().add_argument
     add("--bbox", nargs=4, type=float, metavar=("W", "S", "E", "N"),
         help="make the map of this box only, degrees")
     add("--geometry", type=Path, metavar="FILE",
         help="make the map of the polygons in this GeoJSON file only")
-    group = parser.add_argument_group("pixels")
+    group = made.add_argument_group("pixels")
     group.add_argument("--sign", metavar="NAME",
         help="sign the rasters' URLs: planetary-computer, or module:function")
     group.add_argument("--offset", type=offset, default={}, metavar="[SIDE=]NUMBER",
@@ -219,7 +188,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         "water, since a fresh burn may pass for it)")
     add("--no-mask", dest="masked", action="store_const", const=(frozenset(), frozenset()),
         help="leave out none of these, and no saturated pixels")
-    add = parser.add_argument_group("result").add_argument
+    add = made.add_argument_group("result").add_argument
     add("--index", choices=INDICES, default="dnbr",
         help="what the map shows (default: %(default)s); severity classes are always by dNBR")
     add("--output-dir", default=".", metavar="DIR",
@@ -227,23 +196,28 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--overwrite", action="store_true", help="replace files that are there")
     add("--progress", type=Path, metavar="FILE", help="how many blocks are done, as JSON")
     # fmt: on
-    options = parser.parse_args(arguments)
-    named = bool(options.pre_event and options.post_event)
-    if (options.before or options.after) and not (
-        options.before and options.after and not options.event
-    ):
-        parser.error("give --event, or both --before and --after")
+    return made
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line; wrong usage ends the program with status 2."""
+    options = (made := parser()).parse_args(arguments)
+    if bool(options.before) != bool(options.after) or (options.before and options.event):
+        made.error("give --event, or both --before and --after")
     options.event = options.event or (options.before and f"{options.before}/{options.after}")
-    if options.api and (options.pre_event or options.post_event):
-        parser.error("give the items, or --api to search them, not both")
-    if options.api and not (options.collection and options.event):
-        parser.error("--api needs --collection and --event")
-    if options.api and not (options.bbox or options.geometry):
-        parser.error("--api needs --bbox or --geometry: the area of the map")
-    if not (options.api or named):
-        parser.error("give --pre-event and --post-event, or --api to search them")
-    if not options.api and (options.collection or options.event):
-        parser.error("--collection and --event need --api")
+    named, area = options.pre_event and options.post_event, options.bbox or options.geometry
+    for wrong, message in (
+        (options.api and (options.pre_event or options.post_event),
+         "give the items, or --api to search them, not both"),
+        (options.api and not (options.collection and options.event),
+         "--api needs --collection and --event"),
+        (options.api and not area, "--api needs --bbox or --geometry: the area of the map"),
+        (not (options.api or named), "give --pre-event and --post-event, or --api to search them"),
+        (not options.api and (options.collection or options.event),
+         "--collection and --event need --api"),
+    ):  # fmt: skip
+        if wrong:
+            made.error(message)
     return options
 
 
@@ -257,12 +231,9 @@ class ToLoguru(logging.Handler):
 def main(arguments: list[str] | None = None) -> int:
     """Run the program and turn what a user may have caused into one line each."""
     options = parse(arguments)
-    from bai_example.access import InputError
-
     launcher = logging.getLogger("dask_claim")
     launcher.handlers = [ToLoguru()]
     launcher.setLevel(logging.INFO)
-
     # A plain SIGTERM would end Python on the spot and leave half-written files behind.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:

@@ -30,16 +30,12 @@ Signer = Callable[[str], str]
 
 
 class InputError(Exception):
-    """Inputs that cannot be used; each of ``problems`` is one readable line. Exit status 1."""
+    """Inputs that cannot be used; each argument is one readable line. Exit status 1."""
 
     exit_status = 1
 
-    def __init__(self, *problems: str) -> None:
-        super().__init__(*problems)
-        self.problems = problems
-
     def __str__(self) -> str:
-        return "\n".join(self.problems)
+        return "\n".join(self.args)
 
 
 class Unavailable(InputError):
@@ -48,10 +44,20 @@ class Unavailable(InputError):
     exit_status = 75
 
 
-def merged(errors: list[InputError]) -> InputError:
-    """One error with all their problems; temporary only where all of them are."""
-    kind = Unavailable if all(isinstance(e, Unavailable) for e in errors) else InputError
-    return kind(*(problem for error in errors for problem in error.problems))
+@contextmanager
+def all_at_once(what: str, errors: list[InputError], hint: str = "") -> Iterator[None]:
+    """Keep an error for `raise_all`, so that a user sees what is wrong with every input."""
+    try:
+        yield
+    except InputError as error:
+        errors.append(type(error)(*(f"{what}: {line}{hint}" for line in error.args)))
+
+
+def raise_all(errors: list[InputError]) -> None:
+    """One error with all lines, if there is any; temporary only where all of them are."""
+    if errors:
+        kind = Unavailable if all(isinstance(e, Unavailable) for e in errors) else InputError
+        raise kind(*(line for error in errors for line in error.args))
 
 
 @contextmanager
@@ -117,10 +123,8 @@ def signer(name: str | None) -> Signer:
     """
     if name is None:
         return str
-    with reading(
-        f"--sign {name}",
-        "module:function (nor planetary-computer, of dask-claim[planetary-computer])",
-    ):
+    names = "module:function (nor planetary-computer, of dask-claim[planetary-computer])"
+    with reading(f"--sign {name}", names):
         known = {"planetary-computer": "planetary_computer:sign_url"}
         sign = pkgutil.resolve_name(known.get(name, name))
 

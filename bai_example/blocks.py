@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import json
 import math
+import operator
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import islice, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -24,7 +24,7 @@ from rasterio.windows import Window
 
 from bai_example.index import DARK, INDICES, KEPT, NO_DATA, REASONS, SEVERITIES, classify, nbr
 from bai_example.pair import Counts, Pair
-from bai_example.rasters import pack, part_of, pixel_metres, unpacked
+from bai_example.rasters import pack, part_of, pixel_area, unpacked
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -43,8 +43,6 @@ STEP = 2.0**-20
 UNDER_WAY = 16
 #: Seconds between two lines of progress.
 EVERY = 5.0
-#: Makes the counters of the severity classes; the first is that of pixels without one.
-_zeros = partial(np.zeros, len(SEVERITIES) + 1)
 
 
 @dataclass
@@ -59,8 +57,9 @@ class Statistics:
     maximum: float = -math.inf
     total: float = 0.0  #: Sum of the index.
     squares: float = 0.0  #: Sum of its squares; in float64 it keeps all the digits that are shown.
-    classes: np.ndarray = field(default_factory=_zeros)  #: Pixels by class.
-    square_metres: np.ndarray = field(default_factory=_zeros)
+    #: By severity class, the first of which is that of pixels without one: pixels, square metres.
+    classes: np.ndarray = field(default_factory=lambda: np.zeros(len(SEVERITIES) + 1))
+    square_metres: np.ndarray = field(default_factory=lambda: np.zeros(len(SEVERITIES) + 1))
     #: Pixels by event and code of `index.REASONS`.
     reasons: np.ndarray = field(default_factory=lambda: np.zeros((2, len(REASONS))))
     #: By event, pixels of scenes with a negative reflectance, and all that have data.
@@ -76,10 +75,9 @@ class Statistics:
 
     def merge(self, other: Statistics) -> None:
         """Take another part into account."""
-        self.minimum = min(self.minimum, other.minimum)
-        self.maximum = max(self.maximum, other.maximum)
-        for name in vars(self).keys() - {"minimum", "maximum"}:
-            setattr(self, name, getattr(self, name) + getattr(other, name))
+        for name, value in vars(self).items():
+            combine = {"minimum": min, "maximum": max}.get(name, operator.add)
+            setattr(self, name, combine(value, getattr(other, name)))
 
     @property
     def valid(self) -> int:
@@ -115,11 +113,6 @@ class Statistics:
         counts = self.without_value(event).items()
         return ", ".join(f"{name} {100 * n / self.pixels:.1f} %" for name, n in counts if n)
 
-    def negative_percent(self, event: int) -> float:
-        """How many of the pixels with data have a negative reflectance."""
-        negative, there = self.negative[event]
-        return 100 * float(negative / max(there, 1))
-
 
 class Block(NamedTuple):
     """A computed block."""
@@ -136,9 +129,6 @@ def compute_blocks(
     """Compute a map, ``index`` of `index.INDICES`, on a cluster; give each block as it is done.
 
     How many are done is written into the file ``progress``, as JSON: ``done``, ``total``.
-
-    Raises:
-        InputError: a worker could not read an input; what else fails on a worker, as it is.
     """
     from distributed import as_completed
 
@@ -188,11 +178,7 @@ def _windows(shape: tuple[int, int], side: int) -> Iterator[Window]:
 
 
 def compute_block(pair: Pair, index: str, window: Window, compress: bool = False) -> Block:
-    """Compute a block; runs on a worker.
-
-    Raises:
-        InputError: a file cannot be read.
-    """
+    """Compute a block; runs on a worker."""
     grid = part_of(pair.grid, window)
     outside = np.zeros(grid.shape, bool)
     if pair.outline is not None:
@@ -211,7 +197,7 @@ def compute_block(pair: Pair, index: str, window: Window, compress: bool = False
     for cell in _windows(grid.shape, CELL):
         counts = np.bincount(classes[cell.toslices()].ravel(), minlength=len(SEVERITIES) + 1)
         statistics.classes += counts
-        statistics.square_metres += counts * pixel_metres(part_of(grid, cell))[2]
+        statistics.square_metres += counts * pixel_area(part_of(grid, cell))
     arrays = (pack(values), pack(classes)) if compress else (values, classes)
     return Block(window, *arrays, statistics)
 

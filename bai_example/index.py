@@ -36,12 +36,8 @@ def nbr(nir: np.ndarray, swir: np.ndarray) -> np.ndarray:
     0: data before processing baseline 04.00 have such pixels cut off by ESA already, so the same
     surface gives the same value before and after.
 
-    Args:
-        nir: reflectance, float64; is overwritten, since new arrays take longer than the arithmetic.
-        swir: reflectance, float64, of the same shape; likewise.
-
-    Returns:
-        float64; NaN where either input is NaN or where both are 0 (no light, no ratio).
+    Both are reflectance, float64, and are overwritten, since new arrays take longer than the
+    arithmetic. NaN where either is NaN or where both are 0 (no light, no ratio).
     """
     for band in (nir, swir):
         np.maximum(band, 0.0, out=band)  # keeps NaN
@@ -111,13 +107,9 @@ SEVERITIES: tuple[Severity, ...] = (
 
 
 def classify(dnbr: np.ndarray) -> np.ndarray:
-    """Severity class of each pixel of a dNBR array.
+    """Severity class of each pixel: uint8, 0 where dNBR is NaN, else 1 to 7 as in `SEVERITIES`.
 
-    Args:
-        dnbr: float32. Thresholds are rounded to float32, too: a dNBR of 0.27 in the file is 0.27.
-
-    Returns:
-        uint8 of the same shape: 0 where dNBR is NaN, else 1 to 7 in the order of `SEVERITIES`.
+    Thresholds are rounded to float32, as ``dnbr`` is: a dNBR of 0.27 in the file is 0.27.
     """
     # A class's number is how many lower bounds are reached; NaN reaches none, not even -inf.
     # Summing seven comparisons takes a twentieth of the time of np.searchsorted.
@@ -134,50 +126,46 @@ REASONS = ("kept", "no data", "saturated", "cloud", "shadow", "snow", "water", "
 KEPT, NO_DATA, SATURATED, CLOUD, SHADOW, SNOW, WATER, DARK = range(len(REASONS))
 #: Those that a user can choose.
 CLASSES = REASONS[CLOUD : WATER + 1]
-
+#: Kind of mask -> reason -> the numbers, or the bits of a number, that say it.
+#:
 #: Sentinel-2's scene classification, a class per pixel by Sen2Cor. Kept are 2 (dark area before
 #: baseline 04.00, topographic shadow since: fresh char is dark, and much burned ground is put
 #: here), 4 and 5 (vegetation or not) and 7 (low cloud probability: bare, burned and smoky ground).
-#: 8, 9: cloud of medium and high probability, 10: thin cirrus. Not defined, so no data: others.
-_SCL = {
-    0: NO_DATA, 1: SATURATED, 2: KEPT, 3: SHADOW, 4: KEPT, 5: KEPT,
-    6: WATER, 7: KEPT, 8: CLOUD, 9: CLOUD, 10: CLOUD, 11: SNOW,
+#: 8, 9: cloud of medium and high probability, 10: thin cirrus. From 12 on nothing is defined.
+#:
+#: Landsat Collection 2. QA_PIXEL by CFMask: fill; dilated cloud, cirrus, cloud; its other bits are
+#: "clear" and the confidences that led to the verdict. QA_RADSAT: OLI's bands 5 (NIR), 7 (SWIR2).
+MASKS: dict[str, dict[int, tuple[int, ...]]] = {
+    "scl": {
+        NO_DATA: (0, *range(12, 256)), SATURATED: (1,), CLOUD: (8, 9, 10), SHADOW: (3,),
+        SNOW: (11,), WATER: (6,),
+    },
+    "qa_pixel": {NO_DATA: (0,), CLOUD: (1, 2, 3), SHADOW: (4,), SNOW: (5,), WATER: (7,)},
+    "qa_radsat": {SATURATED: (4, 6)},
 }  # fmt: skip
-#: Landsat Collection 2, bit -> reason. QA_PIXEL by CFMask: fill, dilated cloud, cirrus, cloud,
-#: shadow, snow, water; its other bits are "clear" and the confidences that led to the verdict.
-#: QA_RADSAT: saturation of OLI's bands 5 (NIR) and 7 (SWIR2).
-_BITS = {
-    "qa_pixel": {0: NO_DATA, 1: CLOUD, 2: CLOUD, 3: CLOUD, 4: SHADOW, 5: SNOW, 7: WATER},
-    "qa_radsat": {4: SATURATED, 6: SATURATED},
-}
 #: Kind of mask -> the number taken where it has no pixel: "no data"; QA_RADSAT says nothing there.
-MASKS = {"scl": 0, "qa_pixel": 1, "qa_radsat": 0}
+OUTSIDE = {"scl": 0, "qa_pixel": 1, "qa_radsat": 0}
 
 
 def reasons(mask: np.ndarray, kind: str, masked: Collection[str] = REASONS) -> np.ndarray:
-    """Why each pixel of a mask is left out.
+    """Why each pixel of a mask is left out: uint8, codes of `REASONS`.
 
     Args:
         mask: its numbers, uint8 or uint16, never interpolated: classes and bits have no mean.
         kind: one of `MASKS`.
         masked: the `REASONS` that count; "no data" always does.
 
-    Returns:
-        uint8 of the same shape, codes of `REASONS`.
-
     Raises:
         TypeError: the numbers are of another type, so this is no such mask.
     """
     if mask.dtype not in (np.uint8, np.uint16):
         raise TypeError(f"a mask of kind {kind} holds uint8 or uint16, not {mask.dtype}")
-    if kind == "scl":
-        table = np.array([_SCL.get(value, NO_DATA) for value in range(256)], np.uint8)
-        table[[code > NO_DATA and REASONS[code] not in masked for code in table]] = KEPT
-    else:
-        table, values = np.zeros(65536, np.uint8), np.arange(65536)
-        for bit, reason in sorted(_BITS[kind].items(), key=lambda item: -item[1]):
-            if reason == NO_DATA or REASONS[reason] in masked:
-                table[values >> bit & 1 == 1] = reason  # what counts first is written last
+    numbers = np.arange(256 if kind == "scl" else 65536)
+    table = np.zeros(numbers.size, np.uint8)
+    for code, said in sorted(MASKS[kind].items(), reverse=True):  # the first reason is written last
+        if code == NO_DATA or REASONS[code] in masked:
+            bits = sum(1 << n for n in said)
+            table[np.isin(numbers, said) if kind == "scl" else numbers & bits > 0] = code
     # Clipping matters to SCL in uint16 only, where 255 and all above are not defined.
     return np.take(table, mask, mode="clip")
 

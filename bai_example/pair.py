@@ -7,24 +7,21 @@ beyond a UTM zone's edge, is warped as it is read, to the nearest pixel.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import reduce
+from operator import and_, or_
 from typing import Any, NamedTuple
 
 import numpy as np
-import shapely
 from odc.geo.geobox import GeoBox
-from rasterio.warp import transform_bounds, transform_geom
-from rasterio.windows import Window
-from shapely.geometry import mapping, shape
+from odc.geo.geom import Geometry
 from shapely.geometry.base import BaseGeometry
 
-from bai_example.access import InputError, public
-from bai_example.access import merged as all_of
-from bai_example.index import MASKS, NO_DATA, SATURATED, merged, reasons
-from bai_example.rasters import Raster, open_raster, part_of
+from bai_example.access import InputError, all_at_once, public, raise_all
+from bai_example.index import CLASSES, MASKS, NO_DATA, OUTSIDE, SATURATED, merged, reasons
+from bai_example.rasters import Raster, open_raster
 from bai_example.scenes import Scene
 
 #: How far, in pixels, two grids may drift apart anywhere before they count as different: above the
@@ -66,15 +63,19 @@ class Pair:
     #: Scenes before and after the event. The first that has a value for a pixel counts.
     events: Sequence[Sequence[Layers]]
     masked: Masked
-    #: GeoJSON polygon in the map's CRS, outside of which there is no value.
+    #: GeoJSON in the map's CRS, outside of which there is no value.
     outline: Mapping[str, Any] | None = None
 
-    def read(self, grid: GeoBox) -> list[list[Counts]]:
-        """What the scenes of each event have of some pixels; those that have nothing are left out.
+    @property
+    def masked_classes(self) -> list[list[str]]:
+        """What is masked before and after: nothing where a scene of that side has no mask."""
+        return [
+            [name for name in CLASSES if name in masked and all(one.scene.masks for one in scenes)]
+            for scenes, masked in zip(self.events, self.masked, strict=True)
+        ]
 
-        Raises:
-            InputError: a file cannot be read, or is no mask; the message names it.
-        """
+    def read(self, grid: GeoBox) -> list[list[Counts]]:
+        """What the scenes of each event have of some pixels; scenes without any are left out."""
         begun = [
             [(one, [_READERS.submit(r.read, grid) for r in one.rasters.values()]) for one in scenes]
             for scenes in self.events
@@ -109,65 +110,52 @@ def _codes(layers: Layers, counts: Mapping[str, np.ndarray], masked: Collection[
 
 
 def open_pair(
-    pre: Sequence[Scene],
-    post: Sequence[Scene],
-    masked: Masked,
-    area: BaseGeometry | None = None,
-    exact: bool = False,
-) -> Pair:
+    pre: Sequence[Scene], post: Sequence[Scene], masked: Masked,
+    area: BaseGeometry | None = None, exact: bool = False,
+) -> Pair:  # fmt: skip
     """Read the headers of all rasters and place them on one grid; the map covers what both do.
 
     Args:
-        pre: scenes before the event, the one that the grid is taken from first.
-        post: scenes after it.
+        pre: scenes before the event, the one that the grid is taken from first; post: after it.
         masked: the `index.REASONS` that count, before and after; where none do, masks are not read.
         area: the part that is wanted, WGS84; None: all.
         exact: whether pixels of its surrounding rectangle that lie outside of it get no value.
-
-    Raises:
-        InputError: a raster cannot be opened, or they do not share one grid, or do not overlap.
     """
     with ThreadPoolExecutor(8) as pool:  # most of it is waiting for servers
         begun = [
-            [(scene, dict(_begin(scene, bool(its), pool))) for scene in scenes]
+            [(scene, {name: pool.submit(open_raster, *file) for name, file in _files(scene, its)})
+             for scene in scenes]
             for scenes, its in zip((pre, post), masked, strict=True)
-        ]
-    events, errors = [], []
+        ]  # fmt: skip
+    events: list[list[Layers]] = []
+    errors: list[InputError] = []
     for event, scenes in zip(EVENTS, begun, strict=True):
-        events.append([Layers(scene, {}) for scene, _ in scenes])
-        for layers, (_, headers) in zip(events[-1], scenes, strict=True):
-            for band, header in headers.items():
-                try:
-                    layers.rasters[band] = header.result()
-                except InputError as error:
-                    hint = "" if band in BANDS else "; --no-mask goes without it"
-                    errors.append(
-                        type(error)(*(f"{event} {band}: {p}{hint}" for p in error.problems))
-                    )
-    if errors:
-        raise all_of(errors)
+        events.append([])
+        for scene, files in scenes:
+            rasters = {}
+            for name, file in files.items():
+                hint = "" if name in BANDS else "; --no-mask goes without it"
+                with all_at_once(f"{event} {name}", errors, hint):
+                    rasters[name] = file.result()
+            events[-1].append(Layers(scene, rasters))
+    raise_all(errors)
     grid = events[0][0].rasters["NIR"].grid
     if apart := [*_apart(events, grid)]:
         raise InputError(*apart)
     extents = {event: _extent(scenes, grid) for event, scenes in zip(EVENTS, events, strict=True)}
-    outline = None
     if area is not None:
         # Sides are lines in degrees; over 0.01 degrees a curve leaves its chord by less than 2 cm.
-        dense = mapping(shapely.segmentize(area, 0.01))
-        outline = transform_geom("EPSG:4326", str(grid.crs), dense)
-        extents["the area"] = shape(outline).envelope
-    window = _window(grid, extents)
-    return Pair(part_of(grid, window), events, masked, outline if exact else None)
+        extents["the area"] = Geometry(area, "EPSG:4326").to_crs(grid.crs, resolution=0.01)
+    outline = extents["the area"].json if exact else None
+    return Pair(_common(grid, extents), events, masked, outline)
 
 
-def _begin(
-    scene: Scene, masked: bool, pool: ThreadPoolExecutor
-) -> Iterator[tuple[str, Future[Raster]]]:
-    """Begin to read the headers of a scene's rasters."""
-    for band, file in zip(BANDS, (scene.nir, scene.swir), strict=True):
-        yield band, pool.submit(open_raster, file.href, file.nodata)
+def _files(scene: Scene, masked: Collection[str]) -> Iterator[tuple[str, tuple[Any, ...]]]:
+    """The names of a scene's rasters, and what `open_raster` is given."""
+    for name, band in zip(BANDS, (scene.nir, scene.swir), strict=True):
+        yield name, (band.href, band.nodata)
     for kind, href in scene.masks.items() if masked else ():
-        yield kind, pool.submit(open_raster, href, MASKS[kind], own=False)
+        yield kind, (href, OUTSIDE[kind], False)
 
 
 def _apart(events: Sequence[Sequence[Layers]], reference: GeoBox) -> Iterator[str]:
@@ -198,36 +186,32 @@ def _described(grid: GeoBox) -> str:
     return f"pixels of {a.a:.6g} x {-a.e:.6g} from ({a.c:.10g}, {a.f:.10g}) in {grid.crs}"
 
 
-def _extent(scenes: Sequence[Layers], reference: GeoBox) -> BaseGeometry:
-    """The rectangle around all scenes of an event, in the CRS of the reference."""
-    crs, parts = str(reference.crs), []
+def _extent(scenes: Sequence[Layers], reference: GeoBox) -> Geometry:
+    """What all scenes of an event cover, in the CRS of the reference."""
+    parts = []
     for layers in scenes:
         # With points along the sides, which are curves where the CRS differ.
         boxes = [
-            shapely.box(*transform_bounds(str(grid.crs), crs, *grid.boundingbox, densify_pts=21))
+            grid.extent.to_crs(reference.crs, resolution=grid.boundingbox.span_x / 20)
             for grid in (layers.rasters[band].grid for band in BANDS)
         ]
-        parts.append(shapely.intersection(*boxes))
-    return shapely.union_all(parts).envelope
+        parts.append(reduce(and_, boxes))
+    return reduce(or_, parts)
 
 
-def _window(grid: GeoBox, extents: Mapping[str, BaseGeometry]) -> Window:
-    """The pixels that all extents share."""
-    common = shapely.intersection_all(list(extents.values()))
-    if not common.area:
-        bounds = "west {:.10g}, south {:.10g}, east {:.10g}, north {:.10g}".format
-        covers = (f"{name} covers {bounds(*e.bounds)}" for name, e in extents.items() if e.area)
-        raise InputError(f"the scenes do not overlap: {'; '.join(covers)}")
-    west, south, east, north = common.bounds
-    (left, top), (right, bottom) = (
-        ~grid.affine * corner for corner in ((west, north), (east, south))
-    )
+def _common(grid: GeoBox, extents: Mapping[str, Geometry]) -> GeoBox:
+    """The pixels that the rectangles around all extents share."""
+    boxes = {name: extent.envelope for name, extent in extents.items()}
     # A bound on the seam of two pixels, up to rounding, does not touch the one beyond.
-    left, top = math.floor(left + TOLERANCE), math.floor(top + TOLERANCE)
-    right, bottom = math.ceil(right - TOLERANCE), math.ceil(bottom - TOLERANCE)
-    if (bottom - top) * (right - left) > MOST_PIXELS:
+    common = reduce(and_, boxes.values()).buffer(-TOLERANCE * grid.affine.a)
+    if common.is_empty:
+        bounds = "west {:.10g}, south {:.10g}, east {:.10g}, north {:.10g}".format
+        covers = (f"{name} covers {bounds(*box.boundingbox)}" for name, box in boxes.items() if box)
+        raise InputError(f"the scenes do not overlap: {'; '.join(covers)}")
+    found = grid.enclosing(common)
+    if found.shape[0] * found.shape[1] > MOST_PIXELS:
         raise InputError(
-            f"the map would have {bottom - top} x {right - left} pixels; choose a part of it with "
-            "--bbox or --geometry, or leave out a scene that lies far away"
+            f"the map would have {found.shape[0]} x {found.shape[1]} pixels; choose a part of it "
+            "with --bbox or --geometry, or leave out a scene that lies far away"
         )
-    return Window(left, top, right - left, bottom - top)
+    return found

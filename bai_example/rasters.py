@@ -14,7 +14,7 @@ import rasterio
 import requests
 from affine import Affine
 from odc.geo.geobox import GeoBox
-from pyproj import Geod, Transformer
+from pyproj import Geod
 from rasterio.dtypes import in_dtype_range
 from rasterio.errors import RasterioError
 from rasterio.io import MemoryFile
@@ -67,9 +67,6 @@ class Raster:
         """The counts on other pixels: each takes that of the pixel its centre lies in.
 
         Where there is no pixel they are `nodata`.
-
-        Raises:
-            InputError: the file cannot be read; the message names it.
         """
         return attempted(self.href, lambda: self._read(wanted))
 
@@ -97,12 +94,10 @@ class Raster:
 
 
 def open_raster(href: str, nodata: float | None, own: bool = True) -> Raster:
-    """Read the header of a file.
+    """Read the header of a file, a path or URL.
 
-    Args:
-        href: path or URL.
-        nodata: the count that means "no measurement" where the file does not say; None: 0.
-        own: whether the file's own is taken.
+    ``nodata`` is the count that means "no measurement", 0 if it is None: where the file does not
+    say one, or with ``own`` false, always.
 
     Raises:
         InputError: it cannot be opened, or has no grid that a map could be on.
@@ -164,18 +159,10 @@ def is_web_page(href: str) -> bool:
         return False
 
 
-def pixel_metres(grid: GeoBox) -> tuple[float, float, float]:
-    """Width, height (m) and area (m²) of the pixel in the middle, on the ellipsoid."""
-    (rows, columns), corner = grid.shape, 0.5
-    ends = [(-corner, 0), (corner, 0), (0, -corner), (0, corner)]
-    x, y = zip(*(grid.affine * (columns / 2 + i, rows / 2 + j) for i, j in ends), strict=True)
-    to_degrees = Transformer.from_crs(str(grid.crs), "EPSG:4326", always_xy=True)
-    longitude, latitude = np.array(to_degrees.transform(x, y))
-    azimuths, _, (width, height) = Geod(ellps="WGS84").inv(
-        longitude[::2], latitude[::2], longitude[1::2], latitude[1::2]
-    )
-    # The sides of a pixel need not be at right angles on the ground.
-    return width, height, width * height * abs(math.sin(math.radians(azimuths[0] - azimuths[1])))
+def pixel_area(grid: GeoBox) -> float:
+    """Area of a pixel on the ellipsoid, m², in every CRS: the mean of a grid."""
+    area, _ = Geod(ellps="WGS84").geometry_area_perimeter(grid.extent.to_crs("EPSG:4326").geom)
+    return float(abs(area) / math.prod(grid.shape))
 
 
 def part_of(grid: GeoBox, window: Window) -> GeoBox:

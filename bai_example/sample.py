@@ -79,39 +79,26 @@ def counts(event: str, band: str, size: int) -> np.ndarray:
 def _item(event: str, size: int) -> dict[str, Any]:
     """The STAC item of one event, without calibration: the baseline is all there is to go by."""
     from rasterio.warp import transform_bounds
+    from shapely.geometry import box, mapping
 
     satellite, when, baseline, _ = EVENTS[event]
     (left, top), side = CORNER, size * PIXEL
-    west, south, east, north = transform_bounds(
-        CRS, "EPSG:4326", left, top - side, left + side, top
-    )
-    ring = [[west, south], [east, south], [east, north], [west, north], [west, south]]
+    bounds = transform_bounds(CRS, "EPSG:4326", left, top - side, left + side, top)
+    cog = {"type": "image/tiff; application=geotiff; profile=cloud-optimized", "roles": ["data"]}
     return {
-        "type": "Feature",
-        "stac_version": "1.1.0",
-        "stac_extensions": [],
+        "type": "Feature", "stac_version": "1.1.0", "stac_extensions": [], "links": [],
         "id": f"S{satellite.upper()}_MSIL2A_{when[:10].replace('-', '')}_SAMPLE",
-        "geometry": {"type": "Polygon", "coordinates": [ring]},
-        "bbox": [west, south, east, north],
+        "geometry": mapping(box(*bounds)), "bbox": bounds,
         "properties": {
-            "title": f"Synthetic {event}-event scene, not a satellite image",
-            "datetime": when,
-            "platform": f"sentinel-{satellite}",
-            "constellation": "sentinel-2",
-            "s2:product_type": "S2MSI2A",
-            "s2:processing_baseline": baseline,
+            "title": f"Synthetic {event}-event scene, not a satellite image", "datetime": when,
+            "platform": f"sentinel-{satellite}", "constellation": "sentinel-2",
+            "s2:product_type": "S2MSI2A", "s2:processing_baseline": baseline,
         },
         "assets": {
-            band: {
-                "href": f"./{event}_{band}.tif",
-                "type": "image/tiff; application=geotiff; profile=cloud-optimized",
-                "roles": ["data"],
-                "gsd": metres,
-            }
+            band: cog | {"href": f"./{event}_{band}.tif", "gsd": metres}
             for band, metres in (("B08", PIXEL), ("B12", 2 * PIXEL))
         },
-        "links": [],
-    }
+    }  # fmt: skip
 
 
 def burn(u: np.ndarray, v: np.ndarray) -> np.ndarray:

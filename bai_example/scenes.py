@@ -71,11 +71,7 @@ class Scene:
 
 
 def read_scene(location: str, sign: Signer = str, offset: float | None = None) -> Scene:
-    """Read the STAC item at a URL or path; like `to_scene`.
-
-    Raises:
-        Unavailable: its server cannot be reached, or not now.
-    """
+    """Read the STAC item at a URL or path; like `to_scene`."""
     location = resolve(location, str(Path.cwd() / "item.json"))
     with reading(location):
         remote = is_remote(location)
@@ -90,16 +86,12 @@ def read_scene(location: str, sign: Signer = str, offset: float | None = None) -
 def to_scene(
     document: Mapping[str, Any], location: str, sign: Signer = str, offset: float | None = None
 ) -> Scene:
-    """Turn a STAC item's JSON into a scene.
+    """Turn a STAC item's JSON into a scene; refuse what lacks bands or calibration, or Level-1.
 
     Args:
-        document: the JSON object.
         location: where it was read from; relative hrefs are resolved against it.
         sign: is given each raster's absolute path or URL and returns what to open instead.
         offset: reflectance of the count 0 of both bands, in place of the item's.
-
-    Raises:
-        InputError: it is no STAC item, lacks a band or its calibration, or is of Level-1.
     """
 
     def href(asset: pystac.Asset) -> str:

@@ -7,6 +7,7 @@ their items state: a tile at the edge of the swath is partly empty.
 from __future__ import annotations
 
 import datetime as dt
+import math
 import re
 import urllib.parse
 import warnings
@@ -23,7 +24,7 @@ from pystac_client import Client
 from shapely.geometry import box, shape
 from shapely.geometry.base import BaseGeometry
 
-from bai_example.access import SILENCE, InputError, is_remote, public, reading, stac_io
+from bai_example.access import InputError, is_remote, public, reading, stac_io
 from bai_example.scenes import processing_baseline, utc
 
 #: Items of one request, and items that a search may find: a year of one tile has 300.
@@ -57,12 +58,7 @@ class Choice(NamedTuple):
 def area_of(bbox: Sequence[float] | None, geometry: Path | None) -> BaseGeometry | None:
     """The area of the map: a Polygon or MultiPolygon, WGS84; None: as far as the scenes reach.
 
-    Args:
-        bbox: west, south, east, north in degrees.
-        geometry: a GeoJSON file, of which the polygons count.
-
-    Raises:
-        InputError: it cannot be read, has no area, leaves ±180° and ±90° or crosses ±180°.
+    It is a box (west, south, east, north), or the polygons of a GeoJSON file.
     """
     if not (bbox or geometry):
         return None
@@ -101,25 +97,17 @@ def search(
     api: str, collection: str, area: BaseGeometry, event: str, window: int = 30,
     max_cloud: float | None = None,
 ) -> Choice:  # fmt: skip
-    """Search a STAC API for the pair, or the pairs of several tiles.
+    """Search a STAC API, a URL, for the pair that covers an area, or the pairs of several tiles.
 
     Args:
-        api: the API's URL.
-        collection: id of the collection.
-        area: what is to be covered, WGS84.
-        event: when it burned, see `period`.
-        window: days before and after the event.
+        event: when it burned, see `period`; window: days to search before and after it.
         max_cloud: percent of cloud above which an acquisition is not taken; None: any.
-
-    Raises:
-        Unavailable: the API cannot be reached just now.
-        InputError: nothing can be chosen; it says what was searched and what to change.
     """
     first, *_, last = period(event, window)
     if not is_remote(api):
         raise InputError(f"{public(api)}: not an http(s) URL")
     with reading(api, "STAC API"), stac_io() as transport:
-        client = Client.open(api, stac_io=transport, timeout=SILENCE)
+        client = Client.open(api, stac_io=transport, timeout=transport.timeout)
         methods = {link.extra_fields.get("method") for link in client.get_links("search")}
         answers = client.search(
             method="POST" if "POST" in methods else "GET", collections=[collection],
@@ -163,26 +151,18 @@ def choose(
     found: Sequence[Acquisition], area: BaseGeometry, event: str, window: int = 30,
     max_cloud: float | None = None,
 ) -> Choice:  # fmt: skip
-    """Choose the pairs; arguments and errors are those of `search`.
+    """Choose the pairs; the arguments are those of `search`.
 
     Of each tile and relative orbit the acquisition that shows most of the area without clouds,
-    before and after; ties go to the nearest to the event. Then pair by pair the one that adds most
-    in this sense, one for a tile, as long as one adds something.
+    before and after; ties go to the nearest to the event.
     """
     first, begin, end, last = period(event, window)
     limit = 100.0 if max_cloud is None else max_cloud
-
-    def shows(*pair: Acquisition, part: BaseGeometry = area) -> float:
-        share = shapely.intersection_all([part, *(one.footprint for one in pair)]).area / area.area
-        for one in pair:
-            share *= 1 - one.cloud / 101  # 101: what is all cloud, or unknown, is better than none
-        return round(share, 6)
-
     newest = {  # where an acquisition was processed again
         (one.tile, one.orbit, one.when.date()): one
         for one in sorted(found, key=lambda one: one.version)
         # Square degrees: no tile has so many, but one drawn the wrong way round the globe.
-        if one.footprint.area < 100 and shows(one)
+        if one.footprint.area < 100 and shown([one], area, area)
     }.values()
     sides = [
         [one for one in newest if since <= one.when < until]
@@ -193,21 +173,14 @@ def choose(
         f"{len(sides[0])} scenes in {window} days before {event} and {len(sides[1])} after it, "
         f"{len(clear[0])} and {len(clear[1])} of them with at most {limit:g} % cloud"
     )
-    pairs = []
-    for place in sorted({one[3:5] for one in clear[0]} & {one[3:5] for one in clear[1]}):
-        pairs.append([
-            min((one for one in side if one[3:5] == place),
-                key=lambda one: (-shows(one), abs(one.when - begin)))
-            for side in clear
-        ])  # fmt: skip
-    taken, left = [], area
-    while pairs:
-        best = max(pairs, key=lambda pair: (shows(*pair, part=left), pair[0].when - pair[1].when))
-        if not shows(*best, part=left):
-            break
-        taken.append(best)
-        left = left.difference(shapely.intersection(best[0].footprint, best[1].footprint))
-        pairs = [pair for pair in pairs if pair[0].tile != best[0].tile]
+    places = sorted({one[3:5] for one in clear[0]} & {one[3:5] for one in clear[1]})
+    pairs = [
+        [min((one for one in side if one[3:5] == place),
+             key=lambda one: (-shown([one], area, area), abs(one.when - begin)))
+         for side in clear]
+        for place in places
+    ]  # fmt: skip
+    taken, left = cover(pairs, area)
     if not taken:
         raise InputError(
             searched, "no part of the area is covered both before and after on the same orbit",
@@ -219,7 +192,33 @@ def choose(
         for pair in taken
         for side, one in zip(("pre", "post"), pair, strict=True)
     ]
-    if left.area > 0.0005 * area.area:
-        share = left.area / area.area
+    if (share := left.area / area.area) > 0.0005:
         reasons.append(f"{share:.1%} of the area is not covered both before and after the event")
     return Choice(*zip(*taken, strict=True), reasons)
+
+
+def shown(scenes: Sequence[Acquisition], part: BaseGeometry, area: BaseGeometry) -> float:
+    """How much of a part all scenes show, less the share of their clouds; 1 is the whole area."""
+    common = shapely.intersection_all([part, *(one.footprint for one in scenes)])
+    # 101: what is all cloud, or unknown, is better than none.
+    clear = math.prod(1 - one.cloud / 101 for one in scenes)
+    return round(common.area / area.area * clear, 6)
+
+
+def cover(
+    pairs: Sequence[Sequence[Acquisition]], area: BaseGeometry
+) -> tuple[list[Sequence[Acquisition]], BaseGeometry]:
+    """The pairs that together show most, one for a tile, and the part that they do not cover.
+
+    Pair by pair the one that adds most, as long as one adds something; of equals the one with the
+    shortest time between.
+    """
+    taken, left = [], area
+    while pairs:
+        best = max(pairs, key=lambda pair: (shown(pair, left, area), pair[0].when - pair[1].when))
+        if not shown(best, left, area):
+            break
+        taken.append(best)
+        left = left.difference(shapely.intersection(best[0].footprint, best[1].footprint))
+        pairs = [pair for pair in pairs if pair[0].tile != best[0].tile]
+    return taken, left

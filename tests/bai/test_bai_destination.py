@@ -60,7 +60,7 @@ def test_folder_has_the_files_already(tmp_path: Path) -> None:
     place = destination(str(tmp_path))
     with pytest.raises(InputError) as caught, staging(place, NAMES, overwrite=False):
         pass
-    assert caught.value.problems == tuple(
+    assert caught.value.args == tuple(
         f"{tmp_path / name}: exists already; --overwrite replaces it"
         for name in ("bai.tif", "bai.json")
     )
@@ -249,17 +249,14 @@ def test_s3(bucket: Bucket, between: Between, monkeypatch: pytest.MonkeyPatch) -
         bucket.s3.head_object(Bucket=bucket.name, Key=f"a/b/{name}")["ContentType"]
         for name in NAMES
     ]
-    assert types == [
-        "image/tiff; application=geotiff; profile=cloud-optimized", "image/png",
-        "application/geo+json",
-    ]  # fmt: skip
+    assert types == ["image/tiff", "image/png", "application/json"]
 
 
 def test_s3_has_the_files_already(bucket: Bucket) -> None:
     bucket.s3.put_object(Bucket=bucket.name, Key="a/b/bai.tif", Body=b"older")
     with pytest.raises(InputError) as caught:
         send(bucket)
-    assert caught.value.problems == (
+    assert caught.value.args == (
         f"s3://{bucket.name}/a/b/bai.tif: exists already; --overwrite replaces it",
     )
     assert bucket.objects() == {"a/b/bai.tif": b"older"}
@@ -281,7 +278,7 @@ def test_s3_fails_in_the_middle(bucket: Bucket, between: Between, how: str, what
     between.disturb = lambda line: how if line.startswith("PUT") and what in line else None
     kind = Unavailable if how == "cut" else InputError
     with (
-        pytest.raises(kind, match="not written") as caught,
+        pytest.raises(kind, match="cannot be written to") as caught,
         staging(place, NAMES, overwrite=False) as stage,
     ):
         fill(stage)
@@ -294,7 +291,7 @@ def refusal(location: str = "s3://nobody-has-this/x", kind: type[InputError] = I
     with pytest.raises(InputError) as caught, staging(location, NAMES, overwrite=False):
         pass
     assert type(caught.value) is kind
-    (problem,) = caught.value.problems
+    (problem,) = caught.value.args
     assert "k3y" not in problem and "\n" not in problem
     return problem
 

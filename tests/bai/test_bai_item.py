@@ -26,7 +26,7 @@ from bai_example import describe as item
 from bai_example.blocks import Statistics
 from bai_example.index import CLASSES, INDICES, SEVERITIES, classify
 from bai_example.pair import Layers, Pair
-from bai_example.rasters import pixel_metres
+from bai_example.rasters import pixel_area
 from bai_example.scenes import Band, Scene
 
 DAY = dt.datetime(2021, 7, 13, 11, 21, 9, tzinfo=dt.timezone.utc)
@@ -176,7 +176,7 @@ def test_processing() -> None:
         name: version(name) for name in ("numpy", "rasterio", "dask-claim")
     }
     assert {"dask", "distributed", "GDAL", "Python"} <= set(software)
-    assert INDICES["dnbr"].formula in properties["processing:expression"]["expression"]
+    assert INDICES["dnbr"].formula in properties["description"]
     assert "before before and after after" in properties["processing:lineage"]
     assert properties["bai:command"] == ["bai", "--index=dnbr"]
     assert properties["bai:claim"] == {"workers": 2, "gateway_url": "https://gateway.test/a"}
@@ -298,7 +298,7 @@ def test_areas_are_those_of_the_ellipsoid(
     """In every CRS. Against an equal-area projection of the same ellipsoid."""
     size, x, y = place
     box = GeoBox((2, 2), Affine(size, 0, x, 0, -size, y), crs)
-    area = pixel_metres(box)[2]
+    area = pixel_area(box)
     assert area == pytest.approx(expected, rel=1e-3)
     to_equal_area = Transformer.from_crs(crs, "ESRI:54034", always_xy=True)
     ring = shapely.segmentize(shapely.box(*box.boundingbox.bbox), size / 8)

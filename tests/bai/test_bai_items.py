@@ -275,7 +275,7 @@ def test_items_that_do_not_do(tmp_path: Path) -> None:
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
         with pytest.raises(InputError) as caught:
             read_scene(str(path))
-        (problem,) = caught.value.problems
+        (problem,) = caught.value.args
         assert said in problem and problem.startswith((f"{path}: ", "scene: ")), document
         assert "\n" not in problem and len(problem) < 400
     # Both items' problems at once.
@@ -283,7 +283,7 @@ def test_items_that_do_not_do(tmp_path: Path) -> None:
     arguments = ["--items", str(tmp_path), "--pre-event=pre.json", "--post-event=item.json"]
     with pytest.raises(InputError) as caught:
         named_scenes(parse(arguments), None, str)
-    first, second = caught.value.problems
+    first, second = caught.value.args
     assert first.startswith("pre-event item: ") and "no such file" in first
     assert second.startswith("post-event item: ") and "no usable STAC item" in second
 

@@ -167,7 +167,7 @@ def test_real_grids_that_differ(realdata: Path) -> None:
     for first, second in pairwise(scenes):
         with pytest.raises(InputError, match=r"NIR: .*: the pixels do not line up") as caught:
             opened([first], [second])
-        assert len(caught.value.problems) == 2  # NIR and SWIR
+        assert len(caught.value.args) == 2  # NIR and SWIR
         said.append(str(caught.value))
     assert "it has pixels of 3024.08 x 3031.56 from " in said[0]
     assert "; pre-event NIR has pixels of 3020.13 x 3031.56" in said[0]
@@ -230,12 +230,12 @@ def test_pairs_that_do_not_fit(make_raster: Callable[..., Path]) -> None:
     for post, message in REFUSED:
         with pytest.raises(InputError, match=message) as caught:
             pair_of(make_raster, post=post)
-        assert all("\n" not in problem for problem in caught.value.problems)
+        assert all("\n" not in problem for problem in caught.value.args)
     pair = pair_of(make_raster)
     Path(pair.events[0][0].rasters["NIR"].href).unlink()
     with pytest.raises(InputError) as caught:
         opened([pair.events[0][0].scene], [pair.events[1][0].scene])
-    (problem,) = caught.value.problems
+    (problem,) = caught.value.args
     assert problem.startswith("pre-event NIR: ")
 
 

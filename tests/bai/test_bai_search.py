@@ -190,7 +190,7 @@ def test_what_is_too_cloudy_is_not_taken(stac: Proxy) -> None:
     ):
         with pytest.raises(InputError) as raised:
             search(stac.url, S2, INSIDE, event, window, cloud)
-        first, second, third = raised.value.problems
+        first, second, third = raised.value.args
         assert said in first and f"{window} days" in first and f"at most {cloud} % cloud" in first
         assert second == "no part of the area is covered both before and after on the same orbit"
         assert "--window" in third and "--max-cloud" in third

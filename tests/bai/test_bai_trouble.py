@@ -71,11 +71,11 @@ def test_rasters_that_cannot_be_opened(
     files = {"pre_B08": "missing.tif", "post_B12": str(text), "post_B08": nobody}
     with pytest.raises(InputError) as caught:
         opened(*scenes(tmp_path, sample, **files))
-    first, second, third = caught.value.problems
+    first, second, third = caught.value.args
     assert first.startswith(f"pre-event NIR: {tmp_path / 'missing.tif'}: cannot be read (")
     assert f"{nobody}: cannot be read" in second
     assert third.startswith(f"post-event SWIR: {text}: cannot be read (")
-    assert not any("\n" in problem for problem in caught.value.problems)
+    assert not any("\n" in problem for problem in caught.value.args)
     assert type(caught.value) is InputError
     with pytest.raises(Unavailable):
         opened(*scenes(tmp_path, sample, post_B08=nobody))
@@ -95,7 +95,7 @@ def test_mask_that_is_missing_or_none(make_raster: Callable[..., Path]) -> None:
     scene = to_scene(item("a", assets | {"SCL": "/nowhere/SCL.tif"}), "/item.json")
     with pytest.raises(InputError) as caught:
         opened([scene], [scene])
-    problems = caught.value.problems
+    problems = caught.value.args
     assert [problem.split(":")[0] for problem in problems] == [
         "pre-event scl", "post-event scl",
     ]  # fmt: skip
@@ -169,7 +169,7 @@ def test_server_that_refuses_or_stays_busy(
         with pytest.raises(kind) as caught:
             opened(*remote(server, query and f"{query}{status}"))
         assert type(caught.value) is kind
-        (problem,) = caught.value.problems
+        (problem,) = caught.value.args
         assert problem.startswith(f"post-event SWIR: {server.url}/post_B12.tif: cannot be read (")
         assert str(status) in problem and SECRET not in problem
         assert ("signature may have expired" in problem) == (status == 403 and bool(query))
