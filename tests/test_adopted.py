@@ -89,6 +89,54 @@ def test_run_inside_a_run(launcher: Launcher, tmp_path: Path) -> None:
     assert run.err.count("Local cluster: ") == 2 and "handshake" not in run.err, run.err
 
 
+@pytest.mark.parametrize(
+    ("content", "raised", "said"),
+    [
+        (None, TemporaryError, "there is no such file"),
+        ("", ConfigurationError, "no address"),
+        ('{"address": null}', ConfigurationError, "no address"),
+        ("\xff", ConfigurationError, "no address"),
+        ('["tcp://host:1"]', ConfigurationError, "no address"),
+        ("folder", ConfigurationError, "cannot be read: Is a directory"),
+    ],
+)
+def test_scheduler_file_without_an_address(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: str | None, raised: type, said: str
+) -> None:
+    monkeypatch.setattr("dask_claim.providers.existing.CONNECT_TIMEOUT", 0.2)
+    file = tmp_path / "scheduler.json"
+    if content == "folder":
+        file.mkdir()
+    elif content is not None:
+        file.write_text(content)
+    with pytest.raises(raised, match=f"DASK_SCHEDULER_FILE = {file}: .*{said}"):
+        asyncio.run(of_file(str(file)).submit())
+
+
+def of_file(path: str) -> Provider:
+    environ = {"DASK_SCHEDULER_FILE": path}
+    request = Request(Claim(), Claim().plan(environ), environ)
+    return provider_class("attach")(request, lambda ticket: None, print)
+
+
+def test_scheduler_file_that_is_still_written(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Its path is relative; the scheduler has been started in the same script, just before."""
+    monkeypatch.chdir(tmp_path)
+    Path("s.json").touch()
+    provider = of_file("s.json")
+
+    async def submit() -> None:
+        submitting = asyncio.ensure_future(provider.submit())
+        await asyncio.sleep(0)
+        Path("s.json").write_text('{"address": "tls://host:1", "workers": {}}')
+        await submitting
+
+    asyncio.run(submit())
+    assert provider.cluster.scheduler_address == "tls://host:1"
+
+
 def test_name_that_cannot_be_read() -> None:
     with pytest.raises(ConfigurationError, match="/nowhere/name"):
         Claim().plan({"DASK_CLUSTER_NAME_PATH": "/nowhere/name"})

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from dask_claim.claim.memory import Memory
 from dask_claim.claim.model import Claim, load
 from dask_claim.claim.plan import Plan, make_plan
-from dask_claim.errors import ClaimError, ConfigurationError
+from dask_claim.errors import ClaimError
 from dask_claim.providers.tls import in_folder, make_keys
 from tests.support.claims import NOWHERE, Fields
 
@@ -126,19 +126,6 @@ def test_fallback(fields: Fields, fallback: str | None) -> None:
         patch.setattr("dask_claim.providers.local.provider.has_server", lambda: False)
         choice = plan_of(**fields).choice.fallback
     assert (choice.backend if choice else None) == fallback
-
-
-def test_scheduler_file(tmp_path: Path) -> None:
-    file = tmp_path / "scheduler.json"
-    environ = {"DASK_SCHEDULER_FILE": str(file)}
-    for text, said in ((None, "No such file"), ("{}", "no address"), ("[", "no address")):
-        if text is not None:
-            file.write_text(text)
-        with pytest.raises(ConfigurationError, match=said):
-            Claim().plan(environ)
-    file.write_text('{"address": "tls://host:1", "workers": {}}')
-    existing = Claim().plan(environ).choice.existing
-    assert existing and existing.scheduler_address == "tls://host:1"
 
 
 def test_variables_of_a_run_that_is_over(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -40,6 +39,9 @@ class Existing:
     """The one that names it."""
 
     scheduler_address: str | None = None
+    scheduler_file: str | None = None
+    """The path of a file with that address, which its scheduler may have yet to write."""
+
     cluster_name: str | None = None
     gateway_url: str | None = None
     """The gateway of that cluster."""
@@ -163,15 +165,10 @@ def _cluster(environ: Mapping[str, str]) -> Existing | None:
 
 def _scheduler(environ: Mapping[str, str]) -> Existing | None:
     variable, address = _first(environ, SCHEDULER_ADDRESSES)
-    if not address and (path := environ.get(SCHEDULER_FILE, "").strip()):
-        variable, text = SCHEDULER_FILE, _read(SCHEDULER_FILE, path)
-        try:
-            address = str(json.loads(text)["address"])
-        except (ValueError, LookupError, TypeError):
-            raise ConfigurationError(
-                f"{SCHEDULER_FILE} = {path}: this is not a scheduler file: it has no address"
-            ) from None
-    return Existing(variable, scheduler_address=address) if address else None
+    if address:
+        return Existing(variable, scheduler_address=address)
+    _, path = _first(environ, (SCHEDULER_FILE,))
+    return Existing(SCHEDULER_FILE, scheduler_file=path) if path else None
 
 
 def _first(environ: Mapping[str, str], names: tuple[str, ...]) -> tuple[str, str]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dask_claim.claim.choice import CLUSTER_NAMES, SCHEDULER_ADDRESS
@@ -23,8 +25,8 @@ if TYPE_CHECKING:
     from dask_claim.claim.addresses import GatewayAddress
     from dask_claim.claim.model import Resolved
 
-# One attempt to connect; more follow within the start timeout, for the scheduler may be starting.
 CONNECT_TIMEOUT = 10.0
+"""Seconds for a scheduler, which may be starting, to write its file and to take a connection."""
 
 
 class AttachProvider(Provider):
@@ -47,8 +49,10 @@ class AttachProvider(Provider):
             )
         self._variable, self._name = existing.variable, existing.cluster_name
         self._run = existing.run
+        self._file = existing.scheduler_file
         if self._name is None:
-            self.description = f"the running scheduler at {existing.scheduler_address}"
+            where = f"of {self._file}" if self._file else f"at {existing.scheduler_address}"
+            self.description = f"the running scheduler {where}"
             self.cluster = Cluster(scheduler_address=existing.scheduler_address)
             return
         assert request.gateway is not None
@@ -65,6 +69,28 @@ class AttachProvider(Provider):
     async def submit(self) -> None:
         if self._name is not None:
             await self._find_on_gateway(self._name)
+        elif self._file is not None:
+            self.cluster = Cluster(scheduler_address=await self._read_address(self._file))
+
+    async def _read_address(self, path: str) -> str:
+        """The address in a scheduler file, as soon as its scheduler has written it."""
+        now = asyncio.get_running_loop().time
+        end = now() + self._timeout
+        while True:
+            error: ConfigurationError | TemporaryError
+            where = f"{self._variable} = {path}"
+            try:
+                if address := address_in(Path(path).read_bytes()):
+                    return address
+                error = ConfigurationError(f"{where}: this is not a scheduler file: no address")
+            except FileNotFoundError:
+                error = TemporaryError(f"{where}: there is no such file; does its scheduler run?")
+            except (OSError, ValueError) as other:
+                why = getattr(other, "strerror", None) or other
+                raise ConfigurationError(f"{where}: cannot be read: {why}") from None
+            if now() > end:
+                raise error
+            await asyncio.sleep(0.1)
 
     async def _find_on_gateway(self, name: str) -> None:
         from dask_claim.providers.gateway.api import GatewayApi
@@ -130,6 +156,15 @@ class AttachProvider(Provider):
                 f"no scheduler answers at {address} ({named}): {error}. Is it running, and "
                 "reachable from here?"
             ) from error
+
+
+def address_in(content: bytes) -> str | None:
+    """Return the address in what a scheduler has written to its file, None where there is none."""
+    try:
+        address = json.loads(content)["address"]
+    except (ValueError, LookupError, TypeError):
+        return None
+    return address if isinstance(address, str) else None
 
 
 def outside_ended_run(resolved: Resolved) -> Resolved:
