@@ -182,7 +182,9 @@ def test_launcher_that_is_killed(attached_here: None) -> None:
         dask_claim.run(["sh", "-c", "kill -KILL $PPID; sleep 60"])
 
 
-@pytest.mark.parametrize("written", [b'{"log": ["INFO", "half', b'{"log": ["INFO", "whole"]}\n'])
+@pytest.mark.parametrize(
+    "written", [b'{"log": ["INFO", "half', b'{"log": ["INFO", "whole", {}]}\n']
+)
 def test_launcher_that_is_killed_while_it_writes(
     monkeypatch: pytest.MonkeyPatch, written: bytes
 ) -> None:
@@ -250,7 +252,7 @@ def test_signal_for_the_command_is_by_what_became_of_the_program() -> None:
             elif how == "killed":
                 program.close()
             elif how == "killed, with a line unread":
-                caller.log("INFO", "unread")
+                caller.log("INFO", "unread", {})
                 program.close()
             await asyncio.sleep(0.1)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
+import re
 import signal
 import sys
 import traceback
@@ -15,7 +17,7 @@ import click
 from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
-from dask_claim import __version__
+from dask_claim import __version__, stderr
 from dask_claim.cli.clusters import clusters_command
 from dask_claim.cli.cwl import cwl_command
 from dask_claim.cli.doctor import doctor_command
@@ -94,12 +96,19 @@ class LauncherGroup(click.Group):
     metavar="FILE",
     help="Write what happened to FILE, as JSON.",
 )
-@click.option("-q", "--quiet", is_flag=True, help="Log warnings and errors only.")
+@click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    show_default="text",
+    help="Of the lines on stderr: for people, or one JSON object each.",
+)
+@click.option("-q", "--quiet", is_flag=True, default=None, help="Log warnings and errors only.")
+@click.option("-v", "--verbose", is_flag=True, default=None, help="Log details, too.")
 @click.option(
     "--caller", type=int, hidden=True, help="The descriptor of a socket (see launch.caller)."
 )
 @click.pass_context
-def cli(context: click.Context, /, quiet: bool, **given: Any) -> int | None:
+def cli(context: click.Context, /, **given: Any) -> int | None:
     """Run COMMAND on a Dask cluster that the claim in DASK_CLAIM describes, and release the cluster
     however the run ends. Without a claim the cluster is a local one.
     """
@@ -111,7 +120,7 @@ def cli(context: click.Context, /, quiet: bool, **given: Any) -> int | None:
 
     if (socket := given.pop("caller")) is not None:
         return run_for(Caller(socket), context.obj)
-    return run_command(context.obj or [], quiet, given)
+    return run_command(context.obj or [], given)
 
 
 def _refuse_options(context: click.Context) -> None:
@@ -144,14 +153,20 @@ def show_command(as_json: bool, **given: Any) -> int:
 @click.option("--json", is_flag=True, hidden=True, expose_value=False, help="As always.")
 @click.option("--site", is_flag=True, help="Of the site's file: profiles and policy.")
 @click.option("--receipt", is_flag=True, help="Of a receipt.")
-def schema_command(site: bool, receipt: bool) -> int:
-    """JSON Schema of the claim, in all its spellings, of the site's file, or of a receipt."""
+@click.option("--events", is_flag=True, help="Of the lines that --log-format json writes.")
+def schema_command(site: bool, receipt: bool, events: bool) -> int:
+    """JSON Schema of the claim, in all its spellings; of the site's file, a receipt or the log."""
     from dask_claim.claim import site as site_file
     from dask_claim.cwl import schema
-    from dask_claim.receipts import fields
 
     if receipt:
+        from dask_claim.receipts import fields
+
         text = fields.schema_text()
+    elif events:
+        from dask_claim.launch import event_log
+
+        text = event_log.schema_text()
     else:
         text = site_file.schema_text() if site else schema.claim_schema_text()
     sys.stdout.write(text)
@@ -166,6 +181,7 @@ cli.add_command(receipts_command)
 
 def run_cli(arguments: Sequence[str]) -> int:
     """Run the command line; every error ends here, as a message and an exit status."""
+    stderr.state = stderr.State(as_json=_wants_json(arguments))
     try:
         return int(cli.main(list(arguments), prog_name="dask-claim", standalone_mode=False) or 0)
     except click.ClickException as error:
@@ -175,29 +191,31 @@ def run_cli(arguments: Sequence[str]) -> int:
     except (click.exceptions.Abort, KeyboardInterrupt):
         return 130
     except DaskClaimError as error:
-        if type(error) is DaskClaimError:
-            _show_traceback()
-        return _fail(error)
+        return _fail(error, type(error) is DaskClaimError)
     except (Exception, SystemExit) as error:
         if isinstance(error, SystemExit) and "_DASK_CLAIM_COMPLETE" in os.environ:
             return int(error.code or 0)  # click has printed what completes a word
-        _show_traceback()
-        return _fail(
-            DaskClaimError(f"a defect in dask-claim: {type(error).__name__}; please report it")
-        )
+        text = f"a defect in dask-claim: {type(error).__name__}; please report it"
+        return _fail(DaskClaimError(text), True)
 
 
-def _show_traceback() -> None:
+def _wants_json(arguments: Sequence[str]) -> bool:
+    """Whether the log is to be JSON: known also where the other arguments are wrong."""
+    own = " ".join(itertools.takewhile(lambda word: word != "--", arguments))
+    given: list[str] = re.findall(r"(?<!\S)--log-format[ =](\S+)", own)
+    return (given[-1] if given else os.environ.get(stderr.LOG_FORMAT)) == "json"
+
+
+def _fail(error: DaskClaimError, is_defect: bool = False) -> int:
+    """Write the error that is being handled; return the exit status."""
     from dask_claim.redact import redact_text
 
-    if sys.stderr is not None:
-        sys.stderr.write(redact_text(traceback.format_exc()))
-
-
-def _fail(error: DaskClaimError) -> int:
-    from dask_claim.redact import redact
-
-    print(f"dask-claim: {redact(str(error))}", file=sys.stderr)
+    trace = traceback.format_exc() if is_defect else None
+    if stderr.state.as_json:
+        shown = {"reason": error.reason.value, "exit_status": error.exit_status, "traceback": trace}
+        stderr.write(stderr.json_line("error", "ERROR", str(error), **shown))
+    else:
+        stderr.write(redact_text(f"{trace or ''}dask-claim: {error}\n"))
     return error.exit_status
 
 

@@ -6,23 +6,24 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from dask_claim import log, stderr
 from dask_claim.claim.model import Resolved, load
 from dask_claim.cli.options import claimed
 from dask_claim.errors import DaskClaimError, UsageError
+from dask_claim.files import letters
 from dask_claim.launch.caller import Caller
 from dask_claim.launch.launcher import Launcher
 from dask_claim.launch.receipt import Receipt
 from dask_claim.launch.run_options import RunOptions, run_options
-from dask_claim.log import configure
 from dask_claim.providers.existing import outside_ended_run
 from dask_claim.threads import run_loop
 
 
-def run_command(command: list[str], quiet: bool, given: Mapping[str, Any]) -> int:
+def run_command(command: list[str], given: Mapping[str, Any]) -> int:
     """Run a command with the options `given` on the command line."""
-    configure("WARNING" if quiet else "INFO")
     names = set(RunOptions.model_fields)
     options = run_options(**{name: value for name, value in given.items() if name in names})
+    log.configure("DEBUG" if options.verbose else "WARNING" if options.quiet else "INFO")
     fields = {name: value for name, value in given.items() if name not in names}
     return _run(command, lambda: load(claimed(fields)), options)
 
@@ -33,7 +34,7 @@ def run_for(caller: Caller, command: list[str] | None = None) -> int:
         # Its stdin is for the program, and so is its stdout.
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(2, 1)
-    configure("INFO", caller.log)
+    log.configure("INFO", caller.log)
     return caller.answer(lambda: _run(command, caller.claim, caller.options(), caller))
 
 
@@ -48,14 +49,16 @@ def _run(
             "there is no command to run; put `--` before it: dask-claim [OPTIONS] -- COMMAND "
             "[ARG …]\nSee dask-claim --help"
         )
+    stderr.state.run = run = letters()
     try:
         resolved = outside_ended_run(claim())
         if resolved.ended_run:
             for name in resolved.ended_run.variables:
                 os.environ.pop(name, None)
-        launcher = Launcher(command or [], resolved, options, caller)
+        launcher = Launcher(run, command or [], resolved, options, caller)
     except DaskClaimError as error:
         receipt = Receipt(command or [], path=options.receipt if command else None)
+        receipt.run = run
         receipt.fail(error)
         receipt.finish()
         raise

@@ -79,9 +79,9 @@ class Caller:
                 self._listens = False
             return self._listens
 
-    def log(self, level: str, text: str) -> bool:
+    def log(self, level: str, text: str, fields: Mapping[str, Any]) -> bool:
         """Send a message of the log, as `send` does."""
-        return self.send(log=[level, text])
+        return self.send(log=[level, text, fields])
 
     def terminate(self) -> None:
         """Send SIGTERM to the program."""

@@ -1,26 +1,29 @@
-"""What happens in a run, as values: the log and the receipt are made of them."""
+"""What happens in a run, as values: the log and the receipt are made of them.
+
+The first line of a class's docstring says when; `event_log` turns them into lines.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import ClassVar
 
 from loguru import logger
 
+from dask_claim.providers.usage import Usage
 from dask_claim.providers.values import Cluster, Outcome, Ticket
-from dask_claim.redact import redact
-
-if TYPE_CHECKING:
-    from dask_claim.providers.usage import Usage
 
 Listener = Callable[["Event"], None]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """Something that happened; `str()` is its line in the log, empty where there is none."""
+    """Something that happened; `str()` is its line for people, empty where there is none."""
+
+    word: ClassVar[str] = ""
+    """What JSON lines call it; empty: it is not logged."""
 
     at: float = field(default_factory=time.time)
     """Seconds since the epoch."""
@@ -35,6 +38,7 @@ class Event:
 class Note(Event):
     """Something a person may want to follow."""
 
+    word = "note"
     text: str
 
     def __str__(self) -> str:
@@ -45,6 +49,7 @@ class Note(Event):
 class Warned(Note):
     """Something the run goes on in spite of; it stands in the receipt, too."""
 
+    word = "warning"
     level: str = field(default="WARNING", kw_only=True)
 
 
@@ -52,6 +57,7 @@ class Warned(Note):
 class Claimed(Event):
     """The cluster is about to be requested."""
 
+    word = "claimed"
     text: str
     provider: str
     adopted: bool
@@ -63,15 +69,22 @@ class Claimed(Event):
 
 @dataclass(frozen=True)
 class TicketsWritten(Event):
-    """What the run has still to reclaim is another than before."""
+    """What the run still has to reclaim has changed."""
 
+    word = "tickets"
     tickets: Sequence[Ticket]
+    level: str = field(default="DEBUG", kw_only=True)
+
+    def __str__(self) -> str:
+        named = [f"{each.provider} {each.cluster_name or each.id}" for each in self.tickets]
+        return f"To be reclaimed: {', '.join(named) or 'nothing'}"
 
 
 @dataclass(frozen=True)
 class Submitted(Event):
     """The cluster is requested, and has an address."""
 
+    word = "submitted"
     provider: str
     cluster: Cluster
     text: str = ""
@@ -84,6 +97,7 @@ class Submitted(Event):
 class Running(Event):
     """The scheduler is up, and workers are requested."""
 
+    word = "running"
     provider: str
     cluster: Cluster
     seconds: float
@@ -98,6 +112,7 @@ class Running(Event):
 class Scaled(Event):
     """Workers are requested."""
 
+    word = "scaled"
     minimum: int
     maximum: int
 
@@ -109,9 +124,16 @@ class Scaled(Event):
 
 @dataclass(frozen=True)
 class Leased(Event):
-    """The scheduler has taken the lease; `ends_cluster` says that it ends an abandoned cluster."""
+    """The scheduler has taken the lease."""
 
+    word = "leased"
     ends_cluster: bool
+    """Whether the scheduler itself ends an abandoned cluster."""
+
+
+def counted(number: int, noun: str) -> str:
+    """Return `1 task`, `2 tasks`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 @dataclass(frozen=True)
@@ -125,13 +147,13 @@ class Reported(Event):
 class WorkersChanged(Event):
     """Workers came or went."""
 
+    word = "workers"
     usage: Usage
 
     def __str__(self) -> str:
         usage = self.usage
-        noun = "worker" if usage.workers == 1 else "workers"
         return (
-            f"{usage.workers} {noun} up (threads: {usage.cores}, "
+            f"{counted(usage.workers, 'worker')} up (threads: {usage.cores}, "
             f"memory: {usage.memory / 1024**3:.1f} GiB)"
         )
 
@@ -140,11 +162,14 @@ class WorkersChanged(Event):
 class CommandStarted(Event):
     """The command runs."""
 
+    word = "command_started"
+
 
 @dataclass(frozen=True)
 class CommandEnded(Event):
     """The command has ended."""
 
+    word = "command_ended"
     status: int
     seconds: float
 
@@ -156,6 +181,7 @@ class CommandEnded(Event):
 class Released(Event):
     """Whatever the run has made was ended, or could not be confirmed to be."""
 
+    word = "released"
     outcome: Outcome
     provider: str
     cluster: Cluster
@@ -198,12 +224,6 @@ class Released(Event):
         if others:
             return f"; {others} other {'run uses' if others == 1 else 'runs use'} it"
         return f"; it stays for {keep:.0f} s (keep)" if keep is not None else ""
-
-
-def log(event: Event) -> None:
-    """The listener that writes the log."""
-    if line := str(event):
-        logger.log(event.level, str(redact(line)))
 
 
 class Events:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -14,7 +15,7 @@ from loguru import logger
 
 from dask_claim.credentials.login import withheld_warning
 from dask_claim.errors import DaskClaimError, Exhausted, Reason
-from dask_claim.launch import events, inherited
+from dask_claim.launch import event_log, events, inherited
 from dask_claim.launch.caller import Block, Caller
 from dask_claim.launch.child import Child
 from dask_claim.launch.command import cannot_connect, check_command
@@ -22,6 +23,7 @@ from dask_claim.launch.first_process import deaf_parent
 from dask_claim.launch.handoff import check_variables, variables, write_result_files
 from dask_claim.launch.own_job import OwnJob
 from dask_claim.launch.receipt import Receipt
+from dask_claim.launch.reports import Summary
 from dask_claim.launch.run_options import RunOptions
 from dask_claim.launch.run_state import Phase, RunState
 from dask_claim.launch.session import STEPS, Session
@@ -39,12 +41,14 @@ class Launcher:
 
     def __init__(
         self,
+        run_id: str,
         command: Sequence[str],
         resolved: Resolved,
         options: RunOptions,
         caller: Caller | None = None,
     ) -> None:
-        """`caller`: the program that has started this process; its block stands for no command.
+        """`run_id`: random letters, of this run alone. `caller`: the program that has started this
+        process; its block stands for no command.
 
         Raises ClaimError.
         """
@@ -54,8 +58,10 @@ class Launcher:
             resolved = replace(resolved, claim=nameless)
         self._command, self._resolved = command, resolved
         self._options, self._caller = options, caller
+        self._begun = time.monotonic()
         self.receipt = Receipt(command, resolved, resolved.plan(), options.receipt)
-        self._emit = events.Events([self.receipt, events.log])
+        self.receipt.run = run_id
+        self._emit = events.Events([self.receipt, event_log.log])
         self._own_job = OwnJob(os.environ, self._emit)
         self.state = RunState(options.grace, self._emit, self._own_job)
 
@@ -87,11 +93,12 @@ class Launcher:
                     raise failure from error
 
     async def _run(self, signals: Sequence[signal.Signals]) -> int:
-        request = prepare(self._command, self._resolved, self._options, self._emit)
+        run_id = self.receipt.run
+        assert run_id is not None
+        request = prepare(run_id, self._command, self._resolved, self._options, self._emit)
         # A program that uses the library has handlers of its own, or does without.
         if self._caller is None and (deaf := deaf_parent()):
             self._emit.warn(deaf)
-        self.receipt.run = request.run_id
         session = self.state.session = Session(request, self._emit, self._options.grace)
         await self._open(session)
         claim, cluster = self._resolved.claim, session.cluster
@@ -203,6 +210,8 @@ class Launcher:
 
     def _publish(self) -> None:
         self.receipt.finish()
+        seconds = time.monotonic() - self._begun
+        self._emit(Summary.of(self.receipt.to_dict(), seconds))
         if self._caller is not None and not self.receipt.failed:
             self._caller.send(receipt=self.receipt.to_dict())
 
@@ -212,7 +221,11 @@ class Launcher:
 
 
 def prepare(
-    command: Sequence[str], resolved: Resolved, options: RunOptions, emit: events.Events
+    run_id: str,
+    command: Sequence[str],
+    resolved: Resolved,
+    options: RunOptions,
+    emit: events.Events,
 ) -> Request:
     """Return the request for the run's cluster; what can be wrong is looked at before.
 
@@ -226,7 +239,7 @@ def prepare(
     if command:
         check_command(command, os.environ)
     check_variables(resolved.claim, resolved.plan(), os.environ)
-    request = Request.of(resolved, options.start_timeout, options.stop_timeout)
+    request = Request.of(resolved, options.start_timeout, options.stop_timeout, run_id)
     withheld = withheld_warning(resolved)
     for warning in (*resolved.warnings(), withheld):
         if warning:

@@ -109,10 +109,11 @@ class LauncherProcess:
                     if "log" not in message:
                         self._answers.put(message)
                         continue
-                    level, text = message["log"]
+                    level, text, fields = message["log"]
                     # Whatever a filter or handler of the program's raises, even SystemExit.
                     with contextlib.suppress(BaseException):
-                        LOG.log(getattr(logging, level, logging.INFO), "%s", text)
+                        number = getattr(logging, level, logging.INFO)
+                        LOG.log(number, "%s", text, extra=fields)
         finally:
             self._answers.put(None)
 

@@ -21,6 +21,7 @@ from dask_claim.claim.choice import RUN_ID
 from dask_claim.errors import DaskClaimError, Reason
 from dask_claim.files import is_replaceable, write_whole
 from dask_claim.launch import events
+from dask_claim.launch.event_log import GONE
 from dask_claim.launch.history import History
 from dask_claim.providers.values import Cluster, Outcome, Ticket
 from dask_claim.redact import redact
@@ -233,14 +234,6 @@ def _shared(usage: Usage | None) -> dict[str, Any] | None:
         "core_seconds": round(usage.core_seconds, 3),
         "tasks": usage.tasks_done + usage.tasks_failed,
     }
-
-
-GONE = {
-    Outcome.GONE: True,
-    Outcome.KEPT: "kept",
-    Outcome.NOT_CONFIRMED: False,
-    Outcome.NOTHING: None,
-}
 
 
 def _iso(moment: float | None) -> str | None:

@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from dask_claim.errors import ConfigurationError
 
 Start = Literal["ready", "workers", "eager"]
+LogFormat = Literal["text", "json"]
 
 PREFIX = "DASK_CLAIM_"
 
@@ -40,6 +41,15 @@ class RunOptions(BaseSettings):
 
     receipt: Path | None = None
     """Where the receipt is written; None: nowhere."""
+
+    log_format: LogFormat = "text"
+    """Of the launcher's lines on stderr: for people, or JSON objects."""
+
+    quiet: bool = False
+    """Whether only warnings and errors are logged."""
+
+    verbose: bool = False
+    """Whether the log has details, such as each request."""
 
 
 def run_options(**given: Any) -> RunOptions:

@@ -126,8 +126,14 @@ def marked(markers: set[bytes]) -> list[int]:
 
 
 def log(text: str) -> None:
+    line = f"dask-claim guard: {text}"
+    if os.environ.get("DASK_CLAIM_LOG_FORMAT") == "json":
+        at = time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime())
+        run = os.environ.get("DASK_CLAIM_GUARDED_RUN") or None
+        common = {"version": 1, "at": at, "run": run, "event": "log", "level": "WARNING"}
+        line = json.dumps({**common, "message": line})
     with contextlib.suppress(OSError):
-        print(f"dask-claim guard: {text}", file=sys.stderr, flush=True)
+        print(line, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

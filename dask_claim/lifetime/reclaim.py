@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -65,7 +66,9 @@ async def reclaim_all(tickets: Sequence[Mapping[str, Any]], patience: float) -> 
 
 
 if __name__ == "__main__":
+    from dask_claim import stderr
     from dask_claim.log import configure
 
+    stderr.state = stderr.State.of_guard(os.environ)
     configure("INFO")
     run_loop(reclaim_all(**json.load(sys.stdin)))

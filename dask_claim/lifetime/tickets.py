@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from dask_claim import stderr
 from dask_claim.claim.choice import RUN_ID
 from dask_claim.lifetime.reclaim import reclaim
 from dask_claim.providers.values import Outcome, Ticket
@@ -107,13 +108,17 @@ class Tickets:
                 bufsize=1,
                 # No signal to the launcher's group or terminal reaches it.
                 start_new_session=True,
-                # Below another run's command it is no part of that: the other run's guard would
-                # end it in the middle of its work.
-                env={name: value for name, value in os.environ.items() if name != RUN_ID},
+                env=self._guard_environment(),
             )
             terms = {"grace": self._grace, "patience": self._patience}
             self._send({**terms, "reclaim": str(RECLAIM), "markers": [self._mark]})
         self._send(facts)
+
+    def _guard_environment(self) -> dict[str, str]:
+        # Below another run's command it is no part of that: the other run's guard would end it in
+        # the middle of its work.
+        inherited = {name: value for name, value in os.environ.items() if name != RUN_ID}
+        return {**inherited, **stderr.state.for_guard()}
 
     def _send(self, message: object) -> None:
         # Without a guard, if somebody has killed it, there are the lease and the launcher itself.

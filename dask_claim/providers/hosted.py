@@ -13,6 +13,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, ClassVar
 
+from dask_claim import stderr
 from dask_claim.cgroup import MemoryLimit
 from dask_claim.claim.dask_config import dask_config
 from dask_claim.errors import ClusterFailed, ConfigurationError
@@ -103,7 +104,7 @@ class HostedProvider(Provider):
         assert self._host is not None and self._host.stdout is not None
         while line := await self._host.stdout.readline():
             if not line.startswith(b"{"):  # of a site's start-up hook, before `serve` began
-                print(line.decode(errors="replace"), end="", file=sys.stderr)
+                stderr.write_foreign(line.decode(errors="replace"))
                 continue
             event: dict[str, Any] = json.loads(line)
             if "usage" in event:

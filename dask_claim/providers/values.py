@@ -52,8 +52,14 @@ class Request:
             object.__setattr__(self, "gateway", found)
 
     @classmethod
-    def of(cls, resolved: Resolved, start_timeout: float, stop_timeout: float) -> Request:
-        """What a resolved claim asks for."""
+    def of(
+        cls,
+        resolved: Resolved,
+        start_timeout: float,
+        stop_timeout: float,
+        run_id: str | None = None,
+    ) -> Request:
+        """What a resolved claim asks for; `run_id` is random by default."""
         site = resolved.site
         return cls(
             resolved.claim,
@@ -64,6 +70,7 @@ class Request:
             resolved.gateway(),
             site,
             site.asks_for(resolved.sources) if site else frozenset(),
+            run_id or letters(),
         )
 
     avoid: frozenset[str] = frozenset()

@@ -1,0 +1,67 @@
+"""Events that tell how a run's work goes, and at its end what it was."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from dask_claim.launch.events import Event, counted
+
+
+@dataclass(frozen=True)
+class Summary(Event):
+    """The run has ended, and what it has used; an error may follow."""
+
+    word = "summary"
+    exit_status: int
+    reason: str | None
+    """Why it ended as it did, as the receipt has it; None with status 0."""
+
+    seconds: float
+    tasks_done: int | None = None
+    """This and what follows: None where no cluster has reported."""
+
+    tasks_failed: int | None = None
+    core_hours: float | None = None
+    efficiency: float | None = None
+    memory_peak: int | None = None
+    """Bytes of all workers together."""
+
+    workers_lost: int | None = None
+
+    @classmethod
+    def of(cls, receipt: Mapping[str, Any], seconds: float) -> Summary:
+        """Return that of a run with this receipt, which took so many `seconds`."""
+        tasks, workers = receipt["tasks"] or {}, receipt["workers"] or {}
+        lost = workers.get("lost")
+        return cls(
+            receipt["exit_status"],
+            receipt.get("reason"),
+            round(seconds, 3),
+            tasks.get("done"),
+            tasks.get("failed"),
+            workers.get("core_hours"),
+            receipt.get("efficiency"),
+            receipt.get("memory_peak"),
+            None if lost is None else sum(each["count"] for each in lost),
+        )
+
+    def __str__(self) -> str:
+        parts = []
+        if self.tasks_done is not None:
+            failed = f" and {self.tasks_failed} failed" if self.tasks_failed else ""
+            parts.append(f"{counted(self.tasks_done, 'task')} done{failed}")
+        if self.core_hours is not None:
+            parts.append(f"{self.core_hours:.3g} core-hours")
+        if self.efficiency is not None:
+            parts.append(f"efficiency {self.efficiency:.0%}")
+        if self.memory_peak:
+            parts.append(f"peak memory {self.memory_peak / 2**30:.2g} GiB")
+        if self.workers_lost is not None:
+            lost = counted(self.workers_lost, "worker") if self.workers_lost else "no worker"
+            parts.append(f"{lost} lost")
+        reason = f" ({self.reason})" if self.reason else ""
+        parts.append(f"status {self.exit_status}{reason}")
+        head = "Ended after" if self.exit_status else "Done in"
+        return f"{head} {self.seconds:.1f} s: {', '.join(parts)}"

@@ -1,0 +1,97 @@
+"""Lines on stderr, each for people or a JSON object (docs/events.md). Secrets are masked."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import Any
+
+from dask_claim.redact import redact, redact_text
+
+VERSION = 1
+"""Of the JSON lines: raised when a field changes its meaning or goes."""
+
+LOG_FORMAT = "DASK_CLAIM_LOG_FORMAT"
+GUARDED_RUN = "DASK_CLAIM_GUARDED_RUN"
+"""Variables of a run's guard, which has no options."""
+
+
+@dataclass
+class State:
+    """How this process writes."""
+
+    as_json: bool = False
+    run: str | None = None
+    """The run's id."""
+
+    context: dict[str, str] = field(default_factory=dict)
+    """Further fields of every JSON line."""
+
+    clear: Callable[[], None] = lambda: None
+    """Clears the terminal's last line, where it is to make room for others."""
+
+    @classmethod
+    def of_guard(cls, environ: Mapping[str, str]) -> State:
+        """Return that of the launcher whose guard has these variables."""
+        return cls(environ.get(LOG_FORMAT) == "json", environ.get(GUARDED_RUN) or None)
+
+    def for_guard(self) -> dict[str, str]:
+        """Return the variables for the guard."""
+        return {LOG_FORMAT: "json" if self.as_json else "text", GUARDED_RUN: self.run or ""}
+
+
+state = State()
+
+writing = threading.RLock()
+"""Held by whoever writes to stderr."""
+
+
+def write(text: str) -> None:
+    """Write whole lines."""
+    if sys.stderr is not None:
+        with writing:
+            state.clear()
+            sys.stderr.write(text)
+            sys.stderr.flush()
+
+
+def write_foreign(line: str) -> None:
+    """Write a line that another program has printed, and this one is to pass on."""
+    write(json_line("log", "INFO", line.rstrip("\n")) if state.as_json else line)
+
+
+def json_line(event: str, level: str, message: str, at: float | None = None, **own: Any) -> str:
+    """Return a JSON object on a line of its own.
+
+    Parameters
+    ----------
+    event : str
+        Its word, such as `claimed`.
+    level : str
+    message : str
+        What a person reads.
+    at : float, optional
+        Seconds since the epoch; now by default.
+    **own
+        The event's own fields, of JSON types.
+    """
+    moment = datetime.now(timezone.utc) if at is None else datetime.fromtimestamp(at, timezone.utc)
+    line: Any = {
+        "version": VERSION,
+        "at": moment.isoformat(timespec="milliseconds"),
+        "run": state.run,
+        "event": event,
+        "level": level,
+        "message": redact_text(message),
+        **state.context,
+        **{name: redact(value, name) for name, value in own.items()},
+    }
+    try:
+        text = json.dumps(line, allow_nan=False)
+    except ValueError:  # a scheduler's figures may be NaN, which JSON does not have
+        text = json.dumps(json.loads(json.dumps(line), parse_constant=lambda _: None))
+    return text + "\n"

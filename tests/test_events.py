@@ -1,0 +1,96 @@
+"""What is logged, for programs: each line is an object of the schema, and documented."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from dask_claim.cli.main import run_cli
+from dask_claim.launch import event_log
+from tests.support.launcher import Launcher
+
+DOCUMENT = Path(__file__).parents[1] / "docs/events.md"
+JSON = {"DASK_CLAIM_LOG_FORMAT": "json"}
+
+VALIDATOR = jsonschema.Draft202012Validator(
+    event_log.schema(), format_checker=jsonschema.FormatChecker()
+)
+KINDS = {kind.word: kind for kind in event_log.kinds()}
+
+
+def events_of(log: str) -> list[dict[str, Any]]:
+    """The lines of a log, each of which has to be as documented."""
+    lines = [json.loads(line) for line in log.splitlines()]
+    for line in lines:
+        VALIDATOR.validate(line)
+        own = event_log.own_types(KINDS[line["event"]])
+        assert set(line) <= {*event_log.Line.model_fields, *own}
+    return lines
+
+
+def test_the_document_has_every_event() -> None:
+    rows = re.findall(r"^\| (`\w+`) \| (.*) \| (.*) \|$", DOCUMENT.read_text(), re.MULTILINE)
+    expected = [
+        (f"`{word}`", event_log.summary(kind), ", ".join(f"`{n}`" for n in own))
+        for word, kind in KINDS.items()
+        for own in [event_log.own_types(kind)]
+    ]
+    assert rows == expected
+    described = set(re.findall(r"^\| `(\w+)` \| [^|]* \|$", DOCUMENT.read_text(), re.MULTILINE))
+    assert described == {*event_log.Line.model_fields}
+
+
+def test_a_run(attached: Launcher) -> None:
+    """Beside the command's own lines, which stay as they are; masked is what the text masks."""
+    command = ("sh", "-c", "echo mine >&2; exit 3", "--token", "hunter2")
+    run = attached(*command, env=JSON | {"DASK_GATEWAY__AUTH__PASSWORD": "correct-horse"})
+    assert run.status == 3 and "hunter2" not in run.err
+    lines = run.err.splitlines()
+    lines.remove("mine")
+    events = events_of("\n".join(lines))
+    words = [event["event"] for event in events]
+    in_order = ["claimed", "submitted", "running", "command_started", "command_ended"]
+    in_order += ["released", "summary"]
+    assert [word for word in words if word in in_order] == in_order
+    assert {event["run"] for event in events} == {run.receipt["run"]}
+    summary = events[-1]
+    assert (summary["exit_status"], summary["level"]) == (3, "INFO")
+    assert re.fullmatch(r"Ended after \d+\.\d s: .*status 3.*", summary["message"])
+    (ended,) = (event for event in events if event["event"] == "command_ended")
+    assert ended["at"] == run.receipt["timeline"]["command_end"]
+
+
+@pytest.mark.parametrize(
+    ("words", "variables", "reason", "status"),
+    [
+        (["--log-format", "json", "--nonsense", "--", "true"], {}, "usage", 64),
+        (["--nonsense", "--log-format=json"], {}, "usage", 64),
+        ([], JSON, "usage", 64),
+        (["show"], JSON | {"DASK_CLAIM": '{"worker_core": 1}'}, "claim_invalid", 78),
+        (["--", "true"], JSON | {"DASK_CLAIM_GRACE": "x"}, "configuration_invalid", 78),
+        (["--", "no-such-command"], JSON, "command_not_found", 127),
+    ],
+)
+def test_errors(
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    words: list[str],
+    variables: dict[str, str],
+    reason: str,
+    status: int,
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert run_cli(words) == status
+    *_, error = events_of(capfd.readouterr().err)
+    assert (error["event"], error["reason"], error["exit_status"]) == ("error", reason, status)
+
+
+def test_the_command_has_options_of_its_own(capfd: pytest.CaptureFixture[str]) -> None:
+    assert run_cli(["--log-format", "json", "--log-format", "text", "--", "--log-format=json"])
+    assert capfd.readouterr().err.splitlines()[-1].startswith("dask-claim: ")
