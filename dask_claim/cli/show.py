@@ -23,13 +23,13 @@ def as_json(resolved: Resolved, plan: Plan) -> str:
         "overruled": [one.to_dict() for one in resolved.overruled],
     }
     site = resolved.site
-    if site and site.policy:
+    if site.policy:
         content["policy"] = {"source": site.path, **site.policy.to_dict()}
-    if site and (options := site.gateway_options.to_dict()):
+    if options := site.gateway_options.to_dict():
         content["gateway_options"] = {"source": site.path, **options}
     shown: Any = redact(content)
     shown["sources"] = resolved.shown_sources()
-    if site and site.credentials:
+    if site.credentials:
         # Its name alone would mask it.
         shown["credentials"] = site.credentials.shown()
     return printing.as_json(shown)
@@ -49,13 +49,13 @@ def as_text(resolved: Resolved, plan: Plan) -> str:
     ]
     lines += ["Plan", *(f"  {step}" for step in plan.arithmetic)]
     site = resolved.site
-    if site and site.policy:
+    if site.policy:
         lines.append(f"Policy of {site.path}")
         lines += [f"  {name}: {cell(value)}" for name, value in site.policy.to_dict().items()]
         lines += [f"  {cut}" for cut in resolved.cuts]
-    if site and (options := site.gateway_options.to_dict()):
+    if options := site.gateway_options.to_dict():
         lines.append(f"Options of the gateway, by {site.path}")
         lines += [f"  {name}: {cell(value)}" for name, value in options.items()]
-    if site and (own := site.credentials):
+    if own := site.credentials:
         lines.append(f"Credentials of {own.path}: {own.type}, for {own.gateway} alone")
     return "\n".join(lines)

@@ -69,7 +69,7 @@ class Request:
             stop_timeout,
             resolved.gateway(),
             site,
-            site.asks_for(resolved.sources) if site else frozenset(),
+            site.asks_for(resolved.sources),
             run_id or letters(),
         )
 

@@ -100,7 +100,7 @@ async def hold(request: dict[str, Any], events: Any) -> None:
             tell(events, workers=size.min_workers)
             await over
     finally:
-        if over:
+        if over is not None:
             over.cancel()
         if step:
             await step.end(cluster.scheduler)
