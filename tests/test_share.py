@@ -2,24 +2,210 @@
 
 from __future__ import annotations
 
+import json
+import re
+import signal
+import subprocess
+from typing import Any
+
+import pytest
+
+from dask_claim.claim.model import Claim, load
+from dask_claim.errors import ClaimError
+from dask_claim.providers.gateway.reports import Mark
+from dask_claim.providers.share import Share
 from tests.support.gateway import GatewayServer
-from tests.support.launcher import ONE_TASK, PYTHON, Launcher, wait_for
+from tests.support.launcher import ONE_TASK, PYTHON, Launcher, Running, wait_for
+from tests.support.scenes import clusters_command
 
 ONE = {"min_workers": 1, "max_workers": 1}
+SOON = {"reconnect_timeout": 1, "keep": 3}
+KEY = {"DASK_CLAIM_SHARE": "workflow"}
+
+# Evaluates each line of its input with a client, and prints what comes of it.
+CALCULATOR = """
+import sys
+from distributed import Client
+client = Client()
+print("ready", flush=True)
+for line in sys.stdin:
+    try:
+        print(eval(line), flush=True)
+    except Exception as error:
+        print("error:", " ".join(str(error).split()), flush=True)
+"""
+
+
+class Calculator:
+    """A run whose command evaluates what it is told to."""
+
+    def __init__(self, launcher: Launcher, claim: dict[str, Any], **more: Any) -> None:
+        self.run: Running = launcher.start(
+            PYTHON, "-c", CALCULATOR, claim=claim, env=KEY, stdin=subprocess.PIPE, **more
+        )
+
+    def until_ready(self) -> Calculator:
+        assert self.line() == "ready", self.run.err
+        return self
+
+    def line(self) -> str:
+        assert self.run.process.stdout
+        return str(self.run.process.stdout.readline().decode().strip())
+
+    def __call__(self, expression: str) -> str:
+        assert self.run.process.stdin
+        self.run.process.stdin.write(f"{expression}\n".encode())
+        self.run.process.stdin.flush()
+        return self.line()
+
+    @property
+    def cluster(self) -> str:
+        return str(self.run.receipt()["cluster_name"])
+
+
+def listed(gateway: GatewayServer) -> list[dict[str, Any]]:
+    found = clusters_command(gateway, "--json")
+    return list(json.loads(found.stdout))
 
 
 def test_second_run_joins_and_the_cluster_ends_after_keep(
     launcher: Launcher, variables_gateway: GatewayServer
 ) -> None:
-    claim = {"gateway_url": variables_gateway.url, **ONE, "keep": 4}
-    env = {"DASK_CLAIM_SHARE": "workflow"}
-    first = launcher(PYTHON, "-c", ONE_TASK, claim=claim, env=env)
+    claim = {"gateway_url": variables_gateway.url, **ONE, "keep": 6}
+    first = launcher(PYTHON, "-c", ONE_TASK, claim=claim, env=KEY)
     assert (first.status, first.out) == (0, b"42\n"), first.err
-    assert "it stays for 4 s (keep)" in first.err
-    second = launcher(PYTHON, "-c", ONE_TASK, claim=claim, env=env)
+    assert "it stays for 6 s (keep)" in first.err
+    second = launcher(PYTHON, "-c", ONE_TASK, claim=claim, env=KEY)
     assert (second.status, second.out) == (0, b"42\n"), second.err
     assert first.receipt and second.receipt
     assert first.receipt["cluster_name"] == second.receipt["cluster_name"]
     assert first.receipt["gone"] == second.receipt["gone"] == "kept"
-    assert (second.receipt["tasks"]["done"], second.receipt["shared"]["key"]) == (1, "workflow")
+    assert [run.receipt["shared"]["joined"] for run in (first, second)] == [False, True]
+    assert second.receipt["tasks"]["done"] == second.receipt["shared"]["tasks"] == 1
+    assert second.receipt["tickets"] == []
     wait_for(lambda: not variables_gateway.clusters(), "end of the cluster after keep")
+
+
+@pytest.mark.parametrize("server", ["variables_gateway", "gateway", "limited_gateway"])
+def test_runs_that_begin_at_one_time_use_one_cluster(
+    launcher: Launcher, server: str, request: pytest.FixtureRequest
+) -> None:
+    """Also where a gateway takes no variables, and where a user may have one cluster only."""
+    gateway: GatewayServer = request.getfixturevalue(server)
+    claim = {"gateway_url": gateway.url, **ONE, **SOON}
+    runs = [launcher.start(PYTHON, "-c", ONE_TASK, claim=claim, env=KEY) for _ in range(3)]
+    ended = [run.finish(120) for run in runs]
+    assert [(run.status, run.out) for run in ended] == [(0, b"42\n")] * 3, ended[0].err
+    receipts = [run.receipt or {} for run in ended]
+    assert len({receipt["cluster_name"] for receipt in receipts}) == 1
+    assert sorted(receipt["shared"]["joined"] for receipt in receipts) == [False, True, True]
+    wait_for(lambda: not gateway.clusters(), "end of the cluster after keep")
+
+
+def test_what_neighbours_do_to_each_other(
+    launcher: Launcher, variables_gateway: GatewayServer
+) -> None:
+    claim = {"gateway_url": variables_gateway.url, **ONE, **SOON}
+    one = Calculator(launcher, claim).until_ready()
+    # The bounds: the largest minimum, the sum of the maximums.
+    two = Calculator(launcher, {**claim, "min_workers": 2, "max_workers": 2}).until_ready()
+    assert "minimum=2, maximum=3" in two.run.err
+    workers = "len(client.scheduler_info(n_workers=-1)['workers'])"
+    wait_for(lambda: one(workers) == "2" or None, "second worker", 40)
+    [cluster] = listed(variables_gateway)
+    assert (cluster["share"], cluster["runs"], cluster["lease"]) == ("workflow", 2, "live")
+    # What would end the tasks of all is refused, a part is not.
+    for call in ("restart()", "retire_workers()", "retire_workers(list(client.nthreads()))"):
+        assert "2 runs share this cluster" in two(f"client.{call}"), two.run.err
+    results = "sum(client.gather(client.map(abs, range(-{0}, 0), pure=False)))"
+    assert one("globals().update(kept=client.submit(sum, [1, 2], workers=None))") == "None"
+    assert (one(results.format(10)), two(results.format(4))) == ("55", "10")
+    # A shutdown is this run's leaving.
+    assert two("client.shutdown()") == "None"
+    two.run.until("client.shutdown")
+    left = two.run.finish()
+    assert left.status == 0 and left.receipt, left.err
+    assert re.search(r"Left the shared cluster \w+; 1 other run uses it", left.err)
+    assert (left.receipt["tasks"]["done"], left.receipt["gone"]) == (4, "kept")
+    assert left.receipt["shared"]["runs"] == 2
+    # The second worker is retired: what it held is still there.
+    wait_for(lambda: one(workers) == "1" or None, "retirement of the second worker", 60)
+    assert one("kept.result()") == "3"
+    last = one.run.finish()
+    assert last.status == 0 and last.receipt, last.err
+    assert last.receipt["tasks"]["done"] == 11
+    total = [run.receipt["shared"]["core_seconds"] for run in (left, last)]
+    assert all(total)
+    wait_for(lambda: not variables_gateway.clusters(), "end of the cluster after keep")
+
+
+def test_killed_runs(launcher: Launcher, variables_gateway: GatewayServer) -> None:
+    """SIGKILL of the one that requested the cluster, also while it starts; then of the other."""
+    claim = {"gateway_url": variables_gateway.url, **ONE, **SOON}
+    first = Calculator(launcher, claim).until_ready()
+    second = Calculator(launcher, claim).until_ready()
+    first.run.process.kill()
+    wait_for(lambda: [c["runs"] for c in listed(variables_gateway)] == [1] or None, "one run")
+    assert second("client.submit(sum, [20, 22]).result()") == "42"
+    second.run.process.kill()
+    wait_for(lambda: not variables_gateway.clusters(), "end of the cluster after lease and keep")
+
+
+def test_pending_cluster_that_its_run_gives_up(
+    launcher: Launcher, stuck_gateway: GatewayServer
+) -> None:
+    """Those who wait for it request another one."""
+    claim = {"gateway_url": stuck_gateway.url, **ONE, **SOON}
+    first = launcher.start("true", claim=claim, env=KEY)
+    first.until("is requested")
+    second = launcher.start("true", claim=claim, env=KEY)
+    second.until("this run joins it")
+    first.process.send_signal(signal.SIGTERM)
+    second.until("Requesting another cluster[^.]*(.|\n)*is requested")
+    second.process.send_signal(signal.SIGTERM)
+    assert [first.finish().status, second.finish().status] == [143, 143]
+    assert stuck_gateway.clusters() == []
+
+
+def test_other_request_and_who_may_share(
+    launcher: Launcher, variables_gateway: GatewayServer
+) -> None:
+    claim = {"gateway_url": variables_gateway.url, "min_workers": 0, "max_workers": 1, "keep": 8}
+    first = launcher("true", claim=claim, env=KEY)
+    other = launcher("true", claim={**claim, "environment": {"A": "1"}}, env=KEY)
+    assert first.receipt and other.receipt
+    assert first.receipt["cluster_name"] != other.receipt["cluster_name"]
+    assert "is there for another request" in other.err
+    refused = launcher("true", claim={**claim, "share": "mine"})
+    assert refused.status == 78 and "operator" in refused.err
+    unleased = launcher("true", claim={**claim, "lease_timeout": 0}, env=KEY)
+    assert unleased.status == 78 and "share" in unleased.err
+    local = launcher("true", claim={"local_cores": 1}, env=KEY)
+    assert local.status == 0 and "is not shared" in local.err and local.receipt
+    assert (local.receipt["gone"], local.receipt["shared"]) == (True, None)
+    wait_for(lambda: not variables_gateway.clusters(), "end of the clusters after keep")
+
+
+def test_key_and_request() -> None:
+    base = {"worker_cores": 1, "worker_memory": "1 G", "options": {"queue": "a"}}
+
+    def share(**changed: Any) -> Share | None:
+        flat = load({"share": "k"}, {"DASK_CLAIM": json.dumps({**base, **changed})})
+        return Share.of(flat.claim)
+
+    same = share()
+    assert same and same == share(worker_memory="1024 M", worker_cores=1.0, max_workers=7, keep=1)
+    for changed in (
+        {"worker_memory": "2 G"},
+        {"options": {"queue": "b"}},
+        {"environment": {"TOKEN": "secret"}},
+        {"image": "i"},
+        {"versions": "strict"},
+    ):
+        assert share(**changed) not in (None, same)
+    secret = share(environment={"TOKEN": "secret"})
+    mark = Mark("abc", True, secret)
+    assert Mark.parse(str(mark)) == mark and "secret" not in str(mark)
+    assert Share.of(Claim()) is None
+    with pytest.raises(ClaimError, match="operator's source only"):
+        load({}, {"DASK_CLAIM": json.dumps({**base, "share": "k"})})

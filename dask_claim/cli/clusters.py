@@ -15,7 +15,7 @@ from dask_claim.errors import UsageError
 if TYPE_CHECKING:
     from dask_claim.lifetime.clusters import ListedCluster
 
-COLUMNS = ("name", "status", "age", "workers", "lease")
+COLUMNS = ("name", "status", "age", "workers", "lease", "share", "runs", "ends_in")
 HELP = {"help_option_names": ["-h", "--help"]}
 
 
@@ -51,6 +51,7 @@ def clusters_command(context: click.Context, gateway_url: str | None, as_json: b
     "runs without a lease. Not below the longest --start-timeout in use.",
     positive=False,
 )
+@click.option("--share", metavar="KEY", help="Those that the runs with this key share.")
 @click.option("--all", "everything", is_flag=True, help="Every cluster of mine.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @seconds_option("--stop-timeout", 30.0, "Longest wait until they are gone.")
@@ -60,6 +61,7 @@ def stop_command(
     names: tuple[str, ...],
     orphaned: bool,
     pending_after: float,
+    share: str | None,
     everything: bool,
     yes: bool,
     stop_timeout: float,
@@ -73,20 +75,23 @@ def stop_command(
     """
     from dask_claim.lifetime import clusters
 
-    if bool(names) + orphaned + everything != 1:
-        raise UsageError("say which: NAME …, --orphaned or --all")
+    if bool(names) + orphaned + bool(share) + everything != 1:
+        raise UsageError("say which: NAME …, --share KEY, --orphaned or --all")
     mine = clusters.find(context.obj)
     if unknown := set(names) - {cluster.name for cluster in mine}:
         raise UsageError(f"no cluster of yours: {', '.join(sorted(unknown))}")
     chosen = [
         cluster
         for cluster in mine
-        if everything or cluster.name in names or (orphaned and cluster.orphaned(pending_after))
+        if everything
+        or cluster.name in names
+        or (share and cluster.share == share)
+        or (orphaned and cluster.orphaned(pending_after))
     ]
     if not chosen:
         print("nothing to stop")
         return 0
-    if not names and not yes:
+    if not (names or share or yes):
         _confirm(_table(chosen), [cluster.name for cluster in chosen])
     gone = clusters.stop(context.obj, [cluster.name for cluster in chosen], stop_timeout)
     for name, confirmed in gone.items():
@@ -98,10 +103,15 @@ def _table(clusters: Sequence[ListedCluster]) -> str:
     """A table, or one line where there is nothing."""
     if not clusters:
         return "no clusters"
-    rows = [[name.upper() for name in COLUMNS]]
+    shared = any(each.share for each in clusters)
+    rows = [[name.upper() for name in COLUMNS[: None if shared else COLUMNS.index("share")]]]
     for each in clusters:
         workers = "?" if each.workers is None else str(each.workers)
-        rows.append([each.name, each.status, _age(each.age), workers, each.lease])
+        row = [each.name, each.status, _age(each.age), workers, each.lease]
+        if shared:
+            ends = "" if each.ends_in is None else _age(each.ends_in)
+            row += [each.share or "", "" if each.runs is None else str(each.runs), ends]
+        rows.append(row)
     return "\n".join(printing.table(rows))
 
 

@@ -17,6 +17,7 @@ from dask_claim.launch.session import Session
 from dask_claim.providers.base import import_quietly
 from dask_claim.providers.values import Outcome
 from dask_claim.providers.versions import differences_of_client
+from dask_claim.registry import provider_class
 from dask_claim.threads import in_time
 
 SENT = 16 * 2**20
@@ -74,7 +75,6 @@ async def check_attached(seen: Examined) -> AsyncIterator[Finding]:
 
 async def check_start(seen: Examined) -> AsyncIterator[Finding]:
     """Start one worker, use it, release it; report how that went also when cancelled."""
-    plan = replace(seen.plan, min_workers=1, max_workers=1, scaling="scale")
     warnings: list[str] = []
 
     def listen(event: Event) -> None:
@@ -82,7 +82,12 @@ async def check_start(seen: Examined) -> AsyncIterator[Finding]:
             warnings.append(str(event))
 
     # Versions are compared below, once for both sides.
-    claim = seen.resolved.claim.model_copy(update={"versions": "ignore"})
+    claim = seen.resolved.claim.model_copy(update={"versions": "ignore", "share": None})
+    plan = replace(seen.plan, min_workers=1, max_workers=1, scaling="scale")
+    if seen.resolved.claim.share:
+        # It looks at a cluster of its own, and at its end.
+        backend = provider_class(plan.provider).serves_with(claim)[0]
+        plan = replace(plan, choice=replace(plan.choice, backend=backend))
     session = Session(replace(seen.request, plan=plan, claim=claim), Events([listen]))
     started = monotonic()
     cancelled: asyncio.CancelledError | None = None

@@ -84,6 +84,10 @@ class ClusterWatch:
         timeout, real = self._claim.no_workers_timeout, usage.no_workers_timeout
         if timeout is not None and timeout != real:
             self._warn_once("timeout", _other_timeout(timeout, real))
+        if usage.shared and usage.shared.get("shut_down"):
+            self._emit.note(
+                "client.shutdown() on a shared cluster is this run's leaving: it stays for others"
+            )
         if usage.gave_up:
             self._warn_once("gave up", _gave_up(*usage.gave_up, real or 0.0))
         self._news.set()

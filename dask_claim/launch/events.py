@@ -202,7 +202,7 @@ class Released(Event):
     def __str__(self) -> str:
         what = self.called[0].upper() + self.called[1:]
         if self.outcome is Outcome.KEPT:
-            return f"Left {self.called}{self._who_stays()}"
+            return f"Left the shared {self.called}{self._who_stays()}"
         if self.outcome is Outcome.GONE and self.by_itself:
             return f"{what} was already gone"
         if self.outcome is Outcome.GONE:

@@ -84,7 +84,7 @@ class Session:
         """
         while True:
             try:
-                await self.start()
+                await self.start(agreeing=True)
                 return
             except ClusterGone as error:
                 tell = self._emit.note if self.provider.joined else self._emit.warn
@@ -109,16 +109,21 @@ class Session:
                 provider.wait_for_workers(self.request.plan.min_workers), "the workers"
             )
 
-    async def start(self) -> None:
-        """Like `wait_until_running`, but of this very cluster, whose address the command has."""
+    async def start(self, agreeing: bool = False) -> None:
+        """Like `wait_until_running`, but of this very cluster, whose address the command has.
+
+        `agreeing`: it may still be another one, which others share.
+        """
         provider = self.provider
         await self._opening.bound(provider.wait_until_running())
+        if agreeing:
+            await self._opening.bound(provider.agree())
         bounds = None
         self.watch.begin(provider)
         if provider.makes_cluster:
             if not provider.reports_usage:
                 placing = self.lease.begin(provider)
-                if self.request.share and provider.shares:
+                if provider.shares:
                     bounds = await self._opening.bound(self._join())
                 elif provider.outlives_launcher:
                     # Before the gateway tells the scheduler of its workers: it gives a cluster up
@@ -172,6 +177,8 @@ class Session:
         await self.provider.submit()
         named = self.provider.outlives_launcher and self.cluster.cluster_name
         text = f"Cluster {named} is requested" if named else ""
+        if self.provider.joined:
+            text = f"Cluster {named} is shared: this run joins it"
         self._emit(events.Submitted(self.provider.name, self.cluster, text))
 
     async def release(self) -> Outcome:

@@ -41,13 +41,23 @@ class ListedCluster:
     """Workers that are up; None where the scheduler did not tell."""
 
     lease: str
-    """`live`: a launcher holds it. `silent`: its launchers are not heard any more. `none`: it has
+    """`live`: a launcher holds it. `kept`: it is shared, and waits for another run for a while.
+    `silent`: its launchers are not heard any more. `none`: it has
     no lease, as a cluster that was made without dask-claim. `unreachable`: its scheduler does not
     answer, so nobody knows. `unknown`: it is not running."""
 
     needs_lease: bool = False
     """Whether a run of dask-claim has requested it to end with its launcher, as the mark on its
     request says, or else its lease."""
+
+    share: str | None = None
+    """The key of the runs that share it; None: it is not shared, or nobody can tell."""
+
+    runs: int | None = None
+    """Launchers that hold it; None where the scheduler did not tell."""
+
+    ends_in: float | None = None
+    """Seconds until a shared cluster that no run uses ends; None where it is used."""
 
     def orphaned(self, pending_after: float) -> bool:
         """Whether it is certain that nobody holds it, though a launcher should.
@@ -130,4 +140,15 @@ async def _look(api: GatewayApi, report: ClusterReport) -> ListedCluster | None:
     # A mark that is not understood may mean anything.
     needs_lease = mark.leased and ends_cluster is not False if mark else not text and ends_cluster
     workers, hold = (look.workers, look.hold.value) if look else (None, "unknown")
-    return ListedCluster(report.name, status.lower(), age, workers, hold, bool(needs_lease))
+    share = (look.share if look else None) or (mark.share if mark else None)
+    return ListedCluster(
+        report.name,
+        status.lower(),
+        age,
+        workers,
+        hold,
+        bool(needs_lease),
+        share.key if share else None,
+        look.holders if look else None,
+        look.ends_in if look else None,
+    )

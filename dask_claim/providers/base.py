@@ -134,6 +134,9 @@ class Provider(ABC):
     async def wait_until_running(self) -> None:
         """Return when the scheduler can be reached."""
 
+    async def agree(self) -> None:  # noqa: B027  # most clusters are one run's own
+        """Use the same running cluster as all runs that share it, where two were requested."""
+
     async def scale(self) -> tuple[int, int] | None:
         """Ask for the plan's workers; the bounds that were asked for, None if not ours."""
         return None

@@ -57,11 +57,14 @@ async def end_all_of(ticket: Ticket, timeout: float, warn: Callable[[str], None]
         if made is not None:
             return await _end_made(api, made, warn)
         if name is not None:
-            if ticket.facts.get("shared") and not await _is_unused(api, name):
-                return Outcome.KEPT
-            await end_cluster(api, name, ticket.facts.get("named_at"))
+            named_at = ticket.facts.get("named_at")
+            if ticket.facts.get("shared"):
+                return await end_unused(api, name, named_at)
+            await end_cluster(api, name, named_at)
             if not requested.get("repeated"):
                 return Outcome.GONE
+        if ticket.facts.get("shared") and (mark := requested.get("mark")):
+            return await _end_unused_marked(api, mark)
         lost = await end_lost(api, requested, warn_of)
         return Outcome.GONE if name else lost
     except asyncio.CancelledError:
@@ -74,6 +77,22 @@ async def end_all_of(ticket: Ticket, timeout: float, warn: Callable[[str], None]
     finally:
         with contextlib.suppress(Exception):
             await api.close()
+
+
+async def end_unused(api: GatewayApi, name: str, made: float | None = None) -> Outcome:
+    """As `end_cluster`, but not where other runs that share the cluster may use it."""
+    if not await _is_unused(api, name):
+        return Outcome.KEPT
+    await end_cluster(api, name, made)
+    return Outcome.GONE
+
+
+async def _end_unused_marked(api: GatewayApi, mark: str) -> Outcome:
+    """End what a run has requested to share whose answer was lost, where nobody uses it."""
+    reports = await _persistently(api, api.clusters)
+    names = [each.name for each in reports if mark_on(each) == mark]
+    outcomes = await asyncio.gather(*(end_unused(api, name, monotonic()) for name in names))
+    return Outcome.of_all(outcomes)
 
 
 async def _is_unused(api: GatewayApi, name: str) -> bool:

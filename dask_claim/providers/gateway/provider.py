@@ -13,7 +13,6 @@ from loguru import logger
 
 from dask_claim.errors import (
     ClusterFailed,
-    ClusterGone,
     ConfigurationError,
     DaskClaimError,
     GatewayAway,
@@ -26,8 +25,6 @@ from dask_claim.providers.base import NO_WORKERS_TIMEOUT, Provider
 from dask_claim.providers.gateway.asking import STOP_REQUEST_TIMEOUT, Patience
 from dask_claim.providers.gateway.filling import end_when_idle, fill_request, variables_option
 from dask_claim.providers.gateway.reports import MARK, Mark, mark_on, status_of
-from dask_claim.providers.gateway.shared import find_shared
-from dask_claim.providers.share import Share
 from dask_claim.providers.values import Ended, Outcome, Request, Ticket, Warn, Write
 from dask_claim.redact import redact
 from dask_claim.threads import in_time
@@ -59,7 +56,6 @@ class GatewayProvider(Provider):
     may_fall_back = True
     of_gateway = True
     uses_gateway = True
-    shares = True
     no_workers = (
         "The gateway's operator finds the reason in the logs of that cluster: a queue, a quota, an "
         "image that cannot be pulled, or whose Dask (2026.6 or newer) has no dask-worker command"
@@ -74,18 +70,17 @@ class GatewayProvider(Provider):
         self._unanswered = False
         """Whether a request with the mark had no answer, so that it may have made a cluster."""
 
-        self._noted: set[str] = set()
         assert request.gateway is not None
         self._gateway = request.gateway
         self.description = f"the Dask Gateway at {redact(request.gateway.url)}"
-        facts = {"gateway": asdict(request.gateway)}
-        shared = {"shared": True} if request.share else {}
-        self._ticket = Ticket(self.name, {**facts, **shared})
+        self._ticket = Ticket(self.name, {"gateway": asdict(request.gateway)})
         self._patience = Patience(self)
 
     @classmethod
     def serves_with(cls, claim: ClaimFields) -> tuple[str, str | None]:
-        return cls.name if claim.create else "program-on-gateway", None
+        if not claim.create:
+            return "program-on-gateway", None
+        return "shared-gateway" if claim.share else cls.name, None
 
     def check(self) -> None:
         from dask_claim.providers.gateway.connection import check_proxy_address
@@ -125,47 +120,8 @@ class GatewayProvider(Provider):
         self._patience.lasting = True
 
     async def _request(self, api: GatewayApi, options: Options) -> None:
-        """Join the cluster that this run shares where there is one, else make one."""
-        share = self.request.share
-        if share is None:
-            return await self._create(api, options)
-        if await self._join(api, share):
-            return None
-        try:
-            await self._create(api, options)
-        except LimitReached:
-            # Another run may have taken the last place at this moment, for both.
-            if not await self._join(api, share):
-                raise
-            return None
-        await self._give_way(api, share)
-
-    async def _join(self, api: GatewayApi, share: Share) -> bool:
-        report, other = await find_shared(api, share, self.request.avoid)
-        if report is None:
-            if other:
-                self._note_once(
-                    f"share: the cluster for {share.key!r} was made for another request (image, "
-                    "options, size of a worker, environment or versions): this run gets its own"
-                )
-            return False
-        self._name, self.joined = str(report.name), True
-        self.cluster = api.cluster(self._name, None)
-        return True
-
-    async def _give_way(self, api: GatewayApi, share: Share) -> None:
-        """Take the older of two clusters that were requested at one time; give this one back."""
-        from dask_claim.providers.gateway.ending import end_cluster
-
-        older, _ = await find_shared(api, share, self.request.avoid)
-        own = self._name
-        if older is None or own is None or older.name == own:
-            return
-        logger.info(f"Cluster {own} is given back: {older.name}, a little older, is shared")
-        await end_cluster(api, own, time.monotonic())
-        self._write(self._ticket)
-        self._name, self.joined = str(older.name), True
-        self.cluster = api.cluster(self._name, None)
+        """Have a cluster; may be called again where an answer was lost, or refused for now."""
+        await self._create(api, options)
 
     async def _create(self, api: GatewayApi, options: Options) -> None:
         """One request: first the ticket, then the request, then the ticket with the name."""
@@ -217,8 +173,6 @@ class GatewayProvider(Provider):
             lambda: api.settled(name), TemporaryError, NotAGateway
         )
         if (status := status_of(self._report)) != "RUNNING":
-            if self.joined:
-                raise ClusterGone(f"the shared cluster {name} is gone: it is {status}")
             raise ClusterFailed(
                 f"cluster {name} did not start: {self.description} says it is {status}. Its "
                 "operator finds the reason in the logs of that cluster"
@@ -241,9 +195,6 @@ class GatewayProvider(Provider):
             self._warn(f"this gateway gives fewer workers than claimed: {words}")
         return min(plan.min_workers, most), min(plan.max_workers, most)
 
-    def shared_ticket(self) -> Ticket | None:
-        return self._ticket
-
     def security(self) -> Any:
         assert self._report is not None
         return self._report.security
@@ -264,11 +215,6 @@ class GatewayProvider(Provider):
             return await in_time(end_all_of(ticket, timeout, warn), timeout)
         except asyncio.TimeoutError:
             return Outcome.NOT_CONFIRMED
-
-    def _note_once(self, text: str) -> None:
-        if text not in self._noted:
-            self._noted.add(text)
-            logger.info(text)
 
     def _learn(self, ticket: Ticket) -> None:
         """Keep the cluster's name: in the ticket, and for the command's variables."""
