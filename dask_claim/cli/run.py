@@ -15,6 +15,7 @@ from dask_claim.launch.caller import Caller
 from dask_claim.launch.launcher import Launcher
 from dask_claim.launch.receipt import Receipt
 from dask_claim.launch.run_options import RunOptions, run_options
+from dask_claim.launch.tracing import Trace
 from dask_claim.providers.existing import outside_ended_run
 from dask_claim.threads import run_loop
 
@@ -49,16 +50,19 @@ def _run(
             "there is no command to run; put `--` before it: dask-claim [OPTIONS] -- COMMAND "
             "[ARG …]\nSee dask-claim --help"
         )
+    trace = Trace.of(os.environ)
     stderr.state.run = run = letters()
+    if trace.received:
+        stderr.state.context["trace_id"] = trace.trace_id
     try:
         resolved = outside_ended_run(claim())
         if resolved.ended_run:
             for name in resolved.ended_run.variables:
                 os.environ.pop(name, None)
-        launcher = Launcher(run, command or [], resolved, options, caller)
+        launcher = Launcher(run, command or [], resolved, options, caller, trace)
     except DaskClaimError as error:
         receipt = Receipt(command or [], path=options.receipt if command else None)
-        receipt.run = run
+        receipt.run, receipt.traceparent = run, trace.received
         receipt.fail(error)
         receipt.finish()
         raise

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -13,22 +12,23 @@ from typing import TYPE_CHECKING
 
 from loguru import logger
 
-from dask_claim.credentials.login import withheld_warning
 from dask_claim.errors import DaskClaimError, Exhausted, Reason
 from dask_claim.launch import event_log, events, inherited
 from dask_claim.launch.caller import Block, Caller
 from dask_claim.launch.child import Child
-from dask_claim.launch.command import cannot_connect, check_command
+from dask_claim.launch.command import cannot_connect
 from dask_claim.launch.first_process import deaf_parent
-from dask_claim.launch.handoff import check_variables, variables, write_result_files
+from dask_claim.launch.handoff import variables, write_result_files
 from dask_claim.launch.own_job import OwnJob
+from dask_claim.launch.preparing import prepare
 from dask_claim.launch.receipt import Receipt
 from dask_claim.launch.reports import Summary
 from dask_claim.launch.run_options import RunOptions
 from dask_claim.launch.run_state import Phase, RunState
 from dask_claim.launch.session import STEPS, Session
 from dask_claim.launch.signals import caught
-from dask_claim.providers.values import Request
+from dask_claim.launch.spans import Spans, exports
+from dask_claim.launch.tracing import Trace
 from dask_claim.redact import redact_command
 from dask_claim.threads import cancel
 
@@ -46,6 +46,7 @@ class Launcher:
         resolved: Resolved,
         options: RunOptions,
         caller: Caller | None = None,
+        trace: Trace | None = None,
     ) -> None:
         """`run_id`: random letters, of this run alone. `caller`: the program that has started this
         process; its block stands for no command.
@@ -58,10 +59,14 @@ class Launcher:
             resolved = replace(resolved, claim=nameless)
         self._command, self._resolved = command, resolved
         self._options, self._caller = options, caller
-        self._begun = time.monotonic()
         self.receipt = Receipt(command, resolved, resolved.plan(), options.receipt)
-        self.receipt.run = run_id
-        self._emit = events.Events([self.receipt, event_log.log])
+        self.receipt.run = self._run_id = run_id
+        self._trace = trace or Trace.of(os.environ)
+        self.receipt.traceparent = self._trace.received
+        listeners: list[events.Listener] = [self.receipt, event_log.log]
+        if exports(os.environ):
+            listeners.append(Spans(self._trace, run_id, os.environ))
+        self._emit = events.Events(listeners)
         self._own_job = OwnJob(os.environ, self._emit)
         self.state = RunState(options.grace, self._emit, self._own_job)
 
@@ -93,9 +98,9 @@ class Launcher:
                     raise failure from error
 
     async def _run(self, signals: Sequence[signal.Signals]) -> int:
-        run_id = self.receipt.run
-        assert run_id is not None
-        request = prepare(run_id, self._command, self._resolved, self._options, self._emit)
+        request = prepare(
+            self._run_id, self._command, self._resolved, self._options, self._emit, self._trace
+        )
         # A program that uses the library has handlers of its own, or does without.
         if self._caller is None and (deaf := deaf_parent()):
             self._emit.warn(deaf)
@@ -104,6 +109,7 @@ class Launcher:
         claim, cluster = self._resolved.claim, session.cluster
         files = write_result_files(cluster, claim.env, session.tickets.write)
         added = variables(cluster, claim, os.environ, request.run_id, files, request.gateway)
+        added |= self._trace.variables()
         self.state.phase = Phase.RUNNING
         if self._command:
             return await self._execute(session, added, signals)
@@ -210,38 +216,10 @@ class Launcher:
 
     def _publish(self) -> None:
         self.receipt.finish()
-        seconds = time.monotonic() - self._begun
-        self._emit(Summary.of(self.receipt.to_dict(), seconds))
+        self._emit(Summary.of(self.receipt.to_dict()))
         if self._caller is not None and not self.receipt.failed:
             self._caller.send(receipt=self.receipt.to_dict())
 
     def _end_process(self) -> None:
         status = self.receipt.exit_status
         os._exit(70 if status is None else status)
-
-
-def prepare(
-    run_id: str,
-    command: Sequence[str],
-    resolved: Resolved,
-    options: RunOptions,
-    emit: events.Events,
-) -> Request:
-    """Return the request for the run's cluster; what can be wrong is looked at before.
-
-    Raises
-    ------
-    CommandNotFound, CommandNotExecutable, ClaimError
-    """
-    places = dict.fromkeys(resolved.sources.values())
-    if named := [place for place in places if place != "default"]:
-        emit.note(f"The claim comes from {', '.join(named)}")
-    if command:
-        check_command(command, os.environ)
-    check_variables(resolved.claim, resolved.plan(), os.environ)
-    request = Request.of(resolved, options.start_timeout, options.stop_timeout, run_id)
-    withheld = withheld_warning(resolved)
-    for warning in (*resolved.warnings(), withheld):
-        if warning:
-            emit.warn(warning)
-    return request

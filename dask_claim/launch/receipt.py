@@ -88,7 +88,10 @@ class Receipt:
         """What ended the run where that was not the command."""
 
         self.run: str | None = None
-        """The run's id, once the cluster is requested."""
+        """The run's id."""
+
+        self.traceparent: str | None = None
+        """The trace around the run."""
 
         self.failed = False
         """Whether the command was not started."""
@@ -155,7 +158,7 @@ class Receipt:
             "timeline": {stage: _iso(self._moments.get(stage)) for stage in STAGES.values()},
             "duration": round(time.time() - self._begun, 3),
             "history": self._history.points,
-            "traceparent": None,
+            "traceparent": self.traceparent,
             "attached": self._plan and self._plan.choice.run,
             "shared": _shared(self._usage),
             "command": list(self._command),

@@ -31,19 +31,19 @@ class Summary(Event):
     workers_lost: int | None = None
 
     @classmethod
-    def of(cls, receipt: Mapping[str, Any], seconds: float) -> Summary:
-        """Return that of a run with this receipt, which took so many `seconds`."""
+    def of(cls, receipt: Mapping[str, Any]) -> Summary:
+        """Return that of a run with this receipt."""
         tasks, workers = receipt["tasks"] or {}, receipt["workers"] or {}
         lost = workers.get("lost")
         return cls(
             receipt["exit_status"],
-            receipt.get("reason"),
-            round(seconds, 3),
+            receipt["reason"],
+            receipt["duration"],
             tasks.get("done"),
             tasks.get("failed"),
             workers.get("core_hours"),
-            receipt.get("efficiency"),
-            receipt.get("memory_peak"),
+            receipt["efficiency"],
+            receipt["memory_peak"],
             None if lost is None else sum(each["count"] for each in lost),
         )
 

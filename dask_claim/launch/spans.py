@@ -1,0 +1,157 @@
+"""The spans of a run, sent by OpenTelemetry to the collector that the environment names.
+
+They are made of the events, and sent at the run's end. The library is the extra `otel`.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from loguru import logger
+
+from dask_claim.launch import events
+from dask_claim.launch.event_log import GONE
+from dask_claim.launch.reports import Summary
+from dask_claim.launch.tracing import Trace, new_id
+from dask_claim.redact import know
+
+COLLECTOR = "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
+HEADERS = "OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_HEADERS"
+EXPORTER = "OTEL_TRACES_EXPORTER"
+
+# The variables may be there for others.
+MISSING = "that needs dask-claim[otel]"
+
+EXPORT_WITHIN = 3.0
+"""Seconds by which a collector may delay the end of a run."""
+
+
+def exports(environ: Mapping[str, str]) -> bool:
+    """Whether this environment wants spans to be sent."""
+    if environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
+        return False
+    exporter = environ.get(EXPORTER, "")
+    named = any(environ.get(name) for name in COLLECTOR)
+    return "otlp" in exporter.split(",") or (named and not exporter)
+
+
+@dataclass
+class Span:
+    """A part of the run: name, begin and end in seconds since the epoch, and what is to be said."""
+
+    name: str
+    begin: float
+    end: float = 0.0
+    failed: bool = False
+    attributes: dict[str, Any] = field(default_factory=dict)
+
+
+class Spans:
+    """A listener that makes spans of the events, and sends them with the last one."""
+
+    def __init__(self, trace: Trace, run: str, environ: Mapping[str, str]) -> None:
+        self._trace, self._run = trace, run
+        self._spans: dict[str, Span] = {}
+        for name in HEADERS:
+            for pair in environ.get(name, "").split(","):
+                know(pair.partition("=")[2].strip())
+
+    def __call__(self, event: events.Event) -> None:
+        """Note an event."""
+        if isinstance(event, events.Claimed):
+            self._begin("claim", event.at, provider=event.provider)
+        elif isinstance(event, events.Running):
+            self._end("claim", event.at, cluster=event.cluster.cluster_name)
+        elif isinstance(event, events.CommandStarted):
+            self._begin("command", event.at)
+        elif isinstance(event, events.CommandEnded):
+            self._end("command", event.at, event.status != 0, exit_status=event.status)
+        elif isinstance(event, events.Released):
+            self._end("claim", event.at - event.seconds, failed=True)
+            gone = GONE[event.outcome]
+            self._begin("release", event.at - event.seconds, provider=event.provider)
+            cluster = event.cluster.cluster_name
+            self._end("release", event.at, gone is False, cluster=cluster, gone=str(gone))
+        elif isinstance(event, Summary):
+            self._finish(event)
+
+    def _begin(self, name: str, at: float, **attributes: Any) -> None:
+        self._spans.setdefault(name, Span(name, at, attributes=attributes))
+
+    def _end(self, name: str, at: float, failed: bool = False, **attributes: Any) -> None:
+        if (span := self._spans.get(name)) and not span.end:
+            span.end, span.failed = at, failed
+            span.attributes |= attributes
+
+    def _finish(self, summary: Summary) -> None:
+        if not int(self._trace.flags, 16) & 1:  # whoever began the trace does not record it
+            return
+        ended = {"exit_status": summary.exit_status, "reason": summary.reason}
+        for name in list(self._spans):
+            self._end(name, summary.at, failed=True, **ended)
+        if self._trace.parent is None:
+            begin = summary.at - summary.seconds
+            failed = summary.exit_status != 0
+            self._spans["run"] = Span("run", begin, summary.at, failed, ended)
+        problem = ["it takes too long"]
+        # A thread: a collector that hangs must not hold the run up.
+        thread = threading.Thread(target=self._send, args=(problem,), daemon=True)
+        thread.start()
+        thread.join(EXPORT_WITHIN)
+        if problem:
+            level = "DEBUG" if problem[0] == MISSING else "WARNING"
+            logger.log(level, f"The spans of this run are not sent: {problem[0]}")
+
+    def _send(self, problem: list[str]) -> None:
+        """Send the spans; clear `problem` when that is done, or write there what it is."""
+        try:
+            if send([*self._spans.values()], self._trace, self._run):
+                problem.clear()
+            else:
+                problem[0] = "the collector did not take them"
+        except ImportError:
+            problem[0] = MISSING
+        except Exception as error:
+            problem[0] = f"{type(error).__name__}: {error}"
+
+
+def send(spans: Sequence[Span], trace: Trace, run: str) -> bool:
+    """Send spans to the collector that the environment names; return whether it has taken them."""
+    # Of what goes wrong there is a line of our own.
+    library = logging.getLogger("opentelemetry")
+    library.handlers, library.propagate = [logging.NullHandler()], False
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    from opentelemetry.sdk.resources import OTELResourceDetector, Resource
+    from opentelemetry.sdk.trace import ReadableSpan
+    from opentelemetry.sdk.trace.export import SpanExportResult
+    from opentelemetry.trace import SpanContext, Status, StatusCode, TraceFlags
+
+    def context(span_id: str, is_remote: bool = False) -> SpanContext:
+        flags = TraceFlags(int(trace.flags, 16))
+        return SpanContext(int(trace.trace_id, 16), int(span_id, 16), is_remote, flags)
+
+    ids = {span.name: new_id(8) for span in spans} | {"command": trace.command}
+    around = context(trace.parent, is_remote=True) if trace.parent else context(ids["run"])
+    resource = Resource({"service.name": "dask-claim"}).merge(OTELResourceDetector().detect())
+    made = []
+    for span in spans:
+        given = {"run": run, **span.attributes}
+        own = {f"dask_claim.{name}": value for name, value in given.items() if value is not None}
+        made.append(
+            ReadableSpan(
+                span.name,
+                context(ids[span.name]),
+                None if span.name == "run" else around,
+                resource,
+                own,
+                status=Status(StatusCode.ERROR if span.failed else StatusCode.UNSET),
+                start_time=int(span.begin * 1e9),
+                end_time=int(span.end * 1e9),
+            )
+        )
+    result = OTLPSpanExporter(timeout=EXPORT_WITHIN).export(made)
+    return bool(result is SpanExportResult.SUCCESS)
