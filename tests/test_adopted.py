@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -135,6 +137,26 @@ def test_scheduler_file_that_is_still_written(
 
     asyncio.run(submit())
     assert provider.cluster.scheduler_address == "tls://host:1"
+
+
+def test_scheduler_that_is_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its pod may have yet to start: only the start timeout ends the wait."""
+    tried = []
+
+    @asynccontextmanager
+    async def client(self: Provider) -> AsyncIterator[None]:
+        tried.append(self.obstacle)
+        if len(tried) < 3:
+            raise TemporaryError("no scheduler answers")
+        yield
+
+    monkeypatch.setattr("dask_claim.providers.existing.AttachProvider._client", client)
+    monkeypatch.setattr("dask_claim.providers.gateway.asking.FIRST_PAUSE", 0.01)
+    environ = {"DASK_SCHEDULER_ADDRESS": "tcp://job-scheduler.default.svc:8786"}
+    request = Request(Claim(), Claim().plan(environ), environ)
+    provider = provider_class("attach")(request, lambda ticket: None, print)
+    asyncio.run(provider.wait_until_running())
+    assert tried == [None, *["no scheduler answers"] * 2] and provider.obstacle is None
 
 
 def test_name_that_cannot_be_read() -> None:

@@ -71,6 +71,10 @@ def test_what_is_taken_for_granted_is_said() -> None:
 
 SCHEDULER = {"DASK_SCHEDULER_ADDRESS": "tcp://host:8786"}
 CLUSTER = {"DASK_CLUSTER": "x", "DASK_GATEWAY_URL": "http://else"}
+REANA_WITHOUT_DASK = {
+    "REANA_WORKFLOW_UUID": "id",
+    "DASK_SCHEDULER_URI": "tcp://127.0.0.1:8080",
+}
 RUN = {"DASK_CLAIM_RUN_ID": "id"}
 GATEWAY = {"gateway_url": "http://gw"}
 
@@ -82,6 +86,8 @@ GATEWAY = {"gateway_url": "http://gw"}
         ({}, {"DASK_SCHEDULER_ADDRESS": " "}, "local", "local"),
         ({}, SCHEDULER, "attach", "attach"),
         ({}, {"DASK_SCHEDULER_URI": "tcp://host:8786"}, "attach", "attach"),
+        ({}, REANA_WITHOUT_DASK, "local", "local"),
+        ({}, {**REANA_WITHOUT_DASK, "DASK_SCHEDULER_URI": "dask:8786"}, "attach", "attach"),
         ({}, {"SLURM_JOB_ID": "7"}, "allocation", "allocation"),
         ({}, {"SLURM_JOB_ID": "7"} | SCHEDULER, "attach", "attach"),
         (GATEWAY, {}, "gateway", "gateway"),
@@ -108,6 +114,12 @@ def test_provider(fields: Fields, environ: dict[str, str], provider: str, backen
         plan = Claim(**fields).plan(environ)
     assert (plan.provider, plan.choice.backend) == (provider, backend)
     assert plan.arithmetic[0].startswith(f"provider {provider}: ")
+
+
+def test_address_without_a_scheme() -> None:
+    """As REANA has it; a run inside this one has to see whether it is over."""
+    existing = Claim().plan({"DASK_SCHEDULER_URI": "dask.svc:8786"}).choice.existing
+    assert existing is not None and existing.scheduler_address == "tcp://dask.svc:8786"
 
 
 def test_the_command_line_wins_inside_another_run() -> None:

@@ -105,6 +105,17 @@ class GatewayAddress:
         return cls(url.rstrip("/"), proxy, public, operators.include(url))
 
 
+def is_loopback(url: str) -> bool:
+    """Whether an address is one of this machine's own, which nobody else reaches."""
+    from ipaddress import ip_address
+
+    try:
+        host = urlsplit(url).hostname or ""
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 def _segments(path: str) -> tuple[str, ...]:
     segments: list[str] = []
     parts = path.split("/")

@@ -20,6 +20,9 @@ SCHEDULER_ADDRESSES = (SCHEDULER_ADDRESS, "DASK_SCHEDULER_URI")
 SCHEDULER_FILE = "DASK_SCHEDULER_FILE"
 """Where a running scheduler is named: by its address, or by the path of its scheduler file."""
 
+OF_NO_SCHEDULER = "tcp://127.0.0.1:8080"
+"""What REANA sets in each job of a workflow that has no Dask cluster."""
+
 CLUSTER_NAMES = ("DASK_CLUSTER", "DASK_GATEWAY_CLUSTER")
 CLUSTER_NAME_FILE = "DASK_CLUSTER_NAME_PATH"
 """Where runners' own extensions put the name of a cluster that they have made."""
@@ -165,7 +168,8 @@ def _cluster(environ: Mapping[str, str]) -> Existing | None:
 
 def _scheduler(environ: Mapping[str, str]) -> Existing | None:
     variable, address = _first(environ, SCHEDULER_ADDRESSES)
-    if address:
+    if address and not ("REANA_WORKFLOW_UUID" in environ and address == OF_NO_SCHEDULER):
+        address = address if "://" in address else f"tcp://{address}"
         return Existing(variable, scheduler_address=address)
     _, path = _first(environ, (SCHEDULER_FILE,))
     return Existing(SCHEDULER_FILE, scheduler_file=path) if path else None

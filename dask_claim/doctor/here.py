@@ -6,10 +6,9 @@ import getpass
 import os
 import tempfile
 from collections.abc import AsyncIterator
-from ipaddress import ip_address
 from pathlib import Path
-from urllib.parse import urlsplit
 
+from dask_claim.claim.addresses import is_loopback
 from dask_claim.doctor.finding import TEMPORARY, Examined, Finding, fail, failed, ok, warn
 from dask_claim.errors import DaskClaimError
 from dask_claim.launch.first_process import deaf_parent
@@ -50,7 +49,7 @@ def _network(seen: Examined) -> Finding:
     if has_route():
         return ok("network", "there is a route to other machines")
     url = seen.resolved.claim.gateway_url
-    if seen.uses_gateway and not _is_loopback(str(url)):
+    if seen.uses_gateway and not is_loopback(str(url)):
         message = "there is no network here, and a gateway is claimed"
         return fail("network", message, NO_NETWORK, TEMPORARY)
     return warn("network", "there is no network here: only this machine can be reached", NO_NETWORK)
@@ -66,14 +65,6 @@ def has_route(proc: Path = Path("/proc/net")) -> bool:
             continue
         devices += [line.split()[column] for line in lines if line.strip()]
     return any(device not in ("lo", "Iface") for device in devices)
-
-
-def _is_loopback(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _user() -> Finding:

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dask_claim.claim.addresses import is_loopback
 from dask_claim.claim.choice import CLUSTER_NAMES, SCHEDULER_ADDRESS
 from dask_claim.claim.outer_run import EndedRun
 from dask_claim.errors import ClusterFailed, ConfigurationError, DaskClaimError, TemporaryError
@@ -109,13 +110,20 @@ class AttachProvider(Provider):
             await api.close()
 
     async def wait_until_running(self) -> None:
+        from dask_claim.providers.gateway.asking import Patience
+
         strict = self.request.claim.versions == "strict"
         if self._name and not strict:
             return
-        async with self._client() as client:
-            found = differences_of_client(await client.get_versions()) if strict else ""
-        if found:
-            raise ConfigurationError(f"{found} (versions: strict)")
+
+        async def connect() -> str:
+            async with self._client() as client:
+                return differences_of_client(await client.get_versions()) if strict else ""
+
+        # A platform names a scheduler whose pod may have yet to start; here it would be there.
+        late = not is_loopback(self.cluster.scheduler_address or "")
+        if differences := await (Patience(self).ask(connect) if late else connect()):
+            raise ConfigurationError(f"{differences} (versions: strict)")
 
     def security(self) -> Any:
         return self._report.security if self._report else None
