@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+import yaml
 
 from dask_claim.claim.model import Claim, load
 from dask_claim.errors import ConfigurationError, TemporaryError
@@ -18,6 +20,7 @@ from dask_claim.providers.existing import outside_ended_run
 from dask_claim.providers.values import Request
 from dask_claim.registry import provider_class
 from tests.support.claims import NOWHERE
+from tests.support.cwl import ROOT
 from tests.support.faulty import CLUSTER, Faulty, faulty
 from tests.support.gateway import GatewayServer
 from tests.support.launcher import DASK_CLAIM, ONE_TASK, PYTHON, Launcher
@@ -157,6 +160,22 @@ def test_scheduler_that_is_late(monkeypatch: pytest.MonkeyPatch) -> None:
     provider = provider_class("attach")(request, lambda ticket: None, print)
     asyncio.run(provider.wait_until_running())
     assert tried == [None, *["no scheduler answers"] * 2] and provider.obstacle is None
+
+
+def test_page_on_attaching(attached: Launcher) -> None:
+    """The runner of its DaskJob, as the operator starts it, and the links; tried with that CRD."""
+    text = (ROOT / "docs" / "attach.md").read_text()
+    job, _ = (yaml.safe_load(each) for each in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL))
+    [container] = job["spec"]["job"]["spec"]["containers"]
+    env = {each["name"]: each["value"] for each in container["env"]}
+    del env["DASK_CLAIM_RECEIPT"]
+    program, *flags = container["command"]
+    assert (program, flags.pop()) == ("dask-claim", "--")
+    claim = {"gateway_url": "http://127.0.0.1:9"}
+    run = attached(PYTHON, *container["args"][1:], flags=flags, env=env, claim=claim)
+    assert (run.status, run.out, run.receipt["provider"]) == (0, b"42\n", "attach"), run.err
+    for link in re.findall(r"\]\(([^)#:]+)[)#]", text):
+        assert (ROOT / "docs" / link).exists(), link
 
 
 def test_name_that_cannot_be_read() -> None:
