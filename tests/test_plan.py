@@ -116,6 +116,12 @@ def test_provider(fields: Fields, environ: dict[str, str], provider: str, backen
     assert plan.arithmetic[0].startswith(f"provider {provider}: ")
 
 
+def test_run_whose_program_makes_its_own_cluster_is_attached_to_none() -> None:
+    inside = SCHEDULER | RUN
+    assert Claim().plan(inside).choice.run == "id"
+    assert Claim(create=False).plan(inside).choice.run is None
+
+
 def test_address_without_a_scheme() -> None:
     """As REANA has it; a run inside this one has to see whether it is over."""
     existing = Claim().plan({"DASK_SCHEDULER_URI": "dask.svc:8786"}).choice.existing

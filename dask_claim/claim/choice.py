@@ -76,7 +76,9 @@ class Choice:
     @property
     def run(self) -> str | None:
         """The id of the run of dask-claim around this one, whose cluster is used."""
-        return self.existing.run if self.existing else None
+        # A program that makes its own cluster (create: false) uses no other.
+        existing = self.existing if self.backend == self.provider else None
+        return existing.run if existing else None
 
 
 def choose(

@@ -180,8 +180,9 @@ def outside_ended_run(resolved: Resolved) -> Resolved:
 
     A gateway that does not answer says nothing: the cluster may run.
     """
-    existing, gateway = resolved.plan().choice.existing, resolved.gateway()
-    if existing is None or existing.run is None or not existing.cluster_name or gateway is None:
+    choice, gateway = resolved.plan().choice, resolved.gateway()
+    existing = choice.existing if choice.run else None
+    if existing is None or existing.cluster_name is None or gateway is None:
         return resolved
     status = run_loop(_status(gateway, existing.cluster_name))
     if status in (None, "PENDING", "RUNNING"):
