@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import rasterio
 import rasterio.shutil
+from rasterio.enums import Resampling
 
 from bai_example.access import TEMPORARY, InputError, Unavailable, scheme
 from bai_example.blocks import Block, Statistics
@@ -196,10 +197,12 @@ def write_maps(folder: Path, pair: Pair, index: str, blocks: Iterable[Block]) ->
             classes.write_colormap(1, dict(enumerate(colors)))
         if not statistics.valid:
             raise InputError(_nothing(statistics))
-        for name, resampling in ((MAP, "average"), (SEVERITY, "nearest")):
-            rasterio.shutil.copy(
-                f"{raw}/{name}", folder / name, overview_resampling=resampling, **COG
-            )
+        levels = [2**n for n in range(1, 30) if 256 * 2**n < max(pair.grid.shape)]
+        for name, resampling in ((MAP, Resampling.average), (SEVERITY, Resampling.nearest)):
+            # Not by the COG driver, which compresses those that it makes once for itself.
+            with rasterio.open(f"{raw}/{name}", "r+") as file:
+                file.build_overviews(levels, resampling)
+            rasterio.shutil.copy(f"{raw}/{name}", folder / name, **COG)
     categories = "".join(f"<Category>{name}</Category>" for name in names)
     (folder / NAMES).write_text(
         '<PAMDataset><PAMRasterBand band="1"><CategoryNames>'

@@ -61,7 +61,7 @@ class Raster:
 
     href: str = field(repr=False)  #: Hidden: it may be signed, and Dask logs tasks that fail.
     grid: GeoBox
-    nodata: float  #: The count that means "no measurement".
+    nodata: Any  #: The count that means "no measurement".
 
     def read(self, wanted: GeoBox) -> np.ndarray:
         """The counts on other pixels: each takes that of the pixel its centre lies in.
@@ -114,7 +114,9 @@ def open_raster(href: str, nodata: float | None, own: bool = True) -> Raster:
     if grid.affine.b or grid.affine.d or grid.affine.a <= 0 or grid.affine.e >= 0:
         raise InputError(f"{public(href)}: is not north up (geotransform {grid.affine[:6]})")
     declared = (n for n in (its if own else None, nodata) if n is not None)
-    return Raster(href, grid, next((n for n in declared if in_dtype_range(n, dtype)), 0))
+    count = next((n for n in declared if in_dtype_range(n, dtype)), 0)
+    # Of the file's own type: to compare counts with a float takes three times as long.
+    return Raster(href, grid, np.dtype(dtype).type(count))
 
 
 def attempted(href: str, read: Callable[[], T]) -> T:
