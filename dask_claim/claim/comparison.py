@@ -101,6 +101,10 @@ class Comparison:
         if lease is not None and not 0 < claim.lease_timeout <= lease:
             allowed = f"at most {lease}, and not 0, which is no lease"
             yield Excess(("lease_timeout",), claim.lease_timeout, "lease_timeout", allowed, lease)
+        if claim.share and not policy.share:
+            yield Excess(("share",), claim.share, "share", "a cluster for each run")
+        if claim.share and policy.keep is not None and claim.keep > policy.keep:
+            yield Excess(("keep",), claim.keep, "keep", f"at most {policy.keep}", policy.keep)
         names = {"image": (claim.image, "images"), "provider": (self.plan.provider, "providers")}
         if self.plan.choice.fallback and claim.fallback != "fail":
             names["fallback"] = (self.plan.choice.fallback.provider, "providers")

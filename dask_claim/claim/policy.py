@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from dask_claim.claim.addresses import GatewayAddress
 from dask_claim.claim.comparison import BOUNDS, WHOLE, Comparison, Excess
-from dask_claim.claim.effective import SIZES, order
+from dask_claim.claim.effective import SIZES, effective, order
 from dask_claim.claim.fields import ClaimFields
 from dask_claim.claim.memory import Memory
 from dask_claim.claim.plan import Plan, count_workers
@@ -44,6 +44,8 @@ def within(
         quiet["max_lifetime"] = policy.max_lifetime
     if policy.lease_timeout is not None and sources.get("lease_timeout") == "default":
         quiet["lease_timeout"] = min(claim.lease_timeout, policy.lease_timeout)
+    if policy.keep is not None and sources.get("keep") == "default":
+        quiet["keep"] = min(claim.keep, policy.keep)
     changed = claim.model_copy(update=quiet)
     excesses = left = list(compared.excesses(changed))
     cuts: dict[str, Any] = {}
@@ -66,6 +68,23 @@ def within(
         if name not in {one.path[0] for one in excesses} and getattr(claim, name) is not None
     ]
     return changed, warnings, [*quiet, *cuts]
+
+
+def most_workers(
+    claim: ClaimFields, plan: Plan, site: Site | None, sites: frozenset[str]
+) -> int | None:
+    """Return how many workers of a claim's size the policy allows in one cluster; None: any number.
+
+    `sites`: what the site's own file asks for, as for `effective`.
+    """
+    policy = site.policy if site else None
+    if policy is None or site is None:
+        return None
+    one = effective(claim, plan.provider, site.gateway_options, sites, workers=1)
+    limits = [(getattr(policy, name), one[name].value) for name in WHOLE.values() if name in one]
+    rooms = [int(exact(limit) // each) for limit, each in limits if limit is not None]
+    rooms += [] if policy.max_workers is None else [policy.max_workers]
+    return min(rooms, default=None)
 
 
 def _warning(excess: Excess, cut: Any, path: str) -> str:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from dask_claim.claim.addresses import DEFAULT_PORTS, UrlPrefix
-from dask_claim.claim.fields import Cores, Count, Lifetime
+from dask_claim.claim.fields import Cores, Count, Lifetime, Seconds
 from dask_claim.claim.memory import Memory
 from dask_claim.claim.units import Invalid
 
@@ -61,6 +61,10 @@ class Policy(Section):
     )
     lease_timeout: Lifetime | None = Field(
         None, description="Seconds. A claim for no lease at all (0) exceeds it, too."
+    )
+    share: bool = Field(True, description="Whether runs may share a cluster (share).")
+    keep: Seconds | None = Field(
+        None, description="Seconds for which a shared cluster may stay after its last run."
     )
     images: Patterns | None = Field(None, description="Patterns of the whole name, with * and ?.")
     gateways: UrlPatterns | None = Field(

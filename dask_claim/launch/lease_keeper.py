@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Any
 
+from dask_claim.claim.policy import most_workers
 from dask_claim.errors import ClusterGone, ConfigurationError
 from dask_claim.launch import events
 from dask_claim.launch.cluster_watch import ClusterWatch
@@ -25,6 +26,8 @@ LAST_PLACING = 8.0
 # How much later than a closed connection the news of its cause may come.
 NEWS_WITHIN = 1.0
 COUNT_EVERY = 0.2
+# A scheduler may be busy with another run's graph; one that is lost for longer is not waited for.
+JOINED_WITHIN = 30.0
 
 
 class LeaseKeeper:
@@ -123,7 +126,7 @@ class LeaseKeeper:
             "digest": share.digest,
             "minimum": request.plan.min_workers,
             "maximum": request.plan.max_workers,
-            "most": policy.max_workers if policy else None,
+            "most": most_workers(request.claim, request.plan, request.site, request.site_fields),
             "keep": request.claim.keep,
             "longest": policy.max_lifetime if policy else None,
             "joined": joined,
@@ -140,13 +143,15 @@ class LeaseKeeper:
             It does not take this run: another cluster will.
         """
         assert self._placing is not None and self._provider is not None
-        await asyncio.shield(self._placing)
+        patience = JOINED_WITHIN if self._provider.joined else None
+        await asyncio.wait({self._placing}, timeout=patience)
         name, usage = self._provider.called(), self._watch.usage
         if self._placed and usage is not None and usage.shared:
             minimum, maximum = usage.shared["bounds"]
             return minimum, maximum
         if type(self._refusal).__name__ == "JoinRefused" or self._provider.joined:
-            raise ClusterGone(f"{name} cannot be shared: {self._refusal or 'it has ended'}")
+            why = self._refusal or "its scheduler does not answer"
+            raise ClusterGone(f"{name} cannot be shared: {why}")
         self._share = None
         return None
 
