@@ -13,6 +13,12 @@ from pathlib import Path, PurePosixPath
 ROOT = Path("/")
 CONTAINER = "this container"
 
+MORE_MEMORY = (
+    "Grant this container or job more memory (CWL: ramMin), or let its workers take less "
+    "(worker_memory, max_workers)"
+)
+"""What to do where the limit was reached."""
+
 UNLIMITED = 2**60
 """Bytes. Without a limit version 2 says "max", and version 1 a number near 2^63."""
 
@@ -140,7 +146,4 @@ class MemoryLimit:
         if limit:
             size = f"{limit.amount / 1024**3:.2f} GiB"
             why = f"the memory limit of {size} was reached ({limit.owner})"
-        return (
-            f"{whom} was killed by the kernel: {why}. Grant it more memory (CWL: ramMin), or "
-            "let its workers take less"
-        )
+        return f"{whom} was killed by the kernel: {why}"

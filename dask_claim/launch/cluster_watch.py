@@ -51,6 +51,12 @@ class ClusterWatch:
         self.usage: Usage | None = None
         """The last report; None before the first."""
 
+        self.worker_memory = 0
+        """Bytes of one worker, by the last report that had one."""
+
+        self.memory: str | None = None
+        """In words, what the memory limit here has killed; None where that harmed nobody."""
+
         self.ended: Ended | None = None
         """How the cluster has ended without this launcher; None: not, or unknown."""
 
@@ -69,6 +75,7 @@ class ClusterWatch:
         """The cluster reports what it has done."""
         workers_before = self.usage.workers if self.usage else 0
         self.usage = usage
+        self.worker_memory = usage.worker[1] if usage.worker else self.worker_memory
         if self.ended is not None:
             # A gateway that has just restarted did not know it.
             self.ended = None
@@ -144,17 +151,18 @@ class ClusterWatch:
         if ended.ordinary:
             self._emit.note(text)
         else:
-            why = self._memory.exceeded("It") if ended.killed else None
-            self._emit.warn(". ".join(filter(None, (text, why))))
+            self.memory = self._memory.exceeded("It") if ended.killed else None
+            self._emit.warn(". ".join(filter(None, (text, self.memory))))
         self._news.set()
 
-    def explain_status(self, status: int) -> None:
+    def look_at_memory(self, status: int) -> None:
         """Warn where the memory limit has killed the command, or a process that it needed."""
         killed = status == 128 + signal.SIGKILL
         whom = "the command" if killed else "a worker or another process here"
         # With status 0 it did no harm; of the cluster's own end `report_end` tells.
         harmed = killed or (status and self.ended is None)
         if harmed and (why := self._memory.exceeded(whom)):
+            self.memory = why
             self._emit.warn(why)
 
     async def has_ended(self, patience: float = 0.0) -> bool:

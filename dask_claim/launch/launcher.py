@@ -17,6 +17,8 @@ from dask_claim.launch import event_log, events, inherited
 from dask_claim.launch.caller import Block, Caller
 from dask_claim.launch.child import Child
 from dask_claim.launch.command import cannot_connect
+from dask_claim.launch.explanation import explain
+from dask_claim.launch.facts import facts_of
 from dask_claim.launch.first_process import deaf_parent
 from dask_claim.launch.handoff import variables, write_result_files
 from dask_claim.launch.own_job import OwnJob
@@ -69,6 +71,7 @@ class Launcher:
         self._emit = events.Events(listeners)
         self._own_job = OwnJob(os.environ, self._emit)
         self.state = RunState(options.grace, self._emit, self._own_job)
+        self._failure: DaskClaimError | None = None
 
     async def run(self) -> int:
         """Run the command and return its exit status; the receipt is written in any case.
@@ -92,6 +95,7 @@ class Launcher:
                     return status
                 except BaseException as error:
                     failure = error if isinstance(error, DaskClaimError) else Exhausted.of(error)
+                    self._failure = failure or DaskClaimError(repr(error))
                     self.receipt.fail(failure or error)
                     if failure is None or failure is error:
                         raise
@@ -164,7 +168,7 @@ class Launcher:
         status = await child.wait()
         session.tickets.command_ended()
         self._emit(events.CommandEnded(status, now() - started))
-        session.watch.explain_status(status)
+        session.watch.look_at_memory(status)
         if failure is not None and status in (0, 128 + signal.SIGTERM, 128 + signal.SIGKILL):
             raise failure
         if self.state.cause is None:
@@ -201,6 +205,7 @@ class Launcher:
         async with AsyncExitStack() as end:
             end.callback(state.close_terminal)
             end.push_async_callback(self._own_job.end)
+            end.callback(self._explain)
             end.push_async_callback(self._release_cluster)
             if state.work is not None and state.work.running:
                 state.work.end(self._options.grace)
@@ -213,6 +218,17 @@ class Launcher:
         except Exception:
             # Neither this nor anything else afterwards changes how the command ended.
             logger.exception("A defect in dask-claim while stopping the cluster; please report it")
+
+    def _explain(self) -> None:
+        """Say why the run ended as it did; the last report of the cluster is there."""
+        facts = facts_of(self.state, self._resolved, self.receipt.exit_status, self._failure)
+        explanation = explain(facts)
+        self.receipt.reason = explanation.reason
+        if explanation.lines:
+            ordinary = explanation.reason in (None, Reason.INTERRUPTED)
+            reason = explanation.reason.value if explanation.reason else None
+            level = "INFO" if ordinary else "WARNING"
+            self._emit(events.Explained(reason, explanation.lines, level=level))
 
     def _publish(self) -> None:
         self.receipt.finish()

@@ -80,6 +80,7 @@ class Receipt:
         self._leased = False
         self._warnings: list[str] = []
         self._outcome: Outcome | None = None
+        self._explanation: Sequence[str] = ()
         self.exit_status: int | None = None
         self.reason: Reason | None = None
         """Why the run did not end well; None where it did, or lasts."""
@@ -117,6 +118,8 @@ class Receipt:
         elif isinstance(event, events.Reported):
             self._usage, self._worker = event.usage, event.usage.worker or self._worker
             self._history.add(event.at - self._moments.get("claimed", event.at), event.usage)
+        elif isinstance(event, events.Explained):
+            self._explanation = event.lines
         elif isinstance(event, events.Leased):
             self._leased = event.ends_cluster
         elif isinstance(event, events.Released):
@@ -165,7 +168,7 @@ class Receipt:
             "exit_status": self.exit_status,
             "reason": self.reason.value if self.reason else None,
             "error": self.error,
-            "explanation": None,
+            "explanation": list(self._explanation) or None,
             **_used(self._usage, self._worker),
             "leased": self._leased,
             "warnings": self._warnings,

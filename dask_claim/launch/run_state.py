@@ -41,6 +41,9 @@ class RunState:
         self.cause: DaskClaimError | None = None
         """Why the run ends before its work does so by itself; the first cause counts."""
 
+        self.passed_on: int | None = None
+        """The first signal to end it that the command was sent."""
+
         self.terminal = Terminal()
 
     def end(self, cause: DaskClaimError) -> None:
@@ -87,6 +90,8 @@ class RunState:
             self.work.end(self._grace)
         else:
             self._emit.note(f"{signum.name} goes to the command")
+            if signum not in (signal.SIGUSR1, signal.SIGUSR2):
+                self.passed_on = self.passed_on or signum
             if signum == signal.SIGTERM:
                 self.work.end(self._grace)
             else:

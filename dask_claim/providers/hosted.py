@@ -14,7 +14,7 @@ from time import monotonic
 from typing import Any, ClassVar
 
 from dask_claim import stderr
-from dask_claim.cgroup import MemoryLimit
+from dask_claim.cgroup import MORE_MEMORY, MemoryLimit
 from dask_claim.claim.dask_config import dask_config
 from dask_claim.errors import ClusterFailed, ConfigurationError
 from dask_claim.processes import ended, kill_group
@@ -143,7 +143,8 @@ class HostedProvider(Provider):
         ended = await self.ended(LAST_WORDS)
         how, why = f"it {ended.how}" if ended else None, "Its own messages are above"
         if ended is not None and ended.killed:
-            why = self._memory.exceeded("It") or ""
+            memory = self._memory.exceeded("It")
+            why = f"{memory}. {MORE_MEMORY}" if memory else ""
         return {"error": ". ".join(filter(None, (how, why)))}
 
     def _started(self) -> None:

@@ -106,8 +106,8 @@ class Meter(SchedulerPlugin):  # type: ignore[misc]
         used = [int(state.metrics.get("memory", 0)) for state in states]
         spilled = [state.metrics.get("spilled_bytes") or {} for state in states]
         self._memory_used = sum(used)
-        self._memory_peak = max([self._memory_peak, *used])
-        self._cluster_memory_peak = max(self._cluster_memory_peak, self._memory_used)
+        peak = self._memory_peak = max([self._memory_peak, self.troubles.memory_peak, *used])
+        self._cluster_memory_peak = max(self._cluster_memory_peak, self._memory_used, peak)
         self._spilled = max(self._spilled, sum(int(each.get("disk", 0)) for each in spilled))
 
     def usage(self) -> dict[str, Any]:

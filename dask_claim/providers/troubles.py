@@ -35,6 +35,9 @@ class Troubles:
         self._fates: dict[str, tuple[str, str]] = {}
         """Why a worker that is still there will be gone: reason and text."""
 
+        self.memory_peak = 0
+        """Bytes of the fullest worker that was killed for them: it can tell no more itself."""
+
         self._losses: list[list[str]] = []
         self._failures: dict[tuple[str, str], list[Any]] = {}
 
@@ -62,6 +65,7 @@ class Troubles:
 
     def killed_for_memory(self, worker: str, used: int) -> None:
         """A nanny ends its worker, which has reached the limit of its memory."""
+        self.memory_peak = max(self.memory_peak, used)
         state = self._workers.get(worker)
         limit = (state.memory_limit if state is not None else 0) or 0
         size = f": {used / GIB:.2f} of {limit / GIB:.2f} GiB" if limit else ""

@@ -1,0 +1,117 @@
+"""What is known of a run at its end, and the one word for how it ended."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from dask_claim.errors import DaskClaimError, Reason
+from dask_claim.providers.usage import Usage
+from dask_claim.providers.values import Ended
+
+if TYPE_CHECKING:
+    from dask_claim.claim.model import Claim, Resolved
+    from dask_claim.launch.run_state import RunState
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a run at its end."""
+
+    claim: Claim
+    status: int
+    started: bool
+    """Whether the command was."""
+
+    cause: DaskClaimError | None = None
+    """What kept the command from being started, or for which the launcher ended it."""
+
+    ended_by: int | None = None
+    """The signal that the command died of."""
+
+    passed_on: int | None = None
+    """The first signal that the launcher has passed on to the command to end it."""
+
+    memory: str | None = None
+    """What the kernel's count of processes killed for want of memory means here, in words."""
+
+    ended: Ended | None = None
+    """How the cluster has ended without the launcher."""
+
+    usage: Usage | None = None
+    worker_memory: int = 0
+    """Bytes of one worker, as it really was; 0: unknown."""
+
+    same_machine: bool = False
+    """Whether the workers were on this machine, with this Python."""
+
+    of_gateway: bool = False
+    module_here: Callable[[str], str | None] = lambda name: None
+    """In words, where a module is found in this environment; None: nowhere."""
+
+    file_here: Callable[[str], bool] = lambda path: False
+
+    def lost(self, *reasons: str) -> int:
+        """How many workers were lost, for these reasons alone where there are any."""
+        lost = self.usage.lost if self.usage else ()
+        return sum(loss.count for loss in lost if not reasons or loss.reason in reasons)
+
+
+def reason_of(facts: Facts) -> Reason | None:
+    """Return the one word for how a run ended; None where it ended well."""
+    usage = facts.usage
+    if facts.cause is not None:
+        return facts.cause.reason
+    if facts.status == 0:
+        return None
+    if facts.passed_on is not None or facts.ended_by in (signal.SIGINT, signal.SIGHUP):
+        return Reason.INTERRUPTED
+    if facts.memory:
+        return Reason.MEMORY_LIMIT
+    if facts.ended_by is not None:
+        return Reason.COMMAND_KILLED
+    if facts.ended is not None and not facts.ended.ordinary:
+        return Reason.CLUSTER_LOST
+    if facts.lost("memory_limit"):
+        return Reason.WORKER_MEMORY
+    if usage and (usage.gave_up or (usage.waiting and not usage.peak)):
+        return Reason.NO_WORKERS
+    return Reason.COMMAND_FAILED
+
+
+def facts_of(
+    state: RunState, resolved: Resolved, status: int | None, failure: DaskClaimError | None
+) -> Facts:
+    """Return what is known of a run whose cluster is given back.
+
+    `failure`: what the launcher ends with in place of the command's status.
+    """
+    session, work = state.session, state.work
+    known = Facts(
+        resolved.claim, 70 if status is None else status, work is not None,
+        failure or state.cause, work.ended_by if work else None, state.passed_on,
+        module_here=module_here, file_here=os.path.exists,
+    )  # fmt: skip
+    if session is None:
+        return known
+    provider, watch = session.provider, session.watch
+    return replace(
+        known, memory=watch.memory, ended=watch.ended, usage=watch.usage,
+        worker_memory=watch.worker_memory, same_machine=provider.same_machine,
+        of_gateway=provider.uses_gateway,
+    )  # fmt: skip
+
+
+def module_here(name: str) -> str | None:
+    """Return where a module is in this environment, in words; None where it is not."""
+    if any(os.path.exists(place) for place in (name, f"{name}.py")):
+        return "a file of the working directory"
+    try:
+        found = find_spec(name)
+    except (ImportError, ValueError):
+        found = None
+    return "installed" if found else None

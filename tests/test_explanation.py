@@ -1,0 +1,161 @@
+"""How a run ended, in one word and a few lines: by what is known of it alone."""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from dask_claim.claim.model import Claim
+from dask_claim.errors import DaskClaimError, LimitReached, Reason, StartTimeout
+from dask_claim.launch.explanation import MOST, explain
+from dask_claim.launch.facts import Facts
+from dask_claim.launch.signals import Interrupted
+from dask_claim.providers.usage import Failed, Lost, Usage
+from dask_claim.providers.values import Ended
+
+IDLE = Usage(2, 2, 4, 2 * 2**31, 60.0, 120.0, 8, 0, tasks_total=12)
+MEMORY = Lost("memory_limit", 4, "tls://w was killed at its memory limit: 0.97 of 1.00 GiB")
+MODULE = Failed("ModuleNotFoundError", 2, "No module named 'rasterio.errors'")
+NO_FILE = Failed("FileNotFoundError", 3, "No such file or directory: /data/scene.tif")
+CLAIM: dict[str, Any] = {"gateway_url": "http://127.0.0.1:1/", "image": "site/dask:1"}
+FACTS = Facts(Claim.model_validate(CLAIM), 1, True, usage=IDLE, of_gateway=True)
+
+
+def ended(**facts: Any) -> Facts:
+    return replace(FACTS, **facts)
+
+
+def used(**usage: Any) -> Facts:
+    return replace(FACTS, usage=replace(IDLE, **usage))
+
+
+TERM, INT, KILL, SEGV = signal.SIGTERM, signal.SIGINT, signal.SIGKILL, signal.SIGSEGV
+SLOW = DaskClaimError("the max_lifetime of 60 s ends", Reason.LIFETIME)
+WALL = DaskClaimError("this job's walltime ends", Reason.WALLTIME)
+LIVING = Claim.model_validate({**CLAIM, "max_lifetime": 60})
+CASES = {
+    "well": (ended(status=0), None, []),
+    "well, but": (
+        replace(used(lost=[MEMORY], spilled=2**30), status=0, worker_memory=2**30), None,
+        ["4 workers were killed at their memory limit of 1 GiB"],
+    ),
+    "by itself": (
+        ended(), Reason.COMMAND_FAILED,
+        ["status 1; its cluster saw no failed task, so the cause is in the command's own messages"],
+    ),
+    "no report": (ended(usage=None), Reason.COMMAND_FAILED, []),
+    "workers' memory": (
+        replace(used(lost=[MEMORY], errors=[Failed("KilledWorker", 1, "fill")]),
+                worker_memory=2**30),
+        Reason.WORKER_MEMORY,
+        ["4 workers were killed at their memory limit of 1 GiB", "`worker_memory: 2 G`",
+         "1 task failed with KilledWorker, as its worker was lost with each try: fill"],
+    ),
+    "spilled": (
+        used(spilled=3 * 2**30), Reason.COMMAND_FAILED,
+        ["saw no failed task", "Up to 3.0 GiB of results lay on the workers' disks"],
+    ),
+    "module": (
+        replace(used(tasks_failed=2, errors=[MODULE]), module_here=lambda name: "installed"),
+        Reason.COMMAND_FAILED,
+        ["2 tasks failed with ModuleNotFoundError: No module named 'rasterio.errors'",
+         "rasterio is installed here, and not on the workers: claim an `image` that has it; "
+         "site/dask:1 lacks it"],
+    ),
+    "module nowhere": (
+        used(errors=[MODULE]), Reason.COMMAND_FAILED,
+        ["2 tasks failed", "rasterio is not installed here either"],
+    ),
+    "module here": (
+        replace(used(errors=[MODULE]), same_machine=True), Reason.COMMAND_FAILED,
+        ["2 tasks failed", "install rasterio there"],
+    ),
+    "graph, versions": (
+        used(errors=[Failed("ModuleNotFoundError", 1, "No module named 'x'", "scheduler")],
+             versions={"the scheduler": {"distributed": "2024.1.0"}}),
+        Reason.COMMAND_FAILED,
+        ["The scheduler could not read a graph of the program: ModuleNotFoundError: No module",
+         "x is not installed here either", "Different versions: distributed "],
+    ),
+    "file": (
+        replace(used(errors=[NO_FILE]), file_here=lambda path: path == "/data/scene.tif"),
+        Reason.COMMAND_FAILED,
+        ["3 tasks failed with FileNotFoundError", "/data/scene.tif is there on this machine, and "
+         "not on the workers: they share no disk"],
+    ),
+    "file nowhere": (used(errors=[NO_FILE]), Reason.COMMAND_FAILED, ["3 tasks failed"]),
+    "crash": (
+        ended(status=139, ended_by=SEGV), Reason.COMMAND_KILLED, ["The command died of SIGSEGV"],
+    ),
+    "killed": (
+        ended(status=137, ended_by=KILL), Reason.COMMAND_KILLED, ["died of SIGKILL, which"],
+    ),
+    "killed at the limit": (
+        ended(status=137, ended_by=KILL, memory="the command was killed by the kernel"),
+        Reason.MEMORY_LIMIT, ["killed by the kernel. Grant this container"],
+    ),
+    "Ctrl-C": (ended(status=130, ended_by=INT), Reason.INTERRUPTED, ["SIGINT ended the command"]),
+    "SIGTERM, handled": (
+        ended(passed_on=TERM), Reason.INTERRUPTED,
+        ["SIGTERM ended the command with 8 of 12 tasks done"],
+    ),
+    "the program around": (
+        ended(cause=Interrupted.by(TERM, "for the program")), Reason.INTERRUPTED, ["SIGTERM ended"],
+    ),
+    "cluster lost": (
+        ended(ended=Ended("was ended by somebody else")), Reason.CLUSTER_LOST,
+        ["status 1 after its cluster was gone with 8 of 12 tasks done"],
+    ),
+    "closed by the program": (
+        ended(ended=Ended("was shut down by a client", ordinary=True)), Reason.COMMAND_FAILED,
+        ["saw no failed task"],
+    ),
+    "no worker": (
+        used(workers=0, peak=0, waiting=3), Reason.NO_WORKERS,
+        ["No worker ever came, and 3 tasks waited for one"],
+    ),
+    "gave up": (used(gave_up=(3, "{'GPU': 1}"), tasks_failed=3), Reason.NO_WORKERS,
+        ["3 tasks failed, for no worker came that could run them; they need {'GPU': 1}"]),
+    "lost otherwise": (
+        used(lost=[Lost("connection_lost", 2, "tls://w was lost: 0.9 of 1.00 GiB in use")]),
+        Reason.COMMAND_FAILED,
+        ["saw no failed task", "A worker was lost: tls://w was lost: 0.9 of 1.00 GiB in use (and"],
+    ),
+    "lifetime": (
+        ended(cause=SLOW, status=124, claim=LIVING), Reason.LIFETIME,
+        ["max_lifetime of 60 s was over with 8 of 12 tasks done", "Claim a longer max_lifetime"],
+    ),
+    "walltime": (
+        ended(cause=WALL, status=75), Reason.WALLTIME,
+        ["walltime of the job around this run was over", "a longer walltime"],
+    ),
+    "not started": (
+        ended(cause=LimitReached("2 clusters"), started=False, usage=None), Reason.LIMIT_REACHED,
+        ["`dask-claim clusters stop NAME` ends one", "`fallback: local`"],
+    ),
+    "image": (
+        ended(cause=StartTimeout("not up"), started=False, usage=None), Reason.START_TIMEOUT,
+        ["not be there: site/dask:1", "dask-claim doctor --start", "`fallback: local`"],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("facts", "reason", "told"), CASES.values(), ids=CASES)
+def test_each_end_has_its_reason_and_its_lines(
+    facts: Facts, reason: Reason | None, told: list[str]
+) -> None:
+    explanation = explain(facts)
+    assert explanation.reason is reason
+    assert len(explanation.lines) == len(told), explanation.lines
+    for line, words in zip(explanation.lines, told, strict=True):
+        assert words in line
+
+
+def test_lines_are_few_short_and_steer_no_terminal() -> None:
+    """Whatever a scheduler says."""
+    hostile = [Failed(f"E{n}\x1b[2J\n", 1, "x" * 5000 + "\n") for n in range(9)]
+    lines = explain(used(errors=hostile, lost=[Lost("killed", 1, "\x1b]0;")])).lines
+    assert len(lines) == MOST and all(len(line) <= 400 and line.isprintable() for line in lines)
