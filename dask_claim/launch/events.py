@@ -181,6 +181,7 @@ class CommandEnded(Event):
 class Explained(Event):
     """Why the run ended as it did, once all is known."""
 
+    word = "explained"
     reason: str | None
     """A word of `errors.Reason`; None where it ended well."""
 

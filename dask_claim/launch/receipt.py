@@ -10,7 +10,6 @@ import json
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +21,7 @@ from dask_claim.errors import DaskClaimError, Reason
 from dask_claim.files import is_replaceable, write_whole
 from dask_claim.launch import events
 from dask_claim.launch.event_log import GONE
-from dask_claim.launch.history import History
+from dask_claim.launch.history import History, shared, used
 from dask_claim.providers.values import Cluster, Outcome, Ticket
 from dask_claim.redact import redact
 
@@ -72,6 +71,7 @@ class Receipt:
         self._command, self._resolved, self._plan = command, resolved, plan
         self._moments: dict[str, float] = {}
         self._begun, self._history = time.time(), History()
+        self._ended: float | None = None
         self._provider: str | None = None
         self._adopted = False
         self._cluster = Cluster()
@@ -159,17 +159,17 @@ class Receipt:
             "scheduler_address": self._cluster.scheduler_address,
             "dashboard_url": self._cluster.dashboard_url,
             "timeline": {stage: _iso(self._moments.get(stage)) for stage in STAGES.values()},
-            "duration": round(time.time() - self._begun, 3),
+            "duration": round((self._ended or time.time()) - self._begun, 3),
             "history": self._history.points,
             "traceparent": self.traceparent,
             "attached": self._plan and self._plan.choice.run,
-            "shared": _shared(self._usage),
+            "shared": shared(self._usage),
             "command": list(self._command),
             "exit_status": self.exit_status,
             "reason": self.reason.value if self.reason else None,
             "error": self.error,
             "explanation": list(self._explanation) or None,
-            **_used(self._usage, self._worker),
+            **used(self._usage, self._worker),
             "leased": self._leased,
             "warnings": self._warnings,
             "gone": GONE.get(self._outcome) if self._outcome else None,
@@ -184,7 +184,7 @@ class Receipt:
 
     def finish(self) -> None:
         """Write the last form, where one is wanted; a failure is told and changes nothing else."""
-        self._state = "ended"
+        self._state, self._ended = "ended", time.time()
         if self._outcome is not Outcome.NOT_CONFIRMED:
             self._tickets = ()
         if self._path is None:
@@ -207,39 +207,12 @@ class Receipt:
         write_whole(path, json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n")
 
 
-def _used(usage: Usage | None, worker: tuple[int, int] | None) -> dict[str, Any]:
-    """What the cluster has done; `worker`: threads and bytes of one."""
-    if usage is None:
-        none = ("workers", "memory_peak", "spilled", "efficiency", "tasks")
-        return dict.fromkeys(none)
-    return {
-        "workers": {
-            "peak": usage.peak,
-            "worker_seconds": round(usage.worker_seconds, 3),
-            "core_hours": round(usage.core_seconds / 3600, 6),
-            # Of one worker as it really was: gateways round the size.
-            "threads": worker[0] if worker else None,
-            "memory": worker[1] if worker else None,
-            "memory_peak": usage.memory_peak,
-            "lost": [asdict(loss) for loss in usage.lost],
-        },
-        "memory_peak": usage.cluster_memory_peak,
-        "spilled": usage.spilled,
-        "efficiency": usage.efficiency,
-        "tasks": {"done": usage.tasks_done, "failed": usage.tasks_failed},
-    }
-
-
-def _shared(usage: Usage | None) -> dict[str, Any] | None:
-    """With how many other runs the cluster was shared, and this run's part; None: with nobody."""
-    if usage is None or not usage.shared:
-        return None
-    names = ("key", "runs", "joined", "others", "keep")
-    return {
-        **{name: usage.shared.get(name) for name in names},
-        "core_seconds": round(usage.core_seconds, 3),
-        "tasks": usage.tasks_done + usage.tasks_failed,
-    }
+GONE = {
+    Outcome.GONE: True,
+    Outcome.KEPT: "kept",
+    Outcome.NOT_CONFIRMED: False,
+    Outcome.NOTHING: None,
+}
 
 
 def _iso(moment: float | None) -> str | None:
