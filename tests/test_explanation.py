@@ -120,9 +120,9 @@ CASES = {
     "gave up": (used(gave_up=(3, "{'GPU': 1}"), tasks_failed=3), Reason.NO_WORKERS,
         ["3 tasks failed, for no worker came that could run them; they need {'GPU': 1}"]),
     "lost otherwise": (
-        used(lost=[Lost("connection_lost", 2, "tls://w was lost: 0.9 of 1.00 GiB in use")]),
+        used(lost=[Lost("connection_lost", 2, "worker tls://w was lost: 0.9 of 1.00 GiB in use")]),
         Reason.COMMAND_FAILED,
-        ["saw no failed task", "A worker was lost: tls://w was lost: 0.9 of 1.00 GiB in use (and"],
+        ["saw no failed task", "Worker tls://w was lost: 0.9 of 1.00 GiB in use (and"],
     ),
     "lifetime": (
         ended(cause=SLOW, status=124, claim=LIVING), Reason.LIFETIME,

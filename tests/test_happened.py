@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from dask_claim import processes
 from dask_claim.claim.model import Claim
 from dask_claim.launch.cluster_watch import ClusterWatch
 from dask_claim.launch.events import Events, Note
+from dask_claim.launch.waiting import Waiting
 from dask_claim.providers.existing import NoProvider
 from dask_claim.providers.usage import Usage
 from dask_claim.providers.values import Request
@@ -186,7 +188,7 @@ def test_tasks_that_wait_for_a_worker_are_told(
 ) -> None:
     # Every half of a second in place of a minute.
     hurried = (
-        "import runpy, sys; import dask_claim.launch.cluster_watch as it; it.REMIND_EVERY = 0.5; "
+        "import runpy, sys; import dask_claim.launch.waiting as it; it.REMIND_EVERY = 0.5; "
         "sys.argv[:1] = []; runpy.run_path(sys.argv[0], run_name='__main__')"
     )
     claim = {"gateway_url": variables_gateway.url, "max_workers": 1, "environment": NO_WORKER}
@@ -197,7 +199,7 @@ def test_tasks_that_wait_for_a_worker_are_told(
     run.until(rf"(?s){words}.*{words}")
     run.process.stdin.write(b"\n")
     ended = run.finish()
-    (warning,) = ended.receipt["warnings"]  # the first of them
+    (warning,) = ended.receipt["warnings"]  # the last of them
     assert "3 tasks wait" in warning and "The gateway's operator finds the reason" in warning
 
 
@@ -222,7 +224,19 @@ def test_waiting_is_told_now_and_then() -> None:
     ):  # fmt: skip
         clock[0] = moment
         watch.report(usage)
-    assert said == [(160, "WARNING"), (221, "INFO"), (400, "WARNING"), (600, "INFO")]
+    assert said == [(160, "WARNING"), (221, "WARNING"), (400, "WARNING"), (600, "WARNING")]
+    # Workers that are up, and cannot run them.
+    for usage, words in (
+        (
+            replace(working, unrunnable=3, needs="the resources {'GPU': 1}"),
+            "that has the resources",
+        ),
+        (replace(working, paused=1), "the workers here (1) are paused, for their memory is full"),
+    ):
+        moments = [0.0, 59.0, 60.0]
+        waits = Waiting(partial(moments.pop, 0))
+        first, second, told = (waits.look(usage, "the cluster", "") for _ in range(3))
+        assert (first, second) == (None, None) and words in str(told)
 
 
 # Gives up as soon as the worker is lost, while its nanny starts another one.
@@ -250,6 +264,6 @@ def test_worker_that_is_killed_for_its_memory(launcher: Launcher) -> None:
     run = launcher(PYTHON, "-c", FILLS_ITS_WORKER, claim=claim, flags=("--start", "workers"))
     assert run.status == 3, run.err
     (warning,) = run.receipt["warnings"]
-    assert "was killed for its memory" in warning and "worker_memory" in warning
+    assert "was killed at its memory limit" in warning and "worker_memory" in warning
     # The worker on its way up still finds the keys of the run.
     assert "Traceback" not in run.err, run.err

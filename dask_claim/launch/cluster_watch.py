@@ -9,20 +9,19 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from dask_claim.cgroup import MemoryLimit
-from dask_claim.errors import ClusterFailed
+from dask_claim.errors import ClusterFailed, printable
 from dask_claim.launch import events
 from dask_claim.launch.events import Events
+from dask_claim.launch.reports import WorkerLost
+from dask_claim.launch.waiting import Waiting
 from dask_claim.providers.base import Provider
-from dask_claim.providers.usage import Usage
+from dask_claim.providers.usage import Lost, Usage
 from dask_claim.providers.values import Ended
 from dask_claim.providers.versions import WORKERS, differences, installed_versions
 from dask_claim.threads import in_time
 
 if TYPE_CHECKING:
     from dask_claim.claim.model import Claim
-
-REMIND_EVERY = 60.0
-"""Seconds that tasks wait without any worker before the first warning, and between reminders."""
 
 # Differences in memory that come from units, not from what a site gives.
 ROUNDING = 0.01
@@ -40,13 +39,13 @@ class ClusterWatch:
     """
 
     def __init__(self, claim: Claim, emit: Events, now: Callable[[], float] = monotonic) -> None:
-        self._claim, self._emit, self._now = claim, emit, now
+        self._claim, self._emit = claim, emit
         self._provider: Provider | None = None
         self._memory = MemoryLimit()
         self._news = asyncio.Event()
         self._warned: set[str] = set()
-        self._idle_since: float | None = None
-        self._reminders = 0
+        self._lost: set[str] = set()
+        self._waiting = Waiting(now)
 
         self.usage: Usage | None = None
         """The last report; None before the first."""
@@ -68,8 +67,7 @@ class ClusterWatch:
     @property
     def cluster_name(self) -> str:
         """What a sentence calls the cluster."""
-        assert self._provider is not None
-        return self._provider.called()
+        return self._provider.called() if self._provider else "the cluster"
 
     def report(self, usage: Usage) -> None:
         """The cluster reports what it has done."""
@@ -85,9 +83,11 @@ class ClusterWatch:
             self._emit(events.WorkersChanged(usage))
         self._compare_size(usage)
         self._compare_versions(usage)
-        self._remind(usage)
-        if usage.out_of_memory:
-            self._warn_once("memory", _out_of_memory(*usage.out_of_memory))
+        hint = self._provider.no_workers if self._provider else ""
+        if warning := self._waiting.look(usage, self.cluster_name, hint):
+            self._emit(warning)
+        for loss in usage.lost:
+            self._tell_of_loss(loss)
         timeout, real = self._claim.no_workers_timeout, usage.no_workers_timeout
         if timeout is not None and timeout != real:
             self._warn_once("timeout", _other_timeout(timeout, real))
@@ -103,6 +103,18 @@ class ClusterWatch:
         if what not in self._warned:
             self._warned.add(what)
             self._emit.warn(text)
+
+    def _tell_of_loss(self, loss: Lost) -> None:
+        if loss.reason in self._lost:
+            return
+        self._lost.add(loss.reason)
+        text = printable(loss.text)
+        if loss.reason == "memory_limit":
+            text += (
+                ". A task to which this happens several times fails with KilledWorker: claim more "
+                "worker_memory, or give each task less to hold"
+            )
+        self._emit(WorkerLost(text, loss.reason))
 
     def _compare_size(self, usage: Usage) -> None:
         """Note what a worker really has, where that is not what was claimed."""
@@ -120,26 +132,6 @@ class ClusterWatch:
             text = differences(installed_versions(), usage.versions)
             if text:
                 self._warn_once("versions", text)
-
-    def _remind(self, usage: Usage) -> None:
-        """Say that tasks wait and there is no worker: the program waits silently for ever."""
-        if usage.workers or not usage.waiting:
-            self._idle_since, self._reminders = None, 0
-            return
-        now = self._now()
-        if self._idle_since is None:
-            self._idle_since = now
-        waited = now - self._idle_since
-        if waited < REMIND_EVERY * (self._reminders + 1):
-            return
-        tell = self._emit.note if self._reminders else self._emit.warn
-        self._reminders = int(waited / REMIND_EVERY)
-        tasks = "1 task waits" if usage.waiting == 1 else f"{usage.waiting} tasks wait"
-        hint = self._provider.no_workers if self._provider else ""
-        tell(
-            f"Waiting for the workers of {self.cluster_name} since {waited:.0f} s: {tasks}, and no "
-            f"worker is up. {hint}"
-        )
 
     def report_end(self, ended: Ended) -> None:
         """The cluster has ended without the launcher; the first report counts."""
@@ -221,13 +213,4 @@ def _gave_up(count: int, resources: str, timeout: float) -> str:
     return (
         f"{tasks} failed after {timeout:g} s without a worker that could run them: {why}. Claim "
         "such workers, or give them longer to come (no_workers_timeout)"
-    )
-
-
-def _out_of_memory(worker: str, used: int, limit: int) -> str:
-    size = f" ({used / 2**30:.2f} of {limit / 2**30:.2f} GiB)" if limit else ""
-    return (
-        f"worker {worker} was killed for its memory{size} and started again. A task to which this "
-        "happens several times fails with KilledWorker: claim more worker_memory, or give each "
-        "task less to hold"
     )

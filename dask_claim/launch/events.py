@@ -178,20 +178,6 @@ class CommandEnded(Event):
 
 
 @dataclass(frozen=True)
-class Explained(Event):
-    """Why the run ended as it did, once all is known."""
-
-    word = "explained"
-    reason: str | None
-    """A word of `errors.Reason`; None where it ended well."""
-
-    lines: Sequence[str]
-
-    def __str__(self) -> str:
-        return "\n  ".join(self.lines)
-
-
-@dataclass(frozen=True)
 class Released(Event):
     """Whatever the run has made was ended, or could not be confirmed to be."""
 

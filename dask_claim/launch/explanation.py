@@ -137,9 +137,9 @@ def _lost_workers(facts: Facts) -> Iterator[str]:
         fewer = ", with fewer workers on this machine" if facts.same_machine else ""
         yield f"Claim `{more}`{fewer}, or give each task less to hold"
     for loss in usage.lost:
-        if loss.reason != "memory_limit":
+        if loss.reason != "memory_limit" and loss.text:
             more = f" (and {loss.count - 1} more)" if loss.count > 1 else ""
-            yield f"A worker was lost: {loss.text}{more}"
+            yield f"{loss.text[0].upper()}{loss.text[1:]}{more}"
 
 
 def _failed_tasks(facts: Facts) -> Iterator[str]:

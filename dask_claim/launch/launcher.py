@@ -24,7 +24,7 @@ from dask_claim.launch.handoff import variables, write_result_files
 from dask_claim.launch.own_job import OwnJob
 from dask_claim.launch.preparing import prepare
 from dask_claim.launch.receipt import Receipt
-from dask_claim.launch.reports import Summary
+from dask_claim.launch.reports import Explained, Summary
 from dask_claim.launch.run_options import RunOptions
 from dask_claim.launch.run_state import Phase, RunState
 from dask_claim.launch.session import STEPS, Session
@@ -228,7 +228,7 @@ class Launcher:
             ordinary = explanation.reason in (None, Reason.INTERRUPTED)
             reason = explanation.reason.value if explanation.reason else None
             level = "INFO" if ordinary else "WARNING"
-            self._emit(events.Explained(reason, explanation.lines, level=level))
+            self._emit(Explained(reason, explanation.lines, level=level))
 
     def _publish(self) -> None:
         self.receipt.finish()

@@ -22,6 +22,7 @@ from dask_claim.files import is_replaceable, write_whole
 from dask_claim.launch import events
 from dask_claim.launch.event_log import GONE
 from dask_claim.launch.history import History, shared, used
+from dask_claim.launch.reports import Explained, NoWorkers
 from dask_claim.providers.values import Cluster, Outcome, Ticket
 from dask_claim.redact import redact
 
@@ -78,7 +79,7 @@ class Receipt:
         self._usage: Usage | None = None
         self._worker: tuple[int, int] | None = None
         self._leased = False
-        self._warnings: list[str] = []
+        self._warned: list[events.Warned] = []
         self._outcome: Outcome | None = None
         self._explanation: Sequence[str] = ()
         self.exit_status: int | None = None
@@ -108,7 +109,9 @@ class Receipt:
     def __call__(self, event: events.Event) -> None:
         """Remember an event."""
         if isinstance(event, events.Warned):
-            self._warnings.append(event.text)
+            if isinstance(event, NoWorkers):  # the last one says how long
+                self._warned = [each for each in self._warned if not isinstance(each, NoWorkers)]
+            self._warned.append(event)
         elif isinstance(event, (events.Claimed, events.Submitted, events.Running)):
             self._provider = event.provider
             if isinstance(event, events.Claimed):
@@ -118,7 +121,7 @@ class Receipt:
         elif isinstance(event, events.Reported):
             self._usage, self._worker = event.usage, event.usage.worker or self._worker
             self._history.add(event.at - self._moments.get("claimed", event.at), event.usage)
-        elif isinstance(event, events.Explained):
+        elif isinstance(event, Explained):
             self._explanation = event.lines
         elif isinstance(event, events.Leased):
             self._leased = event.ends_cluster
@@ -171,7 +174,7 @@ class Receipt:
             "explanation": list(self._explanation) or None,
             **used(self._usage, self._worker),
             "leased": self._leased,
-            "warnings": self._warnings,
+            "warnings": [event.text for event in self._warned],
             "gone": GONE.get(self._outcome) if self._outcome else None,
             # What is to be reclaimed where the launcher is killed.
             "tickets": [ticket.to_dict() for ticket in self._tickets],
@@ -205,14 +208,6 @@ class Receipt:
                 if there.get("run") == outer and there.get("state") != "ended":
                     return
         write_whole(path, json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n")
-
-
-GONE = {
-    Outcome.GONE: True,
-    Outcome.KEPT: "kept",
-    Outcome.NOT_CONFIRMED: False,
-    Outcome.NOTHING: None,
-}
 
 
 def _iso(moment: float | None) -> str | None:

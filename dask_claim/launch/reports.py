@@ -2,11 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dask_claim.launch.events import Event, counted
+from dask_claim.launch.events import Event, Warned, counted
+
+
+@dataclass(frozen=True)
+class NoWorkers(Warned):
+    """Tasks wait, and no worker can run them; once a minute."""
+
+    word = "no_workers"
+    tasks: int
+    workers: int
+    """Workers that are up, and cannot run these."""
+
+    seconds: float
+    """Since when."""
+
+
+@dataclass(frozen=True)
+class WorkerLost(Warned):
+    """A worker was lost, the first one for this reason."""
+
+    word = "worker_lost"
+    reason: str
+    """As in the receipt's `workers.lost`."""
+
+
+@dataclass(frozen=True)
+class Explained(Event):
+    """Why the run ended as it did, once all is known."""
+
+    word = "explained"
+    reason: str | None
+    """A word of `errors.Reason`; None where it ended well."""
+
+    lines: Sequence[str]
+
+    def __str__(self) -> str:
+        return "\n  ".join(self.lines)
 
 
 @dataclass(frozen=True)

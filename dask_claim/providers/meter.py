@@ -35,7 +35,6 @@ class Meter(SchedulerPlugin):  # type: ignore[misc]
         self._since: dict[str, tuple[float, int]] = {}
         self._peak = self._done = self._failed = 0
         self._worker_seconds = self._core_seconds = 0.0
-        self._out_of_memory: tuple[str, int, int] | None = None
         self._gave_up: tuple[int, str] | None = None
         self._busy = 0.0
         self._memory_used = self._memory_peak = self._cluster_memory_peak = self._spilled = 0
@@ -93,13 +92,6 @@ class Meter(SchedulerPlugin):  # type: ignore[misc]
             self._gave_up = count + len(tasks), needed or before
             self._failed += len(tasks)
             self._changed()
-        # From the nanny that watches over a worker's memory.
-        if topic == "worker-restart-memory" and self._out_of_memory is None:
-            worker = str(event.get("worker", ""))
-            state = self._scheduler.workers.get(worker)
-            limit = (state.memory_limit if state else 0) or 0
-            self._out_of_memory = worker, int(event.get("rss", 0)), int(limit)
-            self._changed()
 
     def _note_peaks(self) -> None:
         states = self._scheduler.workers.values()
@@ -134,7 +126,6 @@ class Meter(SchedulerPlugin):  # type: ignore[misc]
             "tasks_done": self._done,
             "tasks_failed": self._failed,
             "waiting": len(scheduler.unrunnable) + len(getattr(scheduler, "queued", ())),
-            "out_of_memory": self._out_of_memory,
             "gave_up": self._gave_up,
             "no_workers_timeout": self._no_workers_timeout(),
             "versions": versions,
@@ -143,8 +134,11 @@ class Meter(SchedulerPlugin):  # type: ignore[misc]
 
     def _more(self) -> dict[str, Any]:
         self._note_peaks()
-        unfinished = self._unfinished()
+        unfinished, scheduler = self._unfinished(), self._scheduler
         return {
+            "unrunnable": len(scheduler.unrunnable),
+            "needs": next(map(_needs, scheduler.unrunnable), ""),
+            "paused": sum(each.status.name == "paused" for each in scheduler.workers.values()),
             "memory_used": self._memory_used,
             "tasks_total": self._done + self._failed + sum(unfinished.values()),
             "processing": unfinished["processing"],
@@ -177,3 +171,11 @@ class Meter(SchedulerPlugin):  # type: ignore[misc]
         if not hasattr(module, "NoValidWorkerError"):
             return None
         return getattr(self._scheduler, "no_workers_timeout", None)
+
+
+def _needs(task: Any) -> str:
+    """What a task asks of its worker, in words; empty where any will do."""
+    if task.resource_restrictions:
+        return f"the resources {dict(task.resource_restrictions)}"
+    places = task.worker_restrictions or task.host_restrictions
+    return f"the address {', '.join(sorted(map(str, places)))[:200]}" if places else ""

@@ -56,7 +56,9 @@ class Troubles:
             self._closing.add(topic)
         elif action == "worker-ttl-timed-out":
             for worker in event.get("workers", ()):
-                self.learn(worker, "silent", f"{worker} was not heard for {event.get('ttl')} s")
+                self.learn(
+                    worker, "silent", f"worker {worker} was not heard for {event.get('ttl')} s"
+                )
         elif action == "remove-worker" and topic == "all":
             self._removed(event)
         elif action == "update-graph" and topic == "scheduler" and event.get("status") == "error":
@@ -69,7 +71,7 @@ class Troubles:
         state = self._workers.get(worker)
         limit = (state.memory_limit if state is not None else 0) or 0
         size = f": {used / GIB:.2f} of {limit / GIB:.2f} GiB" if limit else ""
-        self.learn(worker, "memory_limit", f"{worker} was killed at its memory limit{size}")
+        self.learn(worker, "memory_limit", f"worker {worker} was killed at its memory limit{size}")
 
     def process_ended(self, worker: str, status: int) -> None:
         """A nanny beside this scheduler tells that the process of its worker has ended."""
@@ -78,9 +80,11 @@ class Troubles:
                 name = signal.Signals(-status).name
             except ValueError:
                 name = f"signal {-status}"
-            self.learn(worker, "killed", f"the process of {worker} was killed by {name}")
+            self.learn(worker, "killed", f"the process of worker {worker} was killed by {name}")
         elif status:
-            self.learn(worker, "exited", f"the process of {worker} ended with status {status}")
+            self.learn(
+                worker, "exited", f"the process of worker {worker} ended with status {status}"
+            )
 
     def learn(self, worker: str, reason: str, text: str) -> None:
         """Note why a worker is about to be lost, or was."""
@@ -108,7 +112,7 @@ class Troubles:
         if fate is None and closing:
             if not (event.get("processing-tasks") or event.get("lost-computed-tasks")):
                 return
-            fate = "closed", f"{worker} was closed while it had tasks or their results"
+            fate = "closed", f"worker {worker} was closed while it had tasks or their results"
         if len(self._losses) < LOSSES:
             self._losses.append([worker, *(fate or ("connection_lost", _last_seen(state)))])
 
@@ -154,7 +158,9 @@ class Troubles:
 def _last_seen(state: Any) -> str:
     used, limit = state.metrics.get("memory", 0), state.memory_limit or 0
     size = f" of {limit / GIB:.2f}" if limit else ""
-    return f"{state.address} was lost: {used / GIB:.2f}{size} GiB in use when it was last heard"
+    return (
+        f"worker {state.address} was lost: {used / GIB:.2f}{size} GiB in use when it was last heard"
+    )
 
 
 def _arguments(shown: str) -> str:

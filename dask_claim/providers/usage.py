@@ -65,8 +65,14 @@ class Usage:
     waiting: int = 0
     """Tasks that wait for a worker that could run them."""
 
-    out_of_memory: tuple[str, int, int] | None = None
-    """Address, bytes in use and limit of the first worker that was killed for its memory."""
+    unrunnable: int = 0
+    """Those of them that no worker here can run, whatever becomes free."""
+
+    needs: str = ""
+    """What one of these asks of a worker."""
+
+    paused: int = 0
+    """Workers that take no tasks, since their memory is full."""
 
     gave_up: tuple[int, str] | None = None
     """Number of tasks that failed since no worker could run them, and the resources that they ask
