@@ -1,4 +1,4 @@
-"""The control groups that this process is in: their limits, and how many processes died of them.
+"""The control groups of this process: their limits, and how many processes were killed for them.
 
 A limit holds for everything below it. So each group is read, from the process's own up to the root,
 or to the topmost one that is mounted here: in a container that is the container's own.
@@ -42,7 +42,7 @@ def memory_limits(root: Path = ROOT) -> Iterator[Bound]:
             for limit in _numbers(folder / name):
                 if 0 < limit < UNLIMITED:
                     yield Bound(limit, owner)
-    # Version 1 tells the limits of groups above those that are mounted here, too.
+    # Version 1 also reports the limits of groups above the mounted ones.
     for folder, _ in groups:
         above = _count(folder / "memory.stat", "hierarchical_memory_limit")
         if above and above < UNLIMITED:
@@ -94,7 +94,7 @@ def _upwards(own: str, mounted: str, place: Path) -> Iterator[tuple[Path, str]]:
     """Yield the group `own` and its ancestors, as far as `place` shows them.
 
     The group `mounted` is what lies at `place`. Only a container's namespace or mount has limits
-    there, for the root of all groups has none. Where `own` is not known to be below it (a namespace
+    there, for the root of all groups has none. Where `own` may not be below it (a namespace
     of cgroups that began elsewhere shows `..`), only `mounted` itself is looked at.
     """
     below = PurePosixPath("/")
@@ -137,7 +137,7 @@ class MemoryLimit:
         self._before = memory_kills(root)
 
     def exceeded(self, whom: str = "the command") -> str | None:
-        """Return what to tell of `whom` where a process was killed since; None where none was."""
+        """Return a sentence on `whom` where a process was killed since, else None."""
         now = memory_kills(self._root)
         if now is None or self._before is None or now <= self._before:
             return None

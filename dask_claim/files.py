@@ -78,7 +78,7 @@ def write_whole(path: Path, text: str) -> None:
     Raises
     ------
     OSError
-        The folder is missing or cannot be written to; nobody reads the FIFO or pipe for 5 s.
+        The folder is missing or cannot be written to; the FIFO or pipe has no reader for 5 s.
     """
     content = text.encode(errors="backslashreplace")  # names of files may be no UTF-8
     descriptor = _own_descriptor(path)
@@ -140,7 +140,7 @@ def _own_descriptor(path: Path) -> int | None:
 
 
 def _open_for_reader(path: Path) -> int:
-    """Open a device or FIFO; the latter opens once somebody reads it."""
+    """Open a device or FIFO; the latter opens once it has a reader."""
     deadline = time.monotonic() + _PATIENCE
     while True:
         try:
@@ -149,7 +149,7 @@ def _open_for_reader(path: Path) -> int:
             if error.errno != errno.ENXIO:
                 raise
             if time.monotonic() > deadline:
-                raise OSError(errno.ENXIO, "nobody reads from it", str(path)) from None
+                raise OSError(errno.ENXIO, "it has no reader", str(path)) from None
         time.sleep(0.02)
 
 

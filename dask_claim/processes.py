@@ -38,7 +38,7 @@ def members(group: int) -> list[int]:
 
 
 def group_runs(group: int | None) -> bool:
-    """Whether a process of the group runs; zombies that nobody has reaped do not count."""
+    """Whether a process of the group runs; zombies do not count."""
     if not group:
         return False
     try:

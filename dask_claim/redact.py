@@ -27,10 +27,10 @@ _SECRET_KEY = re.compile(
 _SECRET_PARAMETERS = ("auth", "code", "key", "sig")
 
 _known: set[str] = set()
-"""Secrets that this process has seen, masked wherever they stand."""
+"""The registered secrets of this process, masked wherever they stand."""
 
 _SHORTEST = 8
-"""Characters below which a known secret may well be a word of its own."""
+"""Characters below which a secret may as well be an ordinary word."""
 
 # Texts may be long and hostile: each pattern begins where a word begins, and what follows a
 # repetition is either no part of it or not far, so that the time stays linear.
@@ -96,7 +96,7 @@ def redact_command(argv: Sequence[str]) -> str:
 
 
 def redact_text(text: str) -> str:
-    """Return `text` without known secrets and those that follow the name of one.
+    """Return `text` without registered secrets and those that follow the name of one.
 
     Those are the userinfo of a URL and tokens in its query, `NAME=secret`, `name: secret`,
     `--name secret`, headers such as Authorization and Cookie, in prose, JSON, Python and shell.

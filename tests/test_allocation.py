@@ -183,7 +183,7 @@ def test_signal_that_was_asked_for_is_no_end() -> None:
     """By `--signal`: Slurm shows a state of its own while it sends it."""
     states = "RUNNING", "SUSPENDED", "SIGNALING", "CANCELLED"
     told = [why_signalled({"JobState": state}, {}) for state in states]
-    assert told[:3] == [None] * 3 and "somebody cancelled it" in told[3]
+    assert told[:3] == [None] * 3 and "it was cancelled" in told[3]
 
 
 def test_what_runs_ends_before_the_walltime(

@@ -118,10 +118,10 @@ def test_jobs_that_slurm_ends(launcher: Launcher, slurm: Slurm) -> None:
     slurm.run("scontrol", "update", f"JobId={alone}", "Requeue=0")
     slurm.run("scontrol", "update", "NodeName=frail1", "State=DOWN", "Reason=test")
     told = [
-        f"Slurm ended job {cancelled} of a worker (CANCELLED): somebody cancelled it",
+        f"Slurm ended job {cancelled} of a worker (CANCELLED): it was cancelled",
         f"Slurm ended job {requeued} of a worker (REQUEUED): it is to start again",
         f"Slurm ended job {alone} of a worker (NODE_FAIL): its node failed",
-        f"Slurm ended job {late} of a worker (TIMEOUT): its walltime was over",
+        f"Slurm ended job {late} of a worker (TIMEOUT): it reached its walltime",
     ]
     for text in told:
         run.until(re.escape(text), 60)  # Slurm looks at walltimes every 30 s

@@ -61,7 +61,7 @@ DASK_TEMPORARY_DIRECTORY DASK_Temporary_Directory DASK_NUM_WORKERS DASK_ DASK___
         *((name, "write DASK_IMAGE") for name in BREAKING.split()),
         *((name, "not a valid variable name")
           for name in ("", "1A", "A-B", "A B", "A=B", "A\n", "Ä", "$HOME")),
-        *((name, "nothing else")
+        *((name, "reserved for")
           for name in ("DASK_SCHEDULER_ADDRESS", "DASK_CLUSTER", "DASK_GATEWAY__ADDRESS")),
     ],
 )  # fmt: skip

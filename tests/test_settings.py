@@ -215,15 +215,15 @@ def test_the_claim_does_not_disturb_dask() -> None:
     ("text", "message"),
     [
         ("- 1\n", "is not an object"),
-        ("a: [\n", "is not YAML of a claim: "),
+        ("a: [\n", "is not valid YAML for a claim: "),
         ("image: a\nimage: b\n", "image is given twice at line 2, column 1"),
         ("image: !!python/object:os.system x\n", "the tag tag:yaml.org,2002:python/object:os."),
         ("options: &a {x: *a}\n", "nested too deeply at line 1, column 10"),
         ("worker_cores: .nan\n", 'worker_cores = ".nan": is not a number'),
         ("1: 2\n", '1 = "2": is not a field'),
-        ("image: \0\n", "is not YAML"),
+        ("image: \0\n", "is not valid YAML"),
         # What defeats the parser.
-        *((text, "is not YAML of a claim")
+        *((text, "is not valid YAML for a claim")
           for text in ("{[a]: 1}", "? [a, b]", "a: !!set {b}", "a: !!binary eA==", "a: !b c",
                        "a: !!map c", "<<: c")),
     ],

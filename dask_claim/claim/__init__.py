@@ -1,1 +1,1 @@
-"""What a program asks for: fields, spellings, sources, and the plan."""
+"""What a program requests: fields, spellings, sources, and the plan."""

@@ -34,10 +34,10 @@ class UrlPrefix:
     def of(cls, url: str) -> UrlPrefix:
         """Return the prefix that `url` stands for.
 
-        Raises ValueError if it is no http or https URL, or one that servers read differently.
+        Raises ValueError if it is no http or https URL, or one that servers interpret differently.
         """
         if "\\" in url or not url.isprintable():
-            raise ValueError("has characters that no address has")
+            raise ValueError("has characters that an address cannot have")
         parts = urlsplit(units.web_address(url))
         port = parts.port or DEFAULT_PORTS[parts.scheme]
         return cls(parts.scheme, parts.hostname or "", port, _segments(parts.path))
@@ -67,7 +67,7 @@ class OperatorGateways:
         return url in self.urls or any(prefix.covers(url) for prefix in self.prefixes())
 
     def prefixes(self) -> list[UrlPrefix]:
-        """Return them in order, without those that servers read differently."""
+        """Return them in order, without those that servers interpret differently."""
         prefixes = set()
         for url in self.urls:
             with suppress(ValueError):
@@ -123,12 +123,12 @@ def _segments(path: str) -> tuple[str, ...]:
         # A second decoding, or a server that drops what follows ";", would make another path of it.
         doubtful = not part.isprintable() or {"/", "\\", "%", "\ufffd"} & set(part)
         if doubtful or (part not in _DOTS and part.partition(";")[0].strip() in _DOTS):
-            raise ValueError(f"has a path that servers read differently: {path}")
+            raise ValueError(f"has a path that servers interpret differently: {path}")
         if part == "..":
             del segments[-1:]
         elif part not in ("", "."):
             segments.append(part)
     # "a//../b" is "a/b" to some and "b" to others.
     if ".." in map(unquote, parts) and "" in parts[1:-1]:
-        raise ValueError(f"has a path that servers read differently: {path}")
+        raise ValueError(f"has a path that servers interpret differently: {path}")
     return tuple(segments)

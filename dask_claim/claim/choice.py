@@ -196,5 +196,5 @@ def _read(variable: str, path: str) -> str:
 def _unused(cluster: Existing) -> str:
     return (
         f"{cluster.variable} names cluster {cluster.cluster_name}, which is not used: its gateway "
-        f"is not known. Set {GATEWAY_ADDRESSES[0]} to the gateway's address"
+        f"is unknown. Set {GATEWAY_ADDRESSES[0]} to the gateway's address"
     )

@@ -36,7 +36,7 @@ _OPTIONS: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Excess:
-    """One thing that is asked for beyond a bound."""
+    """One value that exceeds a bound."""
 
     path: Path
     value: Any
@@ -58,17 +58,17 @@ class Comparison:
 
     plan: Plan
     sites: frozenset[str]
-    """What the site's own file asks for, such as `options.X`: it is not compared."""
+    """What the site's own file sets, such as `options.X`: it is not compared."""
 
     gateway: GatewayAddress | None
     """The one to be used."""
 
     def request(self, claim: ClaimFields, workers: int | None = None) -> dict[str, Amount]:
-        """Return how much a claim asks for, with the provider that is planned."""
+        """Return what a claim requests from the planned provider."""
         return effective(claim, self.plan.provider, self.offered, self.sites, workers)
 
     def exceeding(self, claim: ClaimFields, workers: int | None = None) -> dict[str, Amount]:
-        """Return what a claim asks for beyond the bounds of workers."""
+        """Return what of a claim exceeds the bounds of workers."""
         return {
             name: amount
             for name, amount in self.request(claim, workers).items()
@@ -87,7 +87,7 @@ class Comparison:
         yield from self._of_fields(claim)
         yield from self._of_options(claim)
         if claim.hpc.get("directives") and "hpc.directives" not in self.sites:
-            allowed = "no directives but the site's own, since any could ask for more"
+            allowed = "only the site's own directives, since others could request more"
             for bound in self._bounds_of_size("max_workers")[:1]:
                 yield Excess(("hpc", "directives"), claim.hpc["directives"], bound, allowed)
 
@@ -119,11 +119,11 @@ class Comparison:
         if policy.gateways is not None and not gateway_allowed(policy.gateways, gateway.url):
             yield Excess(("gateway_url",), url, "gateways", ", ".join(policy.gateways))
         if not gateway.trusted and not policy.foreign_gateways:
-            allowed = "none that only a claim names; its operator sets DASK_CLAIM_GATEWAY_URL"
+            allowed = "only gateways that the operator names, as in DASK_CLAIM_GATEWAY_URL"
             yield Excess(("gateway_url",), url, "foreign_gateways", allowed)
 
     def _of_options(self, claim: ClaimFields) -> Iterator[Excess]:
-        """Yield what a claim says in a gateway's own words beyond the policy."""
+        """Yield the entries of `options` that exceed the policy."""
         policy, offered = self.policy, self.offered
         for name, value in claim.options.items():
             path = ("options", name)
@@ -133,11 +133,11 @@ class Comparison:
                 yield Excess(path, value, "options", ", ".join(policy.options) or "none")
             bounds = _OPTIONS.get(offered.field_of(name) or "", ())
             if bound := next((one for one in bounds if getattr(policy, one) is not None), None):
-                allowed = f"the claim's own field for {name}, which can be compared"
+                allowed = f"the claim's own field for {name}, which can be checked"
                 yield Excess(path, value, bound, allowed)
             if (sizes := offered.choices_for(name)) and str(value) not in sizes:
                 for bound in self._bounds_of_size():
-                    yield Excess(path, value, bound, "what gateway_options tells the size of")
+                    yield Excess(path, value, bound, "a choice whose size is in gateway_options")
 
     def _bounds_of_size(self, *more: str) -> list[str]:
         """Return the bounds of a worker's size; else those of all workers together; else `more`."""

@@ -1,4 +1,4 @@
-"""What a claim really asks for: the workers, and the size of each, as far as files show it."""
+"""What a claim really requests: the workers, and the size of each, as far as files state it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BATCH_WORKER = WorkerSize(cores=1, memory=Memory("2 GiB"))
 
 
 class Amount(NamedTuple):
-    """How much of something is asked for."""
+    """An amount that a claim requests."""
 
     value: Any
     path: Path
@@ -38,11 +38,11 @@ def effective(
     sites: frozenset[str],
     workers: int | None = None,
 ) -> dict[str, Amount]:
-    """Return how much is asked for after options, choices and defaults.
+    """Return what is requested after options, choices and defaults.
 
     Of each worker: `worker_cores`, `worker_cores_limit`, `worker_memory`, `gpus`; and of all
     `workers`, by default the claim's maximum: `max_workers`, `max_cores`, `max_memory`. What no
-    file tells is absent, but cores count as one. `provider` is the planned one, `offered` what
+    file states is absent, but cores count as one. `provider` is the planned one, `offered` what
     the site says of its gateway's options; a choice that the site's own file makes, `sites`, is not
     counted.
     """

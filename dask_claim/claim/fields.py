@@ -22,7 +22,7 @@ RESULTS = (
     "scheduler_file",
     "cluster_name_file",
 )
-"""What only a run knows: a program can have it in a variable, nobody can set it."""
+"""What exists only in a run: a program can have it in a variable, and no source can set it."""
 
 MAPPINGS = ("options", "env", "environment", "hpc")
 """Fields with entries of their own, which several sources may give one by one."""

@@ -131,7 +131,7 @@ def program_layers(
 ) -> list[Layer]:
     """Return the layers of a program's claim: its own values, and those of the DASK_CLAIM text.
 
-    `sources` tells where its values came from. Left out is what came from another source that still
+    `sources` says where its values came from. Left out is what came from another source that still
     sets it; where that does so no more, the value is the program's own.
     """
     still_set = {

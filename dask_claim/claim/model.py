@@ -1,4 +1,4 @@
-"""The claim: what one program asks for, checked as a whole, every fault found at once."""
+"""The claim: what one program requests, checked as a whole, with all its faults."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Sources(dict[str, str]):
 
 
 class Claim(ClaimFields):
-    """What one program asks for: a frozen record of the fields, sound as a whole.
+    """What one program requests: a frozen record of the fields, sound as a whole.
 
     `Claim(...)`, `Claim.model_validate(...)` and `Claim.model_validate_json(...)` take any
     spelling of a claim and raise `ClaimError`, with every fault, if it is not sound.
@@ -109,7 +109,7 @@ class Claim(ClaimFields):
         return {name: value for name, value in values.items() if value is not None}
 
     def plan(self, environ: Mapping[str, str] | None = None) -> Plan:
-        """Return what will be asked for.
+        """Return what will be requested.
 
         `environ` stands in for `os.environ`, read for a scheduler or cluster that is there already.
         """
@@ -185,11 +185,11 @@ class Resolved(Provenance):
         return replace(self, claim=claim, sources=sources, cuts=tuple(cuts))
 
     def warnings(self) -> list[str]:
-        """Return what to tell before anything is made."""
+        """Return the warnings to log before anything is requested."""
         return [*self.cuts, *self.plan().choice.warnings]
 
     def plan(self) -> Plan:
-        """Return what will be asked for: decided once, in the variables of `environ`."""
+        """Return what will be requested: decided once, in the variables of `environ`."""
         return self._plan
 
     @cached_property

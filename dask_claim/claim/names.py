@@ -1,4 +1,4 @@
-"""Which variable names a program may ask for, and why others are refused."""
+"""Which variables a claim may name for the program, and why others are refused."""
 
 from __future__ import annotations
 
@@ -88,14 +88,14 @@ def refusal(name: str, field: str) -> Invalid | None:
     except Invalid as error:
         return Invalid(error.problem, f"{error.hint}, for example {suggestion(field)}")
     if owner := _ALLOWED.get(name):
-        problem = f"is the variable of {owner} and of nothing else"
+        problem = f"is reserved for {owner}"
         return None if owner == field else Invalid(problem, hint)
     if re.match("DASK_CLAIM(_|$)", name, re.IGNORECASE):
         return Invalid("would change what dask-claim itself reads", hint)
     if name.startswith("DASK_"):
         key = _levels(name)[0].replace("_", "-")
         if not key:
-            return Invalid("would become a setting of Dask without a name", hint)
+            return Invalid("would become a Dask setting without a name", hint)
         if _OF_DASK.fullmatch(key):
             return Invalid(f"would become Dask's own setting {key!r} and break it", hint)
         return None

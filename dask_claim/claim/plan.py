@@ -19,7 +19,7 @@ GATEWAY_NAMES = ("gateway_url", "cluster_name", "cluster_name_file")
 
 @dataclass(frozen=True)
 class Plan:
-    """What will be asked for."""
+    """What will be requested."""
 
     provider: str
     """Where the cluster comes from; never `auto`."""
@@ -69,7 +69,7 @@ class _Term(NamedTuple):
 
 
 class Workers(NamedTuple):
-    """How many workers a claim asks for, and how that was counted."""
+    """How many workers a claim requests, and how that was counted."""
 
     minimum: int
     maximum: int

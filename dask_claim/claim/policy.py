@@ -33,12 +33,12 @@ def within(
     """Return the claim within the policy, a warning for each cut, and the fields that changed.
 
     `site` has a policy. `sources`: where each value comes from. `gateway` is the one to be used.
-    Raises ClaimError, with every bound that is exceeded, where the claim asks for more.
+    Raises ClaimError, with every bound that is exceeded, where the claim requests more.
     """
     policy, sites = site.policy, site.asks_for(sources)
     assert policy is not None
     compared = Comparison(policy, site.gateway_options, plan, sites, gateway)
-    # Fields that nobody has set get the policy's value without a warning.
+    # Fields that no source sets get the policy's value without a warning.
     quiet: dict[str, Any] = {}
     if claim.max_lifetime is None and policy.max_lifetime is not None:
         quiet["max_lifetime"] = policy.max_lifetime

@@ -1,4 +1,4 @@
-"""What the site's file says beside a claim: the policy, and what its gateway's options mean."""
+"""Two sections of the site's file: the policy, and what its gateway's options mean."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Section(BaseModel):
 
 
 class Policy(Section):
-    """What a claim may ask for at a site. A bound that is None does not exist."""
+    """What a claim may request at a site. A bound that is None does not exist."""
 
     max_workers: Count | None = Field(None, description="Of one cluster.")
     max_cores: Cores | None = Field(None, description="Of all workers together.")
@@ -117,7 +117,7 @@ OPTION_NAMES: Mapping[str, tuple[str, ...]] = {
     "scheduler_cores": ("scheduler_core_limit", "scheduler_cores"),
     "scheduler_memory": ("scheduler_memory_limit", "scheduler_memory"),
 }
-"""Field → names under which gateways are known to offer it, in lower case."""
+"""Field → the usual names of the option for it, in lower case."""
 
 
 Named = Literal[
@@ -152,7 +152,7 @@ class GatewayOptions(Section):
     def option_for(self, field: str, offered: Iterable[str]) -> str | None:
         """Return the one of the options `offered` that stands for a field; None: there is none.
 
-        Case does not matter. A name that the site's file gives takes the place of the known ones.
+        Case does not matter. A name that the site's file gives takes the place of the usual ones.
         """
         own = {name.lower(): name for name in reversed(list(offered))}
         named = self.names.get(field)  # type: ignore[call-overload]
@@ -160,11 +160,11 @@ class GatewayOptions(Section):
         return next((own[name] for name in names if name in own), None)
 
     def unit_for(self, option: str) -> str | None:
-        """Return what the site's file says that an option counts memory in."""
+        """Return the unit of an option for memory, where the site's file gives one."""
         return self.units.get(option.lower())
 
     def choices_for(self, option: str) -> Mapping[str, WorkerSize]:
-        """Return what the site's file says of an option's choices; empty where it does not."""
+        """Return the sizes of an option's choices; empty where the site's file gives none."""
         return self.choices.get(option.lower(), {})
 
     def field_of(self, option: str) -> str | None:

@@ -81,7 +81,7 @@ def gather(
     """Return the values of this environment and the command line, each layer parsed once.
 
     `flags` maps canonical fields to values (None: not given). `claim` has the fields of a
-    program's own, in the place of `DASK_CLAIM`, and `claim_sources` tells where they come from.
+    program's own, in the place of `DASK_CLAIM`, and `claim_sources` says where they come from.
     Raises ClaimError with every fault of every layer.
     """
     site = read_site(environ)

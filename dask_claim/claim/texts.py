@@ -97,7 +97,7 @@ def parse_yaml(text: str) -> tuple[object, list[Fault]]:
     except RecursionError:
         mark, problem = None, "it is nested too deeply"
     where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-    return None, [Fault((), None, f"is not YAML of a claim: {problem}{where}")]
+    return None, [Fault((), None, f"is not valid YAML for a claim: {problem}{where}")]
 
 
 class _Unusable(Exception):
@@ -123,7 +123,7 @@ class _Tree:
     def value(self, node: Any, depth: int = 0) -> Any:
         self._count += 1
         if self._count > _MOST_NODES or depth > _DEEPEST:
-            raise _Unusable("there is too much in it, or it is nested too deeply", node)
+            raise _Unusable("it is too large, or nested too deeply", node)
         kind, _, tag = node.tag.rpartition(":")
         if kind != "tag:yaml.org,2002" or tag not in _TAGS[type(node).__name__]:
             raise _Unusable(f"the tag {node.tag} is not allowed here", node)
@@ -150,7 +150,7 @@ class _Tree:
                 own[key.value] = value
         for other in merged:
             if not isinstance(other, dict):
-                raise _Unusable("<< is for objects", node)
+                raise _Unusable("<< needs an object", node)
             own = {**other, **own}
         return own
 

@@ -1,7 +1,7 @@
 """Values as people write them → numbers, texts, addresses.
 
 Every function here takes whatever JSON or YAML can hold and returns the value or raises
-`Invalid`, which says what is wrong and what would be right.
+`Invalid`, which states what is wrong and what would be right.
 """
 
 from __future__ import annotations

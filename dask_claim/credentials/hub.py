@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from aiohttp import ClientResponse
 
-# As JupyterHub writes the scopes that let somebody use its services.
+# As JupyterHub writes the scopes for the use of its services.
 _SCOPE = re.compile(r"access:services(?:!service=[\w.-]{1,80})?")
 _PATIENCE = 5.0
 _NEEDED = "access:services!service=NAME, NAME being the gateway's own among the hub's services"
@@ -21,9 +21,9 @@ async def why_refused(
 ) -> str | None:
     """Return what a refusal (401, 403) has to do with scopes, as a sentence; None: nothing.
 
-    The answer of a gateway behind a hub does not contain it, so the hub is asked, with its own
-    token, at the address that stands beside that in `environ`. `words` are the answer's, `token`
-    is the one that was sent.
+    The answer of a gateway behind a hub does not contain it, so the hub itself is queried, with its
+    own token, at the address beside that in `environ`. `words` are the answer's, `token` is the one
+    that was sent.
     """
     challenge = answer.headers.get("WWW-Authenticate", "")
     if scopes := _SCOPE.findall(f"{words or ''} {challenge}"):
@@ -47,7 +47,7 @@ async def why_refused(
             scopes = (await reply.json()).get("scopes", [])
     except Exception as error:
         status = getattr(error, "status", type(error).__name__)
-        return f"Its hub does not say what the token may do ({status}): it may have expired"
+        return f"Its hub does not list the token's scopes ({status}): it may have expired"
     services = sorted(scope for scope in scopes if _SCOPE.fullmatch(scope))
     if "access:services" in services:
         return None

@@ -51,7 +51,7 @@ def sound_token(text: str) -> str:
     """
     token = text.strip()
     if not token or not token.isascii() or not token.isprintable() or " " in token:
-        raise ValueError("the token is empty, or has characters that no token has")
+        raise ValueError("the token is empty, or has characters that a token cannot have")
     return token
 
 

@@ -56,7 +56,7 @@ class Login:
         return bool(getattr(self.auth, "renews", False))
 
     async def prepare(self) -> None:
-        """Get what the next request needs: the client itself asks inside the event loop."""
+        """Get what the next request needs: the client's own request would block the event loop."""
         prepare = getattr(self.auth, "prepare", None)
         if prepare is not None:
             await asyncio.to_thread(prepare)
@@ -97,7 +97,7 @@ class Chosen(NamedTuple):
     """Where they come from, in words; None where they are withheld."""
 
     variables: dict[str, str]
-    """How Dask is told, in this process and in the program's; none is a configured secret."""
+    """How Dask is configured, in this process and in the program's; without configured secrets."""
 
 
 def choose(gateway: GatewayAddress, environ: Mapping[str, str]) -> Chosen:

@@ -46,8 +46,8 @@ _SAFE = re.compile(r"https://\S+|http://(localhost|127\.\d+\.\d+\.\d+|\[::1\])(:
 class OidcAuth(GatewayAuth):  # type: ignore[misc,unused-ignore]
     """Sends `Authorization: Bearer TOKEN` with a token that is always fresh enough.
 
-    The provider is asked when there is a request. Raises ValueError where an argument is missing or
-    given twice, ImportError where Authlib (extra `oidc`) is not installed.
+    The provider is contacted when a request needs a token. Raises ValueError where an argument is
+    missing or given twice, ImportError where Authlib (extra `oidc`) is not installed.
 
     Parameters
     ----------
@@ -117,7 +117,7 @@ class OidcAuth(GatewayAuth):  # type: ignore[misc,unused-ignore]
         self._given: str | None = None  # the refresh token that came with the last token
 
     def prepare(self) -> None:
-        """Have a token that lives long enough. Blocks while the provider is asked.
+        """Have a token that lives long enough. Blocks while the provider answers.
 
         Raises AuthenticationError where it refuses, or its answer is not to be trusted,
         GatewayUnreachable where it cannot be reached or cannot serve now.

@@ -21,7 +21,7 @@ Keys = tuple[str | int, ...]
 
 
 _MOST_NODES = 500_000
-"""Aliases of aliases multiply; no document that somebody wrote has as many parts."""
+"""Aliases of aliases multiply; no document written by hand has as many parts."""
 
 
 @dataclass(frozen=True)

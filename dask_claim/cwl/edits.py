@@ -44,11 +44,10 @@ def _reads_as(text: str, root: Any) -> bool:
 
 @dataclass(frozen=True)
 class _Entry:
-    """One entry of an object or list, with its place in the text.
+    """One entry of an object or list in block style, with its place in the text.
 
-    `name` is the key or index, None for the key `<<`; `start` and `column` are those of the key, or
-    of the dash of a list; `head` is after the colon or dash, `end` after the value, without a
-    comment behind it.
+    `name`: the key or index, None for `<<`; `start`, `column`: of the key, or of a list's dash;
+    `head`: after the colon or dash; `end`: after the value, before a comment.
     """
 
     name: Any
@@ -72,11 +71,9 @@ def _entries(node: Any, text: str) -> list[_Entry]:
         return entries
     column = node.start_mark.column
     for index, item in enumerate(node.value):
-        start = item.start_mark.index
-        if not node.flow_style:
-            start = text.rfind("\n", 0, start + 1) + 1 + column
-            while text[start : start + 1] != "-":  # the value stands on a line below its dash
-                start = text.rfind("\n", 0, start - column - 1) + 1 + column
+        start = text.rfind("\n", 0, item.start_mark.index + 1) + 1 + column
+        while text[start : start + 1] != "-":  # the value stands on a line below its dash
+            start = text.rfind("\n", 0, start - column - 1) + 1 + column
         entries.append(_Entry(index, item, start, column, start + 1, _end(item, text)))
     return entries
 

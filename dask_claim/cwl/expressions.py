@@ -16,7 +16,7 @@ _AS_TEXT = 'function(v) { return typeof v === "string" ? v : JSON.stringify(v); 
 
 
 class Unreadable(ValueError):
-    """An expression whose end is missing."""
+    """An expression that is not closed."""
 
 
 def parts(text: str) -> list[tuple[str, str]]:
@@ -61,7 +61,7 @@ def _end(text: str, start: int) -> int:
             if not open_brackets:
                 return index
         index += 1
-    raise Unreadable(f"has an expression without its end: {text[:60]}")
+    raise Unreadable(f"has an expression that is not closed: {text[:60]}")
 
 
 def _name(match: re.Match[str]) -> str:

@@ -1,4 +1,4 @@
-"""Requirements and hints: which of them hold for a tool, and what the claim among them says."""
+"""Requirements and hints: which of them hold for a tool, and the claim among them."""
 
 from __future__ import annotations
 
@@ -194,7 +194,7 @@ def variable_value(fields: Mapping[str, Any], inputs: Mapping[str, Any] | None) 
 
 
 def parsed_value(text: str) -> dict[str, Any] | None:
-    """The content of a DASK_CLAIM; None where only a runner knows it."""
+    """The content of a DASK_CLAIM; None where it takes a runner to evaluate it."""
     # A reference in the place of a number is as good as a text here.
     quoted = re.sub(r'(":\s*)(\$\([^()"\\]*\))(?=\s*[,}])', r'\1"\2"', text)
     try:

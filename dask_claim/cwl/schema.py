@@ -85,7 +85,7 @@ def _closed(properties: dict[str, Any]) -> dict[str, Any]:
 
 
 def _alternatives(schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The types a field takes, the same whichever pydantic describes it; `check` knows bounds."""
+    """The types a field takes, the same whichever pydantic describes it; `check` applies bounds."""
     if "anyOf" in schema:
         for inner in schema["anyOf"]:
             yield from _alternatives(inner)

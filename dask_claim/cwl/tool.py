@@ -184,7 +184,7 @@ def _with_variables(tool: Tool, values: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _with_codes(tool: dict[str, Any]) -> dict[str, Any]:
-    """Tell the runner what dask-claim's statuses mean, where the author has not classified them."""
+    """Classify dask-claim's statuses for the runner, where the author has not classified them."""
     names = ("successCodes", "temporaryFailCodes", "permanentFailCodes")
     listed = {name: tool[name] for name in names if isinstance(tool.get(name), list)}
     classified = [code for codes in listed.values() for code in codes]

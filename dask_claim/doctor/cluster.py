@@ -177,7 +177,7 @@ def _versions(seen: Examined, there: Any) -> Finding:
 def _released(outcome: Outcome, session: Session, seconds: float) -> Finding:
     name = session.cluster.cluster_name or "the cluster"
     if outcome is Outcome.NOT_CONFIRMED:
-        hint = "`dask-claim clusters` tells whether it still runs, and stops it"
+        hint = "`dask-claim clusters` shows whether it still runs, and stops it"
         return fail("release", f"{name} is not confirmed gone", hint, TEMPORARY)
     if outcome is Outcome.NOTHING:
         return ok("release", "nothing was made")

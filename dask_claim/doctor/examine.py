@@ -35,7 +35,7 @@ async def examine(
     start_timeout, stop_timeout : float
         Seconds in which it must be ready, and gone.
     """
-    # In a thread: a gateway may be asked.
+    # In a thread: it may send a request to a gateway.
     prepared = await asyncio.to_thread(lambda: [*_prepare(flags, start_timeout, stop_timeout)])
     seen = next((each for each in prepared if isinstance(each, Examined)), None)
     findings = [each for each in prepared if isinstance(each, Finding)]
@@ -82,7 +82,7 @@ def _prepare(
     request = Request.of(resolved, start_timeout, stop_timeout)
     warnings: list[str] = []
     try:
-        # It asks for nothing, so there is no ticket to keep.
+        # Nothing is requested, so there is no ticket to keep.
         backend = provider_class(plan.choice.backend)
         provider = backend(request, lambda ticket: None, warnings.append)
     except DaskClaimError as error:

@@ -28,7 +28,7 @@ class Finding:
     state: Literal["ok", "warn", "fail"]
     message: str
     hint: str = ""
-    """What would mend it; empty where all is well, or where the message says so."""
+    """How to correct it; empty where all is well, or where the message says so."""
 
     status: int = 0
     """What a run would end with; 0 where it would go on."""

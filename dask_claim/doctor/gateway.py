@@ -50,7 +50,7 @@ PASSTHROUGH = (
 
 
 async def check(seen: Examined) -> AsyncIterator[Finding]:
-    """All of it; what can only fail for a reason that was given already is left out."""
+    """All of it; what would fail for a reason that was given already is left out."""
     if not seen.uses_gateway:
         return
     gateway = seen.request.gateway
@@ -106,10 +106,10 @@ async def _answer(api: GatewayApi) -> Finding:
 
 
 def _clock(api: GatewayApi) -> Finding:
-    """How far the gateway's clock, as its answers tell it, is from this one."""
+    """How far the gateway's clock, by the date of its answers, is from this one."""
     ahead = api.clock_ahead
     if ahead is None:
-        return ok("clock", "the gateway does not tell its time")
+        return ok("clock", "the gateway's answers have no date")
     if abs(ahead) <= SKEW:
         return ok("clock", "agrees with the gateway's")
     direction = "ahead of" if ahead > 0 else "behind"
@@ -155,13 +155,13 @@ def token_expiry(token: str | None) -> float | None:
 
 
 async def check_options(api: GatewayApi, seen: Examined) -> Finding:
-    """Whether the gateway offers what the claim asks for."""
+    """Whether the gateway offers what the claim requests."""
     try:
         filled = fill_request(await api.options(), seen.request)
     except DaskClaimError as error:
         hints: dict[type[DaskClaimError], str] = {
             OptionError: "keep the claim within what is offered and allowed, or set strict: false",
-            DefaultsError: "mend or remove it where Dask is configured",
+            DefaultsError: "correct or remove it where Dask is configured",
         }
         return failed("options", error, hints.get(type(error), "ask the gateway's operator"))
     left = [*filled.given_up, *(f"{name} is not offered" for name in filled.missing)]
@@ -179,7 +179,7 @@ async def _scheduler_path(proxy_address: str) -> Finding:
     """Whether TLS reaches the proxy of the schedulers untouched.
 
     The proxy finds a scheduler by the name in the TLS greeting (SNI), so nothing on the way may
-    answer for it. It hangs up on a name that it does not know, as it should here; a web server
+    answer for it. It closes the connection for an unknown name, as it should here; a web server
     answers in HTTP, an ingress with a certificate of its own.
     """
     parts = urlsplit(proxy_address)

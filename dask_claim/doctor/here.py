@@ -56,7 +56,7 @@ def _network(seen: Examined) -> Finding:
 
 
 def has_route(proc: Path = Path("/proc/net")) -> bool:
-    """Whether the kernel knows a route that is not loopback's, of IPv4 or IPv6."""
+    """Whether the kernel has a route that is not loopback's, of IPv4 or IPv6."""
     devices = []
     for name, column in (("route", 0), ("ipv6_route", -1)):
         try:
@@ -86,7 +86,7 @@ def _home() -> Finding:
 
 
 def _temporary(seen: Examined) -> Finding:
-    """Workers spill there, and keys of a run lie there."""
+    """Workers spill there, and a run keeps its keys there."""
     hint = "set TMPDIR to a folder that can be written to, or mount one at /tmp"
     named = seen.environ.get("TMPDIR") or "/tmp"
     try:
@@ -99,7 +99,7 @@ def _temporary(seen: Examined) -> Finding:
 
 
 def _writable(folder: str) -> bool:
-    # The permission alone says yes to root on a file system that takes nothing.
+    # Root has the permission also on a read-only file system.
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(b"x")

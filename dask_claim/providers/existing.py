@@ -1,4 +1,4 @@
-"""What somebody else makes: a scheduler that is there, a runner's cluster, the program's own."""
+"""Clusters that others make: a running scheduler, a runner's cluster, the program's own."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ CONNECT_TIMEOUT = 10.0
 
 
 class AttachProvider(Provider):
-    """A cluster of somebody else: checked before the command depends on it, never ended."""
+    """A cluster of others: checked before the command depends on it, never ended."""
 
     name = "attach"
     makes_cluster = False

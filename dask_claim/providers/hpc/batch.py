@@ -41,7 +41,7 @@ class BatchProvider(HostedProvider):
         self._jobs = job_name(request.run_id)
         self.description = f"{self.system.title} (dask-jobqueue)"
         self.no_workers = (
-            f"Its jobs are named {self._jobs}: {self.system.find[0]} tells what they wait for"
+            f"Its jobs are named {self._jobs}: {self.system.find[0]} shows what they wait for"
         )
 
     def check(self) -> None:
@@ -61,7 +61,7 @@ class BatchProvider(HostedProvider):
         for line in hpc.get("directives", ()):
             if re.match(system.renaming, line.strip()):
                 raise ConfigurationError(
-                    f"hpc.directives: {line!r} would rename the jobs, by whose name they are found"
+                    f"hpc.directives: {line!r} would rename the jobs, which are found by their name"
                 )
         self._job(hpc)
 
@@ -150,7 +150,7 @@ class BatchProvider(HostedProvider):
                 return
             elif not warned:
                 warned = True
-                warn(f"{system.title} does not say whether jobs {name} are gone: {error}")
+                warn(f"{system.title} did not confirm that jobs {name} are gone: {error}")
             await asyncio.sleep(0.3)
 
 

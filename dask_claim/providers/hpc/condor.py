@@ -22,7 +22,7 @@ _LINE = re.compile(r"\s*([\w.+]+)\s*=\s*(\S.*)")
 # A held job needs nothing but a place in the list, where its reason can be read.
 _HELD = "(JobStatus == 5 && time() - EnteredCurrentStatus > 3600)"
 _LONGER = "(JobStatus == 2 && time() - JobCurrentStartDate > {})"
-# How what a site or claim says of these goes together with what the run does.
+# A site's or claim's value of these, joined with the run's own.
 _JOINED = {"transfer_input_files": "{}, {}", "periodic_remove": "({}) || {}"}
 
 

@@ -36,7 +36,7 @@ def granted_cores(environ: Mapping[str, str]) -> Iterator[Bound]:
 
 
 def granted_memory(environ: Mapping[str, str]) -> Iterator[Bound]:
-    """Yield the bytes of memory that each of those granted whose variables tell of memory."""
+    """Yield the bytes of memory that each of those granted whose variables state the memory."""
     cores = slurm_number(environ, "SLURM_CPUS_ON_NODE")
     if environ.get("SLURM_JOB_ID") and (memory := slurm_memory(environ, cores)):
         yield memory

@@ -11,14 +11,14 @@ from typing import Any
 from dask_claim.providers.hpc.systems import ask
 
 ENDED = {
-    "BOOT_FAIL": "its node did not start",
-    "CANCELLED": "somebody cancelled it",
+    "BOOT_FAIL": "its node did not boot",
+    "CANCELLED": "it was cancelled",
     "DEADLINE": "it could not end before its deadline",
     "FAILED": "its worker failed",
     "NODE_FAIL": "its node failed",
     "OUT_OF_MEMORY": "it used more memory than it was granted",
-    "PREEMPTED": "other jobs went first",
-    "TIMEOUT": "its walltime was over; hpc.walltime says how long jobs may run",
+    "PREEMPTED": "other jobs took precedence",
+    "TIMEOUT": "it reached its walltime, which hpc.walltime sets",
 }
 """State → what it means; the other ones need no word."""
 

@@ -42,7 +42,7 @@ KEPT = ("SLURM_CONF", "SLURM_JOB_ID", "SLURM_CLUSTERS", "SLURM_WORKING_CLUSTER",
 class Step:
     """Workers on the other nodes, by one `srun`; it ends within seconds of the cluster's end."""
 
-    name: str  # by which it is found among the job's steps
+    name: str  # its name among the job's steps
     interface: str | None  # the network on which the nodes meet; None: the one that leads there
     here: LocalRequest  # what is left of the request for this node
     others: dict[str, LocalRequest]  # node → its part of the request
@@ -57,7 +57,7 @@ class Step:
     async def plan(
         cls, request: LocalRequest, step: Mapping[str, Any], environ: Mapping[str, str]
     ) -> Step:
-        """Divide `request` among the nodes of the allocation that `environ` tells of.
+        """Divide `request` among the nodes of the allocation in `environ`.
 
         `step` has its `name` and the claimed `interface`, or None. Raises OSError.
         """
@@ -107,7 +107,7 @@ class Step:
         status = await process.wait()
         if not self._ending:
             warn(
-                f"srun on the allocation's other nodes ended (status {status}): the run goes on "
+                f"srun on the allocation's other nodes ended (status {status}): the run continues "
                 "without their workers"
             )
 
@@ -138,7 +138,7 @@ def run_workers() -> None:
 
     scheduler, parts, *more = sys.argv[1:]
     node = os.environ["SLURMD_NODENAME"]
-    # The job's grant is in it; the variables here tell that of the step, which takes all of it.
+    # The size has the job's grant; the variables here have the step's, which is all of it.
     size = fit_here(LocalRequest(**json.loads(parts)[node]), {})
     sys.argv[1:] = [
         "worker", scheduler, f"--name={node}", f"--nworkers={size.max_workers}",

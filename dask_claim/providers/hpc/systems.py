@@ -86,7 +86,7 @@ SYSTEMS = {
         "OAR_JOB_ID", "OAR_NODEFILE",
     ),
     "htcondor": System(
-        # Its jobs have no output that nobody asks for.
+        # Its jobs have no output files by default.
         "HTCondor", "HTCondorCluster", "condor_submit",
         ("condor_q", "-constraint", 'DaskClaimRun == "{name}"', "-autoformat", "ClusterId"),
         "condor_rm", (), "account", r"(MY\.|\+)DaskClaimRun", "_CONDOR_JOB_AD",

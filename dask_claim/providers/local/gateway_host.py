@@ -1,4 +1,4 @@
-"""The process that hosts a Dask Gateway of this run. The launcher runs it; nobody imports it.
+"""The process that hosts a Dask Gateway of this run. The launcher runs it; no module imports it.
 
 As with a local cluster, the pipe from the launcher ends it, with everything that the gateway has
 started, in whatever way the launcher ends. It reads one JSON request from standard input and then

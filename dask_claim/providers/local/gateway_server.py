@@ -34,7 +34,7 @@ VARIABLES = {
     "DASK_DISTRIBUTED__SCHEDULER__HTTP__ROUTES": "[]",
     "DASK_DISTRIBUTED__WORKER__HTTP__ROUTES": "[]",
 }
-# Their messages are the launcher's: as quiet as a LocalCluster, unless somebody has chosen more.
+# Their messages are the launcher's: as quiet as a LocalCluster, unless more is configured.
 if not any(name.startswith("DASK_LOGGING") for name in os.environ):
     VARIABLES["DASK_LOGGING__DISTRIBUTED"] = "warning"
     # The gateway's own part of a scheduler heeds no setting.

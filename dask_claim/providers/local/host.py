@@ -1,4 +1,4 @@
-"""The process that holds the LocalCluster. The launcher runs this file; nobody imports it.
+"""The process that holds the LocalCluster. The launcher runs this file; no module imports it.
 
 A process of its own, for three reasons: the scheduler's work never delays a signal to the command;
 workers start anew from this file, never from the user's script; and the pipe from the launcher
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from dask_claim.providers.hpc.step import Step
     from dask_claim.providers.local.size import LocalSize
 
-# Workers load this file, too: none tells of the heartbeat that the cluster's end has cut off.
+# Workers load this file, too: none logs the heartbeat that the cluster's end has cut off.
 logging.getLogger("distributed.worker").addFilter(
     lambda record: "during heartbeat" not in str(record.msg)
 )
@@ -179,9 +179,9 @@ def dashboard(scheduler: Any, token: str) -> str:
 
 
 def answer_only_below(token: str) -> None:
-    """Let the web server of this process answer nobody who does not know `token`.
+    """Let the web server of this process answer only below `token`.
 
-    It has no login, and its root and its map of all pages tell where they lie.
+    It has no login, and its root and its map of all pages list their addresses.
     """
     from distributed.http.routing import RoutingApplication
     from tornado.web import ErrorHandler
@@ -198,7 +198,7 @@ def answer_only_below(token: str) -> None:
 
 
 def leave_memory_to_glibc() -> None:
-    """Undo Dask's setting that workers give freed memory back at once, unless somebody chose it.
+    """Undo Dask's setting that workers give freed memory back at once, unless it is configured.
 
     As a side effect, glibc no longer raises the size from which an array is mapped from the system,
     128 kB: the kernel then clears every page of every array anew, which takes up to a third of the

@@ -95,10 +95,10 @@ class LocalProvider(HostedProvider):
     async def reclaim(cls, ticket: Ticket, timeout: float, warn: Callable[[str], None]) -> Outcome:
         group, gone = ticket.process, True
         if group is not None:
-            # Nobody is left to end in order what has lost its leader.
+            # What has lost its leader does not end in order.
             patience = min(timeout, ORPHANS_END_WITHIN) if ended(group) else timeout
             if not await _group_is_gone(group, patience):
-                # Whoever is left of the session: a host that hangs, or workers that outlived it.
+                # What is left of the session: a host that hangs, or workers that outlived it.
                 kill_group(group)
             gone = await _group_is_gone(group, KILLED_WITHIN)
         if ticket.folder:
@@ -119,7 +119,7 @@ def server_missing(claim: ClaimFields) -> str | None:
     if name is None or has_server():
         return None
     return (
-        f"env.{name} of the claim asks for a gateway, and there is none; one on this machine needs "
+        f"env.{name} of the claim needs a gateway, and there is none; one on this machine needs "
         f"dask-gateway-server: {INSTALL}"
     )
 

@@ -13,7 +13,7 @@ from dask_claim.cgroup import ROOT, Bound, cpu_limits, memory_limits
 from dask_claim.providers.hpc.grants import granted_cores, granted_memory
 
 SMALLEST_WORKER = 512 * 2**20
-"""Bytes below which a worker has little room beside its own libraries, where nobody asks for it."""
+"""Bytes below which a worker has little room beside its own libraries."""
 
 UNBOUNDED = 1_000_000
 """More workers than any machine has room for."""
@@ -21,7 +21,7 @@ UNBOUNDED = 1_000_000
 
 @dataclass(frozen=True)
 class LocalRequest:
-    """What the claim and its plan ask for; it travels as JSON to the process that makes it."""
+    """What the claim and its plan request; it travels as JSON to the process that makes it."""
 
     min_workers: int
     max_workers: int
@@ -37,7 +37,7 @@ class LocalRequest:
 
     local_cores: float | None = None
     local_memory: int | None = None
-    """Cores and bytes that this container was granted; None: not known here."""
+    """Cores and bytes that this container was granted; None: unknown."""
 
     policy: Mapping[str, float] = field(default_factory=dict)
     """The site's bounds by their names, memory in bytes; of workers and of all together."""
@@ -56,7 +56,7 @@ class LocalSize:
     """How much there is, and who has set these bounds."""
 
     shortfall: str | None
-    """One line on what the plan asks for and this machine does not have; None if nothing."""
+    """One line on what the plan requests and this machine lacks; None if nothing."""
 
     @property
     def notice(self) -> str:
@@ -70,8 +70,8 @@ class LocalSize:
 def here(environ: Mapping[str, str], root: Path = ROOT) -> tuple[Bound, Bound]:
     """Return the cores and the bytes of memory that this process may use.
 
-    The smallest of what the machine has, control groups allow and a batch system granted, which its
-    variables in `environ` tell. `root` is for tests.
+    The smallest of what the machine has, control groups allow and a batch system granted, by its
+    variables in `environ`. `root` is for tests.
     """
     import psutil
 
@@ -88,7 +88,7 @@ def here(environ: Mapping[str, str], root: Path = ROOT) -> tuple[Bound, Bound]:
 def fit_here(request: LocalRequest, environ: Mapping[str, str] | None = None) -> LocalSize:
     """Return the largest part of `request` that this process has room for.
 
-    `environ`: the variables that tell of a batch system's grant; None: this process's own.
+    `environ`: the variables with a batch system's grant; None: this process's own.
     """
     return fit(request, *here(os.environ if environ is None else environ))
 
