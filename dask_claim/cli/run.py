@@ -59,7 +59,7 @@ def _run(
         if resolved.ended_run:
             for name in resolved.ended_run.variables:
                 os.environ.pop(name, None)
-        launcher = Launcher(run, command or [], resolved, options, caller, trace)
+        launcher = Launcher(run, trace, command or [], resolved, options, caller)
     except DaskClaimError as error:
         receipt = Receipt(command or [], path=options.receipt if command else None)
         receipt.run, receipt.traceparent = run, trace.received

@@ -12,6 +12,7 @@ from typing import ClassVar
 
 from loguru import logger
 
+from dask_claim.launch.amounts import counted
 from dask_claim.providers.usage import Usage
 from dask_claim.providers.values import Cluster, Outcome, Ticket
 
@@ -131,11 +132,6 @@ class Leased(Event):
     """Whether the scheduler itself ends an abandoned cluster."""
 
 
-def counted(number: int, noun: str) -> str:
-    """Return `1 task`, `2 tasks`."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
 @dataclass(frozen=True)
 class Reported(Event):
     """The cluster reports what it does; where workers came or went, `WorkersChanged` follows."""
@@ -154,7 +150,7 @@ class WorkersChanged(Event):
         usage = self.usage
         return (
             f"{counted(usage.workers, 'worker')} up (threads: {usage.cores}, "
-            f"memory: {usage.memory / 1024**3:.1f} GiB)"
+            f"memory: {usage.memory / 2**30:.1f} GiB)"
         )
 
 
@@ -238,6 +234,10 @@ class Events:
                 listener(event)
             except Exception:
                 logger.exception("A defect in dask-claim's own records; please report it")
+
+    def add(self, listener: Listener) -> None:
+        """Have another one listen from now on."""
+        self._listeners.append(listener)
 
     def note(self, text: str) -> None:
         self(Note(text))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from loguru import logger
 
 from dask_claim.errors import DaskClaimError, Exhausted, Reason
-from dask_claim.launch import event_log, events, inherited
+from dask_claim.launch import events, inherited
 from dask_claim.launch.caller import Block, Caller
 from dask_claim.launch.child import Child
 from dask_claim.launch.command import cannot_connect
@@ -21,6 +21,7 @@ from dask_claim.launch.explanation import explain
 from dask_claim.launch.facts import facts_of
 from dask_claim.launch.first_process import deaf_parent
 from dask_claim.launch.handoff import variables, write_result_files
+from dask_claim.launch.listeners import listened
 from dask_claim.launch.own_job import OwnJob
 from dask_claim.launch.preparing import prepare
 from dask_claim.launch.receipt import Receipt
@@ -29,7 +30,6 @@ from dask_claim.launch.run_options import RunOptions
 from dask_claim.launch.run_state import Phase, RunState
 from dask_claim.launch.session import STEPS, Session
 from dask_claim.launch.signals import caught
-from dask_claim.launch.spans import Spans, exports
 from dask_claim.launch.tracing import Trace
 from dask_claim.redact import redact_command
 from dask_claim.threads import cancel
@@ -44,11 +44,11 @@ class Launcher:
     def __init__(
         self,
         run_id: str,
+        trace: Trace,
         command: Sequence[str],
         resolved: Resolved,
         options: RunOptions,
         caller: Caller | None = None,
-        trace: Trace | None = None,
     ) -> None:
         """`run_id`: random letters, of this run alone. `caller`: the program that has started this
         process; its block stands for no command.
@@ -63,12 +63,9 @@ class Launcher:
         self._options, self._caller = options, caller
         self.receipt = Receipt(command, resolved, resolved.plan(), options.receipt)
         self.receipt.run = self._run_id = run_id
-        self._trace = trace or Trace.of(os.environ)
-        self.receipt.traceparent = self._trace.received
-        listeners: list[events.Listener] = [self.receipt, event_log.log]
-        if exports(os.environ):
-            listeners.append(Spans(self._trace, run_id, os.environ))
-        self._emit = events.Events(listeners)
+        self._trace = trace
+        self.receipt.traceparent = trace.received
+        self._emit = listened(self.receipt, run_id, trace, options, by_program=caller is not None)
         self._own_job = OwnJob(os.environ, self._emit)
         self.state = RunState(options.grace, self._emit, self._own_job)
         self._failure: DaskClaimError | None = None

@@ -6,7 +6,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dask_claim.launch.events import Event, Warned, counted
+from dask_claim.launch.amounts import counted, gib
+from dask_claim.launch.events import Event, Warned
+
+
+@dataclass(frozen=True)
+class Progress(Event):
+    """Tasks run; once a minute, and where stderr is no terminal or for programs."""
+
+    word = "progress"
+    tasks_done: int
+    tasks_total: int
+    workers: int
+    memory_used: int
+    """Bytes in use on all workers."""
+
+    def __str__(self) -> str:
+        done = f"{self.tasks_done} of {counted(self.tasks_total, 'task')} done"
+        return f"{done}, {counted(self.workers, 'worker')}, {gib(self.memory_used)}"
 
 
 @dataclass(frozen=True)
@@ -89,11 +106,11 @@ class Summary(Event):
             failed = f" and {self.tasks_failed} failed" if self.tasks_failed else ""
             parts.append(f"{counted(self.tasks_done, 'task')} done{failed}")
         if self.core_hours is not None:
-            parts.append(f"{self.core_hours:.3g} core-hours")
+            parts.append(f"{self.core_hours:.3f} core-hours")
         if self.efficiency is not None:
-            parts.append(f"efficiency {self.efficiency:.0%}")
+            parts.append(f"efficiency {100 * self.efficiency:.0f} %")
         if self.memory_peak:
-            parts.append(f"peak memory {self.memory_peak / 2**30:.2g} GiB")
+            parts.append(f"peak memory {gib(self.memory_peak)}")
         if self.workers_lost is not None:
             lost = counted(self.workers_lost, "worker") if self.workers_lost else "no worker"
             parts.append(f"{lost} lost")

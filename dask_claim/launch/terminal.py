@@ -15,6 +15,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from dask_claim import stderr
+
 
 def end_by_ctrl_c(group: int | None) -> None:
     """End this process by SIGINT, as Ctrl-C has ended its work.
@@ -130,6 +132,7 @@ class Terminal:
         goes on at once.
         """
         self.take_back()
+        stderr.state.clear()
         # The SIGCONT that ends this stop is answered here: handled once more, later, it would undo
         # a Ctrl-Z that has come meanwhile.
         stopping = (signal.SIGTSTP, signal.SIGCONT)

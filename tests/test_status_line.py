@@ -1,0 +1,113 @@
+"""The line on a terminal while a cluster starts and stops; in its place, a line a minute."""
+
+from __future__ import annotations
+
+import re
+import socket
+
+import pexpect
+import pytest
+
+from dask_claim.launch import events
+from dask_claim.launch.progress import ProgressReports
+from dask_claim.launch.reports import Progress
+from dask_claim.providers.usage import Usage
+from dask_claim.providers.values import Cluster, Outcome
+from tests.support.launcher import DASK_CLAIM, PYTHON, Launcher
+
+SHOWN, ERASED = "Starting the cluster", "\r\x1b[2K"
+
+
+def screen(written: str) -> list[str]:
+    """What a terminal shows of it in the end, line by line."""
+    lines = []
+    for line in re.sub(r"\x1b\[[\d;]*m", "", written).split("\n"):
+        shown = ""
+        for part in re.split(r"(\r\x1b\[2K|\r)", line):
+            if part == ERASED:
+                shown = ""
+            elif part != "\r":
+                shown += part
+        lines.append(shown)
+    return lines
+
+
+@pytest.mark.slow
+def test_around_a_command(launcher: Launcher) -> None:
+    """It is there before and after, and leaves nothing; what the command writes stays whole."""
+    child = launcher.terminal(
+        DASK_CLAIM, "--max-workers", "1", "--", "sh", "-c", "echo out; echo err >&2; printf open",
+        TERM="xterm", NO_COLOR="1",
+    )  # fmt: skip
+    child.expect(pexpect.EOF)
+    written = child.before
+    assert SHOWN in written and "Stopping the cluster · 1 of 1 workers" in written
+    assert written.count(ERASED) >= 2 and "\x1b" not in written.replace(ERASED, "")
+    during = written.partition("Running sh")[2].partition("The command ended")[0]
+    assert ERASED not in during and "cluster ·" not in during
+    lines = screen(written)
+    own = [line for line in lines if " | dask-claim - " not in line]
+    assert own == ["out", "err", ""]
+    (ended,) = (line for line in lines if "The command ended" in line)
+    assert ended.startswith("open")
+
+
+def test_a_stop_leaves_the_prompt_alone(launcher: Launcher) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"tcp://127.0.0.1:{silent.getsockname()[1]}"
+        shell = launcher.terminal(
+            "bash", "--norc", "--noprofile", "-i",
+            PS1="PROMPT# ", TERM="xterm", DASK_SCHEDULER_ADDRESS=address,
+        )  # fmt: skip
+        shell.expect_exact("PROMPT# ")
+        shell.sendline("bind 'set enable-bracketed-paste off'")
+        shell.expect_exact("PROMPT# ")
+        shell.sendline(f"'{DASK_CLAIM}' -- true")
+        written = ""
+        for key in ("z", "c"):
+            shell.expect_exact(SHOWN)
+            shell.expect(r"\d s")
+            shell.sendcontrol(key)
+            shell.expect_exact("PROMPT# ")
+            written = shell.before
+            assert not any(SHOWN in line for line in screen(SHOWN + written)), written
+            shell.sendline("fg")
+        shell.expect_exact("no such job")
+
+
+WHERE = """
+import os
+from dask_claim.launch.status_line import is_wanted
+print([is_wanted(dict([("TERM", each)])) for each in ("xterm", "dumb", "")])
+read, write = os.pipe()
+os.dup2(write, 1)
+os.write(2, b"%d" % is_wanted({"TERM": "xterm"}))
+"""
+
+
+def test_where_it_is_wanted(launcher: Launcher) -> None:
+    """On a terminal that can erase a line, and where no pager may be at the end of a pipe."""
+    child = launcher.terminal(PYTHON, "-c", WHERE)
+    child.expect_exact("[True, False, False]")
+    child.expect_exact("0")
+
+
+def test_progress_once_a_minute() -> None:
+    clock, told = [0.0], []
+    reports = ProgressReports(told.append, lambda: clock[0])
+
+    def report(at: float, done: int, processing: int) -> int:
+        clock[0] = at
+        usage = Usage(2, 2, 2, 0, 0.0, 0.0, done, 0, tasks_total=9, processing=processing)
+        reports(events.Reported(usage))
+        return len(told)
+
+    assert report(999, 1, 1) == 0  # there is no cluster yet
+    reports(events.Running("local", Cluster(), 1.0))
+    assert [report(1058, 1, 1), report(1059, 2, 1), report(1060, 3, 1)] == [0, 1, 1]
+    assert str(told[0]) == "2 of 9 tasks done, 2 workers, 0.00 GiB"
+    assert [report(1119, 2, 0), report(1120, 3, 0), report(1200, 3, 0)] == [1, 2, 2]
+    assert [report(1201, 3, 1), report(1202, 3, 1), report(1261, 3, 1)] == [3, 3, 4]
+    reports(events.Released(Outcome.GONE, "local", Cluster(), None, "it", "", 1.0, None))
+    assert report(1999, 9, 1) == 4
+    assert all(isinstance(each, Progress) for each in told)
