@@ -91,7 +91,9 @@ def test_exit_status_of_the_command(attached: Launcher, tmp_path: Path) -> None:
     assert "#!/bin/sh" in ended[-1].err
 
 
-def test_exit_status_of_run(attached_here: None, tmp_path: Path) -> None:
+def test_exit_status_of_run(
+    attached_here: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for command, status in STATUSES.items():
         receipt = tmp_path / "receipt"
         receipt.unlink(missing_ok=True)
@@ -103,6 +105,15 @@ def test_exit_status_of_run(attached_here: None, tmp_path: Path) -> None:
             assert result.exit_status == status
             assert result.receipt == json.loads(receipt.read_text())
         assert json.loads(receipt.read_text())["exit_status"] == status
+    # In a folder each run has a file, also one that does not come to a request.
+    folder = tmp_path / "receipts"
+    assert dask_claim.run(["false"], receipt=f"{folder}/").exit_status == 1
+    with pytest.raises(dask_claim.ClaimError):
+        monkeypatch.setenv("DASK_CLAIM", '{"worker_core": 1}')
+        dask_claim.run(["true"], receipt=folder)
+    written = {json.loads(path.read_text())["run"]: path.name for path in folder.iterdir()}
+    assert len(written) == 2
+    assert all(name == f"dask-claim-{run}.json" for run, name in written.items())
 
 
 def test_unsound_claim_creates_nothing(launcher: Launcher) -> None:

@@ -10,7 +10,6 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NoReturn
 
 import click
@@ -92,9 +91,9 @@ class LauncherGroup(click.Group):
 )
 @click.option(
     "--receipt",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=click.Path(),
     metavar="FILE",
-    help="Write what happened to FILE, as JSON.",
+    help="Write what happened to FILE, as JSON; in a folder, to a file for each run.",
 )
 @click.option(
     "--log-format",

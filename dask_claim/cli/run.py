@@ -61,7 +61,7 @@ def _run(
                 os.environ.pop(name, None)
         launcher = Launcher(run, trace, command or [], resolved, options, caller)
     except DaskClaimError as error:
-        receipt = Receipt(command or [], path=options.receipt if command else None)
+        receipt = Receipt(command or [], path=options.receipt_file(run) if command else None)
         receipt.run, receipt.traceparent = run, trace.received
         receipt.fail(error)
         receipt.finish()

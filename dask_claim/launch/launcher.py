@@ -61,7 +61,7 @@ class Launcher:
             resolved = replace(resolved, claim=nameless)
         self._command, self._resolved = command, resolved
         self._options, self._caller = options, caller
-        self.receipt = Receipt(command, resolved, resolved.plan(), options.receipt)
+        self.receipt = Receipt(command, resolved, resolved.plan(), options.receipt_file(run_id))
         self.receipt.run = self._run_id = run_id
         self._trace = trace
         self.receipt.traceparent = trace.received

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from pathlib import Path
 from typing import Any, Literal
 
@@ -39,8 +41,9 @@ class RunOptions(BaseSettings):
     grace: float = Field(15.0, ge=0)
     """Seconds from SIGTERM to SIGKILL for the command."""
 
-    receipt: Path | None = None
-    """Where the receipt is written; None: nowhere."""
+    receipt: str | None = None
+    """Where the receipt is written: a file, or a folder that gets one for each run, if there is one
+    of this name or it ends in `/`. None: nowhere."""
 
     log_format: LogFormat = "text"
     """Of the launcher's lines on stderr: for people, or JSON objects."""
@@ -50,6 +53,18 @@ class RunOptions(BaseSettings):
 
     verbose: bool = False
     """Whether the log has details, such as each request."""
+
+    def receipt_file(self, run: str) -> Path | None:
+        """Return the file for the receipt of the run with this id; its folder is made."""
+        if not self.receipt:
+            return None
+        path = Path(self.receipt)
+        if not (path.is_dir() or self.receipt.endswith(os.sep)):
+            return path
+        # What keeps it from being made is told when the receipt is written.
+        with contextlib.suppress(OSError):
+            path.mkdir(parents=True, exist_ok=True)
+        return path / f"dask-claim-{run}.json"
 
 
 def run_options(**given: Any) -> RunOptions:
