@@ -22,7 +22,7 @@ ENTRY_POINTS = "dask_claim.providers"
 
 PROVIDERS = {
     "gateway": "gateway.provider:GatewayProvider",
-    "local": "local.provider:LocalProvider",
+    "local": "local.local_provider:LocalProvider",
     "attach": "existing:AttachProvider",
     "allocation": "hpc.allocation:AllocationProvider",
     "slurm": "hpc.batch:SlurmProvider",

@@ -18,7 +18,7 @@ from dask_claim.claim.model import Claim
 from dask_claim.errors import ClaimError, ConfigurationError
 from dask_claim.providers.base import import_quietly
 from dask_claim.providers.hpc import condor
-from dask_claim.providers.hpc.host import with_configured
+from dask_claim.providers.hpc.batch_host import with_configured
 from dask_claim.providers.hpc.systems import SYSTEMS, job_name, job_numbers, passes
 from dask_claim.providers.values import Request
 from dask_claim.registry import provider_class
@@ -102,7 +102,7 @@ def test_waiting_jobs_are_found_by_their_name(launcher: Launcher, slurm: Slurm) 
     run = start_waiting(launcher, slurm, hpc={"queue": "closed"})
     assert slurm.jobs() == ["PENDING"]
     pids = processes_with(launcher.marker)
-    (host,) = (pid for pid in pids if "hpc/host.py" in command_line(pid))
+    (host,) = (pid for pid in pids if "hpc/batch_host.py" in command_line(pid))
     os.kill(host, signal.SIGKILL)
     kill(run)
 

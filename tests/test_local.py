@@ -21,7 +21,7 @@ from dask_claim.claim.model import Claim
 from dask_claim.errors import ClusterFailed
 from dask_claim.processes import group_runs
 from dask_claim.providers import hosted
-from dask_claim.providers.local.provider import LocalProvider
+from dask_claim.providers.local.local_provider import LocalProvider
 from dask_claim.providers.values import Outcome, Request, Ticket
 from dask_claim.threads import in_time
 from tests.support.gateway import clean_environment

@@ -110,7 +110,7 @@ GATEWAY = {"gateway_url": "http://gw"}
 def test_provider(fields: Fields, environ: dict[str, str], provider: str, backend: str) -> None:
     """Decided in one place; only what counts is read."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("dask_claim.providers.local.provider.has_server", lambda: False)
+        patch.setattr("dask_claim.providers.local.local_provider.has_server", lambda: False)
         plan = Claim(**fields).plan(environ)
     assert (plan.provider, plan.choice.backend) == (provider, backend)
     assert plan.arithmetic[0].startswith(f"provider {provider}: ")
@@ -141,7 +141,7 @@ def test_the_command_line_wins_inside_another_run() -> None:
 )  # fmt: skip
 def test_fallback(fields: Fields, fallback: str | None) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("dask_claim.providers.local.provider.has_server", lambda: False)
+        patch.setattr("dask_claim.providers.local.local_provider.has_server", lambda: False)
         choice = plan_of(**fields).choice.fallback
     assert (choice.backend if choice else None) == fallback
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from dask_claim.errors import ConfigurationError
 from dask_claim.providers.hpc.systems import ask, job_name, slurm_number
-from dask_claim.providers.local.provider import LocalProvider
+from dask_claim.providers.local.local_provider import LocalProvider
 from dask_claim.providers.values import Outcome, Request, Ticket, Warn, Write
 from dask_claim.threads import in_time
 

@@ -30,11 +30,11 @@ _NO_JOB = re.compile("is not found|do not exist")
 
 
 class BatchProvider(HostedProvider):
-    """Starts and ends the process that hosts scheduler and jobs (see `host`)."""
+    """Starts and ends the process that hosts scheduler and jobs (see `batch_host`)."""
 
     whole_cores = True
     system: ClassVar[System]
-    host = Path(__file__).with_name("host.py")
+    host = Path(__file__).with_name("batch_host.py")
 
     def __init__(self, request: Request, write: Write, warn: Warn) -> None:
         super().__init__(request, write, warn)

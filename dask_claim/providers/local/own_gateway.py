@@ -15,7 +15,7 @@ from dask_claim.files import letters, private_folder
 from dask_claim.providers.base import import_quietly
 from dask_claim.providers.gateway.asking import Patience
 from dask_claim.providers.gateway.reports import status_of
-from dask_claim.providers.local.provider import LocalProvider, server_missing
+from dask_claim.providers.local.local_provider import LocalProvider, server_missing
 from dask_claim.providers.local.size import fit_here
 from dask_claim.providers.values import Cluster, Ended, Request, Warn, Write
 

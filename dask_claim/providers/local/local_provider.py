@@ -27,12 +27,12 @@ ORPHANS_END_WITHIN = 2.0
 
 
 class LocalProvider(HostedProvider):
-    """Starts and ends the process that holds the cluster (see `host`)."""
+    """Starts and ends the process that holds the cluster (see `cluster_host`)."""
 
     name = "local"
     same_machine = True
     title = "the local cluster"
-    host = Path(__file__).with_name("host.py")
+    host = Path(__file__).with_name("cluster_host.py")
     description = "this machine (LocalCluster)"
     _facts: Mapping[str, str] = MappingProxyType({})
     """What else its ticket names, see `hpc.allocation`."""
