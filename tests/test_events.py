@@ -12,7 +12,8 @@ import pytest
 
 from dask_claim.cli.main import run_cli
 from dask_claim.launch import event_log
-from tests.support.launcher import Launcher
+from tests.support.gateway import GatewayServer
+from tests.support.launcher import Launcher, wait_for
 
 DOCUMENT = Path(__file__).parents[1] / "docs/events.md"
 JSON = {"DASK_CLAIM_LOG_FORMAT": "json"}
@@ -63,6 +64,39 @@ def test_a_run(attached: Launcher) -> None:
     assert re.fullmatch(r"Ended after \d+\.\d s: .*status 3.*", summary["message"])
     (ended,) = (event for event in events if event["event"] == "command_ended")
     assert ended["at"] == run.receipt["timeline"]["command_end"]
+
+
+def test_details_on_a_gateway(launcher: Launcher, gateway: GatewayServer) -> None:
+    """Why it was chosen, each ticket and each request; a worker that dies, and what helps."""
+    password = "correct-horse-battery"
+    env = JSON | {
+        "DASK_CLAIM_GATEWAY_URL": gateway.url, "DASK_CLAIM_VERBOSE": "true",
+        "DASK_GATEWAY__AUTH__TYPE": "basic", "DASK_GATEWAY__AUTH__KWARGS__PASSWORD": password,
+    }  # fmt: skip
+    run = launcher("sh", "-c", "exit 0", env=env)
+    events = events_of(run.err)
+    words = {event["event"] for event in events}
+    assert {"submitted", "tickets", "leased", "scaled", "released", "log"} <= words
+    assert password not in run.err
+    details = [event["message"] for event in events if event["event"] == "log"]
+    assert any(re.fullmatch(f"POST {gateway.url}/api/v1/clusters/: 201", text) for text in details)
+    assert "gateway_url is set" in "\n".join(details)
+    tickets = [event["tickets"] for event in events if event["event"] == "tickets"]
+    assert tickets[0][0]["provider"] == "gateway"
+
+
+def test_the_guard_writes_objects_too(launcher: Launcher, gateway: GatewayServer) -> None:
+    env = JSON | {"DASK_CLAIM_GATEWAY_URL": gateway.url}
+    run = launcher.start("sleep", "60", env=env)
+    run.until("command_started")
+    run.process.kill()
+    run.process.wait()
+    wait_for(lambda: "is gone" in run.err, "end of the cluster", 40)
+    *_, vanished, gone = events_of(run.err)
+    assert vanished["message"].endswith(
+        "the launcher has vanished: ending its cluster and its command"
+    )
+    assert vanished["run"] == gone["run"] == run.receipt()["run"]
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,8 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from loguru import logger
+
 from dask_claim.credentials.login import withheld_warning
 from dask_claim.launch.command import check_command
 from dask_claim.launch.events import Events
@@ -35,6 +37,8 @@ def prepare(
     places = dict.fromkeys(resolved.sources.values())
     if named := [place for place in places if place != "default"]:
         emit.note(f"The claim comes from {', '.join(named)}")
+    for line in resolved.plan().arithmetic:
+        logger.debug(line)
     if command:
         check_command(command, os.environ)
     check_variables(resolved.claim, resolved.plan(), os.environ)

@@ -12,6 +12,8 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
+from loguru import logger
+
 from dask_claim.claim.addresses import UrlPrefix
 from dask_claim.claim.dask_config import goes_direct
 from dask_claim.credentials.login import Login, log_in
@@ -99,6 +101,7 @@ class GatewayConnection:
                     method, url, json=json, headers=headers, **self._http
                 )
                 self.login.auth.post_response(answer, context)
+        logger.debug(f"{method} {url}: {answer.status}")
         with contextlib.suppress(ValueError, TypeError):
             # It comes in whole seconds, cut off.
             clock = parsedate_to_datetime(answer.headers.get("Date", "")).timestamp() + 0.5
