@@ -10,6 +10,7 @@ import click
 
 from dask_claim.cli import printing
 from dask_claim.errors import printable
+from dask_claim.receipts.shown import duration, gib
 
 if TYPE_CHECKING:
     from dask_claim.receipts.rows import Row
@@ -120,8 +121,7 @@ def _cell(field: str, row: Row) -> str:
     if field == "started":
         return value.astimezone().strftime("%m-%d %H:%M") if value else ""
     if field == "memory_peak" and row.memory:
-        used = "?" if value is None else f"{value / 2**30:.1f}"
-        return f"{used}/{row.memory / 2**30:.1f}"
+        return f"{'?' if value is None else gib(value)}/{gib(row.memory)}"
     return _number(field, value)
 
 
@@ -138,13 +138,13 @@ def _number(field: str, value: Any) -> str:
     if value is None:
         return ""
     if field == "wall":
-        return _wall(value)
+        return duration(value)
     if field == "core_hours":
         return f"{value:.3f}"
     if field == "efficiency":
         return f"{100 * value:.0f} %"
     if field == "memory_peak":
-        return f"{value / 2**30:.1f}"
+        return gib(value)
     return _short(str(value))
 
 
@@ -168,13 +168,3 @@ def _totals(rows: Sequence[Row]) -> dict[str, Any]:
         "tasks_failed": sum(row.tasks_failed or 0 for row in rows),
         "lost": sum(row.lost or 0 for row in rows),
     }
-
-
-def _wall(seconds: float) -> str:
-    """Minutes and seconds, with hours and days where there are some."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    days, hours = divmod(hours, 24)
-    if days:
-        return f"{days}-{hours:02}:{minutes:02}:{rest:02}"
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -25,6 +25,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from dask_claim.receipts.rows import Row
+from dask_claim.receipts.shown import gib
 
 ENOUGH = 3
 """Runs that ended well, before less is advised."""
@@ -86,12 +87,12 @@ def _more_memory(runs: Sequence[Row]) -> Advice | None:
     spilled = [run for run in as_large if (run.spilled or 0) > STEP]
     needed = _needed_memory(runs)
     if killed:
-        evidence = f"{_of(killed, runs)} lost workers at their {_gib(claimed)} GiB"
+        evidence = f"{_of(killed, runs)} lost workers at their {gib(claimed)} GiB"
     elif full:
-        most = _gib(max(run.memory_peak or 0 for run in full))
-        evidence = f"{_of(full, runs)} used up to {most} of {_gib(claimed)} GiB per worker"
+        most = gib(max(run.memory_peak or 0 for run in full))
+        evidence = f"{_of(full, runs)} used up to {most} of {gib(claimed)} GiB per worker"
     elif spilled:
-        most = _gib(max(run.spilled or 0 for run in spilled))
+        most = gib(max(run.spilled or 0 for run in spilled))
         evidence = f"{_of(spilled, runs)} wrote up to {most} GiB to the workers' disks"
     else:
         return None
@@ -125,8 +126,8 @@ def _less_memory(runs: Sequence[Row]) -> Advice | None:
     good = [run for run in _good(runs) if run.memory_peak]
     if len(good) < ENOUGH or needed > WORTHWHILE * claimed:
         return None
-    most = _gib(max(run.memory_peak or 0 for run in runs))
-    evidence = f"{len(good)} runs used at most {most} of {_gib(claimed)} GiB per worker"
+    most = gib(max(run.memory_peak or 0 for run in runs))
+    evidence = f"{len(good)} runs used at most {most} of {gib(claimed)} GiB per worker"
     return Advice(runs[0].program, "worker_memory", _memory(needed), evidence, len(good))
 
 
@@ -149,10 +150,6 @@ def _needed_memory(runs: Sequence[Row]) -> int:
 def _memory(needed: int) -> str:
     """As a claim has it."""
     return f"{math.ceil(needed / STEP) * STEP / 2**30:g} G"
-
-
-def _gib(amount: int) -> str:
-    return f"{amount / 2**30:.1f}"
 
 
 def _of(some: Sequence[Row], runs: Sequence[Row]) -> str:
