@@ -16,6 +16,7 @@ import traceback
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from dask_claim.providers.dask_report import HostedReport
 from dask_claim.threads import cancel, in_time, run_loop
 
 # The web server of a scheduler or worker answers anybody on the machine: without routes it has
@@ -89,13 +90,19 @@ def watch_processes(cluster: Any, watched: set[Any], on_end: Callable[[str, int]
     watched.update(processes)
 
 
-async def until_over(cluster: Any, left: asyncio.Event, events: Any) -> None:
+async def until_over(
+    cluster: Any, left: asyncio.Event, events: Any, descriptor: int | None = None
+) -> None:
     """Report what the cluster does, and return when the launcher has left, or the scheduler ends.
+
+    `descriptor`: of the file for Dask's own report, where one is wanted.
 
     A client that shuts the cluster down (`client.shutdown()`) waits until it is closed from here,
     workers first. A worker that its scheduler closes takes seconds, and complains.
     """
     scheduler, shut_down = cluster.scheduler, asyncio.Event()
+    dask_report = HostedReport(descriptor)
+    dask_report.begin(scheduler)
     close = scheduler.handlers["terminate"]
 
     async def terminate(**_: Any) -> None:
@@ -119,6 +126,8 @@ async def until_over(cluster: Any, left: asyncio.Event, events: Any) -> None:
         # Or Dask would try for 30 s to reach it.
         cluster.shutdown_scheduler = False
         tell(events, ended="has ended by itself: its scheduler closed")
+    else:
+        await dask_report.leave(scheduler)
 
 
 # What fails again however often it is tried: a module, a setting or a file that is not there.

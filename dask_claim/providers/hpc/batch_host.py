@@ -52,7 +52,8 @@ async def hold(request: dict[str, Any], events: Any) -> None:
             warn = lambda text: tell(events, warning=text)  # noqa: E731
             await end.enter_async_context(watched_jobs(cluster, warn))
         minimum, maximum = request["min_workers"], request["max_workers"]
-        over = asyncio.ensure_future(until_over(cluster, left, events))
+        report = request.get("report")
+        over = asyncio.ensure_future(until_over(cluster, left, events, report))
         tell(events, scheduler_address=cluster.scheduler_address)
         try:
             cluster.scale(minimum)

@@ -66,7 +66,7 @@ async def hold(request: dict[str, Any], events: Any) -> None:
 
     from dask_claim.files import letters, remove_private_folder
 
-    folder, token = request.pop("folder"), letters()
+    folder, token, report = request.pop("folder"), letters(), request.pop("report", None)
     configure(Path(folder), token)
     size, step, plan = await divide(request)
     if size.memory >= ROOMY:
@@ -87,7 +87,7 @@ async def hold(request: dict[str, Any], events: Any) -> None:
     try:
         if not await scheduler_runs(cluster, opening, left):
             return
-        over = asyncio.ensure_future(until_over(cluster, left, events))
+        over = asyncio.ensure_future(until_over(cluster, left, events, report))
         address, link = cluster.scheduler_address, dashboard(cluster.scheduler, token)
         tell(events, scheduler_address=address, dashboard_url=link, **plan)
         if step:

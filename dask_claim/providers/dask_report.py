@@ -1,0 +1,101 @@
+"""Dask's own performance report: what it is asked with, and what comes of it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import tempfile
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict, dataclass
+from typing import IO, Any
+
+from dask_claim.threads import in_time
+
+PATIENCE = 10.0
+"""Seconds in which a scheduler has to give it: nobody waits longer at the end of a run."""
+
+MOST_TASKS = 10_000
+"""Tasks that it draws: it takes a scheduler a second for some thousands of them."""
+
+LARGEST = 50 * 2**20
+"""Characters."""
+
+NO_BOKEH = (
+    "The scheduler's environment has no Bokeh, which Dask's own report needs: "
+    "pip install 'dask-claim[dashboard]' on this machine, or an image that has it."
+)
+
+
+@dataclass(frozen=True)
+class DaskReport:
+    """Dask's report as a page of HTML, or why there is none."""
+
+    html: str | None = None
+    missing: str = ""
+    """A sentence."""
+
+    @classmethod
+    async def made_by(cls, ask: Callable[[], Awaitable[str]]) -> DaskReport:
+        """Return what `ask` gives, in time and size; a failure is a reason and raises nothing."""
+        try:
+            html = await in_time(ask(), PATIENCE)
+        except (TimeoutError, asyncio.TimeoutError):
+            return cls(None, f"The scheduler did not give Dask's report within {PATIENCE:g} s.")
+        except ImportError:
+            return cls(None, NO_BOKEH)
+        except Exception as error:
+            return cls(None, f"The scheduler gave no report of Dask's own: {error!r}"[:500])
+        if not isinstance(html, str) or len(html) > LARGEST:
+            return cls(None, "Dask's report is too large.")
+        return cls(html)
+
+
+def asked(start: float = 0.0) -> dict[str, Any]:
+    """Return the arguments of a scheduler's `performance_report`; `start`: since the epoch."""
+    return {"start": start, "last_count": 0, "code": "", "mode": "inline"}
+
+
+class Handover:
+    """A file without a name, in which the process that hosts a cluster leaves the report."""
+
+    def __init__(self) -> None:
+        self._file: IO[bytes] = tempfile.TemporaryFile()
+
+    @property
+    def descriptor(self) -> int:
+        return self._file.fileno()
+
+    def take(self) -> DaskReport:
+        """Return what was left there, and let the file go."""
+        with self._file as file:
+            file.seek(0)
+            written = file.read(2 * LARGEST)
+        if not written:
+            return DaskReport(None, "The cluster ended before Dask's report could be made.")
+        return DaskReport(**json.loads(written))
+
+
+class HostedReport:
+    """The same file, in the process that hosts the cluster; None for a run without a report."""
+
+    def __init__(self, descriptor: int | None) -> None:
+        self._descriptor = descriptor
+        if descriptor is not None:
+            os.set_inheritable(descriptor, False)  # no worker gets it
+
+    def begin(self, scheduler: Any) -> None:
+        """Have the scheduler remember its tasks from now on."""
+        if self._descriptor is not None:
+            scheduler.get_task_stream(start=0, stop=0)
+
+    async def leave(self, scheduler: Any) -> None:
+        """Make the report while the workers are still there, which it asks for their profiles."""
+        if self._descriptor is None:
+            return
+        tasks, start = scheduler.get_task_stream(), 0.0
+        if len(tasks) > MOST_TASKS:
+            start = max(each["stop"] for each in tasks[-MOST_TASKS]["startstops"])
+        report = await DaskReport.made_by(lambda: scheduler.performance_report(**asked(start)))
+        with os.fdopen(self._descriptor, "wb") as file:
+            file.write(json.dumps(asdict(report)).encode())
