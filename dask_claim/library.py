@@ -42,6 +42,7 @@ def run(
     stop_timeout: float | None = None,
     grace: float | None = None,
     receipt: str | os.PathLike[str] | None = None,
+    report: str | os.PathLike[str] | None = None,
 ) -> Result:
     """Run `command` on a claimed cluster and stop the cluster, as `dask-claim -- …` does.
 
@@ -54,7 +55,7 @@ def run(
         Program and arguments.
     claim : Claim, optional
         In the place of `DASK_CLAIM`; by default what the environment says, as for the command line.
-    start, start_timeout, stop_timeout, grace, receipt
+    start, start_timeout, stop_timeout, grace, receipt, report
         See `RunOptions`; times in seconds. By default what the environment says, too.
 
     Returns
@@ -75,6 +76,7 @@ def run(
         "stop_timeout": stop_timeout,
         "grace": grace,
         "receipt": os.fspath(receipt) if receipt is not None else None,
+        "report": os.fspath(report) if report is not None else None,
     }
     launcher = LauncherProcess()
     try:

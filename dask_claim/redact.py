@@ -102,8 +102,7 @@ def redact_text(text: str) -> str:
     `--name secret`, headers such as Authorization and Cookie, in prose, JSON, Python and shell.
     Takes time in proportion to the text.
     """
-    for secret in sorted(_known, key=len, reverse=True):
-        text = text.replace(secret, MASK)
+    text = redact_known(text)
     for pattern in (_PASSWORD, _USER):
         text = pattern.sub(rf"\g<1>{MASK}@", text)
     text = _QUERY.sub(_query, text)
@@ -111,6 +110,13 @@ def redact_text(text: str) -> str:
     text = _masked_after(_NAME, _VALUE, text)
     text = _masked_after(_OPTION, _ARGUMENT, text)
     return _BEARER.sub(rf"\g<1>{MASK}", text)
+
+
+def redact_known(text: str) -> str:
+    """Return `text` without known secrets, and with whatever else is in it."""
+    for secret in sorted(_known, key=len, reverse=True):
+        text = text.replace(secret, MASK)
+    return text
 
 
 def _redact(value: object, key: str, depth: int) -> object:

@@ -96,6 +96,12 @@ class LauncherGroup(click.Group):
     help="Write what happened to FILE, as JSON; in a folder, to a file for each run.",
 )
 @click.option(
+    "--report",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Draw what happened in FILE, a page of HTML, with Dask's own report.",
+)
+@click.option(
     "--log-format",
     type=click.Choice(["text", "json"]),
     show_default="text",

@@ -14,6 +14,7 @@ from dask_claim.files import letters
 from dask_claim.launch.caller import Caller
 from dask_claim.launch.launcher import Launcher
 from dask_claim.launch.receipt import Receipt
+from dask_claim.launch.report_file import write_report
 from dask_claim.launch.run_options import RunOptions, run_options
 from dask_claim.launch.tracing import Trace
 from dask_claim.providers.existing import outside_ended_run
@@ -65,5 +66,6 @@ def _run(
         receipt.run, receipt.traceparent = run, trace.received
         receipt.fail(error)
         receipt.finish()
+        write_report(options.report if command else None, receipt)
         raise
     return run_loop(launcher.run())

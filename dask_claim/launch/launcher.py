@@ -25,12 +25,14 @@ from dask_claim.launch.listeners import listened
 from dask_claim.launch.own_job import OwnJob
 from dask_claim.launch.preparing import prepare
 from dask_claim.launch.receipt import Receipt
+from dask_claim.launch.report_file import write_report
 from dask_claim.launch.reports import Explained, Summary
 from dask_claim.launch.run_options import RunOptions
 from dask_claim.launch.run_state import Phase, RunState
 from dask_claim.launch.session import STEPS, Session
 from dask_claim.launch.signals import caught
 from dask_claim.launch.tracing import Trace
+from dask_claim.providers.dask_report import NO_CLUSTER
 from dask_claim.redact import redact_command
 from dask_claim.threads import cancel
 
@@ -209,9 +211,12 @@ class Launcher:
                 await state.work.wait()
 
     async def _release_cluster(self) -> None:
+        state, session = self.state, self.state.session
         try:
-            if self.state.session is not None:
-                await self.state.session.release()
+            if session is not None:
+                if state.cause is not None or state.passed_on is not None:
+                    session.hurry()
+                await session.release()
         except Exception:
             # Neither this nor anything else afterwards changes how the command ended.
             logger.exception("A defect in dask-claim while stopping the cluster; please report it")
@@ -230,6 +235,10 @@ class Launcher:
     def _publish(self) -> None:
         self.receipt.finish()
         self._emit(Summary.of(self.receipt.to_dict()))
+        session = self.state.session
+        write_report(
+            self._options.report, self.receipt, session.dask_report if session else NO_CLUSTER
+        )
         if self._caller is not None and not self.receipt.failed:
             self._caller.send(receipt=self.receipt.to_dict())
 

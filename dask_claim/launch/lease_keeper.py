@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from dask_claim.claim.policy import most_workers
@@ -18,6 +19,7 @@ from dask_claim.threads import cancel, in_time
 
 if TYPE_CHECKING:
     from dask_claim.lifetime.lease import Lease
+    from dask_claim.providers.dask_report import DaskReport
 
 # The launcher itself ends a run at its max_lifetime; the lease sees to it where it cannot.
 LIFETIME_MARGIN = 60.0
@@ -41,6 +43,10 @@ class LeaseKeeper:
         self._imported: asyncio.Future[Any] | None = None
         self._refusal: Exception | None = None
         self._share: dict[str, Any] | None = None
+        self._wants_report = request.report
+        self._since = 0.0
+        self.dask_report: DaskReport | None = None
+        """Dask's own report, once the lease has ended; None where nobody has asked for it."""
 
     @property
     def _placed(self) -> bool:
@@ -115,6 +121,9 @@ class LeaseKeeper:
         else:
             if lease.placed:  # not where the cluster has ended meanwhile
                 self._emit(events.Leased(self._ends_abandoned))
+                if self._wants_report:
+                    self._since = monotonic()
+                    await lease.record_tasks()
 
     def _terms_of_share(self, joined: bool) -> dict[str, Any] | None:
         request, share = self._request, self._request.share
@@ -216,12 +225,20 @@ class LeaseKeeper:
         if self._lease is not None:
             await self._lease.release()
 
+    def hurry(self) -> None:
+        """Have `end` lose no time with Dask's own report."""
+        self._wants_report = False
+
     async def end(self) -> None:
         """Receive a last report, and let go; the cluster is the caller's to end."""
         placing, self._placing = self._placing, None
         await cancel(placing)
         lease, placed, self._refusal = self._lease, self._placed, None
         if lease is not None:
+            usage = self._watch.usage
+            if placed and usage is not None and self._wants_report and self._watch.ended is None:
+                seconds = monotonic() - self._since
+                self.dask_report = await lease.dask_report(usage.tasks_done, seconds)
             await lease.release()
         if not placed:
             self._lease = None

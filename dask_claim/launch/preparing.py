@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from loguru import logger
@@ -47,7 +48,10 @@ def prepare(
             f"{TRACEPARENT} = {trace.invalid!r} is not a trace context of W3C's: the command gets "
             "it as it is"
         )
-    request = Request.of(resolved, options.start_timeout, options.stop_timeout, run_id)
+    request = replace(
+        Request.of(resolved, options.start_timeout, options.stop_timeout, run_id),
+        report=options.report is not None,
+    )
     withheld = withheld_warning(resolved)
     for warning in (*resolved.warnings(), withheld):
         if warning:

@@ -45,6 +45,9 @@ class RunOptions(BaseSettings):
     """Where the receipt is written: a file, or a folder that gets one for each run, if there is one
     of this name or it ends in `/`. None: nowhere."""
 
+    report: Path | None = None
+    """Where the report is written, a page of HTML; None: nowhere."""
+
     log_format: LogFormat = "text"
     """Of the launcher's lines on stderr: for people, or JSON objects."""
 

@@ -18,6 +18,7 @@ from dask_claim.launch.lease_keeper import LeaseKeeper
 from dask_claim.launch.opening import Opening
 from dask_claim.lifetime.tickets import Tickets
 from dask_claim.providers.base import Provider
+from dask_claim.providers.dask_report import NO_CLUSTER, OTHERS, DaskReport
 from dask_claim.providers.values import Cluster, Outcome, Request, Ticket
 from dask_claim.registry import provider_class
 
@@ -53,6 +54,18 @@ class Session:
         self.interrupt = self._opening.interrupt
         self._choice = request.plan.choice
         self.provider = self._make_provider(self._choice)
+
+    def hurry(self) -> None:
+        """Have `release` lose no time with Dask's own report."""
+        self.lease.hurry()
+        self.provider.hurry()
+
+    @property
+    def dask_report(self) -> DaskReport:
+        """Dask's own report, or why there is none; once this is released."""
+        if self.provider.adopts:
+            return OTHERS
+        return self.provider.dask_report or self.lease.dask_report or NO_CLUSTER
 
     @property
     def cluster(self) -> Cluster:

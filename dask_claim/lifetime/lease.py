@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Mapping
-from time import monotonic
+from time import monotonic, time
 from typing import Any
 
 from dask_claim.files import letters
 from dask_claim.lifetime import lease_plugin, sharing
 from dask_claim.lifetime.lease_connection import JoinRefused, LeaseConnection, pickled_plugin
+from dask_claim.providers.dask_report import MOST_TASKS, PATIENCE, DaskReport, asked
 from dask_claim.providers.usage import RENOUNCED, Usage
 from dask_claim.threads import cancel
 
@@ -142,6 +143,20 @@ class Lease:
         with contextlib.suppress(Exception):
             return len((await self._connection.call(op="identity"))["workers"])
         return 0
+
+    async def record_tasks(self) -> None:
+        """Have the scheduler remember its tasks from now on, for `dask_report`."""
+        with contextlib.suppress(Exception):
+            await self._connection.call(op="get_task_stream", start=0, stop=0)
+
+    async def dask_report(self, tasks: int, seconds: float) -> DaskReport:
+        """Return Dask's own report, or why there is none.
+
+        `tasks`: that were done in so many `seconds` until now; of many it has the last ones.
+        """
+        start = time() - seconds * MOST_TASKS / tasks if tasks > MOST_TASKS else 0.0
+        asking = {"op": "performance_report", **asked(start), "timeout": PATIENCE}
+        return await DaskReport.made_by(lambda: self._connection.call(**asking))
 
     async def release(self) -> None:
         """Receive a last report, and hang up; takes seconds at most.

@@ -101,11 +101,11 @@ class LeaseConnection:
             # Where the close came together with the last answer this returns at once.
             await asyncio.wait({self._reading}, timeout=seconds)
 
-    async def call(self, **message: Any) -> Any:
-        """Ask one question on another connection."""
+    async def call(self, timeout: float = CALL_TIMEOUT, **message: Any) -> Any:
+        """Ask one question on another connection, and wait `timeout` s for the answer."""
         comm = await self._connect(CONNECT_TIMEOUT)
         try:
-            return await in_time(send_recv(comm, **message), CALL_TIMEOUT)
+            return await in_time(send_recv(comm, **message), timeout)
         finally:
             comm.abort()
 

@@ -17,6 +17,7 @@ from dask_claim.providers.values import Cluster, Ended, Outcome, Request, Ticket
 
 if TYPE_CHECKING:
     from dask_claim.claim.fields import ClaimFields
+    from dask_claim.providers.dask_report import DaskReport
 
 
 class Provider(ABC):
@@ -91,6 +92,9 @@ class Provider(ABC):
     no_workers: str = "Their own messages are above"
     """A sentence on where to look where no worker comes."""
 
+    dask_report: DaskReport | None = None
+    """Dask's own report, once this is closed; None where a lease asks for it, or nobody does."""
+
     idle_timeout: float | None = None
     """Seconds without a task after which the cluster ends by itself, if no lease keeps it."""
 
@@ -159,6 +163,9 @@ class Provider(ABC):
         `patience`: seconds for which the news may still be on the way.
         """
         return None
+
+    def hurry(self) -> None:  # noqa: B027  # most make no report
+        """Have `close` lose no time with `dask_report`."""
 
     async def close(self) -> None:  # noqa: B027  # most have nothing to let go of
         """Let go of connections and pipes; the cluster itself is reclaimed by its ticket."""

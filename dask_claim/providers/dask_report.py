@@ -36,7 +36,7 @@ class DaskReport:
     """A sentence."""
 
     @classmethod
-    async def made_by(cls, ask: Callable[[], Awaitable[str]]) -> DaskReport:
+    async def made_by(cls, ask: Callable[[], Awaitable[Any]]) -> DaskReport:
         """Return what `ask` gives, in time and size; a failure is a reason and raises nothing."""
         try:
             html = await in_time(ask(), PATIENCE)
@@ -51,6 +51,11 @@ class DaskReport:
         return cls(html)
 
 
+NO_CLUSTER = DaskReport(None, "No cluster of this run was up at its end.")
+OTHERS = DaskReport(None, "The cluster is not of this run, which leaves its scheduler alone.")
+IN_HASTE = DaskReport(None, "The run was ended, and left no time for Dask's own report.")
+
+
 def asked(start: float = 0.0) -> dict[str, Any]:
     """Return the arguments of a scheduler's `performance_report`; `start`: since the epoch."""
     return {"start": start, "last_count": 0, "code": "", "mode": "inline"}
@@ -60,20 +65,26 @@ class Handover:
     """A file without a name, in which the process that hosts a cluster leaves the report."""
 
     def __init__(self) -> None:
-        self._file: IO[bytes] = tempfile.TemporaryFile()
+        self._file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # `take` closes it
 
     @property
     def descriptor(self) -> int:
         return self._file.fileno()
+
+    def forgo(self) -> None:
+        """Have the other process make none, which it may be at already."""
+        self._file.write(_content(IN_HASTE))
+        self._file.flush()
 
     def take(self) -> DaskReport:
         """Return what was left there, and let the file go."""
         with self._file as file:
             file.seek(0)
             written = file.read(2 * LARGEST)
-        if not written:
+        try:
+            return DaskReport(**json.loads(written))
+        except ValueError:
             return DaskReport(None, "The cluster ended before Dask's report could be made.")
-        return DaskReport(**json.loads(written))
 
 
 class HostedReport:
@@ -91,11 +102,15 @@ class HostedReport:
 
     async def leave(self, scheduler: Any) -> None:
         """Make the report while the workers are still there, which it asks for their profiles."""
-        if self._descriptor is None:
+        if self._descriptor is None or os.fstat(self._descriptor).st_size:
             return
         tasks, start = scheduler.get_task_stream(), 0.0
         if len(tasks) > MOST_TASKS:
             start = max(each["stop"] for each in tasks[-MOST_TASKS]["startstops"])
         report = await DaskReport.made_by(lambda: scheduler.performance_report(**asked(start)))
         with os.fdopen(self._descriptor, "wb") as file:
-            file.write(json.dumps(asdict(report)).encode())
+            file.write(_content(report))
+
+
+def _content(report: DaskReport) -> bytes:
+    return json.dumps(asdict(report)).encode()

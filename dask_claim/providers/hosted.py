@@ -20,6 +20,8 @@ from dask_claim.errors import ClusterFailed, ConfigurationError
 from dask_claim.processes import ended, kill_group
 from dask_claim.providers import tls
 from dask_claim.providers.base import NO_WORKERS_TIMEOUT, Provider, tells_of_no_workers
+from dask_claim.providers.dask_report import PATIENCE as REPORT_WITHIN
+from dask_claim.providers.dask_report import Handover
 from dask_claim.providers.usage import Usage
 from dask_claim.providers.values import Ended, Request, Warn, Write
 from dask_claim.threads import in_time
@@ -51,6 +53,8 @@ class HostedProvider(Provider):
         self._ended: Ended | None = None
         self._memory = MemoryLimit()
         self._closing = False
+        self._handover: Handover | None = None
+        self._in_haste = False
         self._folder: str | None = None
         """Where the keys of this run are; None where there are none."""
 
@@ -64,7 +68,10 @@ class HostedProvider(Provider):
             await start
             raise
         assert self._host is not None and self._host.stdin is not None
-        self._host.stdin.write(json.dumps(self._host_request()).encode() + b"\n")
+        asked = self._host_request()
+        if self._handover is not None:
+            asked["report"] = self._handover.descriptor
+        self._host.stdin.write(json.dumps(asked).encode() + b"\n")
         await self._use(await self._event())
 
     async def wait_until_running(self) -> None:
@@ -91,11 +98,14 @@ class HostedProvider(Provider):
             more = {NO_WORKERS_TIMEOUT: str(timeout), **more}
         keys = tls.in_folder(self._folder, *tls.ROLES) if self._folder else {}
         pipe = asyncio.subprocess.PIPE
+        if self.request.report and self.reports_usage:
+            self._handover = Handover()
         self._host = await asyncio.create_subprocess_exec(
             sys.executable, str(self.host), stdin=pipe, stdout=pipe,
             env={**_environment(self.request.environ), **more, **keys},
             # Neither Ctrl-C nor a signal to the launcher's group may reach the cluster.
             start_new_session=True,
+            pass_fds=(self._handover.descriptor,) if self._handover else (),
         )  # fmt: skip
         return self._host.pid
 
@@ -185,6 +195,11 @@ class HostedProvider(Provider):
     def security(self) -> Any:
         return tls.client_security(self._folder) if self._folder else None
 
+    def hurry(self) -> None:
+        self._in_haste = True
+        if self._handover is not None:
+            self._handover.forgo()
+
     async def close(self) -> None:
         await self._close(self.request.stop_timeout)
 
@@ -196,6 +211,8 @@ class HostedProvider(Provider):
         assert host.stdin is not None
         self._closing = True
         host.stdin.close()
+        if self._handover is not None and not self._in_haste:
+            patience += REPORT_WITHIN
         try:
             await in_time(host.wait(), patience)
         except asyncio.TimeoutError:
@@ -206,6 +223,8 @@ class HostedProvider(Provider):
             # The last report; another process may still hold the other end of the pipe.
             await asyncio.wait({self._reading}, timeout=LAST_WORDS)
             self._reading.cancel()
+        if self._handover is not None:
+            self.dask_report, self._handover = self._handover.take(), None
 
 
 def _environment(environ: Mapping[str, str]) -> dict[str, str]:

@@ -43,11 +43,11 @@ class Request:
     site_fields: frozenset[str] = frozenset()
     """What that file itself asks for: fields, and entries such as `options.X`."""
 
-    report: bool = False
-    """Whether Dask's own report of what the cluster has done is wanted at the end."""
-
     run_id: str = field(default_factory=letters)
     """Random: it marks the processes of this run and of no other."""
+
+    report: bool = False
+    """Whether Dask's own report of what the cluster has done is wanted at the end."""
 
     def __post_init__(self) -> None:
         if self.gateway is None:
