@@ -53,6 +53,7 @@ THINGS = {
     "Slurm": Thing(programs(*SLURM), "slurm-wlm sudo"),
     "nginx": Thing(programs("nginx"), "nginx-light"),
     "Chromium": Thing(Path(CHROMIUM).exists, "chromium fonts-dejavu-core"),
+    "Bokeh": Thing(modules("bokeh"), how="pip install bokeh"),
     "kubectl": Thing(programs("kubectl"), "kubernetes-client"),
     "node": Thing(lambda: programs("node")() or programs("nodejs")(), "nodejs"),
     "iptables": Thing(programs("iptables"), "iptables"),
