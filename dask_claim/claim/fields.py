@@ -28,7 +28,8 @@ MAPPINGS = ("options", "env", "environment", "hpc")
 """Fields with entries of their own, which several sources may give one by one."""
 
 RUN_OPTIONS = (
-    "start", "start_timeout", "stop_timeout", "grace", "receipt", "report", "log_format", "quiet", "verbose",
+    "start", "start_timeout", "stop_timeout", "grace", "receipt", "report", "log_format",
+    "quiet", "verbose",
 )  # fmt: skip
 """How a run is conducted, see `launch.run_options`: `DASK_CLAIM_<NAME>` sets these, too."""
 
