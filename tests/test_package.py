@@ -26,7 +26,7 @@ INFO = f"dask_claim-{__version__}.dist-info"
 def sources() -> set[str]:
     """The package's files; others that Python or an editor left there are ignored."""
     paths = (ROOT / "dask_claim").rglob("*")
-    files = {path for path in paths if path.suffix == ".py" or path.name == "py.typed"}
+    files = {path for path in paths if path.suffix in (".py", ".html") or path.name == "py.typed"}
     return {str(path.relative_to(ROOT)) for path in files}
 
 
