@@ -97,9 +97,9 @@ class LauncherGroup(click.Group):
 )
 @click.option(
     "--report",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=click.Path(),
     metavar="FILE",
-    help="Draw what happened in FILE, a page of HTML, with Dask's own report.",
+    help="Draw what happened in FILE, a page of HTML with Dask's own report; in a folder as well.",
 )
 @click.option(
     "--log-format",

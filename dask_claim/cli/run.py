@@ -66,6 +66,6 @@ def _run(
         receipt.run, receipt.traceparent = run, trace.received
         receipt.fail(error)
         receipt.finish()
-        write_report(options.report if command else None, receipt)
+        write_report(options.report_file(run) if command else None, receipt)
         raise
     return run_loop(launcher.run())

@@ -236,9 +236,8 @@ class Launcher:
         self.receipt.finish()
         self._emit(Summary.of(self.receipt.to_dict()))
         session = self.state.session
-        write_report(
-            self._options.report, self.receipt, session.dask_report if session else NO_CLUSTER
-        )
+        dask_report = session.dask_report if session else NO_CLUSTER
+        write_report(self._options.report_file(self._run_id), self.receipt, dask_report)
         if self._caller is not None and not self.receipt.failed:
             self._caller.send(receipt=self.receipt.to_dict())
 

@@ -45,8 +45,8 @@ class RunOptions(BaseSettings):
     """Where the receipt is written: a file, or a folder that gets one for each run, if there is one
     of this name or it ends in `/`. None: nowhere."""
 
-    report: Path | None = None
-    """Where the report is written, a page of HTML; None: nowhere."""
+    report: str | None = None
+    """Where the report is written, a page of HTML: a file or a folder, as for the receipt."""
 
     log_format: LogFormat = "text"
     """Of the launcher's lines on stderr: for people, or JSON objects."""
@@ -59,15 +59,24 @@ class RunOptions(BaseSettings):
 
     def receipt_file(self, run: str) -> Path | None:
         """Return the file for the receipt of the run with this id; its folder is made."""
-        if not self.receipt:
-            return None
-        path = Path(self.receipt)
-        if not (path.is_dir() or self.receipt.endswith(os.sep)):
-            return path
-        # What keeps it from being made is told when the receipt is written.
-        with contextlib.suppress(OSError):
-            path.mkdir(parents=True, exist_ok=True)
-        return path / f"dask-claim-{run}.json"
+        return _file(self.receipt, f"dask-claim-{run}.json")
+
+    def report_file(self, run: str) -> Path | None:
+        """Return the file for its report in the same way."""
+        return _file(self.report, f"dask-claim-{run}.html")
+
+
+def _file(place: str | None, name: str) -> Path | None:
+    """Return `place`, or the file of this `name` in it if it is a folder."""
+    if not place:
+        return None
+    path = Path(place)
+    if not (path.is_dir() or place.endswith(os.sep)):
+        return path
+    # What keeps it from being made is told when the file is written.
+    with contextlib.suppress(OSError):
+        path.mkdir(parents=True, exist_ok=True)
+    return path / name
 
 
 def run_options(**given: Any) -> RunOptions:
