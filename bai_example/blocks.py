@@ -22,6 +22,7 @@ from loguru import logger
 from rasterio.features import geometry_mask
 from rasterio.windows import Window
 
+from bai_example.access import InputError
 from bai_example.index import DARK, INDICES, KEPT, NO_DATA, REASONS, SEVERITIES, classify, nbr
 from bai_example.pair import Counts, Pair
 from bai_example.rasters import pack, part_of, pixel_area, unpacked
@@ -151,7 +152,7 @@ def compute_blocks(
     try:
         for n, future in enumerate(done, 1):
             # One by one: blocks that come faster than they are written wait on the workers.
-            block = client.gather(future, direct=near)
+            block = _gathered(client, future, near)
             under_way.remove(future)
             del future  # the last reference: the worker forgets its result
             for window in islice(waiting, 1):
@@ -170,6 +171,17 @@ def compute_blocks(
     finally:
         # After an error, or where the caller stops early, nothing is left running.
         client.cancel(list(under_way), force=True)
+
+
+def _gathered(client: Client, future: Any, direct: bool) -> Block:
+    """The result of a task; what fails on a worker, as it is, but for packages that it lacks."""
+    try:
+        return client.gather(future, direct=direct)  # type: ignore[no-any-return]
+    except (ImportError, RuntimeError) as error:
+        if isinstance(missing := error.__cause__ or error, ImportError):
+            need = "scheduler and workers need the packages of this program, dask-claim[bai]"
+            raise InputError(f"{need} ({missing})") from None
+        raise
 
 
 def _windows(shape: tuple[int, int], side: int) -> Iterator[Window]:

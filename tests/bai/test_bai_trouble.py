@@ -6,6 +6,8 @@ import json
 import logging
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -272,6 +274,38 @@ def test_no_secret_in_what_is_said_of_an_item(server: RasterServer, said: list[s
         assert (url in str(caught.value)) == (document != lacking)
         assert isinstance(caught.value, Unavailable) == (document == "503")
     assert not any(SECRET in line for line in said)
+
+
+BARE = """
+import sys
+sys.modules["bai_example"] = None
+from distributed import LocalCluster
+with LocalCluster(
+    n_workers=1, processes=False, protocol="tcp://", host="127.0.0.1", dashboard_address=":0",
+    silence_logs=60,
+) as cluster:
+    print(cluster.scheduler_address, flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.slow
+def test_a_cluster_without_the_package(
+    sample: Path, program: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Is told in one line."""
+    with subprocess.Popen(
+        [sys.executable, "-c", BARE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as cluster:
+        assert cluster.stdin and cluster.stdout
+        try:
+            monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", cluster.stdout.readline().strip())
+            pair = [f"--{event}-event={sample / event}.json" for event in ("pre", "post")]
+            status, lines = program(*pair, "--output-dir", "out")
+        finally:
+            cluster.stdin.close()
+    assert status == 1
+    assert "need the packages of this program, dask-claim[bai] (No module named" in lines[-1]
 
 
 # The whole program, in this process
