@@ -39,6 +39,8 @@ PATIENCE = 300.0
 LOST = 9
 """The program's status where its cluster is gone."""
 
+REASONS = (None, "cluster_lost", "cluster_failed")
+
 # Prints the sum of squares. A gateway that is started again breaks all connections: then once more.
 PROGRAM = f"""
 import sys, time
@@ -49,9 +51,9 @@ def square(number, seconds):
     return number * number
 
 count, seconds, status = int(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])
-for _ in range(5):
+for _ in range(3):
     try:
-        with Client(timeout=15) as client:
+        with Client(timeout=10) as client:
             numbers = client.map(square, range(count), [seconds] * count, pure=False)
             total = sum(client.gather(numbers))
     except BaseException as error:
@@ -148,8 +150,9 @@ class Stress:
                 until = time.monotonic() + seconds
                 for done in [pool.submit(self._steps_until, until) for _ in range(AT_ONCE)]:
                     done.result()
-            self._check_uses()
-            self._check_end()
+                self._check_uses()
+                # The gateway ends with the thread that has started it again.
+                self._check_end()
         finally:
             self._over.set()
             looking.join()
@@ -192,7 +195,7 @@ class Stress:
         with self._lock:
             self.happened[verdict] += 1
         if verdict == "wrong":
-            self._problem(f"{step}, attempt {attempt}: {ended}")
+            self._problem(f"{step}, attempt {attempt}: {_shown(ended)}")
         launcher.end(PATIENCE)
         if verdict == "lost its cluster":
             if attempt == 4:
@@ -257,11 +260,7 @@ class Stress:
         receipt = ended.receipt or {}
         cluster, reason = receipt.get("cluster_name"), receipt.get("reason")
         disturbed = cluster in self._killed or self._was_away(began, time.time())
-        if (
-            disturbed
-            and ended.status in (75, LOST)
-            and reason in ("cluster_lost", "cluster_failed")
-        ):
+        if disturbed and ended.status in (75, LOST) and reason in REASONS:
             return "lost its cluster"
         return "wrong"
 
@@ -322,6 +321,12 @@ class Stress:
             wait_for(lambda: not left(), "end of their processes", PATIENCE)
         except AssertionError as error:
             self._problem(f"{error}: {server.clusters()}, {left()}")
+
+
+def _shown(run: Run) -> str:
+    names = "cluster_name", "timeline", "shared", "reason", "error", "gone", "tickets"
+    receipt = {name: (run.receipt or {}).get(name) for name in names}
+    return f"status {run.status}, {run.out!r}\n{run.err}\n{receipt}"
 
 
 def _cluster_of(run: Running) -> str | None:
