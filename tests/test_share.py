@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -24,7 +25,7 @@ KEY = {"DASK_CLAIM_SHARE": "workflow"}
 
 # Evaluates each line of its input with a client, and prints what comes of it.
 CALCULATOR = """
-import sys
+import os, signal, sys, time
 from distributed import Client
 client = Client()
 print("ready", flush=True)
@@ -120,6 +121,14 @@ def test_what_neighbours_do_to_each_other(
     results = "sum(client.gather(client.map(abs, range(-{0}, 0), pure=False)))"
     assert one("globals().update(kept=client.submit(sum, [1, 2], workers=None))") == "None"
     assert (one(results.format(10)), two(results.format(4))) == ("55", "10")
+    # A worker that is killed at the other's task is told apart.
+    two("globals().update(long=client.submit(time.sleep, 600))")
+    place = "next((w for w, tasks in client.processing().items() if tasks), '')"
+    wait_for(lambda: two(place), "a worker that has the task")
+    pid = int(two(f"client.run(os.getpid)[{place}]"))
+    os.kill(pid, signal.SIGKILL)
+    one.run.until("was lost with tasks of another run")
+    assert two("long.cancel()") == "None"
     # A shutdown is this run's leaving.
     assert two("client.shutdown()") == "None"
     two.run.until("client.shutdown")
@@ -128,12 +137,14 @@ def test_what_neighbours_do_to_each_other(
     assert re.search(r"Left the shared cluster \w+; 1 other run uses it", left.err)
     assert (left.receipt["tasks"]["done"], left.receipt["gone"]) == (4, "kept")
     assert left.receipt["shared"]["runs"] == 2
+    assert [one["count"] for one in left.receipt["workers"]["lost"]] == [1]
     # The second worker is retired: what it held is still there.
     wait_for(lambda: one(workers) == "1" or None, "retirement of the second worker", 60)
     assert one("kept.result()") == "3"
     last = one.run.finish()
     assert last.status == 0 and last.receipt, last.err
     assert last.receipt["tasks"]["done"] == 11
+    assert last.receipt["workers"]["lost"] == [] and last.receipt["shared"]["lost_by_others"] == 1
     total = [run.receipt["shared"]["core_seconds"] for run in (left, last)]
     assert all(total)
     wait_for(lambda: not variables_gateway.clusters(), "end of the cluster after keep")

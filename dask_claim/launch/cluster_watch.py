@@ -91,6 +91,12 @@ class ClusterWatch:
         timeout, real = self._claim.no_workers_timeout, usage.no_workers_timeout
         if timeout is not None and timeout != real:
             self._warn_once("timeout", _other_timeout(timeout, real))
+        if usage.shared and usage.shared.get("lost_by_others"):
+            self._warn_once(
+                "others",
+                "a worker of the shared cluster was lost with tasks of another run: what it held "
+                "for this one is computed again",
+            )
         if usage.shared and usage.shared.get("shut_down"):
             self._emit.note(
                 "client.shutdown() on a shared cluster is this run's leaving: it stays for others"

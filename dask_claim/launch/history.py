@@ -57,7 +57,7 @@ def shared(usage: Usage | None) -> dict[str, Any] | None:
     """With how many other runs the cluster was shared, and this run's part; None: with nobody."""
     if usage is None or not usage.shared:
         return None
-    names = ("key", "runs", "joined", "others", "keep")
+    names = ("key", "runs", "joined", "others", "keep", "lost_by_others")
     return {
         **{name: usage.shared.get(name) for name in names},
         "core_seconds": round(usage.core_seconds, 3),

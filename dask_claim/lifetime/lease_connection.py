@@ -10,7 +10,7 @@ import cloudpickle
 from distributed.comm import connect
 from distributed.core import send_recv
 
-from dask_claim.lifetime import lease_plugin, sharing, workers_service
+from dask_claim.lifetime import lease_plugin, parts, sharing, workers_service
 from dask_claim.providers import meter, troubles, versions
 from dask_claim.threads import in_time
 
@@ -19,7 +19,7 @@ CALL_TIMEOUT = 3.0
 CONNECT_TIMEOUT = 2.0
 PLACE_TIMEOUT = 10.0
 
-BY_VALUE = (lease_plugin, sharing, workers_service, meter, troubles, versions)
+BY_VALUE = (lease_plugin, parts, sharing, workers_service, meter, troubles, versions)
 """The modules that the scheduler's image may lack."""
 
 

@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping
 from time import monotonic
 from typing import Any
 
-from dask_claim.lifetime.lease_plugin import Holder, LeasePlugin
+from dask_claim.lifetime.lease_plugin import Holder
+from dask_claim.lifetime.parts import Part, PartedLease
 from dask_claim.lifetime.workers_service import WorkersService
 
 LEAVE = "leave"
@@ -32,19 +33,7 @@ REFUSAL = (
 )
 
 
-class Part:
-    """What one run of a shared cluster asks for, and its part in what the cluster has done."""
-
-    def __init__(self, terms: Mapping[str, Any]) -> None:
-        self.minimum, self.maximum = int(terms["minimum"]), int(terms["maximum"])
-        self.most, self.keep = terms.get("most"), float(terms["keep"])
-        self.joined = bool(terms.get("joined"))
-        self.worker_seconds = self.core_seconds = self.busy = 0.0
-        self.done = self.failed = 0
-        self.shut_down = False
-
-
-class SharedLease(LeasePlugin):
+class SharedLease(PartedLease):
     """Ends the cluster some time after the last run on it is gone.
 
     Parameters
@@ -64,10 +53,8 @@ class SharedLease(LeasePlugin):
         self._share = dict(share)
 
     def start(self, scheduler: Any) -> None:
-        self._parts: dict[str, Part] = {}
-        self._owners: dict[Any, str] = {}
         self._most_runs = 0
-        self._began = self._counted = monotonic()
+        self._began = monotonic()
         self._keep = float(self._share["keep"])
         self._ends_at: float | None = None
         self._bounds = 0, 0
@@ -93,7 +80,8 @@ class SharedLease(LeasePlugin):
             await comm.write({REFUSED: refusal})
             return
         self._count()
-        self._parts.setdefault(holder, Part(share))
+        if holder not in self._parts:
+            self._parts[holder] = Part(share, self._scheduler)
         self._ends_at = None
         self._most_runs = max(self._most_runs, len(self._parts))
         await self.resize()
@@ -111,12 +99,24 @@ class SharedLease(LeasePlugin):
         return None
 
     async def answer(self, holder: str, message: str) -> dict[str, Any]:
-        reply = self.usage_of(holder)
+        reply = {**self.usage_of(holder), "shared": self._told(self._parts.get(holder))}
         if message == LEAVE:
             held = self._holders.pop(holder, None)
             await self._leave(holder, "it has left", binds=held is None or held.binds)
             reply["shared"].update(others=len(self._parts), keep=self._seconds_left())
         return reply
+
+    def _told(self, part: Part | None) -> dict[str, Any]:
+        """Return what a run learns of the others."""
+        told: dict[str, Any] = {
+            "key": self._share["key"],
+            "runs": self._most_runs,
+            "bounds": self._bounds,
+        }
+        if part is not None:
+            told |= {"joined": part.joined, "lost_by_others": part.lost_by_others}
+            told["shut_down"], part.shut_down = part.shut_down, False
+        return told
 
     async def given_up(self, name: str, holder: Holder, reason: str) -> None:
         await self._leave(name, reason, holder.binds)
@@ -165,70 +165,6 @@ class SharedLease(LeasePlugin):
         """Have the bounds of all runs hold; workers are retired before they are closed."""
         self._bounds = self.bounds()
         await self._service.adapt(*self._bounds)
-
-    # Whose work it is
-
-    def _count(self) -> None:
-        """Share the time since the last count out among the runs that were there."""
-        now = monotonic()
-        seconds, self._counted = now - self._counted, now
-        for part in self._parts.values():
-            workers = seconds * len(self._since) / len(self._parts)
-            cores = seconds * sum(cores for _, cores in self._since.values()) / len(self._parts)
-            part.worker_seconds, part.core_seconds = (
-                part.worker_seconds + workers,
-                part.core_seconds + cores,
-            )
-
-    def add_worker(self, scheduler: Any, worker: str) -> None:
-        self._count()
-        super().add_worker(scheduler, worker)
-
-    def remove_worker(self, scheduler: Any, worker: str, **more: Any) -> None:
-        self._count()
-        super().remove_worker(scheduler, worker, **more)
-
-    def update_graph(self, scheduler: Any, *, client: str = "", tasks: Any = (), **_: Any) -> None:
-        if (owner := self._run_of(client)) is not None:
-            for key in tasks:
-                self._owners.setdefault(key, owner)
-
-    def _run_of(self, client: str) -> str | None:
-        """Return the run whose command has made a client: its id is in the client's name."""
-        named = next((name for name in self._parts if f"-{name}-" in client), None)
-        return next(iter(self._parts)) if named is None and len(self._parts) == 1 else named
-
-    def transition(self, key: Any, start: str, finish: str, *more: Any, **terms: Any) -> None:
-        before = self._done, self._failed, self._busy
-        super().transition(key, start, finish, *more, **terms)
-        if (part := self._parts.get(self._owners.get(key, ""))) is not None:
-            part.done += self._done - before[0]
-            part.failed += self._failed - before[1]
-            part.busy += self._busy - before[2]
-        if finish == "forgotten":
-            self._owners.pop(key, None)
-
-    def usage_of(self, holder: str) -> dict[str, Any]:
-        """Return what the cluster has done, with the run's own part in place of the whole."""
-        self._count()
-        usage, part = self.usage(), self._parts.get(holder)
-        shared: dict[str, Any] = {
-            "key": self._share["key"],
-            "runs": self._most_runs,
-            "now": len(self._parts),
-            "bounds": self._bounds,
-        }
-        if part is not None:
-            usage |= {
-                "worker_seconds": part.worker_seconds,
-                "core_seconds": part.core_seconds,
-                "tasks_done": part.done,
-                "tasks_failed": part.failed,
-                "busy_seconds": part.busy,
-            }
-            shared["joined"] = part.joined
-            shared["shut_down"], part.shut_down = part.shut_down, False
-        return {**usage, "shared": shared}
 
     # What one run must not do to the others
 

@@ -79,7 +79,11 @@ class Meter(SchedulerPlugin):  # type: ignore[misc]
             if part.get("action") == "compute":
                 self._busy += max(part["stop"] - part["start"], 0.0)
         if finish == "erred" and "exception" in of:
-            self.troubles.failed(key, of.get("exception_text"), of["exception"])
+            self.troubles_of(key).failed(key, of.get("exception_text"), of["exception"])
+
+    def troubles_of(self, key: Any) -> Troubles:
+        """Return where the failure of a task is counted."""
+        return self.troubles
 
     def log_event(self, topic: str, event: Any) -> None:
         self.troubles.hear(topic, event)

@@ -45,6 +45,11 @@ class Troubles:
         """A worker has registered."""
         self._workers[worker] = self._scheduler.workers[worker]
 
+    def forget(self, worker: str) -> None:
+        """What becomes of a worker is of no concern."""
+        self._workers.pop(worker, None)
+        self._fates.pop(worker, None)
+
     def hear(self, topic: str, event: Any) -> None:
         """Something is written to the scheduler's log of events."""
         if not isinstance(event, dict):

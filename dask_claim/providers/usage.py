@@ -108,9 +108,11 @@ class Usage:
     lost: Sequence[Lost] = ()
     errors: Sequence[Failed] = ()
     shared: Mapping[str, Any] | None = None
-    """Of a shared cluster: its `key`, the most `runs` at one time and those `now`, the `bounds` of
-    its workers; in the last report how many `others` stay, or for how long it is kept, `keep`. The
-    figures above are then this run's own part."""
+    """Of a shared cluster: its `key`, the most `runs` at one time, the `bounds` of its workers,
+    whether the run has `joined`, `lost_by_others`, the workers that were lost with tasks of other
+    runs, and `shut_down`, whether the program has called shutdown() since the last report; in the
+    last one how many `others` stay, or for how long it is kept, `keep`. Figures of time, tasks and
+    losses are then this run's own part."""
 
     @classmethod
     def of(cls, reply: Mapping[str, Any]) -> Usage:
