@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import threading
@@ -51,9 +52,9 @@ writing = threading.RLock()
 
 
 def write(text: str) -> None:
-    """Write whole lines."""
+    """Write whole lines. Where nobody reads them any more, that changes nothing else."""
     if sys.stderr is not None:
-        with writing:
+        with writing, contextlib.suppress(OSError):
             state.clear()
             sys.stderr.write(text)
             sys.stderr.flush()

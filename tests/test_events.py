@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import jsonschema
 import pytest
 
+import dask_claim
 from dask_claim.cli.main import run_cli
 from dask_claim.launch import event_log
 from tests.support.gateway import GatewayServer
@@ -64,6 +66,18 @@ def test_a_run(attached: Launcher) -> None:
     assert re.fullmatch(r"Ended after \d+\.\d s: .*status 3.*", summary["message"])
     (ended,) = (event for event in events if event["event"] == "command_ended")
     assert ended["at"] == run.receipt["timeline"]["command_end"]
+
+
+@pytest.mark.slow
+def test_a_program_has_the_same(attached_here: None, caplog: pytest.LogCaptureFixture) -> None:
+    """In the records of its own logging."""
+    with caplog.at_level(logging.DEBUG, "dask_claim"):
+        receipt = dask_claim.run(["sh", "-c", "exit 3"]).receipt
+    records = [record for record in caplog.records if record.name == "dask_claim"]
+    assert {record.run for record in records} == {receipt["run"]}
+    (ended,) = (record for record in records if record.event == "command_ended")
+    assert (ended.levelname, ended.fields["status"]) == ("INFO", 3)
+    assert records[-1].event == "summary" and records[-1].getMessage().startswith("Ended after")
 
 
 def test_details_on_a_gateway(launcher: Launcher, gateway: GatewayServer) -> None:
@@ -123,6 +137,13 @@ def test_errors(
     assert run_cli(words) == status
     *_, error = events_of(capfd.readouterr().err)
     assert (error["event"], error["reason"], error["exit_status"]) == ("error", reason, status)
+
+
+def test_the_schema_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
+    assert run_cli(["schema", "--events"]) == 0
+    assert json.loads(capfd.readouterr().out) == event_log.schema()
+    for broken in ({}, {"event": "none"}, {"event": "log", "version": 2}):
+        assert not VALIDATOR.is_valid(broken)
 
 
 def test_the_command_has_options_of_its_own(capfd: pytest.CaptureFixture[str]) -> None:

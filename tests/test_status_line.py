@@ -41,7 +41,7 @@ def test_around_a_command(launcher: Launcher) -> None:
     )  # fmt: skip
     child.expect(pexpect.EOF)
     written = child.before
-    assert SHOWN in written and "Stopping the cluster · 1 of 1 workers" in written
+    assert SHOWN in written and "Stopping the cluster · 1 of 1 worker" in written
     assert written.count(ERASED) >= 2 and "\x1b" not in written.replace(ERASED, "")
     during = written.partition("Running sh")[2].partition("The command ended")[0]
     assert ERASED not in during and "cluster ·" not in during

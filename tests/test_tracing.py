@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 from collections.abc import Iterator
@@ -13,7 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from dask_claim.launch.spans import exports
+from dask_claim.launch import events
+from dask_claim.launch.reports import Summary
+from dask_claim.launch.spans import Spans, exports
 from dask_claim.launch.tracing import Trace
 from tests.support.launcher import Launcher
 from tests.support.serving import http, in_thread
@@ -104,6 +107,22 @@ def test_spans_reach_the_collector(attached: Launcher) -> None:
     assert told["dask_claim.run"].string_value == run.receipt["run"]
     ok, error = 0, 2
     assert (spans["claim"].status.code, command.status.code) == (ok, error)
+
+
+@pytest.mark.parametrize(("flags", "sent"), [("00", 0), ("01", 1)])
+def test_whoever_began_the_trace_decides_whether_it_is_recorded(
+    monkeypatch: pytest.MonkeyPatch, flags: str, sent: int
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "x-key=a-key-of-mine")
+    with collector() as (address, requests):
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", address)
+        spans = Spans(Trace(parent=PARENT, flags=flags), "run", os.environ)
+        spans(events.Claimed("", "local", False))
+        spans(Summary(75, "start_timeout", 1.0))
+    assert len(requests) == sent
+    if sent:
+        (span,) = requests[0].resource_spans[0].scope_spans[0].spans
+        assert (span.name, span.status.code) == ("claim", 2)
 
 
 @pytest.mark.slow

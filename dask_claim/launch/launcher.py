@@ -21,7 +21,7 @@ from dask_claim.launch.explanation import explain
 from dask_claim.launch.facts import facts_of
 from dask_claim.launch.first_process import deaf_parent
 from dask_claim.launch.handoff import variables, write_result_files
-from dask_claim.launch.listeners import listened
+from dask_claim.launch.listeners import harmless, listened
 from dask_claim.launch.own_job import OwnJob
 from dask_claim.launch.preparing import prepare
 from dask_claim.launch.receipt import Receipt
@@ -223,21 +223,24 @@ class Launcher:
 
     def _explain(self) -> None:
         """Say why the run ended as it did; the last report of the cluster is there."""
-        facts = facts_of(self.state, self._resolved, self.receipt.exit_status, self._failure)
-        explanation = explain(facts)
-        self.receipt.reason = explanation.reason
-        if explanation.lines:
-            ordinary = explanation.reason in (None, Reason.INTERRUPTED)
-            reason = explanation.reason.value if explanation.reason else None
-            level = "INFO" if ordinary else "WARNING"
-            self._emit(Explained(reason, explanation.lines, level=level))
+        with harmless():
+            facts = facts_of(self.state, self._resolved, self.receipt.exit_status, self._failure)
+            explanation = explain(facts)
+            self.receipt.reason = explanation.reason
+            if explanation.lines:
+                ordinary = explanation.reason in (None, Reason.INTERRUPTED)
+                reason = explanation.reason.value if explanation.reason else None
+                level = "INFO" if ordinary else "WARNING"
+                self._emit(Explained(reason, explanation.lines, level=level))
 
     def _publish(self) -> None:
         self.receipt.finish()
-        self._emit(Summary.of(self.receipt.to_dict()))
-        session = self.state.session
-        dask_report = session.dask_report if session else NO_CLUSTER
-        write_report(self._options.report_file(self._run_id), self.receipt, dask_report)
+        with harmless():
+            session = self.state.session
+            dask_report = session.dask_report if session else NO_CLUSTER
+            write_report(self._options.report_file(self._run_id), self.receipt, dask_report)
+        with harmless():
+            self._emit(Summary.of(self.receipt.to_dict()))
         if self._caller is not None and not self.receipt.failed:
             self._caller.send(receipt=self.receipt.to_dict())
 

@@ -43,6 +43,8 @@ def prepare(
     if command:
         check_command(command, os.environ)
     check_variables(resolved.claim, resolved.plan(), os.environ)
+    if trace.received:
+        emit.note(f"This run is part of a trace: {trace.received}")
     if trace.invalid:
         emit.warn(
             f"{TRACEPARENT} = {trace.invalid!r} is not a trace context of W3C's: the command gets "

@@ -116,8 +116,8 @@ class StatusLine:
         usage, figures = self._usage, list[str]()
         if usage is not None or self._wanted is not None:
             up = usage.workers if usage else 0
-            of = f"{up} of {self._wanted} workers" if self._wanted else counted(up, "worker")
-            figures.append(of)
+            of = f"{up} of " if self._wanted else ""
+            figures.append(of + counted(self._wanted or up, "worker"))
         if usage is not None and usage.tasks_total:
             figures.append(f"{usage.tasks_done} of {counted(usage.tasks_total, 'task')}")
         if usage is not None and usage.memory_used:
