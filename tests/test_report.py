@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -185,7 +186,9 @@ def test_the_report_of_a_run_on_a_gateway(
         PYTHON, "-c", ONE_TASK, flags=("--report", str(report)), claim={"gateway_url": gateway.url}
     )
     assert done.status == 0, done.err
-    assert "number of tasks: 1" in report.read_text()
+    page = report.read_text()
+    assert "number of tasks: 1" in page
+    assert re.search(r"Duration: [\d.]+ m?s\b", page)
 
 
 def test_a_run_that_fails_leaves_a_report(launcher: Launcher, tmp_path: Path) -> None:

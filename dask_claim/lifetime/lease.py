@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Mapping
-from time import monotonic, time
+from time import monotonic
 from typing import Any
 
 from dask_claim.files import letters
@@ -68,6 +68,9 @@ class Lease:
         self._task: asyncio.Task[None] | None = None
         self._released = False
         self._workers = self._missed = 0
+        self._started = 0.0
+        """When the scheduler started, by its clock; it is asked for `dask_report` alone."""
+
         self._refused_since: float | None = None
         self.left = False
         """Whether the scheduler of a shared cluster has heard that this run is out."""
@@ -148,13 +151,16 @@ class Lease:
         """Have the scheduler remember its tasks from now on, for `dask_report`."""
         with contextlib.suppress(Exception):
             await self._connection.call(op="get_task_stream", start=0, stop=0)
+            self._started = (await self._connection.call(op="identity"))["started"]
 
     async def dask_report(self, tasks: int, seconds: float) -> DaskReport:
         """Return Dask's own report, or why there is none.
 
         `tasks`: that were done in so many `seconds` until now; of many it has the last ones.
         """
-        start = time() - seconds * MOST_TASKS / tasks if tasks > MOST_TASKS else 0.0
+        start = self._started
+        if tasks > MOST_TASKS:
+            start += seconds * (1 - MOST_TASKS / tasks)
         asking = {"op": "performance_report", **asked(start), "timeout": PATIENCE}
         return await DaskReport.made_by(lambda: self._connection.call(**asking))
 

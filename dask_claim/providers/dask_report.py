@@ -8,6 +8,7 @@ import os
 import tempfile
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
+from time import time
 from typing import IO, Any
 
 from dask_claim.threads import in_time
@@ -56,8 +57,8 @@ OTHERS = DaskReport(None, "The cluster is not of this run, which leaves its sche
 IN_HASTE = DaskReport(None, "The run was ended, and left no time for Dask's own report.")
 
 
-def asked(start: float = 0.0) -> dict[str, Any]:
-    """Return the arguments of a scheduler's `performance_report`; `start`: since the epoch."""
+def asked(start: float) -> dict[str, Any]:
+    """Return the arguments of a scheduler's `performance_report`; `start`: by its clock."""
     return {"start": start, "last_count": 0, "code": "", "mode": "inline"}
 
 
@@ -91,7 +92,7 @@ class HostedReport:
     """The same file, in the process that hosts the cluster; None for a run without a report."""
 
     def __init__(self, descriptor: int | None) -> None:
-        self._descriptor = descriptor
+        self._descriptor, self._since = descriptor, time()
         if descriptor is not None:
             os.set_inheritable(descriptor, False)  # no worker gets it
 
@@ -104,7 +105,7 @@ class HostedReport:
         """Make the report while the workers are still there, which it asks for their profiles."""
         if self._descriptor is None or os.fstat(self._descriptor).st_size:
             return
-        tasks, start = scheduler.get_task_stream(), 0.0
+        tasks, start = scheduler.get_task_stream(), self._since
         if len(tasks) > MOST_TASKS:
             start = max(each["stop"] for each in tasks[-MOST_TASKS]["startstops"])
         report = await DaskReport.made_by(lambda: scheduler.performance_report(**asked(start)))

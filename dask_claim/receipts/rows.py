@@ -62,7 +62,7 @@ class Row:
         """Take what is shown of a receipt."""
         workers, tasks, times = receipt.workers, receipt.tasks, _moments(receipt.timeline)
         plan_minimum = (receipt.plan or {}).get("min_workers")
-        wall = receipt.duration
+        wall = receipt.duration if receipt.state == "ended" else None
         if wall is None and receipt.state == "ended" and times:
             wall = (max(times) - min(times)).total_seconds()
         shared = receipt.shared is not None and receipt.shared.runs > 1
