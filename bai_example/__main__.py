@@ -57,7 +57,8 @@ def run(options: argparse.Namespace) -> None:
             statistics = write_maps(stage, pair, index, blocks)
         draw(stage, pair, index, statistics)
         command = ["python", "-m", "bai_example", *redact(sys.argv[1:])]
-        write_item(stage, make_item(pair, index, statistics, location, command, _claim()))
+        more = {"command": command, "claim": _claim()}
+        write_item(stage, make_item(pair, index, statistics, location, **more))
     report(pair, index, statistics)
     for name in ALL:
         logger.info("{}", url(location, name))

@@ -173,3 +173,12 @@ def resolve(href: str, base: str) -> str:
     if scheme(href) or href.startswith("/vsi"):  # for GDAL to open
         return href
     return os.path.normpath(Path(base).parent / href)
+
+
+def link(href: str, location: str) -> str:
+    """An absolute href as an item at a location gives it: without query, relative in a folder."""
+    if "://" in href:
+        return public(href)
+    if "://" in location:
+        return Path(href).as_uri()
+    return os.path.relpath(href, Path(location).absolute())

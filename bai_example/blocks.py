@@ -13,22 +13,30 @@ import operator
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice, product
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from distributed import Client, as_completed
 from loguru import logger
 from rasterio.features import geometry_mask
 from rasterio.windows import Window
 
 from bai_example.access import InputError
-from bai_example.index import DARK, INDICES, KEPT, NO_DATA, REASONS, SEVERITIES, classify, nbr
+from bai_example.index import (
+    DARK,
+    INDICES,
+    KEPT,
+    NO_DATA,
+    REASONS,
+    SEVERITIES,
+    classify,
+    nbr,
+    rounded,
+)
 from bai_example.pair import Counts, Pair
-from bai_example.rasters import pack, part_of, pixel_area, unpacked
-
-if TYPE_CHECKING:
-    from distributed import Client
+from bai_example.rasters import pack, part_of, pixel_area, unpacked, windows_of
 
 #: Pixels along a side of a block, and of its parts for which the area of a pixel is computed.
 BLOCK, CELL = 2048, 256
@@ -36,14 +44,11 @@ BLOCK, CELL = 2048, 256
 #: has: those of 128 kB or more are mapped anew, each page cleared by the kernel, three times the
 #: time of a block. (Dask's nanny sets MALLOC_TRIM_THRESHOLD_, which fixes that limit.)
 STRIP = 4
-#: Indices are rounded to multiples of this, 9.5e-7: far below what a sensor tells apart (the noise
-#: of dNBR is about 0.01), and a quarter less to compress and to store.
-STEP = 2.0**-20
 #: Blocks under way at once: enough work in sight that an adaptive cluster grows, and at most
 #: 16 x 20 MB of results that wait in the workers' memory.
 UNDER_WAY = 16
-#: Seconds between two lines of progress.
-EVERY = 5.0
+#: Blocks between two lines of progress.
+EVERY = 12
 
 
 @dataclass
@@ -131,16 +136,13 @@ def compute_blocks(
 
     How many are done is written into the file ``progress``, as JSON: ``done``, ``total``.
     """
-    from distributed import as_completed
-
     # From workers of this machine without the detour by the scheduler, which would copy every
     # block twice. Others may not be reachable: a gateway lets nobody but the scheduler through,
     # and so their blocks travel compressed.
     near = client.scheduler.address.startswith(("tcp://127.", "tls://127."))
     # The small ones at the edges last: they fill the time in which some workers would be idle.
-    windows = sorted(_windows(pair.grid.shape, BLOCK), key=lambda one: -one.height * one.width)
-    waiting, begin = iter(windows), time.monotonic()
-    told, under_way = begin, set()
+    windows = sorted(windows_of(pair.grid.shape, BLOCK), key=lambda one: -one.height * one.width)
+    waiting, begin, under_way = iter(windows), time.monotonic(), set()
 
     def submit(window: Window) -> Any:
         # Not pure: two runs on one scheduler must not share results.
@@ -165,9 +167,9 @@ def compute_blocks(
                 part = progress.with_suffix(".part")
                 part.write_text(json.dumps({"done": n, "total": len(windows)}))
                 part.replace(progress)
-            if time.monotonic() > told + EVERY:
-                told = time.monotonic()
-                logger.info("{} of {} blocks after {:.0f} s", n, len(windows), told - begin)
+            if n % EVERY == 0:
+                took = time.monotonic() - begin
+                logger.info("{} of {} blocks after {:.0f} s", n, len(windows), took)
     finally:
         # After an error, or where the caller stops early, nothing is left running.
         client.cancel(list(under_way), force=True)
@@ -182,11 +184,6 @@ def _gathered(client: Client, future: Any, direct: bool) -> Block:
             need = "scheduler and workers need the packages of this program, dask-claim[bai]"
             raise InputError(f"{need} ({missing})") from None
         raise
-
-
-def _windows(shape: tuple[int, int], side: int) -> Iterator[Window]:
-    for top, left in product(*(range(0, length, side) for length in shape)):
-        yield Window(left, top, min(side, shape[1] - left), min(side, shape[0] - top))
 
 
 def compute_block(pair: Pair, index: str, window: Window, compress: bool = False) -> Block:
@@ -206,7 +203,7 @@ def compute_block(pair: Pair, index: str, window: Window, compress: bool = False
         classes[rows] = classify(change)
         values[rows] = change if index == "dnbr" else rounded(INDICES[index].function(pre, post))
         statistics.add(values[rows])
-    for cell in _windows(grid.shape, CELL):
+    for cell in windows_of(grid.shape, CELL):
         counts = np.bincount(classes[cell.toslices()].ravel(), minlength=len(SEVERITIES) + 1)
         statistics.classes += counts
         statistics.square_metres += counts * pixel_area(part_of(grid, cell))
@@ -249,10 +246,3 @@ def burn_ratio(
     if codes.any():
         statistics.reasons[event] += np.bincount(codes.ravel(), minlength=len(REASONS))
     return ratio
-
-
-def rounded(values: np.ndarray) -> np.ndarray:
-    """Values as float32, rounded to multiples of `STEP`."""
-    steps = values * (1 / STEP)
-    np.rint(steps, out=steps)
-    return np.multiply(steps, STEP, dtype=np.float32, casting="same_kind")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
 import hashlib
 import json
@@ -11,8 +10,7 @@ import os
 import platform
 import re
 import tempfile
-from collections.abc import Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +23,7 @@ from rasterio.enums import Resampling
 from rasterio.warp import transform_bounds, transform_geom
 from shapely.geometry import mapping
 
-from bai_example.access import public
+from bai_example.access import link, public
 from bai_example.blocks import Statistics
 from bai_example.index import INDICES, SEVERITIES
 from bai_example.outputs import CATALOG, ITEM, MAP, QUICKLOOK, SEVERITY, rgba
@@ -44,6 +42,7 @@ _CODES: list[dict[str, Any]] = [
      "color_hint": one.color.lstrip("#").upper()}
     for value, one in enumerate(SEVERITIES, start=1)
 ]  # fmt: skip
+_PACKAGES = ("dask-claim", "dask", "distributed", "numpy", "rasterio", "odc-geo")
 _NBR = "NBR = (NIR - SWIR) / (NIR + SWIR)"
 _NODATA, _TEXT = "#d4d4d4", {"family": "monospace", "size": 8.5}
 #: Most pixels of the map along a side of the picture.
@@ -132,29 +131,21 @@ def _legend(axes: Any, statistics: Statistics) -> None:
 
 
 def make_item(
-    pair: Pair, index: str, statistics: Statistics, location: str,
-    command: Sequence[str] = (), claim: Mapping[str, Any] | None = None,
-) -> pystac.Item:  # fmt: skip
+    pair: Pair, index: str, statistics: Statistics, location: str, **more: Any
+) -> pystac.Item:
     """Describe a map: STAC 1.1 with four extensions; what they have no field for is ``bai:…``.
 
     Args:
-        pair: the scenes and the map's grid.
-        index: the name of what the map shows.
-        statistics: the map's; at least one pixel has a value.
         location: where the item will lie, a folder or a URL; a folder's links to local items are
             relative, so that all of it can be moved together.
-        command: program and arguments; of URLs in it the query is cut off.
-        claim: the cluster that was requested, in JSON types.
+        more: of JSON types, such as the command; of URLs in it the query is cut off.
     """
     grid, crs, bounds = pair.grid, str(pair.grid.crs), pair.grid.boundingbox
     # Points along the sides: a straight line in UTM is a curve in longitude and latitude.
     ring = mapping(shapely.segmentize(grid.extent.geom, max(bounds.span_x, bounds.span_y) / 8))
     degrees = [round(n, 7) for n in transform_bounds(crs, "EPSG:4326", *bounds, densify_pts=21)]
     properties = _properties(pair, index, statistics)
-    if command:
-        properties["bai:command"] = [public(argument) for argument in command]
-    if claim:
-        properties["bai:claim"] = json.loads(public(json.dumps(claim)))
+    properties |= {f"bai:{k}": json.loads(public(json.dumps(v))) for k, v in more.items() if v}
     item = pystac.Item(
         _identifier(pair, index), dict(transform_geom(crs, "EPSG:4326", ring, precision=7)),
         degrees, max(one.scene.datetime for one in pair.events[1]), properties,
@@ -182,7 +173,7 @@ def make_item(
         item.add_asset(key, pystac.Asset(f"./{name}", text, None, kind, [role], fields))
     for event, scenes in zip(EVENTS, pair.events, strict=True):
         for one in scenes:
-            name, href = f"{event} scene {one.scene.id}", _link(one.scene.href, location)
+            name, href = f"{event} scene {one.scene.id}", link(one.scene.href, location)
             item.add_link(pystac.Link("derived_from", href, pystac.MediaType.GEOJSON, name))
     return item
 
@@ -212,7 +203,9 @@ def _properties(pair: Pair, index: str, statistics: Statistics) -> dict[str, Any
         "processing:level": "L4",
         "processing:lineage": f"{shown.title} of {before} before and {after} after the event, from "
         f"surface reflectance; {names}",
-        "processing:software": _software(),
+        "processing:software": {
+            "GDAL": rasterio.__gdal_version__, "Python": platform.python_version(),
+        } | {name: version(name) for name in _PACKAGES},
         "processing:datetime": now,
         "bai:index": index,
         "bai:valid_percent": round(statistics.valid_percent, 4),
@@ -243,30 +236,11 @@ def write_item(folder: Path, item: pystac.Item) -> None:
 
 def _identifier(pair: Pair, index: str) -> str:
     """One for each map: scenes in whatever order, index, area, masks and calibration."""
-    days = [min(one.scene.datetime for one in scenes).strftime("%Y%m%d") for scenes in pair.events]
+    scenes = [[one.scene for one in side] for side in pair.events]
+    days = [min(one.datetime for one in side).strftime("%Y%m%d") for side in scenes]
     parts = [
-        [sorted([one.scene.id, one.scene.nir.offset, one.scene.swir.offset] for one in scenes)
-         for scenes in pair.events],
-        str(pair.grid.crs), list(pair.grid.affine), list(pair.grid.shape), pair.outline,
-        [sorted(classes) for classes in pair.masked],
+        [sorted((one.id, one.nir.offset, one.swir.offset) for one in side) for side in scenes],
+        str(pair.grid), pair.outline, [sorted(classes) for classes in pair.masked],
     ]  # fmt: skip
     digest = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:8]
     return "-".join(["bai", index, *days, digest])
-
-
-def _software() -> dict[str, str]:
-    """Name and version of what computes; a package that is not installed as one is left out."""
-    versions = {"GDAL": rasterio.__gdal_version__, "Python": platform.python_version()}
-    for name in ("dask-claim", "dask", "distributed", "numpy", "rasterio", "odc-geo"):
-        with contextlib.suppress(PackageNotFoundError):
-            versions[name] = version(name)
-    return versions
-
-
-def _link(href: str, location: str) -> str:
-    """An input's href as the item gives it."""
-    if "://" in href:
-        return public(href)
-    if "://" in location:
-        return Path(href).as_uri()
-    return os.path.relpath(href, Path(location).absolute())

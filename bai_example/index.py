@@ -27,6 +27,9 @@ LEAST_LIGHT = 1e-6
 #: Smallest |NBR before| under RdNBR's root, the step of an NBR stored times 1000, for which RdNBR
 #: was defined. It bounds |RdNBR| by 32 |dNBR| where NBR goes to 0 (bare soil).
 SMALLEST_NBR = 0.001
+#: Indices are rounded to multiples of this, 9.5e-7: far below what a sensor tells apart (the noise
+#: of dNBR is about 0.01), and a quarter less to compress and to store.
+STEP = 2.0**-20
 
 
 def nbr(nir: np.ndarray, swir: np.ndarray) -> np.ndarray:
@@ -81,6 +84,13 @@ INDICES: dict[str, Index] = {
         lambda pre, post: (pre - post) / (pre + 1.001),
     ),
 }
+
+
+def rounded(values: np.ndarray) -> np.ndarray:
+    """Values as float32, rounded to multiples of `STEP`."""
+    steps = values * (1 / STEP)
+    np.rint(steps, out=steps)
+    return np.multiply(steps, STEP, dtype=np.float32, casting="same_kind")
 
 
 class Severity(NamedTuple):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Any, TypeVar
 
 import numpy as np
@@ -171,6 +172,12 @@ def part_of(grid: GeoBox, window: Window) -> GeoBox:
     """The pixels inside ``window``, which may reach beyond the grid."""
     corner = grid.affine * Affine.translation(window.col_off, window.row_off)
     return GeoBox((int(window.height), int(window.width)), corner, grid.crs)
+
+
+def windows_of(shape: tuple[int, int], side: int) -> Iterator[Window]:
+    """The blocks of a map, ``side`` pixels along a side; smaller at its right and lower edges."""
+    for top, left in product(*(range(0, length, side) for length in shape)):
+        yield Window(left, top, min(side, shape[1] - left), min(side, shape[0] - top))
 
 
 def pack(array: np.ndarray) -> bytes:

@@ -19,7 +19,7 @@ import rasterio
 import rasterio.shutil
 from rasterio.errors import NotGeoreferencedWarning
 
-from bai_example.blocks import STEP
+from bai_example.index import STEP
 from bai_example.scenes import Band, Scene, read_scene
 
 CORES = os.cpu_count() or 1

@@ -23,7 +23,8 @@ from distributed import Client, Lock
 from odc.geo.cog import save_cog_with_dask
 from rasterio.windows import Window
 
-from bai_example.blocks import BLOCK, STEP
+from bai_example.blocks import BLOCK
+from bai_example.index import STEP
 from bai_example.scenes import Band, Scene, read_scene
 from benchmarks.bai_limit import COG, nbr
 

@@ -14,6 +14,7 @@ from bai_example import blocks
 from bai_example.blocks import Block, Statistics, compute_block
 from bai_example.index import REASONS
 from bai_example.pair import Pair, open_pair
+from bai_example.rasters import windows_of
 from bai_example.scenes import Scene, read_scene, to_scene
 
 
@@ -63,7 +64,7 @@ def computed(pair: Pair, index: str = "dnbr") -> Map:
 
 def windows(shape: tuple[int, int]) -> list[Window]:
     """The blocks of a map."""
-    return [*blocks._windows(shape, blocks.BLOCK)]
+    return [*windows_of(shape, blocks.BLOCK)]
 
 
 def assembled(pair: Pair, blocks: Iterable[Block]) -> Map:
