@@ -23,8 +23,9 @@ def cwl_command() -> None:
 @click.option("-o", "--output", type=_FILE, metavar="OUT", help="Write to OUT; default: stdout.")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON, also where FILE is YAML.")
 @click.option("--gateway-url", metavar="URL", help="Set DASK_CLAIM_GATEWAY_URL for every tool.")
+@click.option("--share", is_flag=True, help="Add an input for the key of a shared cluster.")
 def translate_command(
-    file: str, output: Path | None, as_json: bool, gateway_url: str | None
+    file: str, output: Path | None, as_json: bool, gateway_url: str | None, share: bool
 ) -> int:
     """Write FILE so that any CWL runner runs it on the cluster that it claims.
 
@@ -38,6 +39,7 @@ def translate_command(
         output,
         as_json,
         gateway_url,
+        share,
         warn=lambda text: click.echo(f"warning: {text}", err=True),
     )
     if output is None:

@@ -167,6 +167,9 @@ def read_claim(
     checked = check(Reading(constant, [], reading.written))
     # Who runs the document may say where the gateway is, so that it is missing is no fault.
     unsure = {path[0] for path in dynamic} | checked.doubtful | {"gateway_url"}
+    if ("share",) in values:
+        hint = "set DASK_CLAIM_SHARE for the run, or translate with --share"
+        faults.append(Fault(("share",), None, "is for who runs the document to say", hint))
     faults += cross_faults(checked.values, unsure)
     faults = [respelled(fault, reading.written) for fault in faults]
     fields = nested(values)

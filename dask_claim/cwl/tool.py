@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dask_claim.cwl.document import CwlError, Document, Keys, Place, entries
+from dask_claim.cwl.passing import SHARE_VALUE, SHARE_VARIABLE, with_share_input
 from dask_claim.cwl.requirements import (
     CLAIM,
     DOCKER,
@@ -124,9 +125,12 @@ def read_requirement(tool: Tool, entry: Entry) -> tuple[dict[str, Any], list[tup
 
 
 def translated(
-    tool: Tool, gateway_url: str | None, warnings: list[tuple[Place, str]]
+    tool: Tool, gateway_url: str | None, warnings: list[tuple[Place, str]], share: bool = False
 ) -> dict[str, Any]:
-    """Return the tool for any runner. Raises CwlError; adds to `warnings`."""
+    """Return the tool for any runner. Raises CwlError; adds to `warnings`.
+
+    `share`: whether an input of it is to say with which other runs it shares its cluster.
+    """
     entry, scope, content = tool.scope.effective(CLAIM), tool.scope, tool.content
     existing = tool.variable(VARIABLE)
     if entry is None and existing is None:
@@ -144,8 +148,12 @@ def translated(
             raise CwlError([(entry.place, reason)])
     if gateway_url is not None:
         values[GATEWAY_VARIABLE] = _literal(gateway_url)
+    if share:
+        values[SHARE_VARIABLE] = SHARE_VALUE
     values = {name: text for name, text in values.items() if tool.variable(name) != text}
     content = _with_variables(tool, values) if values else content
+    if share:
+        content = with_share_input(content)
     if entry is None:
         return content
     if script and scope.effective(SCRIPT, "requirements") is None:

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from dask_claim.claim.units import web_address
 from dask_claim.cwl.document import CwlError, Document, Keys, Place, entries, read_document
 from dask_claim.cwl.edits import edited
+from dask_claim.cwl.passing import passing_share, takes_share, with_share_input
 from dask_claim.cwl.requirements import CLAIM, IMPORT, Scope, without_claims
 from dask_claim.cwl.tool import Tool, id_of, pack, translated
 
@@ -24,12 +25,14 @@ def translate(
     output: Path | None = None,
     as_json: bool = False,
     gateway_url: str | None = None,
+    share: bool = False,
     warn: Callable[[str], None] = lambda text: None,
 ) -> str:
     """Return the translated text of the document called `name`. Raises CwlError.
 
     `output` is where the text will be: relative references are made to hold from there; by default
-    they hold beside the original. `warn` is called for what stays although it may be wrong.
+    they hold beside the original. With `share` an input, `dask_claim_share`, reaches all tools that
+    claim a cluster. `warn` is called for what stays although it may be wrong.
     """
     if gateway_url is not None:
         try:
@@ -37,7 +40,7 @@ def translate(
         except ValueError as error:
             raise CwlError([(Place("--gateway-url"), f"{gateway_url!r} {error}")]) from None
     document = read_document(name)
-    walk = Walk(document, lambda tool: translated(tool, gateway_url, walk.warnings))
+    walk = Walk(document, lambda tool: translated(tool, gateway_url, walk.warnings, share))
     root = walk.root()
     if walk.faults or walk.unreached:
         raise CwlError([*walk.faults, *walk.unreached])
@@ -112,6 +115,8 @@ class Walk:
             elif changed:
                 listed = [changed.get(index, step) for index, step in enumerate(content)]
                 process = {**process, "steps": listed}
+            if any(_passes_share(step) for step in changed.values()):
+                process = with_share_input(process)
         elif kind == "CommandLineTool":
             try:
                 process = self.visit(Tool(process, keys, scope, steps, self.document))
@@ -128,12 +133,15 @@ class Walk:
             return step
         scope, run, at = scope.within(step, keys, self.document), step.get("run"), (*keys, "run")
         if isinstance(run, dict) and IMPORT not in run:
-            return without_claims({**step, "run": self._process(run, at, scope, steps)})
+            process = self._process(run, at, scope, steps)
+            step = passing_share(step) if takes_share(process) else step
+            return without_claims({**step, "run": process})
         if isinstance(run, str) and (target := self._find(run, at)):
             process = self._process(target[1], target[0], scope, steps)
             if self._done.setdefault(target[0], process) != process:
                 reason = f"run: other steps run {run} with another claim; copy it for this one"
                 self.faults.append((self.document.place(at), reason))
+            step = passing_share(step) if takes_share(process) else step
         elif other := run[IMPORT] if isinstance(run, dict) else run or step.get(IMPORT):
             reason = f"run: {other} is another file"
             if scope.effective(CLAIM):
@@ -155,6 +163,10 @@ class Walk:
             return None
         reason = f"run: {run} names no process of {self.document.name}"
         raise CwlError([(self.document.place(keys), reason)])
+
+
+def _passes_share(step: Any) -> bool:
+    return isinstance(step, dict) and takes_share({"inputs": step.get("in")})
 
 
 def _local_runs(value: Any) -> Iterator[str]:

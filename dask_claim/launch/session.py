@@ -212,7 +212,7 @@ class Session:
                 try:
                     outcome = await self._reclaim()
                     if self.lease.shared and outcome is not Outcome.NOT_CONFIRMED:
-                        outcome = Outcome.KEPT
+                        outcome = Outcome.GONE if self.watch.ended else Outcome.KEPT
                     if outcome is Outcome.NOT_CONFIRMED:
                         await self.lease.leave_to_scheduler()
                 finally:
