@@ -25,6 +25,30 @@ def ended(pid: int) -> bool:
     return os.path.isdir("/proc/self") and state_and_group(pid)[0] in ENDED
 
 
+def mark(pid: int) -> str | None:
+    """Return what tells a process from every other one, also from a later one of the same id.
+
+    It is of this boot and this namespace of processes; None where that cannot be seen.
+    """
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            boot = file.read().strip()
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as stat:
+            started = stat.read().rpartition(")")[2].split()[19]
+        return f"{boot} {os.readlink('/proc/self/ns/pid')} {pid} {started}"
+    except (OSError, IndexError):
+        return None
+
+
+def certainly_ended(marked: str) -> bool:
+    """Whether the process of this `mark` is gone; False where it may run elsewhere."""
+    here, words = mark(os.getpid()), marked.split(" ")
+    if here is None or len(words) != 4 or words[:2] != here.split(" ")[:2]:
+        return False
+    pid = int(words[2]) if words[2].isdecimal() else 0
+    return mark(pid) != marked or ended(pid)
+
+
 def others() -> list[int]:
     """Return the ids of all other processes; empty where they cannot be seen."""
     names = os.listdir("/proc") if os.path.isdir("/proc") else []

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import time
+from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dask_claim.launch.receipt import Receipt
 from dask_claim.receipts.advice import ENOUGH, advise
 from dask_claim.receipts.fields import ReceiptFields
 from dask_claim.receipts.rows import Row, program
 from tests.support.here import dask_claim
+from tests.support.launcher import ONE_TASK, PYTHON, Launcher, wait_for
 
 GIB = 2**30
 BIRTH = datetime(2026, 11, 24, 14, 35, 40, tzinfo=timezone.utc)
@@ -71,34 +77,57 @@ def folder_of(folder: Path, *receipts: dict[str, Any]) -> Path:
 
 
 def lines(folder: Path) -> list[str]:
-    answer = dask_claim("receipts", str(folder), TZ="UTC")
+    answer = dask_claim("receipts", str(folder))
     assert answer.status == 0, answer.err
     assert all(len(line) <= 120 for line in answer.out.splitlines())
     return answer.out.splitlines()
 
 
+DOCS = Path(__file__).parents[1] / "docs"
+IDS = (
+    "qkzmbdwrtyxh",
+    "wexhvpnaejsl",
+    "trsyfbqomwda",
+    "mbdwkzrtixeu",
+    "zmwdbaiqpotr",
+    "lgcfuejsnakw",
+)
 NOTHING = {"workers": None, "tasks": None, "efficiency": None, "memory_peak": None}
 KILLED = {"reason": "memory_limit", "count": 4, "text": "…"}
 
 
-def test_table_and_sums(tmp_path: Path) -> None:
-    failed = receipt(
-        1,
-        exit_status=1,
-        reason="worker_memory",
-        workers={"lost": [KILLED]},
-        tasks={"failed": 3},
-        efficiency=0.4,
-    )
-    birth = receipt(2, state="running", exit_status=None, command=["make"], **NOTHING)
-    table = lines(folder_of(tmp_path, birth, failed, receipt()))
-    shown = [" ".join(line.split()) for line in table[:5]]
-    assert shown[0].startswith("RUN PROGRAM STARTED WALL ") and shown[0].endswith(" STATUS")
-    assert shown[1] == "azmbdwrt bai.py 11-24 14:35 1:40 8 0.222 80 % 2.5/4.0 120 0 0 0"
-    assert shown[2].endswith(" 1:40 8 0.222 40 % 2.5/4.0 120 3 4 1 worker_memory")
-    assert shown[3] == "czmbdwrt make 11-24 16:35 running?"
-    assert shown[4] == "TOTAL 3 runs 3:20 0.444 60 % 240 3 4 1 failed"
-    assert table[-1] == "bai.py: 1 of 2 runs lost workers at their 4.0 GiB: claim worker_memory 8 G"
+def used(seconds: float, hours: float, peak: float, **changed: Any) -> dict[str, Any]:
+    workers = {"core_hours": hours, "memory_peak": int(peak * GIB)}
+    return {"duration": seconds, "workers": workers, "memory_peak": 3 * GIB, **changed}
+
+
+CLASSIFY = {"peak": 4, "memory": GIB}
+
+
+def test_the_table_in_the_documents(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    request.addfinalizer(time.tzset)
+    runs = [
+        used(100, 0.222, 1.0, efficiency=0.1),
+        used(98, 0.218, 1.1, efficiency=0.13),
+        used(101, 0.224, 1.1, efficiency=0.12),
+        used(740, 0.822, 0.7, efficiency=0.81, tasks={"done": 96}),
+        used(426, 0.473, 1.0, efficiency=0.64, tasks={"done": 51, "failed": 1}, exit_status=1,
+             reason="worker_memory"),
+        {"state": "running", "exit_status": None, **NOTHING},
+    ]  # fmt: skip
+    for each in runs[3:]:
+        each["command"] = ["python", "-u", "classify.py", "b.json"]
+        each["workers"] = each["workers"] and {**each["workers"], **CLASSIFY}
+    runs[4]["workers"]["lost"] = [KILLED]
+    for number, (run, hour) in enumerate(zip(IDS, (0, 1, 2, 11, 12, 13), strict=True)):
+        runs[number] = receipt(hour, run=run, **runs[number])
+    shown = "\n".join(lines(folder_of(tmp_path, *reversed(runs))))
+    page = (DOCS / "receipts.md").read_text()
+    assert f"$ dask-claim receipts receipts/\n{shown}\n```" in page, shown
 
 
 def test_json_has_the_raw_numbers(tmp_path: Path) -> None:
@@ -243,6 +272,49 @@ def test_bad_input_is_named_and_left_out(tmp_path: Path) -> None:
 
 
 def test_ten_thousand_receipts(tmp_path: Path) -> None:
-    history = [[float(second), 8, second] for second in range(100)]
-    folder_of(tmp_path, *(receipt(number, history=history) for number in range(10_000)))
+    text = json.dumps(receipt(history=[[float(second), 8, second] for second in range(100)]))
+    for number in range(10_000):
+        (tmp_path / f"{number}.json").write_text(text)
     assert "10000 runs" in "\n".join(lines(tmp_path))
+
+
+def test_real_receipts_have_their_schema_and_are_shown(attached: Launcher, tmp_path: Path) -> None:
+    """A run that lasts, is killed, fails, ends well, or never begins."""
+    running = attached.start(PYTHON, "-c", "import time; time.sleep(60)")
+    running.until("Running ")
+    wait_for(lambda: (running.receipt() or {}).get("state") == "running", "receipt of a run")
+    lasting = dask_claim("receipts", str(tmp_path)).out
+    running.process.kill()
+    running.process.wait()
+    killed = dask_claim("receipts", str(tmp_path)).out
+    assert ("running?" in lasting, "killed" in killed, "?" in killed) == (True, True, False)
+    attached(PYTHON, "-c", ONE_TASK)
+    attached("false")
+    attached("true", claim={"worker_cores": -1})
+    schema = json.loads(dask_claim("schema", "--receipt").out)
+    written = [json.loads(path.read_text()) for path in tmp_path.glob("*.json")]
+    assert len(written) == 4
+    for each in written:
+        jsonschema.validate(each, schema)
+        assert set(each) == set(schema["properties"])
+    table = dask_claim("receipts", str(tmp_path)).out
+    for status in ("killed", "0", "1 command_failed", "78 claim_invalid"):
+        assert re.search(rf" {status}$", table, re.MULTILINE), table
+
+
+BELOW = {"workers": "Workers", "tasks": "Tasks", "shared": "Shared", "workers.lost": "Lost"}
+"""Field → the name of what is in it, in the schema."""
+
+
+def test_the_documents_list_the_fields() -> None:
+    schema = ReceiptFields.model_json_schema()
+
+    def rows(part: dict[str, Any], prefix: str = "") -> Iterator[str]:
+        for name, field in part["properties"].items():
+            yield f"| `{prefix}{name}` | {field['description']} |"
+            if inner := BELOW.get(f"{prefix}{name}"):
+                yield from rows(schema["$defs"][inner], f"{prefix}{name}.")
+
+    page = (DOCS / "receipts.md").read_text()
+    assert "\n| --- | --- |\n" + "\n".join(rows(schema)) + "\n\n" in page
+    assert set(Receipt([]).to_dict()) == set(ReceiptFields.model_fields)

@@ -34,6 +34,8 @@ COLUMNS = {
 WIDEST = 22
 """Characters of a program's name, and of a reason."""
 
+UNFINISHED = ("claiming", "running", "releasing")
+
 NAMED = 5
 """Files that a message names."""
 
@@ -102,7 +104,7 @@ def _shown(rows: Sequence[Row], advised: Sequence[str]) -> list[str]:
         for head, field in COLUMNS.items()
     ]
     lines = printing.table(list(zip(*filter(_has_values, columns), strict=True)))
-    if any(row.state != "ended" for row in rows):
+    if any(row.state in UNFINISHED for row in rows):
         lines += ["", "?: the receipt was not ended: the run lasts, or its launcher was killed"]
     return [*lines, *([""] if advised else []), *map(printable, advised)]
 
@@ -114,7 +116,9 @@ def _has_values(column: Sequence[str]) -> bool:
 def _cell(field: str, row: Row) -> str:
     value = getattr(row, field)
     if field == "exit_status":
-        status = f"{row.state}?" if row.state != "ended" else f"{value}"
+        status = str(value) if row.state == "ended" else row.state
+        if row.state in UNFINISHED:
+            status += "?"
         return " ".join(filter(None, (status, _short(row.reason or ""))))
     if field == "run":
         return printable(value or "")[:8]

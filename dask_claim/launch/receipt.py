@@ -23,6 +23,7 @@ from dask_claim.launch import events
 from dask_claim.launch.event_log import GONE
 from dask_claim.launch.history import History, shared, used
 from dask_claim.launch.reports import Explained, NoWorkers
+from dask_claim.processes import mark
 from dask_claim.providers.values import Cluster, Outcome, Ticket
 from dask_claim.redact import redact
 
@@ -177,6 +178,7 @@ class Receipt:
             "warnings": [event.text for event in self._warned],
             "gone": GONE.get(self._outcome) if self._outcome else None,
             # What is to be reclaimed where the launcher is killed.
+            "launcher": mark(os.getpid()),
             "tickets": [ticket.to_dict() for ticket in self._tickets],
         }
         masked = redact(content)

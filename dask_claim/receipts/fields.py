@@ -40,9 +40,11 @@ class Timeline(Part):
 class Lost(Part):
     """Workers that were lost for one reason."""
 
-    reason: Text = Field(description="`memory_limit`, `exited`, `killed`, `connection_lost` …")
+    reason: Text = Field(
+        description="`memory_limit`, `killed`, `exited`, `silent`, `closed` or `connection_lost`"
+    )
     count: Count = Field(description="how many")
-    text: Text = Field("", description="the last one, in a line")
+    text: Text = Field("", description="one of them, in a line")
 
 
 class Workers(Part):
@@ -70,8 +72,13 @@ class Shared(Part):
     """What a run had of a cluster that several used."""
 
     key: Text = Field(description="the claim's `share`")
-    runs: Count = Field(description="the most at one time")
-    joined: bool = Field(description="whether another run had requested it")
+    runs: Count | None = Field(None, description="the most at one time")
+    joined: bool | None = Field(None, description="whether another run had requested it")
+    others: Count | None = Field(None, description="runs that still used it at the end")
+    keep: Amount | None = Field(None, description="seconds that it stays after its last run")
+    lost_by_others: Count | None = Field(
+        None, description="workers that were lost with tasks of another run"
+    )
     core_seconds: Amount | None = Field(None, description="of this run's own tasks")
     tasks: Count | None = Field(None, description="of this run's own")
 
@@ -95,8 +102,8 @@ class ReceiptFields(Part):
     attached: Text | None = Field(None, description="id of the run whose cluster was used")
     shared: Shared | None = Field(None, description="of a shared cluster: key, runs, own part")
     cluster_name: Text | None = Field(None, description="the gateway's name for the cluster")
-    scheduler_address: Text | None = None
-    dashboard_url: Text | None = None
+    scheduler_address: Text | None = Field(None, description="as the command gets it")
+    dashboard_url: Text | None = Field(None, description="as a browser reaches it")
     timeline: Timeline = Field(description="when each stage was reached, ISO 8601 in UTC")
     duration: Amount | None = Field(None, description="seconds, wall time of the run")
     command: list[Text] = Field(description="program and arguments; empty for `connect()`")
@@ -105,20 +112,28 @@ class ReceiptFields(Part):
     error: Text | None = Field(None, description="what ended the run where not the command did")
     explanation: list[Text] | None = Field(None, description="what went wrong, in a few lines")
     traceparent: Text | None = Field(None, description="the trace that the run belongs to")
-    workers: Workers | None = Field(None, description="null where no figures are known")
-    tasks: Tasks | None = None
+    workers: Workers | None = Field(None, description="null where the cluster gave no figures")
+    tasks: Tasks | None = Field(None, description="null where the cluster gave no figures")
     memory_peak: Count | None = Field(
         None, description="bytes that all workers together used at the peak"
     )
     spilled: Count | None = Field(None, description="bytes on the workers' disks, peak")
-    efficiency: Amount | None = Field(None, description="busy ÷ claimed core-seconds, 0 to 1")
-    history: list[tuple[Amount, Count, Count]] = Field(
-        [], description="seconds since `claimed`, workers, tasks done"
+    efficiency: Amount | None = Field(
+        None, description="busy ÷ claimed core-seconds, 0 to 1: tasks are busy while they run"
     )
-    leased: bool = Field(False, description="whether the scheduler ended an abandoned cluster")
-    warnings: list[Text] = []
+    history: list[tuple[Amount, Count, Count]] = Field(
+        [], description="points of a line: seconds since `claimed`, workers, tasks done"
+    )
+    leased: bool = Field(
+        False, description="whether the scheduler would end it if the launcher vanished"
+    )
+    warnings: list[Text] = Field([], description="what the run went on in spite of")
     gone: bool | Literal["kept"] | None = Field(
-        None, description="whether the cluster is confirmed gone; `kept`: others may use it"
+        None,
+        description="whether the cluster is confirmed gone; `kept`: a shared one, for other runs",
+    )
+    launcher: Text | None = Field(
+        None, description="its process: boot of the machine, namespace, id, start"
     )
     tickets: list[dict[str, Any]] = Field([], description="what is still to be reclaimed")
 

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
+from dask_claim.processes import certainly_ended
 from dask_claim.receipts.fields import ReceiptFields, Timeline
 
 INTERPRETER = re.compile(r"(i?python|pypy)[\d.]*|(ba|da|z|k)?sh|Rscript|julia|perl|node|papermill")
@@ -31,6 +32,8 @@ class Row:
     started: datetime | None
     wall: float | None
     state: str
+    """As in the receipt, or `killed` where its launcher certainly is."""
+
     exit_status: int | None
     reason: str | None
     provider: str | None
@@ -65,14 +68,14 @@ class Row:
         wall = receipt.duration if receipt.state == "ended" else None
         if wall is None and receipt.state == "ended" and times:
             wall = (max(times) - min(times)).total_seconds()
-        shared = receipt.shared is not None and receipt.shared.runs > 1
+        shared = receipt.shared is not None and receipt.shared.runs != 1
         return cls(
             file=file,
             run=receipt.run,
             program=program(receipt.command),
             started=min(times, default=None),
             wall=wall,
-            state=receipt.state,
+            state=_state(receipt),
             exit_status=receipt.exit_status,
             reason=receipt.reason,
             provider=receipt.provider,
@@ -121,6 +124,12 @@ def program(command: Sequence[str]) -> str:
         if WITH_VALUE.fullmatch(word) and words:
             words.pop(0)
     return name
+
+
+def _state(receipt: ReceiptFields) -> str:
+    if receipt.state != "ended" and receipt.launcher and certainly_ended(receipt.launcher):
+        return "killed"
+    return receipt.state
 
 
 def _moments(timeline: Timeline) -> list[datetime]:
