@@ -109,6 +109,9 @@ CASES = {
         ended(ended=Ended("was ended by somebody else")), Reason.CLUSTER_LOST,
         ["status 1 after its cluster was gone with 8 of 12 tasks done"],
     ),
+    "cluster out of reach": (
+        ended(cut_off=True), Reason.CLUSTER_LOST, ["the scheduler takes no connection any more"],
+    ),
     "closed by the program": (
         ended(ended=Ended("was shut down by a client", ordinary=True)), Reason.COMMAND_FAILED,
         ["saw no failed task"],

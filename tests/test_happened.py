@@ -164,6 +164,7 @@ def test_scheduler_of_a_gateways_cluster_dies(run: Running, gateway: GatewayServ
     words = "closed its connection and takes no other one"
     assert words in warning and ended.err.count(warning) == 1
     assert ended.receipt["gone"] is True
+    assert (ended.status, ended.receipt["reason"]) == (7, "cluster_lost")
 
 
 # As with an image that cannot be pulled: no worker gets as far as the scheduler.

@@ -59,6 +59,9 @@ class ClusterWatch:
         self.ended: Ended | None = None
         """How the cluster has ended without this launcher; None: not, or unknown."""
 
+        self.cut_off = False
+        """Whether its scheduler took no connection at the end, and nobody knows of its end."""
+
     def begin(self, provider: Provider) -> None:
         """Watch the cluster of this provider from now on."""
         self._provider, self.usage, self.ended = provider, None, None

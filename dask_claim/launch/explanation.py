@@ -111,6 +111,11 @@ def _end_of_command(facts: Facts, reason: Reason) -> Iterator[str]:
         )
     elif facts.ended is not None and not facts.ended.ordinary:
         yield f"The command ended with status {facts.status} after its cluster was gone{done}"
+    elif reason is Reason.CLUSTER_LOST:
+        yield (
+            f"The command ended with status {facts.status}, and the scheduler takes no connection "
+            f"any more{done}: it has died, or the way to it is cut"
+        )
     elif reason is Reason.NO_WORKERS and usage and usage.gave_up:
         count, resources = usage.gave_up
         needed = f"; they need {resources}" if resources else ""

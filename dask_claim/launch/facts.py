@@ -42,6 +42,9 @@ class Facts:
     ended: Ended | None = None
     """How the cluster has ended without the launcher."""
 
+    cut_off: bool = False
+    """Whether the scheduler took no connection at the end: its gateway may not have seen why."""
+
     usage: Usage | None = None
     worker_memory: int = 0
     """Bytes of one worker, as it really was; 0: unknown."""
@@ -74,7 +77,7 @@ def reason_of(facts: Facts) -> Reason | None:
         return Reason.MEMORY_LIMIT
     if facts.ended_by is not None:
         return Reason.COMMAND_KILLED
-    if facts.ended is not None and not facts.ended.ordinary:
+    if facts.cut_off or (facts.ended is not None and not facts.ended.ordinary):
         return Reason.CLUSTER_LOST
     if facts.lost("memory_limit"):
         return Reason.WORKER_MEMORY
@@ -100,7 +103,7 @@ def facts_of(
         return known
     provider, watch = session.provider, session.watch
     return replace(
-        known, memory=watch.memory, ended=watch.ended, usage=watch.usage,
+        known, memory=watch.memory, ended=watch.ended, cut_off=watch.cut_off, usage=watch.usage,
         worker_memory=watch.worker_memory, same_machine=provider.same_machine,
         of_gateway=provider.uses_gateway,
     )  # fmt: skip

@@ -240,6 +240,7 @@ class LeaseKeeper:
                 seconds = monotonic() - self._since
                 self.dask_report = await lease.dask_report(usage.tasks_done, seconds)
             await lease.release()
+            self._watch.cut_off = lease.cut_off
         if not placed:
             self._lease = None
         # A gateway is asked only where its scheduler had no lease to report with.

@@ -79,6 +79,9 @@ class Lease:
         """Whether the scheduler has taken no connection for `reconnect_timeout`. Even if it came
         back it would have given this launcher up."""
 
+        self.cut_off = False
+        """Whether at the end the scheduler took no connection, and nobody knows of its end."""
+
         self.expected = 0
         """The number of workers that are being waited for."""
 
@@ -174,12 +177,14 @@ class Lease:
             return
         self._released = True
         await cancel(self._task)
+        self.cut_off = self._gone
         if self.placed and not self._gone and not self.shut_down:
             try:
                 await self._renew(self._last_message)
                 self.left = self._last_message == sharing.LEAVE
             except Exception:
-                if not await self._is_over() and self._connection.cut:
+                self.cut_off = not await self._is_over() and self._connection.cut
+                if self.cut_off:
                     self._warn("the scheduler has closed its connection and takes no other one")
         await self._connection.close()
 

@@ -39,7 +39,7 @@ PATIENCE = 300.0
 LOST = 9
 """The program's status where its cluster is gone."""
 
-REASONS = (None, "cluster_lost", "cluster_failed")
+REASONS = ("cluster_lost", "cluster_failed")
 
 # Prints the sum of squares. A gateway that is started again breaks all connections: then once more.
 PROGRAM = f"""
