@@ -181,7 +181,7 @@ def _gathered(client: Client, future: Any, direct: bool) -> Block:
         return client.gather(future, direct=direct)  # type: ignore[no-any-return]
     except (ImportError, RuntimeError) as error:
         if isinstance(missing := error.__cause__ or error, ImportError):
-            need = "scheduler and workers need the packages of this program, dask-claim[bai]"
+            need = "scheduler and workers need bai_example and what it imports"
             raise InputError(f"{need} ({missing})") from None
         raise
 

@@ -305,7 +305,9 @@ def test_a_cluster_without_the_package(
         finally:
             cluster.stdin.close()
     assert status == 1
-    assert "need the packages of this program, dask-claim[bai] (No module named" in lines[-1]
+    assert (
+        "scheduler and workers need bai_example and what it imports (No module named" in lines[-1]
+    )
 
 
 # The whole program, in this process
