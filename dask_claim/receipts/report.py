@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from markupsafe import Markup, escape
+
 from dask_claim.receipts.chart import Chart
 from dask_claim.receipts.fields import ReceiptFields, Workers
 from dask_claim.receipts.rows import program
@@ -42,6 +44,7 @@ def html(receipt: Mapping[str, Any], dask_report: str | None = None, missing: st
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    environment.filters["code"] = _code
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
     return template.render(
         receipt=fields,
@@ -55,6 +58,16 @@ def html(receipt: Mapping[str, Any], dask_report: str | None = None, missing: st
         dask_report=LINK.sub("", dask_report) if dask_report else None,
         missing=missing,
     )
+
+
+def _code(text: str) -> Markup:
+    """Escape a text, and set what stands in backticks as code."""
+    parts = [escape(part) for part in text.split("`")]
+    if len(parts) % 2 == 0:
+        return escape(text)
+    code = [Markup("<code>{}</code>").format(part) for part in parts[1::2]]
+    parts[1::2] = code
+    return Markup("").join(parts)
 
 
 def _status(receipt: ReceiptFields) -> tuple[str, str]:
@@ -78,12 +91,12 @@ def _tiles(receipt: ReceiptFields) -> list[tuple[str, str, str]]:
         tiles.append(("Workers", f"{workers.peak}", f"{lost} lost" if lost else ""))
         tiles.append(("Core-hours", f"{workers.core_hours:.3f}", ""))
     if receipt.efficiency is not None:
-        tiles.append(("Efficiency", f"{100 * receipt.efficiency:.0f} %", "of core-hours busy"))
+        tiles.append(("Efficiency", f"{100 * receipt.efficiency:.0f} %", "of them busy"))
     if workers and workers.memory_peak:
         of = f"of {gib(workers.memory)} GiB" if workers.memory else ""
-        tiles.append(("Memory of a worker", f"{size(workers.memory_peak)}", of))
+        tiles.append(("Worker memory", size(workers.memory_peak), of))
     if receipt.memory_peak:
-        tiles.append(("Memory of all", size(receipt.memory_peak), "at the peak"))
+        tiles.append(("Cluster memory", size(receipt.memory_peak), "at the peak"))
     if receipt.spilled:
         tiles.append(("Spilled", size(receipt.spilled), "to the workers' disks"))
     return tiles
