@@ -53,8 +53,6 @@ def configure(level: str, take: Take | None = None) -> None:
     logger.add(
         write, format=FORMAT, level="DEBUG", colorize=colours, backtrace=False, diagnose=False
     )
-    if as_json:
-        _take_over_logging()
 
 
 def _extra(record: Record) -> dict[str, Any]:
@@ -75,17 +73,3 @@ def _json_of(record: Record) -> str:
         own["traceback"] = "".join(lines)
     word, level = extra.get("event", "log"), record["level"].name
     return stderr.json_line(word, level, record["message"], extra.get("at"), **own)
-
-
-def _take_over_logging() -> None:
-    """Have the warnings of Python and of libraries in this process as JSON, too."""
-    import logging
-
-    class Handler(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            level = "ERROR" if record.levelno >= logging.ERROR else "WARNING"
-            bound = logger.bind(fields={"logger": record.name})
-            bound.opt(exception=record.exc_info).log(level, "{}", record.getMessage())
-
-    logging.captureWarnings(True)
-    logging.getLogger().handlers = [Handler(level=logging.WARNING)]

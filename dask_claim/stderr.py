@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import io
+import itertools
 import json
+import re
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from typing import Any
+from typing import Any, TextIO
 
 from dask_claim.redact import redact, redact_text
 
@@ -36,6 +39,13 @@ class State:
     """Clears the terminal's last line, where it is to make room for others."""
 
     @classmethod
+    def by(cls, arguments: Sequence[str], environ: Mapping[str, str]) -> State:
+        """Return what a command line asks for, whatever else is wrong with it."""
+        own = " ".join(itertools.takewhile(lambda word: word != "--", arguments))
+        given: list[str] = re.findall(r"(?<!\S)--log-format[ =](\S+)", own)
+        return cls((given[-1] if given else environ.get(LOG_FORMAT)) == "json")
+
+    @classmethod
     def of_guard(cls, environ: Mapping[str, str]) -> State:
         """Return that of the launcher whose guard has these variables."""
         return cls(environ.get(LOG_FORMAT) == "json", environ.get(GUARDED_RUN) or None)
@@ -51,18 +61,53 @@ writing = threading.RLock()
 """Held by whoever writes to stderr."""
 
 
+class _Objects(io.TextIOBase):
+    """In the place of `sys.stderr`: what is written there is a JSON object, too."""
+
+    def __init__(self, below: TextIO) -> None:
+        self.below = below
+        self._begun = ""
+
+    def write(self, text: str) -> int:
+        with writing:
+            self._begun += text
+            if self._begun.endswith("\n"):
+                lines, self._begun = self._begun.strip("\n"), ""
+                if lines:
+                    write(json_line("log", "WARNING", lines))
+        return len(text)
+
+    def isatty(self) -> bool:
+        return self.below.isatty()
+
+    def fileno(self) -> int:
+        return self.below.fileno()
+
+
+@contextlib.contextmanager
+def written_by(how: State) -> Iterator[None]:
+    """Write as `how` says; as JSON also what libraries and Python itself write to `sys.stderr`."""
+    global state
+    before, stream = state, sys.stderr
+    state = how
+    if how.as_json and stream is not None:
+        sys.stderr = _Objects(stream)
+    try:
+        yield
+    finally:
+        state, sys.stderr = before, stream
+
+
 def write(text: str) -> None:
     """Write whole lines. Where nobody reads them any more, that changes nothing else."""
-    if sys.stderr is not None:
+    stream: Any = sys.stderr
+    if isinstance(stream, _Objects):
+        stream = stream.below
+    if stream is not None:
         with writing, contextlib.suppress(OSError):
             state.clear()
-            sys.stderr.write(text)
-            sys.stderr.flush()
-
-
-def write_foreign(line: str) -> None:
-    """Write a line that another program has printed, and this one is to pass on."""
-    write(json_line("log", "INFO", line.rstrip("\n")) if state.as_json else line)
+            stream.write(text)
+            stream.flush()
 
 
 def json_line(event: str, level: str, message: str, at: float | None = None, **own: Any) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import re
+import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import jsonschema
 import pytest
 
 import dask_claim
+from dask_claim import stderr
 from dask_claim.cli.main import run_cli
 from dask_claim.launch import event_log
 from tests.support.gateway import GatewayServer
@@ -137,6 +140,22 @@ def test_errors(
     assert run_cli(words) == status
     *_, error = events_of(capfd.readouterr().err)
     assert (error["event"], error["reason"], error["exit_status"]) == ("error", reason, status)
+
+
+def test_what_others_write_in_this_process(capfd: pytest.CaptureFixture[str]) -> None:
+    """A library's warning or a thread's traceback; the line feed makes a line."""
+    with stderr.written_by(stderr.State(as_json=True, run="abc")):
+        print("password=hunter2", file=sys.stderr)
+        thread = threading.Thread(target=lambda: print("one", 2, file=sys.stderr))
+        thread.start()
+        thread.join()
+    print("as ever", file=sys.stderr)
+    *lines, last = capfd.readouterr().err.splitlines()
+    events = events_of("\n".join(lines))
+    assert [(event["run"], event["message"]) for event in events] == [
+        ("abc", "password=***"), ("abc", "one 2"),
+    ]  # fmt: skip
+    assert last == "as ever"
 
 
 def test_the_schema_is_printed(capfd: pytest.CaptureFixture[str]) -> None:

@@ -75,6 +75,35 @@ def test_a_stop_leaves_the_prompt_alone(launcher: Launcher) -> None:
         shell.expect_exact("no such job")
 
 
+ANY_LINE = """
+import asyncio, sys
+from loguru import logger
+from dask_claim import log
+from dask_claim.launch import events, status_line
+status_line.EVERY = 0.02
+line = status_line.StatusLine()
+async def shown():
+    while not line._shown:
+        await asyncio.sleep(0.01)
+async def main():
+    log.configure("INFO")
+    line(events.Claimed("", "local", False))
+    await shown()
+    logger.warning("of another part")
+    await shown()
+asyncio.run(main())
+line.clear()
+"""
+
+
+def test_it_makes_room_for_any_line(launcher: Launcher) -> None:
+    child = launcher.terminal(PYTHON, "-c", ANY_LINE, TERM="xterm")
+    child.expect(pexpect.EOF)
+    line, end = screen(child.before)
+    assert child.before.count(SHOWN) >= 2 and end == ""
+    assert re.fullmatch(r"20\d\d-.* \| dask-claim - of another part", line)
+
+
 WHERE = """
 import os
 from dask_claim.launch.status_line import is_wanted

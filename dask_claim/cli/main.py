@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
-import re
 import signal
 import sys
 import traceback
@@ -186,7 +184,11 @@ cli.add_command(receipts_command)
 
 def run_cli(arguments: Sequence[str]) -> int:
     """Run the command line; every error ends here, as a message and an exit status."""
-    stderr.state = stderr.State(as_json=_wants_json(arguments))
+    with stderr.written_by(stderr.State.by(arguments, os.environ)):
+        return _run(arguments)
+
+
+def _run(arguments: Sequence[str]) -> int:
     try:
         return int(cli.main(list(arguments), prog_name="dask-claim", standalone_mode=False) or 0)
     except click.ClickException as error:
@@ -202,13 +204,6 @@ def run_cli(arguments: Sequence[str]) -> int:
             return int(error.code or 0)  # click has printed what completes a word
         text = f"a defect in dask-claim: {type(error).__name__}; please report it"
         return _fail(DaskClaimError(text), True)
-
-
-def _wants_json(arguments: Sequence[str]) -> bool:
-    """Whether the log is to be JSON: known also where the other arguments are wrong."""
-    own = " ".join(itertools.takewhile(lambda word: word != "--", arguments))
-    given: list[str] = re.findall(r"(?<!\S)--log-format[ =](\S+)", own)
-    return (given[-1] if given else os.environ.get(stderr.LOG_FORMAT)) == "json"
 
 
 def _fail(error: DaskClaimError, is_defect: bool = False) -> int:

@@ -36,10 +36,7 @@ class Logged(Event):
     """Anything else that is logged."""
 
     word = "log"
-    logger: str | None = field(default=None)
-    """The library's logger; none where dask-claim itself logs."""
-
-    traceback: str | None = field(default=None)
+    traceback: str | None = None
 
 
 @dataclass(frozen=True)

@@ -69,6 +69,6 @@ if __name__ == "__main__":
     from dask_claim import stderr
     from dask_claim.log import configure
 
-    stderr.state = stderr.State.of_guard(os.environ)
-    configure("INFO")
-    run_loop(reclaim_all(**json.load(sys.stdin)))
+    with stderr.written_by(stderr.State.of_guard(os.environ)):
+        configure("INFO")
+        run_loop(reclaim_all(**json.load(sys.stdin)))

@@ -13,7 +13,6 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, ClassVar
 
-from dask_claim import stderr
 from dask_claim.cgroup import MORE_MEMORY, MemoryLimit
 from dask_claim.claim.dask_config import dask_config
 from dask_claim.errors import ClusterFailed, ConfigurationError
@@ -114,7 +113,7 @@ class HostedProvider(Provider):
         assert self._host is not None and self._host.stdout is not None
         while line := await self._host.stdout.readline():
             if not line.startswith(b"{"):  # of a site's start-up hook, before `serve` began
-                stderr.write_foreign(line.decode(errors="replace"))
+                print(line.decode(errors="replace"), end="", file=sys.stderr)
                 continue
             event: dict[str, Any] = json.loads(line)
             if "usage" in event:
