@@ -11,21 +11,23 @@ import pytest
 from tests.support.forking import ForkedDask
 from tests.support.gateway import GatewayServer
 from tests.support.launcher import ONE_TASK, PYTHON, Launcher, wait_for
-from tests.support.sharing import KEEP, RECONNECT, Stress
+from tests.support.sharing import FATES, KEEP, LONG, RECONNECT, Stress
 
 SECONDS = float(os.environ.get("SHARE_STRESS_SECONDS", "600"))
 """How long runs are begun in the deep test."""
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seconds", [30, pytest.param(SECONDS, marks=pytest.mark.deep)])
+@pytest.mark.parametrize(
+    ("seconds", "fates"), [(30, FATES), pytest.param(SECONDS, LONG, marks=pytest.mark.deep)]
+)
 def test_runs_that_share_through_all_that_is_killed(
-    tmp_path: Path, forked_dask: ForkedDask, seconds: float
+    tmp_path: Path, forked_dask: ForkedDask, seconds: float, fates: dict[str, int]
 ) -> None:
     """Those that are not killed end with their own status; one cluster at a time; none is left."""
     seed = int(os.environ.get("SHARE_STRESS_SEED") or secrets.randbelow(10**6))
     print(f"SHARE_STRESS_SEED={seed}", flush=True)
-    stress = Stress(tmp_path, seed, forked_dask)
+    stress = Stress(tmp_path, seed, forked_dask, fates)
     stress.run(seconds)
     print(dict(stress.happened))
     assert not stress.problems, f"seed {seed}: " + "\n".join(stress.problems)

@@ -14,7 +14,7 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -24,6 +24,21 @@ from typing import Any
 from tests.support.gateway import PERSISTENT, VARIABLES, Dask, GatewayServer
 from tests.support.launcher import PYTHON, Launcher, Run, Running, wait_for
 from tests.support.scenes import end_all, guards, processes_of
+
+FATES = {"": 12, "term": 2, "kill": 2, "guard": 2, "container": 2, "scheduler": 2, "gateway": 1}
+"""What befalls a run → how often. `term`, `kill`: of the launcher; `guard`: its guard is killed;
+`container`: all its processes are, once its command runs; `scheduler`: its cluster's is; `gateway`:
+that is killed and started again."""
+
+LONG = {**FATES, "birth": 2}
+"""`birth`: all its processes are killed at any time. A cluster that nobody has a lease on ends by
+its scheduler's idle timeout, after a minute."""
+
+READY: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "scheduler": lambda receipt: receipt.get("cluster_name"),
+    "container": lambda receipt: receipt.get("state") == "running",
+}
+"""What a run's receipt says before this befalls it."""
 
 KEYS = 5
 KEEP = 3
@@ -77,13 +92,10 @@ class Step:
     seconds: float
     status: int
     fate: str
-    """`term`, `kill`: of the launcher; `guard`: its guard is killed; `container`: all processes of
-    the run are; `scheduler`: of the cluster; `gateway`: it is killed and started again."""
-
     moment: float
 
     @classmethod
-    def all_of(cls, seed: int) -> Iterator[Step]:
+    def all_of(cls, seed: int, fates: dict[str, int]) -> Iterator[Step]:
         """What happens for a seed, without an end."""
         draw = random.Random(seed)
         for number in itertools.count():
@@ -95,10 +107,7 @@ class Step:
                 tasks=draw.randrange(1, 12),
                 seconds=draw.choice([0.0, 0.05, 0.3, 0.8]),
                 status=draw.choice([0, 0, 0, 3, 7]),
-                fate=draw.choices(
-                    ["", "term", "kill", "guard", "container", "scheduler", "gateway"],
-                    weights=[12, 2, 2, 2, 2, 2, 1],
-                )[0],
+                fate=draw.choices([*fates], weights=[*fates.values()])[0],
                 moment=draw.uniform(0, LATEST) * draw.choice([0.2, 1.0]),
             )
 
@@ -130,12 +139,13 @@ class Stress:
     folder: Path
     seed: int
     dask: Dask
+    fates: dict[str, int] = field(default_factory=lambda: FATES)
     problems: list[str] = field(default_factory=list)
     happened: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
         self._server = GatewayServer(options=VARIABLES + PERSISTENT, dask=self.dask)
-        self._lock, self._steps = threading.Lock(), Step.all_of(self.seed)
+        self._lock, self._steps = threading.Lock(), Step.all_of(self.seed, self.fates)
         self._gateway, self._over = threading.Lock(), threading.Event()
         self._away: list[tuple[float, float]] = []
         self._killed: dict[str, float] = {}
@@ -194,6 +204,9 @@ class Stress:
         verdict = self._judge(step, ended, ended_by_us is not None, began)
         with self._lock:
             self.happened[verdict] += 1
+            self.happened["joined"] += bool(
+                ((ended.receipt or {}).get("shared") or {}).get("joined")
+            )
         if verdict == "wrong":
             self._problem(f"{step}, attempt {attempt}: {_shown(ended)}")
         launcher.end(PATIENCE)
@@ -205,22 +218,24 @@ class Stress:
 
     def _befall(self, step: Step, run: Running, launcher: Launcher) -> float | None:
         """Do what is to happen; return when the run itself was ended, if it was."""
-        if step.fate == "scheduler":
-            wait_for(
-                lambda: _cluster_of(run) or run.process.poll() is not None, "cluster", PATIENCE
-            )
+        if ready := READY.get(step.fate):
+
+            def is_ready() -> bool:
+                return run.process.poll() is not None or bool(ready(run.receipt() or {}))
+
+            wait_for(is_ready, f"moment for {step.fate}", PATIENCE)
         if not step.fate or self._ended_before(run, step.moment):
             return None
         now = time.time()
         if step.fate == "gateway":
             self._restart_gateway()
         elif step.fate == "scheduler":
-            self._kill_scheduler(_cluster_of(run))
+            self._kill_scheduler((run.receipt() or {}).get("cluster_name"))
         elif step.fate == "guard":
             for pid in guards(launcher):
                 _kill(pid)
         else:
-            if step.fate == "container":
+            if step.fate in ("container", "birth"):
                 end_all(launcher)
             run.process.send_signal(signal.SIGTERM if step.fate == "term" else signal.SIGKILL)
             return now
@@ -327,11 +342,6 @@ def _shown(run: Run) -> str:
     names = "cluster_name", "timeline", "shared", "reason", "error", "gone", "tickets"
     receipt = {name: (run.receipt or {}).get(name) for name in names}
     return f"status {run.status}, {run.out!r}\n{run.err}\n{receipt}"
-
-
-def _cluster_of(run: Running) -> str | None:
-    name: str | None = (run.receipt() or {}).get("cluster_name")
-    return name
 
 
 async def _shared_clusters(server: GatewayServer) -> dict[str, list[str]]:
