@@ -67,8 +67,16 @@ def test_a_run(attached: Launcher) -> None:
     summary = events[-1]
     assert (summary["exit_status"], summary["level"]) == (3, "INFO")
     assert re.fullmatch(r"Ended after \d+\.\d s: .*status 3.*", summary["message"])
-    (ended,) = (event for event in events if event["event"] == "command_ended")
-    assert ended["at"] == run.receipt["timeline"]["command_end"]
+    # The receipt has the same.
+    receipt = run.receipt
+    stages = {"command_started": "command_start", "command_ended": "command_end"}
+    for event in events:
+        if event["event"] in in_order[:5]:
+            stage = stages.get(event["event"], event["event"])
+            assert event["at"] == receipt["timeline"][stage]
+    for field in ("reason", "efficiency", "memory_peak"):
+        assert summary[field] == receipt[field]
+    assert summary["seconds"] == receipt["duration"]
 
 
 @pytest.mark.slow
