@@ -23,8 +23,6 @@ from dask_gateway import Gateway, scheduler_preload
 from dask_gateway.auth import BasicAuth, GatewayAuth
 from dask_gateway.client import GatewaySecurity
 from dask_gateway.options import Field
-from dask_gateway_server.app import DaskGateway
-from dask_gateway_server.backends.local import UnsafeLocalBackend
 
 from dask_claim.claim.addresses import GatewayAddress
 from dask_claim.claim.model import Claim
@@ -42,7 +40,6 @@ from dask_claim.providers.gateway import api, connection
 from dask_claim.providers.gateway.api import GatewayApi
 from dask_claim.providers.gateway.client_names import PRIVATE
 from dask_claim.providers.gateway.filling import Filling
-from dask_claim.providers.local.gateway_server import Backend, Server
 from dask_claim.threads import in_time
 from tests.support.serving import answering
 
@@ -378,6 +375,12 @@ def test_private_names_of_the_client(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_names_that_the_lease_and_a_gateway_of_the_run_use() -> None:
     """No version of dask-gateway promises these; a method that is gone would not be overridden."""
+    # These import a database's library, which no other test of this process needs.
+    from dask_gateway_server.app import DaskGateway
+    from dask_gateway_server.backends.local import UnsafeLocalBackend
+
+    from dask_claim.providers.local.gateway_server import Backend, Server
+
     names = ("tls_key", "tls_cert")
     assert tuple(inspect.signature(GatewaySecurity).parameters) == names
     assert inspect.iscoroutinefunction(scheduler_preload.GatewayClient.shutdown)
