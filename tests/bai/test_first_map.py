@@ -14,7 +14,7 @@ import pystac
 import pytest
 import rasterio
 
-from bai_example.scenes import read_scene
+from bai_example.scenes import read_scene, to_scene
 from tests.bai.maps import assert_map, counts, nbr_of
 
 PROGRAM = Path(__file__).resolve().parents[2] / "examples" / "first_map.py"
@@ -56,9 +56,13 @@ def test_first_map(sample: Path, client: Any, program: Any, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("path", sorted(ITEMS.glob("S2*.json")), ids=lambda path: path.stem)
 def test_offsets_of_real_items(program: Any, path: Path) -> None:
-    """Of 2018 to 2024, of Earth Search v0 and v1, Planetary Computer and stactools: the offset that
-    `bai_example` takes, too."""
+    """Of 2019 to 2024, of Earth Search v0 and v1, Planetary Computer and stactools: the offset that
+    `bai_example` takes, too. And of an item of 2018, of 2021 and of 2022, by the baseline."""
     item = pystac.Item.from_file(str(path))
     for keys in (("B08", "nir"), ("B12", "swir22")):
         asset = next(item.assets[key] for key in keys if key in item.assets)
         assert program.offset(item, asset) * 1e-4 == pytest.approx(read_scene(str(path)).nir.offset)
+    for baseline in ("02.08", "03.01", "04.00") if "planetary" in path.stem else ():
+        item.properties["s2:processing_baseline"] = baseline
+        expected = to_scene(item.to_dict(transform_hrefs=False), "/item.json").nir.offset
+        assert program.offset(item, asset) * 1e-4 == expected
