@@ -160,7 +160,9 @@ def store() -> Iterator[tuple[str, int]]:
 
 @pytest.fixture
 def between(store: tuple[str, int], monkeypatch: pytest.MonkeyPatch) -> Iterator[Between]:
-    """The way to the store, and an environment that leads there."""
+    """The way to the store, and an environment that leads there; retries come at once."""
+    pause = "botocore.retries.standard.ExponentialBackoff.delay_amount"
+    monkeypatch.setattr(pause, lambda self, context: 0)
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
     with serving(Between(store)) as server:
@@ -320,12 +322,8 @@ def test_s3_that_cannot_be_written_to(
     assert "(ProfileNotFound)" in refusal()
 
 
-def test_store_that_is_busy(
-    bucket: Bucket, between: Between, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_store_that_is_busy(bucket: Bucket, between: Between) -> None:
     """For a while, which does not matter, or for long."""
-    pause = "botocore.retries.standard.ExponentialBackoff.delay_amount"
-    monkeypatch.setattr(pause, lambda self, context: 0)
     left = 99
 
     def busy(line: str) -> str | None:
