@@ -87,6 +87,6 @@ def test_scope_that_is_missing(hub: tuple[str, str], monkeypatch: pytest.MonkeyP
     monkeypatch.delenv("JUPYTERHUB_API_URL")
     assert "may require the scope access:services!service=NAME" in str(asked("no-scope-0000"))
     monkeypatch.setenv("JUPYTERHUB_API_URL", "http://127.0.0.1:1")
-    assert "Its hub does not say what the token may do (ClientConnector" in str(
+    assert "Its hub does not list the token's scopes (ClientConnector" in str(
         asked("no-scope-0000")
     )
