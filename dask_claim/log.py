@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from loguru import logger
 
 from dask_claim import stderr
-from dask_claim.redact import know_variables, redact, redact_text
+from dask_claim.redact import redact, redact_text, register_secrets
 
 if TYPE_CHECKING:
     from loguru import Message, Record
@@ -46,7 +46,7 @@ def configure(level: str, take: Take | None = None) -> None:
         if is_shown(record):
             stderr.write(_json_of(record) if as_json else redact_text(line))
 
-    know_variables(os.environ)
+    register_secrets(os.environ)
     logger.remove()
     colours = bool(sys.stderr and sys.stderr.isatty() and not os.environ.get("NO_COLOR"))
     # diagnose would print the values of variables, and with them secrets.

@@ -1,8 +1,8 @@
 """Secrets out of everything that a person, a log or a file gets to see.
 
 Masked for certain are the value under a key that names a secret, the argument after such an option,
-and any value that was given to `know`. Texts, such as another library's messages and tracebacks,
-are searched for the same names.
+and any value that `register_secret` has got. Texts, such as another library's messages and
+tracebacks, are searched for the same names.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _SECRET_KEY = re.compile(
 )
 _SECRET_PARAMETERS = ("auth", "code", "key", "sig")
 
-_known: set[str] = set()
+_registered: set[str] = set()
 """The registered secrets of this process, masked wherever they stand."""
 
 _SHORTEST = 8
@@ -65,17 +65,17 @@ def redact(value: object, key: str = "") -> object:
     return _redact(value, key, 0)
 
 
-def know(secret: object) -> None:
+def register_secret(secret: object) -> None:
     """Mask this value from now on, wherever it stands, unless it is too short to be distinctive."""
     if isinstance(secret, str) and len(secret) >= _SHORTEST:
-        _known.add(secret)
+        _registered.add(secret)
 
 
-def know_variables(environ: Mapping[str, str]) -> None:
+def register_secrets(environ: Mapping[str, str]) -> None:
     """Mask the values of variables whose names end with a secret's: no paths or settings of one."""
     for name, value in environ.items():
         if name not in ("PWD", "OLDPWD") and names_secret(name):  # working directories
-            know(value)
+            register_secret(value)
 
 
 def is_secret(key: str) -> bool:
@@ -114,7 +114,7 @@ def redact_text(text: str) -> str:
 
 def redact_known(text: str) -> str:
     """Return `text` without known secrets, and with whatever else is in it."""
-    for secret in sorted(_known, key=len, reverse=True):
+    for secret in sorted(_registered, key=len, reverse=True):
         text = text.replace(secret, MASK)
     return text
 

@@ -16,7 +16,7 @@ import pytest
 
 from dask_claim.cgroup import Bound
 from dask_claim.launch.own_job import seconds_left, why_signalled
-from dask_claim.providers.hpc.step import cores_of_nodes, divide
+from dask_claim.providers.hpc.step import divide, parse_cores
 from dask_claim.providers.local.size import LocalRequest, fit, fit_here
 from tests.support.launcher import DASK_CLAIM, PYTHON, Launcher, Running, processes_with, wait_for
 from tests.support.scenes import NOBODY_ELSE, command_line
@@ -228,7 +228,7 @@ def test_what_runs_ends_before_the_walltime(
 
 def test_nodes_are_filled_one_after_the_other() -> None:
     environ = {"SLURM_JOB_CPUS_PER_NODE": "1,4(x2),2", "SLURM_MEM_PER_CPU": "1000"}
-    assert list(cores_of_nodes(environ["SLURM_JOB_CPUS_PER_NODE"])) == [1, 4, 4, 2]
+    assert list(parse_cores(environ["SLURM_JOB_CPUS_PER_NODE"])) == [1, 4, 4, 2]
     request = LocalRequest(1, 9, 2, None, 2000 * 2**20)
     names = ["b", "a", "c", "d"]
     environ.update(SLURM_JOB_CPUS_PER_NODE="4,1,4,2", SLURM_JOB_ID="1", SLURM_CPUS_ON_NODE="1")

@@ -19,7 +19,7 @@ from dask_claim.errors import ClaimError, ConfigurationError
 from dask_claim.providers.base import import_quietly
 from dask_claim.providers.hpc import condor
 from dask_claim.providers.hpc.batch_host import with_configured
-from dask_claim.providers.hpc.systems import SYSTEMS, job_name, job_numbers, passes
+from dask_claim.providers.hpc.systems import SYSTEMS, name_jobs, parse_jobs, passes
 from dask_claim.providers.values import Request
 from dask_claim.registry import provider_class
 from tests.support.condor import Pool
@@ -267,7 +267,7 @@ def test_script_of_each_system(name: str) -> None:
         options = made.pop("scheduler_options")
         script = cluster.job_cls(
             "tls://host:1", name="w", cores=2, memory=2**30, processes=1, queue="fast",
-            walltime="00:10:00", job_name=job_name("0123456789abcdef"),
+            walltime="00:10:00", job_name=name_jobs("0123456789abcdef"),
             **made, **{system.account: "paying"},
         ).job_script()  # fmt: skip
     assert options == {"interface": "lo", "dashboard": False}
@@ -291,7 +291,7 @@ def test_jobs_are_found() -> None:
         "====\njob_number:      55\nowner: me\n": ["55"],
         "Following jobs do not exist:\ndask-12\n": [],
     }.items():
-        assert job_numbers(printed) == jobs, printed
+        assert parse_jobs(printed) == jobs, printed
 
 
 def test_hostile_entries_are_refused_all_at_once() -> None:

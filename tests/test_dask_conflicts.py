@@ -10,7 +10,7 @@ from itertools import product
 
 import pytest
 
-from dask_claim.claim.names import dask_conflicts
+from dask_claim.claim.names import find_conflicts
 from tests.test_gateway_api import answering
 
 PLAIN = ["DASK_EO", "DASK_Eo", "DASK_EO__A", "DASK_EO__A-B", "DASK_EO.A_B"]
@@ -54,7 +54,7 @@ def test_dask_and_we_agree_on_every_pair() -> None:
         fails = "TypeError" in (next(verdicts), next(verdicts))
         broken += fails
         for env in pair:
-            assert bool(dask_conflicts(env)) == fails, env
+            assert bool(find_conflicts(env)) == fails, env
     assert 0 < broken < len(cases)
 
 
@@ -69,7 +69,7 @@ def test_import_of_dask(order: int) -> None:
     )
     # It fails or, where the whole comes last, forgets the address.
     assert "TypeError" in child.stderr if child.returncode else child.stdout == "None\n"
-    (fault,) = dask_conflicts(env)
+    (fault,) = find_conflicts(env)
     assert str(fault) == (
         'the environment: DASK_GATEWAY = "x": cannot be read by Dask beside '
         "DASK_GATEWAY__ADDRESS, which dask-claim sets; keep one of them"
@@ -78,22 +78,22 @@ def test_import_of_dask(order: int) -> None:
 
 def test_who_sets_them() -> None:
     env = {"DASK_EO": "x", "DASK_EO__A": "1"}
-    (fault,) = dask_conflicts(env, {"DASK_EO__A": "env.image of the claim"})
+    (fault,) = find_conflicts(env, {"DASK_EO__A": "env.image of the claim"})
     assert "which env.image of the claim sets" in str(fault)
 
 
 def test_secrets_are_not_shown() -> None:
-    (fault,) = dask_conflicts({"DASK_TOKEN": "hunter2", "DASK_TOKEN__A": "hunter3"})
+    (fault,) = find_conflicts({"DASK_TOKEN": "hunter2", "DASK_TOKEN__A": "hunter3"})
     assert "hunter" not in str(fault)
 
 
 @pytest.mark.parametrize("value", ["[" * 100_000, "(" * 100_000, "-" * 100_000 + "1"])
 def test_hostile_values(value: str) -> None:
-    assert dask_conflicts({"DASK_EO": value, "DASK_EO__A": "1"})
+    assert find_conflicts({"DASK_EO": value, "DASK_EO__A": "1"})
 
 
 def test_other_variables_are_no_business_of_dask() -> None:
-    assert not dask_conflicts({"EO": "x", "EO__A": "1", "dask_eo": "x", "dask_eo__a": "1"})
+    assert not find_conflicts({"EO": "x", "EO__A": "1", "dask_eo": "x", "dask_eo__a": "1"})
 
 
 def launch(**variables: str) -> subprocess.CompletedProcess[str]:

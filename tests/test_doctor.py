@@ -26,7 +26,7 @@ import pytest
 from dask_claim import run
 from dask_claim.doctor.examine import examine, exit_status
 from dask_claim.doctor.finding import Examined, Finding, fail, warn
-from dask_claim.doctor.gateway import token_expiry
+from dask_claim.doctor.gateway import read_expiry
 from dask_claim.doctor.here import has_route
 from dask_claim.errors import DaskClaimError
 from tests.support.faulty import SECURITY, faulty
@@ -393,9 +393,9 @@ def test_end_of_a_token(life: float, told: str) -> None:
 def test_expiry_of_a_token() -> None:
     end = time.time() + 90
     middle = token(end).split(".")[1]
-    assert token_expiry(token(end)) == pytest.approx(end)
+    assert read_expiry(token(end)) == pytest.approx(end)
     for other in (None, "", "opaque", "a.b.c", f"e30.{middle[:-3]}.x", "e30.e30.x", "e30.W10.x"):
-        assert token_expiry(other) is None
+        assert read_expiry(other) is None
 
 
 def test_routes(tmp_path: Path) -> None:

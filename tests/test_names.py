@@ -23,16 +23,16 @@ from hypothesis import strategies as st
 import dask_claim
 from dask_claim.claim.fields import FIELDS, RESULTS
 from dask_claim.claim.model import Claim
-from dask_claim.claim.names import refusal, suggestion
+from dask_claim.claim.names import refusal, suggest_name
 from dask_claim.files import letters, private_folder, remove_private_folder
 from dask_claim.providers.values import Request
-from dask_claim.redact import know, know_variables, redact, redact_command, redact_text
+from dask_claim.redact import redact, redact_command, redact_text, register_secret, register_secrets
 
 
 @pytest.mark.parametrize(
     ("name", "field"),
     [
-        *((suggestion(field), field) for field in (*FIELDS, *RESULTS)),
+        *((suggest_name(field), field) for field in (*FIELDS, *RESULTS)),
         ("DASK_WORKER_IMAGE", "image"), ("DASK_GATEWAY_URL", "gateway_url"),
         ("DASK_WORKER_CORES", "worker_cores"), ("DASK_GATEWAY__ADDRESS", "gateway_url"),
         ("DASK_GATEWAY__PROXY_ADDRESS", "proxy_url"),
@@ -170,14 +170,14 @@ def test_what_is_no_secret_stays(value: object) -> None:
 
 
 def test_a_known_secret_is_masked_wherever_it_stands(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dask_claim.redact._known", set())
-    know_variables(
+    monkeypatch.setattr("dask_claim.redact._registered", set())
+    register_secrets(
         {"SITE_PASSWORD": "open-sesame", "TOKEN_FILE": "/run/token-of-mine", "PIN": "12"}
         | {"TOKENS": "one-of-several", "MAX_TOKENS": "123456789"}
         # Where the shell stands, not a password.
         | {"PWD": "/home/somebody", "OLDPWD": "/home/elsewhere", "DB_PWD": "another-one"}
     )
-    know("short")
+    register_secret("short")
     assert redact({"a": ["to open-sesame, another-one, short", "/run/token-of-mine"]}) == {
         "a": ["to ***, ***, short", "/run/token-of-mine"]
     }

@@ -17,7 +17,7 @@ from dask_claim.claim import memory
 from dask_claim.claim.addresses import GatewayAddress, UrlPrefix
 from dask_claim.claim.fields import RUN_OPTIONS
 from dask_claim.claim.model import Claim, Resolved, load
-from dask_claim.credentials.login import withheld_warning
+from dask_claim.credentials.login import describe_withheld
 from dask_claim.errors import ClaimError, ConfigurationError
 from dask_claim.launch.run_options import RunOptions
 from tests.support.claims import NOWHERE, Env, Fields, faults_of, write
@@ -349,7 +349,7 @@ HUB = f"{OWN}:443/hub"
 def test_what_counts_as_credentials(environ: Env, configured: Env, secret: bool) -> None:
     claim = json.dumps({"gateway_url": STRANGER})
     resolved = load(environ={**environ, **configured, "DASK_CLAIM": claim})
-    told = withheld_warning(resolved)
+    told = describe_withheld(resolved)
     assert (told is not None) is secret and "hunter2" not in str(told)
 
 
@@ -385,7 +385,7 @@ def test_a_gateway_that_only_the_claim_names(
     gateway, operators = resolved.claimed_gateway, resolved.operator_gateways
     assert gateway and gateway.url == url and gateway.trusted is allowed
     assert operators.prefixes() == ([UrlPrefix.of(HUB)] if named else [])
-    told = withheld_warning(resolved)
+    told = describe_withheld(resolved)
     assert (told is None) is allowed
     assert allowed or (HUB if named else "set DASK_CLAIM_GATEWAY_URL") in str(told)
 

@@ -118,7 +118,7 @@ def test_a_faulty_entry(site: Path, text: str, path: str) -> None:
 
 def test_arguments_of_a_class(monkeypatch: pytest.MonkeyPatch, site: Path) -> None:
     """Names and secrets stay as they were written; what else it takes may be a number."""
-    monkeypatch.setattr("dask_claim.redact._known", set())
+    monkeypatch.setattr("dask_claim.redact._registered", set())
     text = (
         "type: my.Auth, username: 007, password: 12345678, pin: 0012, api_key: 1_000_000.10, "
         "token_lifetime: 60, use_token: true, realm: ~"

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from dask_claim.claim.fields import FIELDS, RESULTS, ClaimFields
 from dask_claim.claim.model import Claim
-from dask_claim.claim.names import suggestion
+from dask_claim.claim.names import suggest_name
 from dask_claim.claim.spellings import ALIASES, read, resolve
 from dask_claim.errors import ClaimError
 from tests.support.claims import Fields
@@ -28,7 +28,7 @@ CLAIMS = st.fixed_dictionaries(
     {}, optional={name: st.sampled_from(values) for name, values in VALUES.items()}
 )
 NAMES = st.sets(st.sampled_from((*FIELDS, *RESULTS))).map(
-    lambda fields: {field: suggestion(field) for field in sorted(fields)}
+    lambda fields: {field: suggest_name(field) for field in sorted(fields)}
 )
 
 

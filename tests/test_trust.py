@@ -11,7 +11,7 @@ import pytest
 
 from dask_claim.claim.addresses import GatewayAddress
 from dask_claim.claim.model import Resolved, load
-from dask_claim.credentials.login import choose, withheld_warning
+from dask_claim.credentials.login import choose, describe_withheld
 from dask_claim.errors import ClaimError, ConfigurationError
 from dask_claim.launch.handoff import variables
 from dask_claim.providers.values import Cluster, Request
@@ -104,7 +104,7 @@ def test_address_without_a_cluster_of_that_gateway(tmp_path: Path, provider: str
         gateway = Request.of(resolved, 1, 1).gateway
         cluster = Cluster("tcp://127.0.0.1:1")
         found = variables(cluster, resolved.claim, resolved.environ, "id", gateway=gateway)
-        return found, withheld_warning(resolved)
+        return found, describe_withheld(resolved)
 
     found, warning = given(handing)
     assert found["GW"] == claim["gateway_url"] and "evil" in (warning or "")

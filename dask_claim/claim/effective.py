@@ -63,7 +63,7 @@ def effective(
         if str(value) in sizes and f"options.{option}" not in sites:
             raise_to(sizes[str(value)], ("options", option))
     if kind.of_gateway and not is_chosen:
-        enough = {name: smallest(sizes, claim) for name, sizes in offered.choices.items()}
+        enough = {name: choose_smallest(sizes, claim) for name, sizes in offered.choices.items()}
         for option, one in enough.items():
             if one is not None:
                 raise_to(one, None, f"by gateway_options.choices.{option}")
@@ -91,7 +91,7 @@ def _together(size: Mapping[str, Amount], workers: int) -> dict[str, Amount]:
     }
 
 
-def smallest(sizes: Mapping[str, WorkerSize], claim: ClaimFields) -> WorkerSize | None:
+def choose_smallest(sizes: Mapping[str, WorkerSize], claim: ClaimFields) -> WorkerSize | None:
     """Return the smallest choice that is enough, None where none is, or nothing is claimed."""
     needed = {name: getattr(claim, name) for name in SIZES if getattr(claim, name)}
     if not any(one.gpus for one in sizes.values()):

@@ -13,7 +13,7 @@ from dask_claim.claim.names import NOT_FIELDS, SERVICE_LINK
 from dask_claim.claim.site import SECTIONS, Site
 from dask_claim.claim.spellings import Reading, read, resolve
 from dask_claim.claim.texts import Plain, parse_json
-from dask_claim.claim.validation import check, completed
+from dask_claim.claim.validation import check, complete
 from dask_claim.errors import Fault
 from dask_claim.redact import redact
 
@@ -138,7 +138,7 @@ def program_layers(
         (layer.source, path): value
         for layer in layers
         if layer.trusted
-        for path, value in leaves(completed(layer.values)).items()
+        for path, value in leaves(complete(layer.values)).items()
     }
     by_source: dict[str, dict[Path, Any]] = {}
     for path, value in values.items():

@@ -21,7 +21,7 @@ from dask_claim.claim.policy import within
 from dask_claim.claim.sources import Provenance, gather
 from dask_claim.claim.spellings import read, resolve
 from dask_claim.claim.texts import parse_json
-from dask_claim.claim.validation import sound_values
+from dask_claim.claim.validation import check_values
 from dask_claim.registry import provider_class
 
 
@@ -46,12 +46,12 @@ class Claim(ClaimFields):
 
     def __init__(self, **data: Any) -> None:
         # Pydantic's own __init__ would validate what has just been.
-        self.__setstate__(self.model_construct(**sound_values(read(data))).__getstate__())
+        self.__setstate__(self.model_construct(**check_values(read(data))).__getstate__())
 
     @classmethod
     def model_validate(cls, obj: Any, **_: Any) -> Self:
         """Return the claim that `obj`, an object in any spelling, stands for."""
-        return obj if isinstance(obj, cls) else cls.model_construct(**sound_values(read(obj)))
+        return obj if isinstance(obj, cls) else cls.model_construct(**check_values(read(obj)))
 
     @classmethod
     def model_validate_json(cls, json_data: str | bytes | bytearray, **_: Any) -> Self:
@@ -62,7 +62,7 @@ class Claim(ClaimFields):
         raw, faults = parse_json(text)
         reading = read({} if faults and raw is None else raw)
         reading.faults[:0] = faults
-        return cls.model_construct(**sound_values(reading))
+        return cls.model_construct(**check_values(reading))
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """Return this claim with the fields of `update`, in any spelling; None takes one away.

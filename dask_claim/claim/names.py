@@ -82,11 +82,11 @@ def refusal(name: str, field: str) -> Invalid | None:
     `field` is a field of the claim or one of `fields.RESULTS`. The reason says what would break,
     and which name would do.
     """
-    hint = f"write {suggestion(field)}"
+    hint = f"write {suggest_name(field)}"
     try:
         variable_name(name)
     except Invalid as error:
-        return Invalid(error.problem, f"{error.hint}, for example {suggestion(field)}")
+        return Invalid(error.problem, f"{error.hint}, for example {suggest_name(field)}")
     if owner := _ALLOWED.get(name):
         problem = f"is reserved for {owner}"
         return None if owner == field else Invalid(problem, hint)
@@ -104,12 +104,12 @@ def refusal(name: str, field: str) -> Invalid | None:
     return None
 
 
-def suggestion(field: str) -> str:
+def suggest_name(field: str) -> str:
     """Return a variable name that is always fine for `field`."""
     return "DASK_CLUSTER" if field == "cluster_name" else f"DASK_{field.upper()}"
 
 
-def dask_conflicts(
+def find_conflicts(
     environ: Mapping[str, str], set_by: Mapping[str, str] | None = None
 ) -> list[Fault]:
     """Return a fault for each pair of variables in `environ` that Dask cannot read together.

@@ -13,7 +13,7 @@ from pydantic import BaseModel, BeforeValidator, Field, ValidationError, WithJso
 from dask_claim.claim.site_credentials import SCHEMA, Credentials, read_credentials
 from dask_claim.claim.site_sections import GatewayOptions, Policy
 from dask_claim.claim.texts import parse_yaml
-from dask_claim.claim.validation import problems
+from dask_claim.claim.validation import list_problems
 from dask_claim.errors import Fault
 
 SITE_FILE = "/etc/dask-claim/claim.yaml"
@@ -88,7 +88,7 @@ def read_site(environ: Mapping[str, str]) -> Site:
     except ValidationError as error:
         sections = Sections()
         wrong += tuple(
-            Fault(where, None, cause.problem, cause.hint) for where, cause in problems(error)
+            Fault(where, None, cause.problem, cause.hint) for where, cause in list_problems(error)
         )
     parts = (sections.profiles, sections.policy, sections.gateway_options)
     return Site(path, claim, *parts, credentials, wrong)

@@ -12,7 +12,7 @@ from dask_claim.claim.dask_config import is_text_of_login
 from dask_claim.claim.spellings import read
 from dask_claim.claim.texts import Plain, as_data
 from dask_claim.errors import Fault
-from dask_claim.redact import is_secret, know
+from dask_claim.redact import is_secret, register_secret
 
 KINDS = {
     "basic": "dask_gateway.auth.BasicAuth",
@@ -101,7 +101,7 @@ def read_credentials(
     }
     for name, value in arguments.items():
         if is_secret(name):
-            know(value)
+            register_secret(value)
         if not isinstance(value, (str, int, float)):
             problem = "must be a text, a number, true or false"
             faults.append(Fault(("credentials", name), None, problem))

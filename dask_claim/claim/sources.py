@@ -23,9 +23,9 @@ from dask_claim.claim.layers import (
     site_layer,
     variable_layers,
 )
-from dask_claim.claim.names import dask_conflicts
+from dask_claim.claim.names import find_conflicts
 from dask_claim.claim.site import Site, read_site
-from dask_claim.claim.validation import completed, cross_faults, respelled
+from dask_claim.claim.validation import complete, cross_faults, respell
 from dask_claim.errors import ClaimError, Fault
 from dask_claim.redact import redact, redact_text
 
@@ -91,7 +91,7 @@ def gather(
     layers = [*flag_layers(flags), *variable_layers(environ), *weak]
     layers[-1:-1] = profile_layers(layers, site)
     readable = {name: environ[name] for name in environ if not is_nested_name(name)}
-    faults = [*nested_name_faults(environ), *dask_conflicts(readable, {})]
+    faults = [*nested_name_faults(environ), *find_conflicts(readable, {})]
     if not faults:  # Dask can be imported only where it can read the environment
         layers += [Layer(source, reading, _DASK) for source, reading in gateway_of_dask(environ)]
     if claim is not None:
@@ -114,7 +114,7 @@ def gather(
     sources = {".".join(path): layer.source for path, layer in winners.items()}
     sources = dict.fromkeys(FIELDS, "default") | sources
     overruled = (*dropped, *_overruled(layers, winners, merged))
-    return completed(merged), Provenance(sources, overruled, operator_gateways, site)
+    return complete(merged), Provenance(sources, overruled, operator_gateways, site)
 
 
 def _match_option_names(layers: Iterable[Layer]) -> None:
@@ -185,5 +185,5 @@ def _explained(fault: Fault, winners: Mapping[Path, Layer]) -> Fault:
     """Return a fault between two fields, in the words of the sources of both."""
     involved = [winners[path] for path in (fault.path, fault.other) if path in winners]
     for layer in involved:
-        fault = respelled(fault, layer.reading.written)
+        fault = respell(fault, layer.reading.written)
     return replace(fault, source=", ".join(dict.fromkeys(layer.source for layer in involved)))

@@ -106,7 +106,7 @@ def _read_object(reading: Reading, raw: Mapping[object, object], prefix: Path) -
         elif plain in ALIASES:
             _read_field(reading, ALIASES[plain], value, path)
         else:
-            hint = nearest(key, reading.keys) or "an option of the gateway's own goes into options"
+            hint = suggest(key, reading.keys) or "an option of the gateway's own goes into options"
             reading.fault(path, value, "is not a field of the claim", hint)
 
 
@@ -120,7 +120,7 @@ def _read_field(reading: Reading, name: str, value: object, path: Path) -> None:
         if plain_name(key) == "value":
             _read_value(reading, name, item, where)
         elif plain_name(key) != "name":
-            hint = nearest(key, {"name": "name", "value": "value"})
+            hint = suggest(key, {"name": "name", "value": "value"})
             reading.fault(where, item, f"is neither name nor value of {name}", hint)
         elif item is not None:
             reading.put(("env", name), item, where)
@@ -162,7 +162,7 @@ def _read_names(reading: Reading, value: object, path: Path) -> None:
                 reading.put(("env", field_name), name, where)
         elif not (plain_name(key) == _CLASS and plain_name(name) == _NAMES):
             problem = "is not a field whose value a variable can hold"
-            reading.fault(where, name, problem, nearest(key))
+            reading.fault(where, name, problem, suggest(key))
 
 
 def _same(path: Path, one: object, other: object) -> bool:
@@ -190,7 +190,7 @@ def resolve(key: object) -> str | None:
     return ALIASES.get(plain_name(key))
 
 
-def nearest(key: object, names: Mapping[str, str] = ALIASES) -> str:
+def suggest(key: object, names: Mapping[str, str] = ALIASES) -> str:
     """Return `"did you mean …?"`, or nothing where no name is near. `names`: plain → shown."""
     near = difflib.get_close_matches(plain_name(key)[:64], names, n=1, cutoff=0.65)
     return f"did you mean {names[near[0]]}?" if near else ""

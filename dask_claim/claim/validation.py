@@ -14,7 +14,7 @@ from dask_claim.claim.fields import MAPPINGS, ClaimFields, Path, leaves, nested
 from dask_claim.claim.memory import Memory
 from dask_claim.claim.names import SET_BY_LAUNCHER, nested_names, refusal
 from dask_claim.claim.plan import COUNTED_BY, count_workers
-from dask_claim.claim.spellings import Reading, nearest
+from dask_claim.claim.spellings import Reading, suggest
 from dask_claim.claim.units import Invalid
 from dask_claim.errors import ClaimError, Fault, dotted
 from dask_claim.redact import redact
@@ -44,7 +44,7 @@ def check(reading: Reading) -> Checked:
     try:
         fields = ClaimFields.model_validate(nested(reading.values))
     except ValidationError as error:
-        for path, cause in problems(error):
+        for path, cause in list_problems(error):
             wrong.setdefault(path[: 2 if path[0] in MAPPINGS else 1], cause)
     if wrong:
         # What is left may still be at fault with fields of its own or another source.
@@ -61,7 +61,7 @@ def check(reading: Reading) -> Checked:
     return Checked(sound, faults, frozenset(path[0] for path in wrong))
 
 
-def problems(error: ValidationError) -> Iterator[tuple[Path, Invalid]]:
+def list_problems(error: ValidationError) -> Iterator[tuple[Path, Invalid]]:
     """Yield the path and the cause of everything that pydantic refuses."""
     for each in error.errors(include_url=False, include_input=False):
         cause = each.get("ctx", {}).get("error")
@@ -88,7 +88,7 @@ def _wrong_entries(values: Mapping[Path, object]) -> Iterator[tuple[Path, Invali
 def _check_hpc_entry(name: str, value: object) -> None:
     """Raise `Invalid` for what could begin another line or command of a job's script."""
     if name not in _HPC:
-        hint = nearest(name, _HPC) or f"write one of {', '.join(_HPC)}"
+        hint = suggest(name, _HPC) or f"write one of {', '.join(_HPC)}"
         raise Invalid("is not a setting of a batch job", hint)
     if name == "directives":
         lines = value if isinstance(value, list | tuple) else [None]
@@ -130,22 +130,22 @@ def cross_faults(values: Mapping[Path, Any], doubtful: Iterable[str] = ()) -> li
     return [*faults, fault] if fault else faults
 
 
-def respelled(fault: Fault, written: Mapping[Path, Path]) -> Fault:
+def respell(fault: Fault, written: Mapping[Path, Path]) -> Fault:
     """Return a fault with its paths as the claim's author spelled them."""
     path, other = (written.get(path, path) for path in (fault.path, fault.other))
     return replace(fault, path=path, other=other)
 
 
-def sound_values(reading: Reading) -> dict[str, Any]:
+def check_values(reading: Reading) -> dict[str, Any]:
     """Return the values of a sound claim, or raise every fault there is."""
     checked = check(reading)
     crossed = cross_faults(checked.values, checked.doubtful)
-    if faults := [*checked.faults, *(respelled(fault, reading.written) for fault in crossed)]:
+    if faults := [*checked.faults, *(respell(fault, reading.written) for fault in crossed)]:
         raise ClaimError(faults)
-    return completed(checked.values)
+    return complete(checked.values)
 
 
-def completed(values: Mapping[Path, Any]) -> dict[str, Any]:
+def complete(values: Mapping[Path, Any]) -> dict[str, Any]:
     """Return the fields of sound values, with what follows from others filled in."""
     fields = nested(values)
     gateway, proxy = fields.get("gateway_url"), fields.get("proxy_url")

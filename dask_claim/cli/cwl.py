@@ -80,7 +80,7 @@ def schema_command(as_json: bool) -> int:
     """Print the schema of DaskGatewayRequirement: SALAD, for runners, in JSON."""
     from dask_claim.cwl import schema
 
-    made = schema.json_schema() if as_json else schema.salad()
+    made = schema.make_schema() if as_json else schema.make_salad()
     print(printing.as_json(made))
     return 0
 

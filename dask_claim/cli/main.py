@@ -171,7 +171,7 @@ def schema_command(site: bool, receipt: bool, events: bool) -> int:
 
         text = event_log.schema_text()
     else:
-        text = site_file.schema_text() if site else schema.claim_schema_text()
+        text = site_file.schema_text() if site else schema.write_claim_schema()
     sys.stdout.write(text)
     return 0
 

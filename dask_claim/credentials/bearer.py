@@ -11,7 +11,7 @@ from typing import Any
 
 from dask_gateway.auth import GatewayAuth
 
-from dask_claim.credentials.identity import Secret, sound_token
+from dask_claim.credentials.identity import Secret, check_token
 
 
 class BearerAuth(GatewayAuth):  # type: ignore[misc,unused-ignore]
@@ -34,12 +34,12 @@ class BearerAuth(GatewayAuth):  # type: ignore[misc,unused-ignore]
         if not self._secret:
             raise ValueError("bearer authentication needs token or token_file")
         self._before_token = f"{prefix.strip()} {token_prefix}".lstrip()
-        self.token = sound_token(self._secret.read())
+        self.token = check_token(self._secret.read())
         """The token that was sent last, never to be printed."""
 
     def pre_request(self, resp: Any) -> tuple[dict[str, str], None]:
         """Return the header for a request that was answered with 401."""
         # While its file is being replaced the last token may still be taken.
         with contextlib.suppress(OSError, ValueError):
-            self.token = sound_token(self._secret.read())
+            self.token = check_token(self._secret.read())
         return {"Authorization": f"{self._before_token}{self.token}"}, None

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dask_claim.redact import know
+from dask_claim.redact import register_secret
 
 if TYPE_CHECKING:
     from dask_gateway.auth import GatewayAuth
@@ -40,11 +40,11 @@ class Secret:
             secret = self._path.read_text(encoding="utf-8").strip()
         if not secret:
             raise ValueError(f"{self._name} is empty")
-        know(secret)
+        register_secret(secret)
         return secret
 
 
-def sound_token(text: str) -> str:
+def check_token(text: str) -> str:
     """Return a token that fits into a header, without the white space around it.
 
     Raises ValueError, which does not show it, for any other text.

@@ -111,7 +111,7 @@ def choose(gateway: GatewayAddress, environ: Mapping[str, str]) -> Chosen:
     if gateway.password is not None:
         named = {"USERNAME": identity.user_name(), "PASSWORD": gateway.password}
         kind = _OWN_GATEWAY if _dask_has_secrets(environ) else "basic"
-        variables = {f"{_ARGUMENT}{name}": _quoted(text) for name, text in named.items()}
+        variables = {f"{_ARGUMENT}{name}": _quote(text) for name, text in named.items()}
         return Chosen("this run", {_TYPE: kind, **variables})
     of_site = read_site(environ).credentials
     if not gateway.trusted and (of_site is not None or _dask_has_secrets(environ)):
@@ -122,16 +122,16 @@ def choose(gateway: GatewayAddress, environ: Mapping[str, str]) -> Chosen:
     variables = {}
     kind, arguments = _auth_of_dask(environ)
     if kind == "basic" and not arguments.get("username") and (user := identity.nameless_user()):
-        variables[f"{_ARGUMENT}USERNAME"] = _quoted(user)
+        variables[f"{_ARGUMENT}USERNAME"] = _quote(user)
     for name, value in environ.items():
         # Dask would make a number of a password of digits, which its client cannot send.
         is_text = name.startswith(_ARGUMENT) and is_text_of_login(name[len(_ARGUMENT) :])
         if is_text and isinstance(as_dask_reads(value), (int, float)):
-            variables[name] = _quoted(value)
+            variables[name] = _quote(value)
     return Chosen("Dask's configuration gateway.auth (DASK_GATEWAY__AUTH__…)", variables)
 
 
-def withheld_warning(resolved: Resolved) -> str | None:
+def describe_withheld(resolved: Resolved) -> str | None:
     """Return a warning where credentials are withheld from the gateway to be used, else None."""
     gateway = resolved.gateway()
     if gateway is None or choose(gateway, resolved.environ).source is not None:
@@ -192,7 +192,7 @@ def _explained(where: str) -> Iterator[None]:
         ) from error
 
 
-def _quoted(text: str) -> str:
+def _quote(text: str) -> str:
     """Return a text as Dask reads it back: 007, 1e3 or None would be something else."""
     as_it_is = not text[:1].isdigit() and as_dask_reads(text) == text
     return text if as_it_is else repr(text)

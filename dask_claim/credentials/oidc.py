@@ -16,14 +16,14 @@ from typing import Any
 
 from dask_gateway.auth import GatewayAuth
 
-from dask_claim.credentials.identity import Secret, sound_token
+from dask_claim.credentials.identity import Secret, check_token
 from dask_claim.errors import (
     AuthenticationError,
     ConfigurationError,
     DaskClaimError,
     GatewayUnreachable,
 )
-from dask_claim.redact import know, redact_text
+from dask_claim.redact import redact_text, register_secret
 
 DISCOVERY = "/.well-known/openid-configuration"
 """Below the issuer: OpenID Connect Discovery 1.0, section 4."""
@@ -140,7 +140,7 @@ class OidcAuth(GatewayAuth):  # type: ignore[misc,unused-ignore]
         began = time.time()
         try:
             answer = self._ask()
-            self._token = sound_token(str(answer.get("access_token") or ""))
+            self._token = check_token(str(answer.get("access_token") or ""))
             life = float(answer.get("expires_in") or UNSPECIFIED)
         except Exception as error:
             raise _explained(error, f"the OpenID provider {self._issuer}") from None
@@ -167,7 +167,7 @@ class OidcAuth(GatewayAuth):  # type: ignore[misc,unused-ignore]
                 session.token_endpoint_auth_method = "client_secret_post"
             fetch = partial(session.fetch_token, endpoint, verify=trusted, **self._more)
             if self._given is not None:
-                know(self._given)
+                register_secret(self._given)
                 try:
                     return fetch(grant_type="refresh_token", refresh_token=self._given)
                 except OAuthError as error:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dask_claim.cwl.document import Place, read_document
-from dask_claim.cwl.requirements import CLAIM, ENV, NETWORK, parsed_value, read_claim
+from dask_claim.cwl.requirements import CLAIM, ENV, NETWORK, parse_value, read_claim
 from dask_claim.cwl.tool import NO_NETWORK, VARIABLE, Tool, read_requirement
 from dask_claim.cwl.translate import Walk
 from dask_claim.redact import redact
@@ -79,7 +79,7 @@ def _findings(tool: Tool, report: Report) -> Iterator[Finding]:
             yield Finding("error", where, fault)
     environment = tool.scope.effective(ENV)
     if written is not None and environment:
-        content = parsed_value(written)
+        content = parse_value(written)
         fields = content or {VARIABLE: written.strip()}
         for wrong in read_claim(content, tool.inputs)[1] if content else ():
             yield Finding("error", environment.place, f"{VARIABLE}: {wrong}")

@@ -17,7 +17,7 @@ _WORD = re.compile(
 """A text that YAML reads as itself without quotes, also in a list on one line."""
 
 
-def edited(document: Document, root: Any, warn: Callable[[str], None] = lambda text: None) -> str:
+def edit(document: Document, root: Any, warn: Callable[[str], None] = lambda text: None) -> str:
     """Return the document's text with `root` in place of its value.
 
     Where that takes more than edits (an anchor's value changes, but not that of its alias), the

@@ -104,40 +104,40 @@ def needs_script(value: object, safe: Callable[[str], bool]) -> bool:
 
 def as_text(value: object) -> str:
     """JSON whose references stay CWL's `$(…)`, for claims that need no script."""
-    return _layout(value, _pasted)
+    return _lay_out(value, _paste)
 
 
 def as_script(value: object) -> str:
     """A CWL expression whose value is the JSON text."""
-    return f"${{\n  return JSON.stringify({_layout(value, _javascript, 1)});\n}}"
+    return f"${{\n  return JSON.stringify({_lay_out(value, _javascript, 1)});\n}}"
 
 
-def _pasted(split: list[tuple[str, str]]) -> str:
+def _paste(split: list[tuple[str, str]]) -> str:
     if len(split) == 1:
         return f"$({split[0][1]})"
-    pieces = (_quoted(inner)[1:-1] if kind == "text" else f"$({inner})" for kind, inner in split)
+    pieces = (_quote(inner)[1:-1] if kind == "text" else f"$({inner})" for kind, inner in split)
     return f'"{"".join(pieces)}"'
 
 
-def _layout(value: object, dynamic: Callable[[list[tuple[str, str]]], str], depth: int = 0) -> str:
+def _lay_out(value: object, dynamic: Callable[[list[tuple[str, str]]], str], depth: int = 0) -> str:
     pad, end = "  " * (depth + 1), "  " * depth
     if isinstance(value, Mapping):
         lines = [
-            f"{pad}{_quoted(str(key))}: {_layout(item, dynamic, depth + 1)}"
+            f"{pad}{_quote(str(key))}: {_lay_out(item, dynamic, depth + 1)}"
             for key, item in value.items()
         ]
         return "{\n" + ",\n".join(lines) + f"\n{end}}}" if lines else "{}"
     if isinstance(value, (list, tuple)):
-        return "[" + ", ".join(_layout(item, dynamic, depth + 1) for item in value) + "]"
+        return "[" + ", ".join(_lay_out(item, dynamic, depth + 1) for item in value) + "]"
     if isinstance(value, str):
         split = parts(value)
         if all(kind == "text" for kind, _ in split):
-            return _quoted("".join(text for _, text in split))
+            return _quote("".join(text for _, text in split))
         return dynamic(split)
     return json.dumps(value, ensure_ascii=False)
 
 
-def _quoted(text: str) -> str:
+def _quote(text: str) -> str:
     # The dollar as an escape: JSON and JavaScript read it back, CWL does not see it. So too the
     # characters that end a line for JavaScript only.
     quoted = json.dumps(text, ensure_ascii=False).replace("\u2028", "\\u2028")
@@ -149,7 +149,7 @@ def _javascript(split: list[tuple[str, str]]) -> str:
     for kind, inner in split:
         code = f"(function() {{{inner.rstrip()}\n}})()" if kind == "body" else inner
         convert = "" if len(split) == 1 else f"({_AS_TEXT})"
-        pieces.append(_quoted(inner) if kind == "text" else f"{convert}({code})")
+        pieces.append(_quote(inner) if kind == "text" else f"{convert}({code})")
     return pieces[0] if len(pieces) == 1 else f'[{", ".join(pieces)}].join("")'
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from dask_claim.cwl.document import entries
-from dask_claim.cwl.requirements import inserted
+from dask_claim.cwl.requirements import insert
 
 SHARE_INPUT, SHARE_VARIABLE = "dask_claim_share", "DASK_CLAIM_SHARE"
 SHARE_VALUE = f"$(inputs.{SHARE_INPUT})"
@@ -32,8 +32,8 @@ def with_share_input(process: dict[str, Any]) -> dict[str, Any]:
     if takes_share(process):
         return process
     if isinstance(inputs, list):
-        return inserted(process, "inputs", [*inputs, {"id": SHARE_INPUT, **_INPUT}])
-    return inserted(process, "inputs", {**(inputs or {}), SHARE_INPUT: dict(_INPUT)})
+        return insert(process, "inputs", [*inputs, {"id": SHARE_INPUT, **_INPUT}])
+    return insert(process, "inputs", {**(inputs or {}), SHARE_INPUT: dict(_INPUT)})
 
 
 def passing_share(step: dict[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from dask_claim.claim.fields import FIELDS, MAPPINGS, Path, nested
 from dask_claim.claim.spellings import Reading, plain_name, read, safe_text
-from dask_claim.claim.validation import check, cross_faults, respelled
+from dask_claim.claim.validation import check, cross_faults, respell
 from dask_claim.cwl import expressions
 from dask_claim.cwl.document import CwlError, Document, Keys, Place, entries
 from dask_claim.errors import Fault
@@ -98,7 +98,7 @@ _ORDER = (
 )
 
 
-def inserted(tool: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
+def insert(tool: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
     """Return `tool` with this entry, a new one before those that commonly stand below it."""
     if key in tool:
         return {**tool, key: value}
@@ -107,7 +107,7 @@ def inserted(tool: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
     return dict([*items[:at], (key, value), *items[at:]])
 
 
-def with_requirement(tool: Mapping[str, Any], written: str, fields: Any) -> dict[str, Any]:
+def add_requirement(tool: Mapping[str, Any], written: str, fields: Any) -> dict[str, Any]:
     """Return `tool` with this among its requirements, in the place of the one of that class.
 
     A new section has the form, object or list, that the hints have.
@@ -117,11 +117,11 @@ def with_requirement(tool: Mapping[str, Any], written: str, fields: Any) -> dict
     if isinstance(content or tool.get("hints"), list):
         items = dict(enumerate(content or ()))
         items[int(keys[0]) if keys else len(items)] = {"class": written, **fields}
-        return inserted(tool, "requirements", list(items.values()))
-    return inserted(tool, "requirements", {**(content or {}), [*keys, written][0]: fields})
+        return insert(tool, "requirements", list(items.values()))
+    return insert(tool, "requirements", {**(content or {}), [*keys, written][0]: fields})
 
 
-def without_claims(owner: dict[str, Any]) -> dict[str, Any]:
+def remove_claims(owner: dict[str, Any]) -> dict[str, Any]:
     """Return a process or step without its claims, and without a section that is empty then."""
     for section in SECTIONS:
         content = owner.get(section)
@@ -171,7 +171,7 @@ def read_claim(
         hint = "set DASK_CLAIM_SHARE for the run, or translate with --share"
         faults.append(Fault(("share",), None, "is for who runs the document to say", hint))
     faults += cross_faults(checked.values, unsure)
-    faults = [respelled(fault, reading.written) for fault in faults]
+    faults = [respell(fault, reading.written) for fault in faults]
     fields = nested(values)
     return {name: fields[name] for name in FIELDS if name in fields}, [
         *reading.faults,
@@ -180,7 +180,7 @@ def read_claim(
     ]
 
 
-def variable_value(fields: Mapping[str, Any], inputs: Mapping[str, Any] | None) -> tuple[str, bool]:
+def write_value(fields: Mapping[str, Any], inputs: Mapping[str, Any] | None) -> tuple[str, bool]:
     """The text of DASK_CLAIM for a sound claim, and whether it takes JavaScript."""
 
     def numeric(name: str) -> bool:
@@ -196,7 +196,7 @@ def variable_value(fields: Mapping[str, Any], inputs: Mapping[str, Any] | None) 
     return text, False
 
 
-def parsed_value(text: str) -> dict[str, Any] | None:
+def parse_value(text: str) -> dict[str, Any] | None:
     """The content of a DASK_CLAIM; None where it takes a runner to evaluate it."""
     # A reference in the place of a number is as good as a text here.
     quoted = re.sub(r'(":\s*)(\$\([^()"\\]*\))(?=\s*[,}])', r'\1"\2"', text)

@@ -29,19 +29,19 @@ _TITLE = "DaskGatewayRequirement"
 _DESCRIPTION = "What a command-line tool needs of a Dask cluster."
 
 
-def claim_schema_text() -> str:
-    return json.dumps(claim_schema(), indent=2, ensure_ascii=False) + "\n"
+def write_claim_schema() -> str:
+    return json.dumps(make_claim_schema(), indent=2, ensure_ascii=False) + "\n"
 
 
-def claim_schema() -> dict[str, Any]:
+def make_claim_schema() -> dict[str, Any]:
     """JSON Schema of DASK_CLAIM: a requirement without expressions, which may be wrapped in one."""
-    schema = json_schema(expressions=False)
+    schema = make_schema(expressions=False)
     schema |= {"title": "DASK_CLAIM", "description": "What a program needs of a Dask cluster."}
     schema["patternProperties"] = {f"{_TITLE}$": {"$ref": "#"}}
     return schema
 
 
-def json_schema(expressions: bool = True) -> dict[str, Any]:
+def make_schema(expressions: bool = True) -> dict[str, Any]:
     """JSON Schema of one requirement, for editors: what `dask-claim` reads may have more spellings.
 
     `expressions`: values may be CWL's expressions, too.
@@ -94,7 +94,7 @@ def _alternatives(schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield {key: schema[key] for key in kept if key in schema}
 
 
-def salad() -> dict[str, Any]:
+def make_salad() -> dict[str, Any]:
     """The requirement as SALAD describes it, an extension of CWL: its fields by all their names.
 
     Their values are for `dask-claim` to check.

@@ -19,10 +19,10 @@ from dask_claim.cwl.requirements import (
     SHELL,
     Entry,
     Scope,
-    inserted,
+    add_requirement,
+    insert,
     read_claim,
-    variable_value,
-    with_requirement,
+    write_value,
 )
 
 VARIABLE, GATEWAY_VARIABLE = "DASK_CLAIM", "DASK_CLAIM_GATEWAY_URL"
@@ -103,7 +103,7 @@ def id_of(process: Mapping[str, Any]) -> str:
     return str(process.get("id", "")).rpartition("#")[2]
 
 
-def pack(document: Document) -> str:
+def advise(document: Document) -> str:
     """What to do where a part of a document is in another file."""
     if "$graph" in document.root:
         how = f"cwltool --pack {document.name} > packed.cwl, with claims under hints"
@@ -124,7 +124,7 @@ def read_requirement(tool: Tool, entry: Entry) -> tuple[dict[str, Any], list[tup
     ]
 
 
-def translated(
+def translate_tool(
     tool: Tool, gateway_url: str | None, warnings: list[tuple[Place, str]], share: bool = False
 ) -> dict[str, Any]:
     """Return the tool for any runner. Raises CwlError; adds to `warnings`.
@@ -136,40 +136,40 @@ def translated(
     if entry is None and existing is None:
         return content
     if imported := scope.effective(IMPORT):
-        raise CwlError([(imported.place, f"{IMPORT} of another file; {pack(tool.document)}")])
+        raise CwlError([(imported.place, f"{IMPORT} of another file; {advise(tool.document)}")])
     values, script = {}, False
     if entry and (existing is None or entry.section == "requirements"):
         fields, faults = read_requirement(tool, entry)
         if faults:
             raise CwlError(faults)
-        values[VARIABLE], script = variable_value(fields, tool.inputs)
+        values[VARIABLE], script = write_value(fields, tool.inputs)
         if existing is not None and existing.strip() != values[VARIABLE]:
             reason = f"{entry.written} and {VARIABLE} in EnvVarRequirement differ; keep one of them"
             raise CwlError([(entry.place, reason)])
     if gateway_url is not None:
-        values[GATEWAY_VARIABLE] = _literal(gateway_url)
+        values[GATEWAY_VARIABLE] = _escape(gateway_url)
     if share:
         values[SHARE_VARIABLE] = SHARE_VALUE
     values = {name: text for name, text in values.items() if tool.variable(name) != text}
-    content = _with_variables(tool, values) if values else content
+    content = _set_variables(tool, values) if values else content
     if share:
         content = with_share_input(content)
     if entry is None:
         return content
     if script and scope.effective(SCRIPT, "requirements") is None:
         fields = dict(scope.fields(SCRIPT))
-        content = with_requirement(content, "InlineJavascriptRequirement", fields)
+        content = add_requirement(content, "InlineJavascriptRequirement", fields)
     # CWL v1.0 has no NetworkAccess: there a tool may use the network.
     network, allowed = scope.effective(NETWORK), scope.fields(NETWORK).get("networkAccess", True)
     required = scope.effective(NETWORK, "requirements")
     if tool.document.version != "v1.0" and allowed is True and required is None:
-        content = with_requirement(content, "NetworkAccess", {"networkAccess": True})
+        content = add_requirement(content, "NetworkAccess", {"networkAccess": True})
     if network and allowed is False:
         warnings.append((network.place, NO_NETWORK))
-    return _with_codes(content if tool.is_wrapped else _wrapped(content, scope))
+    return _add_codes(content if tool.is_wrapped else _wrap(content, scope))
 
 
-def _with_variables(tool: Tool, values: Mapping[str, str]) -> dict[str, Any]:
+def _set_variables(tool: Tool, values: Mapping[str, str]) -> dict[str, Any]:
     """The tool with these variables in an EnvVarRequirement of its own.
 
     A new one hides any around it, so it takes their variables over.
@@ -188,39 +188,39 @@ def _with_variables(tool: Tool, values: Mapping[str, str]) -> dict[str, Any]:
     else:
         definitions = {**definitions, **values}
     written = entry.written if entry else "EnvVarRequirement"
-    return with_requirement(tool.content, written, {**content, "envDef": definitions})
+    return add_requirement(tool.content, written, {**content, "envDef": definitions})
 
 
-def _with_codes(tool: dict[str, Any]) -> dict[str, Any]:
+def _add_codes(tool: dict[str, Any]) -> dict[str, Any]:
     """Classify dask-claim's statuses for the runner, where the author has not classified them."""
     names = ("successCodes", "temporaryFailCodes", "permanentFailCodes")
     listed = {name: tool[name] for name in names if isinstance(tool.get(name), list)}
     classified = [code for codes in listed.values() for code in codes]
     for name, codes in (("temporaryFailCodes", TEMPORARY), ("permanentFailCodes", PERMANENT)):
         if new := [code for code in codes if code not in classified]:
-            tool = inserted(tool, name, [*listed.get(name, []), *new])
+            tool = insert(tool, name, [*listed.get(name, []), *new])
     return tool
 
 
-def _wrapped(tool: dict[str, Any], scope: Scope) -> dict[str, Any]:
+def _wrap(tool: dict[str, Any], scope: Scope) -> dict[str, Any]:
     """Make dask-claim run the tool's command; quietly where its stderr is an output."""
     launcher = ["dask-claim", "--quiet"] if "stderr" in tool else ["dask-claim"]
     command = tool.get("baseCommand")
     words = list(command) if isinstance(command, list) else [command] if command else []
     if scope.effective(SHELL) is None:
-        return inserted(tool, "baseCommand", [*launcher, "--", *words])
+        return insert(tool, "baseCommand", [*launcher, "--", *words])
     placed: list[Any] = [{"position": _FIRST, "valueFrom": _BEFORE, "shellQuote": False}]
     for word in words:  # in a baseCommand nothing is evaluated; in an argument it would be
-        placed.append({"position": _FIRST, "valueFrom": _literal(str(word))})
+        placed.append({"position": _FIRST, "valueFrom": _escape(str(word))})
     after = _AFTER % " ".join(launcher)
     last = {"position": _LAST, "valueFrom": after, "shellQuote": False}
     arguments = tool.get("arguments")
     listed = arguments if isinstance(arguments, list) else []
     tool = {key: item for key, item in tool.items() if key != "baseCommand"}
-    return inserted(tool, "arguments", [*placed, *listed, last])
+    return insert(tool, "arguments", [*placed, *listed, last])
 
 
-def _literal(text: str) -> str:
+def _escape(text: str) -> str:
     """A text in which a runner evaluates nothing."""
     return re.sub(r"(\\*)\$(?=[({])", r"\1\1\\$", text)
 

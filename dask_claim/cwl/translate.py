@@ -12,10 +12,10 @@ from urllib.parse import urlsplit
 
 from dask_claim.claim.units import web_address
 from dask_claim.cwl.document import CwlError, Document, Keys, Place, entries, read_document
-from dask_claim.cwl.edits import edited
+from dask_claim.cwl.edits import edit
 from dask_claim.cwl.passing import passing_share, takes_share, with_share_input
-from dask_claim.cwl.requirements import CLAIM, IMPORT, Scope, without_claims
-from dask_claim.cwl.tool import Tool, id_of, pack, translated
+from dask_claim.cwl.requirements import CLAIM, IMPORT, Scope, remove_claims
+from dask_claim.cwl.tool import Tool, advise, id_of, translate_tool
 
 _DEEPEST = 30
 
@@ -40,17 +40,17 @@ def translate(
         except ValueError as error:
             raise CwlError([(Place("--gateway-url"), f"{gateway_url!r} {error}")]) from None
     document = read_document(name)
-    walk = Walk(document, lambda tool: translated(tool, gateway_url, walk.warnings, share))
+    walk = Walk(document, lambda tool: translate_tool(tool, gateway_url, walk.warnings, share))
     root = walk.root()
     if walk.faults or walk.unreached:
         raise CwlError([*walk.faults, *walk.unreached])
     for place, text in dict.fromkeys(walk.warnings):
         warn(f"{place}: {text}")
     if output is not None:
-        root = _rebased(document, root, output.resolve().parent)
+        root = _rebase(document, root, output.resolve().parent)
     if as_json or document.text.lstrip()[:1] == "{":
         return json.dumps(root, indent=2, ensure_ascii=False) + "\n"
-    return edited(document, root, warn)
+    return edit(document, root, warn)
 
 
 @dataclass
@@ -126,7 +126,7 @@ class Walk:
             if entry.kind == CLAIM and entry.section == "requirements":
                 reason = f"{entry.written} is for a CommandLineTool; {kind} runs no command"
                 self.faults.append((entry.place, reason))
-        return without_claims(process)
+        return remove_claims(process)
 
     def _step(self, step: Any, keys: Keys, scope: Scope, steps: tuple[str, ...]) -> Any:
         if not isinstance(step, dict):
@@ -135,7 +135,7 @@ class Walk:
         if isinstance(run, dict) and IMPORT not in run:
             process = self._process(run, at, scope, steps)
             step = passing_share(step) if takes_share(process) else step
-            return without_claims({**step, "run": process})
+            return remove_claims({**step, "run": process})
         if isinstance(run, str) and (target := self._find(run, at)):
             process = self._process(target[1], target[0], scope, steps)
             if self._done.setdefault(target[0], process) != process:
@@ -145,11 +145,13 @@ class Walk:
         elif other := run[IMPORT] if isinstance(run, dict) else run or step.get(IMPORT):
             reason = f"run: {other} is another file"
             if scope.effective(CLAIM):
-                self.unreached.append((self.document.place(at), f"{reason}; {pack(self.document)}"))
+                self.unreached.append(
+                    (self.document.place(at), f"{reason}; {advise(self.document)}")
+                )
             else:
-                reason += f", which stays as it is; if it claims a cluster, {pack(self.document)}"
+                reason += f", which stays as it is; if it claims a cluster, {advise(self.document)}"
                 self.warnings.append((self.document.place(at), reason))
-        return without_claims(step)
+        return remove_claims(step)
 
     def _find(self, run: str, keys: Keys) -> tuple[Keys, dict[str, Any]] | None:
         """The process of this document that a `run` names; None where it names another file."""
@@ -181,7 +183,7 @@ def _local_runs(value: Any) -> Iterator[str]:
 _REFERENCES = ("run", "$import", "$include", "$mixin", "$schemas", "location", "path")
 
 
-def _rebased(document: Document, root: Any, folder: Path) -> Any:
+def _rebase(document: Document, root: Any, folder: Path) -> Any:
     """Return `root` with its relative references made to hold from another folder."""
 
     def moved(value: Any, key: str) -> Any:

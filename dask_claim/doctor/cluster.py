@@ -10,7 +10,7 @@ from time import monotonic
 from typing import Any
 from warnings import catch_warnings, simplefilter
 
-from dask_claim.doctor.finding import TEMPORARY, WRONG, Examined, Finding, fail, failed, ok, warn
+from dask_claim.doctor.finding import TEMPORARY, WRONG, Examined, Finding, fail, fail_with, ok, warn
 from dask_claim.errors import ClusterFailed, DaskClaimError
 from dask_claim.launch.events import Event, Events, Warned
 from dask_claim.launch.session import Session
@@ -56,7 +56,7 @@ async def check_attached(seen: Examined) -> AsyncIterator[Finding]:
     try:
         await in_time(ask(), ANSWER + MARGIN)
     except DaskClaimError as error:
-        yield failed("scheduler", error, HINT)
+        yield fail_with("scheduler", error, HINT)
     except asyncio.TimeoutError:
         if provider.of_gateway and not provider.obstacle:
             message = f"{provider.description}; it is still pending after {ANSWER:g} s"
@@ -95,7 +95,7 @@ async def check_start(seen: Examined) -> AsyncIterator[Finding]:
         try:
             await session.open("submit", "wait_until_running", "wait_for_workers")
         except DaskClaimError as error:
-            yield failed("start", error, COMMANDS if isinstance(error, ClusterFailed) else LOGS)
+            yield fail_with("start", error, COMMANDS if isinstance(error, ClusterFailed) else LOGS)
         else:
             yield ok("start", f"scheduler and one worker after {monotonic() - started:.1f} s")
             async for finding in _use(seen, session):
@@ -114,7 +114,7 @@ async def check_start(seen: Examined) -> AsyncIterator[Finding]:
     for warning in warnings:
         yield warn("start", warning, "see docs/guarantees.md")
     if session.provider.makes_cluster:
-        yield _released(outcome, session, monotonic() - stopping)
+        yield _report_release(outcome, session, monotonic() - stopping)
     if cancelled is not None:
         raise cancelled
 
@@ -129,9 +129,9 @@ async def _use(seen: Examined, session: Session) -> AsyncIterator[Finding]:
         with catch_warnings():
             simplefilter("ignore")  # Dask's own of other versions, which are compared below
             async with Client(address, security=security, **options) as client:
-                yield await _task(client)
-                yield await _bandwidth(client)
-                yield _versions(seen, await client.get_versions())
+                yield await _run_task(client)
+                yield await _measure_bandwidth(client)
+                yield _compare_versions(seen, await client.get_versions())
     except Exception as error:  # whatever another version of Dask makes of it
         lost = isinstance(error, (OSError, asyncio.TimeoutError))
         message = f"a task by the scheduler at {address} fails: {type(error).__name__}: {error}"
@@ -145,7 +145,7 @@ async def _use(seen: Examined, session: Session) -> AsyncIterator[Finding]:
             yield warn("lease", "the scheduler has not taken the lease", hint)
 
 
-async def _task(client: Any) -> Finding:
+async def _run_task(client: Any) -> Finding:
     started = monotonic()
     result = await in_time(client.submit(sum, [20, 22], pure=False), PATIENCE)
     seconds = monotonic() - started
@@ -154,7 +154,7 @@ async def _task(client: Any) -> Finding:
     return ok("task", f"one task and its result: {seconds:.2f} s")
 
 
-async def _bandwidth(client: Any) -> Finding:
+async def _measure_bandwidth(client: Any) -> Finding:
     future = client.submit(os.urandom, SENT, pure=False)
     # Once their number is here, the bytes are made and lie on the worker.
     await in_time(client.submit(len, future, pure=False), PATIENCE)
@@ -164,7 +164,7 @@ async def _bandwidth(client: Any) -> Finding:
     return ok("bandwidth", f"{rate:.0f} MiB/s from the worker to here")
 
 
-def _versions(seen: Examined, there: Any) -> Finding:
+def _compare_versions(seen: Examined, there: Any) -> Finding:
     choice, message = seen.resolved.claim.versions, differences_of_client(there)
     if not message:
         return ok("versions", "the same here, on the scheduler and on the workers")
@@ -174,7 +174,7 @@ def _versions(seen: Examined, there: Any) -> Finding:
     return make("versions", message, "use an image with the same versions on both sides")
 
 
-def _released(outcome: Outcome, session: Session, seconds: float) -> Finding:
+def _report_release(outcome: Outcome, session: Session, seconds: float) -> Finding:
     name = session.cluster.cluster_name or "the cluster"
     if outcome is Outcome.NOT_CONFIRMED:
         hint = "`dask-claim clusters` shows whether it still runs, and stops it"

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from dask_claim.claim.model import load
 from dask_claim.doctor import cluster, gateway, here
-from dask_claim.doctor.finding import Examined, Finding, fail, failed, ok, warn
+from dask_claim.doctor.finding import Examined, Finding, fail, fail_with, ok, warn
 from dask_claim.errors import ClaimError, DaskClaimError
 from dask_claim.launch.handoff import check_variables
 from dask_claim.providers.existing import outside_ended_run
@@ -70,7 +70,7 @@ def _prepare(
             yield fail("claim", str(replace(fault, hint="")), fault.hint)
         return
     except DaskClaimError as error:
-        yield failed("claim", error, "see `dask-claim show`")
+        yield fail_with("claim", error, "see `dask-claim show`")
         return
     sources = dict.fromkeys(source for source in resolved.sources.values() if source != "default")
     size = f"{plan.min_workers} to {plan.max_workers} workers from provider {plan.provider}"
@@ -86,7 +86,7 @@ def _prepare(
         backend = provider_class(plan.choice.backend)
         provider = backend(request, lambda ticket: None, warnings.append)
     except DaskClaimError as error:
-        yield failed("provider", error, "choose another --provider")
+        yield fail_with("provider", error, "choose another --provider")
         return
     for warning in warnings:
         yield warn("provider", warning, "see docs/sites.md")

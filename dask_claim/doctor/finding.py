@@ -57,7 +57,7 @@ def fail(name: str, message: str, hint: str = "", status: int = WRONG) -> Findin
     return Finding(name, "fail", message, hint, status)
 
 
-def failed(name: str, error: DaskClaimError, hint: str = "") -> Finding:
+def fail_with(name: str, error: DaskClaimError, hint: str = "") -> Finding:
     """The finding for what would end a run with this error."""
     return fail(name, str(error), hint, error.exit_status)
 

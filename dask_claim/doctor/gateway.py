@@ -12,8 +12,8 @@ from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from dask_claim.credentials.login import withheld_warning
-from dask_claim.doctor.finding import TEMPORARY, Examined, Finding, fail, failed, ok, warn
+from dask_claim.credentials.login import describe_withheld
+from dask_claim.doctor.finding import TEMPORARY, Examined, Finding, fail, fail_with, ok, warn
 from dask_claim.errors import (
     AuthenticationError,
     DaskClaimError,
@@ -55,7 +55,7 @@ async def check(seen: Examined) -> AsyncIterator[Finding]:
         return
     gateway = seen.request.gateway
     assert gateway is not None
-    name = await _name(gateway.url)
+    name = await _check_name(gateway.url)
     yield name
     if name.state == "fail":
         return
@@ -63,24 +63,24 @@ async def check(seen: Examined) -> AsyncIterator[Finding]:
         api = GatewayApi(gateway, PATIENCE)
     except DaskClaimError as error:
         hint = "see `credentials` in the site's file, or DASK_GATEWAY__AUTH__TYPE and its package"
-        yield failed("credentials", error, hint)
+        yield fail_with("credentials", error, hint)
         return
     try:
-        answer = await _answer(api)
+        answer = await _check_answer(api)
         yield answer
         if answer.state == "fail":
             return
-        yield _clock(api)
-        credentials = await _credentials(api, seen)
+        yield _check_clock(api)
+        credentials = await _check_credentials(api, seen)
         yield credentials
         if credentials.state != "fail":
             yield await check_options(api, seen)
-        yield await _scheduler_path(api.proxy_address)
+        yield await _check_scheduler_path(api.proxy_address)
     finally:
         await api.close()
 
 
-async def _name(url: str) -> Finding:
+async def _check_name(url: str) -> Finding:
     """Whether the host's name has an address; where HTTP goes by a proxy, the proxy's."""
     parts = urlsplit(url)
     host, via = parts.hostname or "", ""
@@ -97,15 +97,15 @@ async def _name(url: str) -> Finding:
     return ok("name resolution", f"{host}{via} is {addresses[0][4][0]}")
 
 
-async def _answer(api: GatewayApi) -> Finding:
+async def _check_answer(api: GatewayApi) -> Finding:
     """Whether a Dask Gateway answers at the address, and which one."""
     try:
         return ok("gateway", f"{api.where} answers, version {await api.version()}")
     except DaskClaimError as error:
-        return failed("gateway", error, ANSWER)
+        return fail_with("gateway", error, ANSWER)
 
 
-def _clock(api: GatewayApi) -> Finding:
+def _check_clock(api: GatewayApi) -> Finding:
     """How far the gateway's clock, by the date of its answers, is from this one."""
     ahead = api.clock_ahead
     if ahead is None:
@@ -117,21 +117,21 @@ def _clock(api: GatewayApi) -> Finding:
     return warn("clock", f"the gateway's is {abs(ahead):.0f} s {direction} this one", hint)
 
 
-async def _credentials(api: GatewayApi, seen: Examined) -> Finding:
+async def _check_credentials(api: GatewayApi, seen: Examined) -> Finding:
     """Whether they are accepted, and how long they live."""
     try:
         mine = await api.clusters()
     except AuthenticationError as error:
-        return failed("credentials", error, CREDENTIALS)
+        return fail_with("credentials", error, CREDENTIALS)
     except DaskClaimError as error:
-        return failed("credentials", error, ASK_LATER)
-    if withheld := withheld_warning(seen.resolved):
+        return fail_with("credentials", error, ASK_LATER)
+    if withheld := describe_withheld(seen.resolved):
         hint = "see DASK_CLAIM_GATEWAY_URL, and Credentials in docs/sites.md"
         return warn("credentials", withheld, hint)
     accepted = f"accepted; clusters of yours: {len(mine)}"
     if api.login.renews:
         return ok("credentials", f"{accepted}; tokens are renewed before they end")
-    expiry = token_expiry(api.login.token)
+    expiry = read_expiry(api.login.token)
     if expiry is None:
         return ok("credentials", accepted)
     left = expiry - time.time()
@@ -141,7 +141,7 @@ async def _credentials(api: GatewayApi, seen: Examined) -> Finding:
     return ok("credentials", f"{accepted}; the token lives for {left / 60:.0f} minutes")
 
 
-def token_expiry(token: str | None) -> float | None:
+def read_expiry(token: str | None) -> float | None:
     """Seconds since the epoch at which a JSON Web Token (RFC 7519, `exp`) ends; None: unknown.
 
     Its signature is not checked: this is for a person to read.
@@ -163,7 +163,7 @@ async def check_options(api: GatewayApi, seen: Examined) -> Finding:
             OptionError: "keep the claim within what is offered and allowed, or set strict: false",
             DefaultsError: "correct or remove it where Dask is configured",
         }
-        return failed("options", error, hints.get(type(error), "ask the gateway's operator"))
+        return fail_with("options", error, hints.get(type(error), "ask the gateway's operator"))
     left = [*filled.given_up, *(f"{name} is not offered" for name in filled.missing)]
     if left:
         hint = "give the gateway's own options, of Gateway().cluster_options(), in `options`"
@@ -175,7 +175,7 @@ async def check_options(api: GatewayApi, seen: Examined) -> Finding:
     return ok("options", f"the gateway offers what is claimed{understood}")
 
 
-async def _scheduler_path(proxy_address: str) -> Finding:
+async def _check_scheduler_path(proxy_address: str) -> Finding:
     """Whether TLS reaches the proxy of the schedulers untouched.
 
     The proxy finds a scheduler by the name in the TLS greeting (SNI), so nothing on the way may

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from dask_claim.claim.addresses import is_loopback
-from dask_claim.doctor.finding import TEMPORARY, Examined, Finding, fail, failed, ok, warn
+from dask_claim.doctor.finding import TEMPORARY, Examined, Finding, fail, fail_with, ok, warn
 from dask_claim.errors import DaskClaimError
 from dask_claim.launch.first_process import deaf_parent
 from dask_claim.launch.own_job import seconds_left
@@ -32,19 +32,19 @@ async def check(seen: Examined) -> AsyncIterator[Finding]:
         if not seen.plan.choice.warnings:
             yield ok("provider", f"{seen.plan.provider}: {seen.provider.description}")
     except DaskClaimError as error:
-        yield failed("provider", error, "or choose another --provider")
-    yield _user()
-    yield _home()
-    yield _temporary(seen)
-    yield _shared_memory()
-    yield _resources(seen)
+        yield fail_with("provider", error, "or choose another --provider")
+    yield _check_user()
+    yield _check_home()
+    yield _check_temporary(seen)
+    yield _check_shared_memory()
+    yield _check_resources(seen)
     # A signal to the container may not reach us.
     deaf = deaf_parent()
     yield warn("first process", deaf) if deaf else ok("first process", "signals reach this process")
-    yield _network(seen)
+    yield _check_network(seen)
 
 
-def _network(seen: Examined) -> Finding:
+def _check_network(seen: Examined) -> Finding:
     """Whether there is a route to anywhere but this machine itself."""
     if has_route():
         return ok("network", "there is a route to other machines")
@@ -67,7 +67,7 @@ def has_route(proc: Path = Path("/proc/net")) -> bool:
     return any(device not in ("lo", "Iface") for device in devices)
 
 
-def _user() -> Finding:
+def _check_user() -> Finding:
     """Dask Gateway's client wants a name for the user."""
     uid = os.getuid()
     try:
@@ -77,7 +77,7 @@ def _user() -> Finding:
         return warn("user", f"uid {uid} has no name here: gateways see uid-{uid}", hint)
 
 
-def _home() -> Finding:
+def _check_home() -> Finding:
     """Libraries write caches below it."""
     home = os.path.expanduser("~")
     if _writable(home):
@@ -85,7 +85,7 @@ def _home() -> Finding:
     return warn("HOME", f"{home} cannot be written to", "set HOME to a folder that can: HOME=/tmp")
 
 
-def _temporary(seen: Examined) -> Finding:
+def _check_temporary(seen: Examined) -> Finding:
     """Workers spill there, and a run keeps its keys there."""
     hint = "set TMPDIR to a folder that can be written to, or mount one at /tmp"
     named = seen.environ.get("TMPDIR") or "/tmp"
@@ -108,7 +108,7 @@ def _writable(folder: str) -> bool:
         return False
 
 
-def _shared_memory() -> Finding:
+def _check_shared_memory() -> Finding:
     """Programs that start processes or threads of their own share data there."""
     hint = (
         "give the container more: --shm-size 1g for docker and podman, an emptyDir with medium "
@@ -125,7 +125,7 @@ def _shared_memory() -> Finding:
     return ok("/dev/shm", shown)
 
 
-def _resources(seen: Examined) -> Finding:
+def _check_resources(seen: Examined) -> Finding:
     """What the machine has, control groups allow and a batch system granted."""
     cores, memory = here(seen.environ)
     shown = f"cores: {round(cores.amount, 2):g} ({cores.owner}), "

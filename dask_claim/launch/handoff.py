@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from dask_claim.claim.addresses import GatewayAddress
 from dask_claim.claim.choice import RUN_ID, SCHEDULER_ADDRESS
 from dask_claim.claim.dask_config import dask_config, goes_direct
-from dask_claim.claim.names import dask_conflicts
+from dask_claim.claim.names import find_conflicts
 from dask_claim.credentials.login import choose
 from dask_claim.errors import ClaimError
 from dask_claim.files import private_folder, write_whole
@@ -91,7 +91,7 @@ def variables(
         values[name] = _text(_value(cluster, claim, field, files or {}, shown))
         set_by[name] = f"env.{field} of the claim"
     added = {name: value for name, value in values.items() if value is not None}
-    if faults := dask_conflicts({**inherited, **added}, set_by):
+    if faults := find_conflicts({**inherited, **added}, set_by):
         raise ClaimError(faults)
     return added
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from dask_claim.launch.events import Events
 from dask_claim.providers.hpc.jobs import ENDED
-from dask_claim.providers.hpc.systems import ask, slurm_number
+from dask_claim.providers.hpc.systems import ask, read_number
 from dask_claim.threads import cancel
 
 # A job without a limit has an end, too, years ahead.
@@ -27,7 +27,7 @@ class OwnJob:
 
     def look(self, grace: float, on_end: Callable[[], None]) -> None:
         """Log which start of the job this is, and its end; call `on_end` `grace` s before that."""
-        count = 1 + (slurm_number(self._environ, "SLURM_RESTART_COUNT") or 0)
+        count = 1 + (read_number(self._environ, "SLURM_RESTART_COUNT") or 0)
         if count > 1:
             self._emit.note(f"Slurm has requeued this job before: this is start {count} of it")
 
@@ -91,7 +91,7 @@ def why_signalled(facts: Mapping[str, str], environ: Mapping[str, str]) -> str |
     # SIGNALING: it sends what `--signal` asked for.
     if state in (None, "RUNNING", "SUSPENDED", "SIGNALING"):
         return None
-    starts, restarts = slurm_number(environ, "SLURM_RESTART_COUNT") or 0, facts.get("Restarts", "")
+    starts, restarts = read_number(environ, "SLURM_RESTART_COUNT") or 0, facts.get("Restarts", "")
     if restarts.isdecimal() and int(restarts) > starts:
         return f"Slurm requeues this job: it will start again ({state})"
     unknown = "it was cancelled or preempted, or its walltime is over"

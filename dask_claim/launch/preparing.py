@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from loguru import logger
 
-from dask_claim.credentials.login import withheld_warning
+from dask_claim.credentials.login import describe_withheld
 from dask_claim.launch.command import check_command
 from dask_claim.launch.events import Events
 from dask_claim.launch.handoff import check_variables
@@ -54,7 +54,7 @@ def prepare(
         Request.of(resolved, options.start_timeout, options.stop_timeout, run_id),
         report=options.report is not None,
     )
-    withheld = withheld_warning(resolved)
+    withheld = describe_withheld(resolved)
     for warning in (*resolved.warnings(), withheld):
         if warning:
             emit.warn(warning)

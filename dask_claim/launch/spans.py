@@ -17,7 +17,7 @@ from dask_claim.launch import events
 from dask_claim.launch.event_log import GONE
 from dask_claim.launch.reports import Summary
 from dask_claim.launch.tracing import Trace, new_id
-from dask_claim.redact import know
+from dask_claim.redact import register_secret
 
 COLLECTOR = "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
 HEADERS = "OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_HEADERS"
@@ -58,7 +58,7 @@ class Spans:
         self._spans: dict[str, Span] = {}
         for name in HEADERS:
             for pair in environ.get(name, "").split(","):
-                know(pair.partition("=")[2].strip())
+                register_secret(pair.partition("=")[2].strip())
 
     def __call__(self, event: events.Event) -> None:
         """Note an event."""

@@ -44,16 +44,16 @@ BAD: list[dict[str, Any]] = [
 
 
 def test_every_field_is_there() -> None:
-    record = schema.salad()["$graph"][-1]
+    record = schema.make_salad()["$graph"][-1]
     names = {field["name"] for field in record["fields"]}
     assert set(FIELDS) == set(ClaimFields.model_fields) <= names
-    assert set(FIELDS) <= set(schema.json_schema()["properties"])
+    assert set(FIELDS) <= set(schema.make_schema()["properties"])
     for name, spellings in schema.SPELLINGS.items():
         assert {resolve(spelled) for spelled in spellings} == {name}
 
 
 def test_editors() -> None:
-    validator = jsonschema.Draft202012Validator(schema.json_schema())
+    validator = jsonschema.Draft202012Validator(schema.make_schema())
     for good in GOOD:
         validator.validate(good)
     for bad in BAD:
@@ -103,7 +103,7 @@ def test_runners_with_the_extension(tmp_path: Path) -> None:
         folder.mkdir()
         paths += documents(folder, contents, version)
     salad = tmp_path / "salad.yml"
-    salad.write_text(json.dumps(schema.salad()))
+    salad.write_text(json.dumps(schema.make_salad()))
     done = subprocess.run(
         [sys.executable, "-c", RUNNER, str(salad), *paths],
         capture_output=True,

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from dask_claim.cwl.check import check
 from dask_claim.cwl.document import CwlError, read_document
-from dask_claim.cwl.edits import edited
+from dask_claim.cwl.edits import edit
 from dask_claim.cwl.translate import translate
 from tests.support.cwl import BIN, DOCUMENTS, ROOT, Cwltool, claim_of, load, variables
 
@@ -434,6 +434,6 @@ def test_whatever_changes(path: Path, chance: random.Random) -> None:
     root = load(document.text)
     owner, key = chance.choice(places(root))
     owner[key] = chance.choice([*ODD, "a: b", "x\ny\n", {"k": ["- z", {"l": " "}]}])
-    text = edited(document, root)
+    text = edit(document, root)
     assert load(text) == root
     assert text.startswith(document.text.partition("cwlVersion")[0])

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from dask_claim.errors import ConfigurationError
-from dask_claim.providers.hpc.systems import ask, job_name, slurm_number
+from dask_claim.providers.hpc.systems import ask, name_jobs, read_number
 from dask_claim.providers.local.local_provider import LocalProvider
 from dask_claim.providers.values import Outcome, Request, Ticket, Warn, Write
 from dask_claim.threads import in_time
@@ -31,12 +31,12 @@ class AllocationProvider(LocalProvider):
     def __init__(self, request: Request, write: Write, warn: Warn) -> None:
         super().__init__(request, write, warn)
         environ = request.environ
-        nodes = slurm_number(environ, "SLURM_JOB_NUM_NODES") or 1
+        nodes = read_number(environ, "SLURM_JOB_NUM_NODES") or 1
         if nodes > 1:
             if why := self._why_no_step():
                 warn(f"the allocation has {nodes} nodes: only this one is used, since {why}")
             else:
-                self._facts = {"name": job_name(request.run_id), "job": environ["SLURM_JOB_ID"]}
+                self._facts = {"name": name_jobs(request.run_id), "job": environ["SLURM_JOB_ID"]}
                 self.description = f"the {nodes} nodes of the Slurm allocation"
         elif not environ.get("SLURMD_NODENAME"):
             warn(
@@ -62,7 +62,7 @@ class AllocationProvider(LocalProvider):
     def _why_no_step(self) -> str | None:
         """Why no step can be run on the other nodes; None where one can."""
         environ = self.request.environ
-        tasks = slurm_number(environ, "SLURM_STEP_NUM_TASKS") or 1
+        tasks = read_number(environ, "SLURM_STEP_NUM_TASKS") or 1
         if tasks > 1:
             return f"srun runs dask-claim {tasks} times: run it once (srun --ntasks=1)"
         for name in ("SLURM_JOB_ID", "SLURM_JOB_NODELIST", "SLURMD_NODENAME"):

@@ -18,7 +18,7 @@ from dask_claim.files import private_folder, remove_private_folder
 from dask_claim.processes import group_runs, kill_group
 from dask_claim.providers.hosted import KILLED_WITHIN, HostedProvider
 from dask_claim.providers.hpc import condor
-from dask_claim.providers.hpc.systems import SYSTEMS, System, ask, job_name, job_numbers
+from dask_claim.providers.hpc.systems import SYSTEMS, System, ask, name_jobs, parse_jobs
 from dask_claim.providers.values import Cluster, Outcome, Request, Ticket, Warn, Write
 from dask_claim.threads import in_time
 
@@ -38,7 +38,7 @@ class BatchProvider(HostedProvider):
 
     def __init__(self, request: Request, write: Write, warn: Warn) -> None:
         super().__init__(request, write, warn)
-        self._jobs = job_name(request.run_id)
+        self._jobs = name_jobs(request.run_id)
         self.description = f"{self.system.title} (dask-jobqueue)"
         self.no_workers = (
             f"Its jobs are named {self._jobs}: {self.system.find[0]} shows what they wait for"
@@ -144,7 +144,7 @@ class BatchProvider(HostedProvider):
         system, warned = cls.system, False
         while True:
             status, printed, error = await ask(*(part.format(name=name) for part in system.find))
-            if jobs := job_numbers(printed):
+            if jobs := parse_jobs(printed):
                 await ask(system.cancel, *jobs)
             elif status == 0 or _NO_JOB.search(printed + error):
                 return

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from dask_claim.cgroup import Bound
-from dask_claim.providers.hpc.systems import SYSTEMS, System, slurm_number
+from dask_claim.providers.hpc.systems import SYSTEMS, System, read_number
 
 # HTCondor writes files of lines `Name = value`, of the slot and of the job.
 _CONDOR = {
@@ -27,9 +27,9 @@ def granted_cores(environ: Mapping[str, str]) -> Iterator[Bound]:
         if not environ.get(system.job):
             continue
         counts = [(_on_this_host(system, environ), system.hosts)]
-        counts += [(slurm_number(environ, name) or 0, name) for name in system.cores]
+        counts += [(read_number(environ, name) or 0, name) for name in system.cores]
         first = next((pair for pair in counts if pair[0]), (0, ""))
-        cores, name = max(first, (slurm_number(environ, system.threads) or 0, system.threads))
+        cores, name = max(first, (read_number(environ, system.threads) or 0, system.threads))
         if cores:
             yield _of_job(cores, name)
     yield from _condor(environ, 0)
@@ -37,7 +37,7 @@ def granted_cores(environ: Mapping[str, str]) -> Iterator[Bound]:
 
 def granted_memory(environ: Mapping[str, str]) -> Iterator[Bound]:
     """Yield the bytes of memory that each of those granted whose variables state the memory."""
-    cores = slurm_number(environ, "SLURM_CPUS_ON_NODE")
+    cores = read_number(environ, "SLURM_CPUS_ON_NODE")
     if environ.get("SLURM_JOB_ID") and (memory := slurm_memory(environ, cores)):
         yield memory
     for bound in _condor(environ, 1):
@@ -50,9 +50,9 @@ def slurm_memory(environ: Mapping[str, str], cores: int | None) -> Bound | None:
     Slurm counts in MiB.
     """
     name, count = "SLURM_MEM_PER_NODE", 1
-    if not slurm_number(environ, name) and cores:
+    if not read_number(environ, name) and cores:
         name, count = "SLURM_MEM_PER_CPU", cores
-    each = slurm_number(environ, name)
+    each = read_number(environ, name)
     return _of_job(each * count * 2**20, name) if each else None
 
 

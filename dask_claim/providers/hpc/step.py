@@ -157,7 +157,7 @@ def divide(
     shortest way to each other. Each of them counts its own limits once more before it starts. The
     site's policy bounds all nodes together.
     """
-    listed = cores_of_nodes(environ.get("SLURM_JOB_CPUS_PER_NODE", ""))
+    listed = parse_cores(environ.get("SLURM_JOB_CPUS_PER_NODE", ""))
     cores = dict(zip(names, listed, strict=False))
     names = sorted(names, key=lambda name: name != here)
     policy, left, parts = dict(request.policy), request.max_workers, dict[str, LocalRequest]()
@@ -206,7 +206,7 @@ def _within_grant(part: LocalRequest, environ: Mapping[str, str], cores: int) ->
     )
 
 
-def cores_of_nodes(listed: str) -> Iterator[int]:
+def parse_cores(listed: str) -> Iterator[int]:
     """Read Slurm's list of cores of each node, such as `8(x2),4`."""
     for cores, times in re.findall(r"(\d+)(?:\(x(\d+)\))?", listed):
         yield from [int(cores)] * int(times or 1)

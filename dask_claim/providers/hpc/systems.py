@@ -114,17 +114,17 @@ def passes(refusal: str) -> bool:
     return bool(_PASSING.search(refusal))
 
 
-def job_name(run_id: str) -> str:
+def name_jobs(run_id: str) -> str:
     """Return the name that all jobs of one run have and no others; 15 characters suit PBS."""
     return f"dask-{run_id[:10]}"
 
 
-def job_numbers(printed: str) -> list[str]:
+def parse_jobs(printed: str) -> list[str]:
     """Return the jobs that the output of `System.find` names."""
     return _JOB.findall(printed)
 
 
-def slurm_number(environ: Mapping[str, str], name: str) -> int | None:
+def read_number(environ: Mapping[str, str], name: str) -> int | None:
     """Return a variable's number; None where it has none, or 0, which is all that there is."""
     value = environ.get(name, "").strip()
     return int(value) or None if re.fullmatch("[0-9]{1,12}", value) else None
