@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from dask_claim.claim.model import Claim, load
 from dask_claim.errors import ClaimError
 from dask_claim.providers.gateway.reports import Mark
 from dask_claim.providers.share import Share
+from tests.support.claims import NOWHERE, write
 from tests.support.gateway import GatewayServer
 from tests.support.launcher import ONE_TASK, PYTHON, Launcher, Running, wait_for
 from tests.support.scenes import clusters_command
@@ -197,7 +199,7 @@ def test_other_request_and_who_may_share(
     wait_for(lambda: not variables_gateway.clusters(), "end of the clusters after keep")
 
 
-def test_key_and_request() -> None:
+def test_key_and_request(tmp_path: Path) -> None:
     base = {"worker_cores": 1, "worker_memory": "1 G", "options": {"queue": "a"}}
 
     def share(**changed: Any) -> Share | None:
@@ -218,5 +220,13 @@ def test_key_and_request() -> None:
     mark = Mark("abc", True, secret)
     assert Mark.parse(str(mark)) == mark and "secret" not in str(mark)
     assert Share.of(Claim()) is None
+    site = write(tmp_path / "site.yaml", "share: k\npolicy: {keep: 30}\n")
+    environ = {**NOWHERE, "DASK_CLAIM_SITE": str(site)}
+    assert (load({}, environ).claim.share, load({}, environ).claim.keep) == ("k", 30)
+    with pytest.raises(ClaimError, match=r"policy\.keep"):
+        load({"keep": 31}, environ)
+    write(site, "policy: {share: false}\n")
+    with pytest.raises(ClaimError, match=r"policy\.share"):
+        load({"share": "k"}, environ)
     with pytest.raises(ClaimError, match="operator's source only"):
         load({}, {"DASK_CLAIM": json.dumps({**base, "share": "k"})})

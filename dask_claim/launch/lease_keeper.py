@@ -7,11 +7,11 @@ import contextlib
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from dask_claim.claim.policy import most_workers
 from dask_claim.errors import ClusterGone, ConfigurationError
 from dask_claim.launch import events
 from dask_claim.launch.cluster_watch import ClusterWatch
 from dask_claim.launch.events import Events
+from dask_claim.launch.joining import terms_of_share
 from dask_claim.providers.base import Provider, import_quietly
 from dask_claim.providers.values import Ended, Request
 from dask_claim.providers.versions import differences, installed_versions
@@ -88,7 +88,7 @@ class LeaseKeeper:
     def begin(self, provider: Provider) -> asyncio.Task[None]:
         """Place the lease; return the task that does it."""
         self._provider, self._refusal = provider, None
-        self._share = self._terms_of_share(provider.joined) if provider.shares else None
+        self._share = terms_of_share(self._request, provider.joined) if provider.shares else None
         self._placing = asyncio.create_task(self._place(provider))
         return self._placing
 
@@ -124,22 +124,6 @@ class LeaseKeeper:
                 if self._wants_report:
                     self._since = monotonic()
                     await lease.record_tasks()
-
-    def _terms_of_share(self, joined: bool) -> dict[str, Any] | None:
-        request, share = self._request, self._request.share
-        if share is None:
-            return None
-        policy = request.policy
-        return {
-            "key": share.key,
-            "digest": share.digest,
-            "minimum": request.plan.min_workers,
-            "maximum": request.plan.max_workers,
-            "most": most_workers(request.claim, request.plan, request.site, request.site_fields),
-            "keep": request.claim.keep,
-            "longest": policy.max_lifetime if policy else None,
-            "joined": joined,
-        }
 
     async def join(self) -> tuple[int, int] | None:
         """Return the bounds of a shared cluster's workers, once its scheduler has taken this run.

@@ -14,6 +14,7 @@ from dask_claim.errors import ClusterGone, ConfigurationError, TemporaryError
 from dask_claim.launch import events
 from dask_claim.launch.cluster_watch import ClusterWatch
 from dask_claim.launch.events import Events
+from dask_claim.launch.joining import Joining
 from dask_claim.launch.lease_keeper import LeaseKeeper
 from dask_claim.launch.opening import Opening
 from dask_claim.lifetime.tickets import Tickets
@@ -49,6 +50,7 @@ class Session:
         self.tickets = Tickets(request.run_id, grace, GUARD_PATIENCE * request.stop_timeout)
         self.watch = ClusterWatch(request.claim, emit)
         self.lease = LeaseKeeper(request, emit, self.watch)
+        self._joining = Joining(request, emit, self.tickets, self.lease)
         self._minimum = 0
         self._opening = Opening(request.start_timeout, self._describe, emit.note)
         self.interrupt = self._opening.interrupt
@@ -78,8 +80,7 @@ class Session:
     async def submit(self) -> None:
         """Request the cluster. It has an address afterwards, and may still be starting."""
         provider = self.provider
-        if self.request.share and not provider.shares:
-            self._emit.note(f"share: a cluster of {provider.description} is not shared")
+        self._joining.tell_of_share(provider)
         self._emit(events.Claimed(provider.announcement(), provider.name, provider.adopts))
         try:
             if provider.asks_with_dask:
@@ -137,12 +138,12 @@ class Session:
             if not provider.reports_usage:
                 placing = self.lease.begin(provider)
                 if provider.shares:
-                    bounds = await self._opening.bound(self._join())
+                    bounds = await self._opening.bound(self._joining.join(provider))
                 elif provider.outlives_launcher:
                     # Before the gateway tells the scheduler of its workers: it gives a cluster up
                     # whose scheduler it cannot reach yet.
                     await asyncio.wait({placing}, timeout=min(REACHING, self._opening.left))
-            bounds = await self._opening.bound(self._scale(bounds))
+            bounds = await self._opening.bound(self._joining.scale(provider, bounds))
             if bounds is not None:
                 self._minimum = bounds[0]
         self._emit(events.Running(provider.name, self.cluster, self._opening.passed))
@@ -155,27 +156,6 @@ class Session:
             await self._opening.bound(self.lease.require_versions())
         if self.cluster.dashboard_url:
             self._emit.note(f"Dask Dashboard: {self.cluster.dashboard_url}")
-
-    async def _join(self) -> tuple[int, int] | None:
-        """Be one of the runs that share the cluster; return the bounds of all of them."""
-        bounds = await self.lease.join()
-        ticket = self.provider.shared_ticket()
-        if bounds is None:
-            self._emit.warn(f"{self.watch.cluster_name} is not shared: it takes no lease")
-        elif ticket is not None:
-            # From now on the scheduler ends it, when nobody is left.
-            self.tickets.settle(ticket)
-            self._emit(events.TicketsWritten(self.tickets.open))
-        return bounds
-
-    async def _scale(self, shared: tuple[int, int] | None) -> tuple[int, int] | None:
-        """Request the workers; `shared`: the bounds that a shared cluster's scheduler has set."""
-        if shared is not None and self.provider.joined:
-            return shared
-        bounds = await self.provider.scale()
-        if shared is not None:
-            await self.lease.resize()
-        return bounds
 
     async def _start_again(self) -> None:
         """Another cluster; the ticket of the first one stays open until the end."""
@@ -270,6 +250,7 @@ class Session:
                 "end"
             )
         self._choice, self.provider = fallback, local
+        self._joining.tell_of_share(local)
         # The gateway may have used up all the time there was.
         self._opening.extend()
         await self._opening.bound(self._submit())

@@ -75,7 +75,7 @@ class SharedLease(PartedLease):
         `terms`: also `share`, as for the first one.
         """
         share = terms.pop("share", {})
-        if refusal := self._refusal(share):
+        if refusal := self._refusal(holder, share):
             await comm.read()
             await comm.write({REFUSED: refusal})
             return
@@ -87,14 +87,15 @@ class SharedLease(PartedLease):
         await self.resize()
         await super().hold(comm, holder, **terms)
 
-    def _refusal(self, share: Mapping[str, Any]) -> str | None:
+    def _refusal(self, holder: str, share: Mapping[str, Any]) -> str | None:
         """Return why a run cannot join; None where it can."""
         if self._ending:
             return "it is ending"
         if any(share.get(name) != self._share[name] for name in ("key", "digest")):
             return "it was made for another request"
         longest = self._share.get("longest")
-        if longest and monotonic() - self._began > longest:
+        # Those that are in may connect again.
+        if longest and monotonic() - self._began > longest and holder not in self._holders:
             return f"it is older than the {longest:g} s that its site allows"
         return None
 

@@ -46,7 +46,13 @@ class SharedClusters:
     async def oldest(self) -> str | None:
         """Return the name of the cluster that is shared; None: there is none yet."""
         same, _ = await self._sort(await self._there())
-        return same[0].name if same else None
+        for report in same:
+            # Its mark does not tell that it is about to end.
+            running = status_of(report) == "RUNNING"
+            look = await look_at(self._api, report.name) if running else None
+            if look is None or not look.ending:
+                return str(report.name)
+        return None
 
     async def older_than(self, own: str) -> str | None:
         """Return the name of an older one than this run's own; None: its own is the oldest.

@@ -1,0 +1,124 @@
+"""What the scheduler of a shared cluster decides: who may join, how many workers, when it ends."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from distributed import Scheduler
+from distributed.core import rpc
+
+from dask_claim.lifetime.lease import Lease
+from dask_claim.lifetime.lease_connection import JoinRefused
+from dask_claim.lifetime.lease_plugin import NAME
+from dask_claim.lifetime.workers_service import WorkersService
+from dask_claim.providers.usage import LOOK, Usage
+from dask_claim.threads import in_time
+
+TERMS = {"key": "k", "digest": "d", "minimum": 1, "maximum": 2, "keep": 60.0, "joined": False}
+
+
+@asynccontextmanager
+async def scheduled() -> AsyncIterator[Scheduler]:
+    async with Scheduler(
+        host="127.0.0.1", port=0, dashboard=False, dashboard_address="127.0.0.1:0"
+    ) as scheduler:
+        yield scheduler
+
+
+class Runs:
+    """Runs on one scheduler."""
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self._scheduler = scheduler
+        self.usages: dict[str, Usage] = {}
+
+    async def join(self, name: str, **terms: Any) -> Lease:
+        share = {"most": None, "longest": None, **TERMS, **terms}
+        lease = Lease(self._scheduler.address, None, 60.0, None, 1.0, name, share)
+
+        async def is_over() -> bool:
+            return False
+
+        await lease.place(lambda usage: self.usages.update({name: usage}), print, is_over)
+        return lease
+
+    async def look(self) -> Any:
+        async with rpc(self._scheduler.address) as calls:
+            return await getattr(calls, LOOK)()
+
+    def bounds(self, name: str) -> list[int]:
+        shared = self.usages[name].shared
+        assert shared
+        return list(shared["bounds"])
+
+
+async def refusal(joining: Any) -> str:
+    with pytest.raises(JoinRefused) as refused:
+        await joining
+    return str(refused.value)
+
+
+def test_join_leave_and_end() -> None:
+    async def main() -> None:
+        async with scheduled() as scheduler:
+            runs = Runs(scheduler)
+            one = await runs.join("one")
+            two = await runs.join("two", minimum=3, maximum=4, joined=True)
+            assert runs.bounds("two") == [3, 6]
+            three = await runs.join("three", maximum=9, most=7, joined=True)
+            assert runs.bounds("three") == [3, 9]  # what one has been allowed, it has
+            assert "another request" in await refusal(runs.join("four", digest="other"))
+            await three.release()
+            assert (await runs.look())["holders"] == 2
+            await two.release()
+            assert three.left and runs.usages["two"].shared["others"] == 1
+            await one.release()
+            answer = await runs.look()
+            assert answer["holders"] == 0 and 50 < answer["shared"]["ends_in"] <= 60
+            # A run that joins stops the clock.
+            five = await runs.join("five", keep=0.0)
+            assert (await runs.look())["shared"]["ends_in"] is None
+            # What ends takes nobody any more.
+            scheduler.plugins[NAME]._ending = True
+            assert "ending" in await refusal(runs.join("six"))
+            scheduler.plugins[NAME]._ending = False
+            await five.release()
+            await in_time(scheduler.finished(), 20)
+
+    asyncio.run(main())
+
+
+def test_cluster_older_than_its_site_allows_takes_no_run() -> None:
+    async def main() -> None:
+        async with scheduled() as scheduler:
+            runs = Runs(scheduler)
+            one = await runs.join("one", longest=0.01)
+            await asyncio.sleep(0.02)
+            assert "older" in await refusal(runs.join("two"))
+            await one.release()
+
+    asyncio.run(main())
+
+
+def test_names_of_others_that_sharing_uses() -> None:
+    """The handlers of Dask's scheduler, and the gateway's own part beside it."""
+    from dask_gateway.scheduler_preload import GatewaySchedulerService
+
+    async def main() -> None:
+        async with scheduled() as scheduler:
+            names = {"terminate", "restart", "restart_workers", "retire_workers"}
+            assert names <= scheduler.handlers.keys()
+            service = GatewaySchedulerService(scheduler, gateway=SimpleNamespace(token="t"))
+            scheduler.services["gateway"] = service
+            await WorkersService(scheduler).adapt(2, 5)
+            assert (service.minimum, service.maximum, service.count) == (2, 5, 2)
+            await WorkersService(scheduler).adapt(0, 5)
+            assert (service.minimum, service.count) == (0, 2)  # not at once
+            service.stop()
+
+    asyncio.run(main())
