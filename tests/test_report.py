@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from markupsafe import escape
 
-from dask_claim.receipts.fields import ReceiptFields
+from dask_claim.providers import dask_report
+from dask_claim.providers.dask_report import IN_HASTE, OTHERS, DaskReport
 from dask_claim.receipts.report import html
 from tests.support.gateway import GatewayServer
-from tests.support.launcher import ONE_TASK, PYTHON, Launcher
+from tests.support.launcher import ONE_TASK, PYTHON, RUNS, Launcher
 from tests.support.missing import CHROMIUM, need
 from tests.test_receipts import KILLED, NOTHING, receipt
 
@@ -163,18 +166,24 @@ def test_nothing_in_it_is_trusted(tmp_path: Path, hits: tuple[str, list[str]]) -
     assert seen == []
 
 
-def test_the_report_of_a_run_and_its_receipt(launcher: Launcher, tmp_path: Path) -> None:
+BLOCK = """
+import dask_claim
+with dask_claim.connect() as client:
+    assert client.submit(sum, [20, 22]).result() == 42
+"""
+
+
+def test_the_report_of_a_local_cluster(launcher: Launcher, tmp_path: Path) -> None:
     need("Bokeh")
     report = tmp_path / "r.html"
-    done = launcher(PYTHON, "-c", ONE_TASK, env={"DASK_CLAIM_REPORT": str(report)})
+    done = launcher.program(BLOCK, env={"DASK_CLAIM_REPORT": str(report)}).finish()
     assert done.status == 0, done.err
-    assert done.receipt and set(done.receipt) == set(ReceiptFields.model_fields)
     with browser() as started:
         page = opened(started, report)
         frame = page.frame_locator("#dask")
         frame.get_by_text("number of tasks: 1").wait_for()
         frame.get_by_text("Task Stream").click()
-        assert "python -c" in page.inner_text("h1")
+        assert "connect()" in page.inner_text("h1")
 
 
 def test_the_report_of_a_run_on_a_gateway(
@@ -201,3 +210,53 @@ def test_a_run_that_fails_leaves_a_report(launcher: Launcher, tmp_path: Path) ->
     done = launcher("true", flags=("--report", f"{folder}/"), claim={"worker_cores": -1})
     assert done.receipt
     assert (folder / f"dask-claim-{done.receipt['run']}.html").read_text() != page
+
+
+@pytest.mark.parametrize("way", RUNS)
+def test_every_run_leaves_a_report(attached: Launcher, way: str, tmp_path: Path) -> None:
+    attached.way, report = way, tmp_path / "r.html"
+    done = attached(PYTHON, "-c", ONE_TASK, env={"DASK_CLAIM_REPORT": str(report)})
+    assert done.status == 0, done.err
+    assert OTHERS.missing in report.read_text()
+
+
+def test_a_run_that_is_ended_waits_for_no_report(launcher: Launcher, tmp_path: Path) -> None:
+    flags = ("--report", str(tmp_path / "r.html"))
+    running = launcher.start(PYTHON, "-c", "import time; time.sleep(60)", flags=flags)
+    running.until("Running ")
+    running.process.terminate()
+    assert running.finish().status == 143
+    assert escape(IN_HASTE.missing) in (tmp_path / "r.html").read_text()
+
+
+async def never() -> str:
+    await asyncio.sleep(60)
+    return ""
+
+
+async def raising(error: Exception) -> str:
+    raise error
+
+
+async def giving(page: Any) -> Any:
+    return page
+
+
+@pytest.mark.parametrize(
+    ("ask", "missing"),
+    [
+        (never, "within 0.1 s"),
+        (lambda: raising(ModuleNotFoundError("No module named 'bokeh'")), "has no Bokeh"),
+        (lambda: raising(OSError("connection lost")), "connection lost"),
+        (lambda: giving("x" * 2000), "too large"),
+        (lambda: giving({"status": "error"}), "too large"),
+    ],
+)
+def test_a_scheduler_that_gives_no_report(
+    ask: Callable[[], Awaitable[str]], missing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dask_report, "PATIENCE", 0.1)
+    monkeypatch.setattr(dask_report, "LARGEST", 1000)
+    report = asyncio.run(DaskReport.made_by(ask))
+    assert report.html is None
+    assert missing in report.missing

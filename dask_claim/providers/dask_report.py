@@ -48,7 +48,7 @@ class DaskReport:
         except Exception as error:
             return cls(None, f"The scheduler gave no report of Dask's own: {error!r}"[:500])
         if not isinstance(html, str) or len(html) > LARGEST:
-            return cls(None, "Dask's report is too large.")
+            return cls(None, "Dask's report is too large, or no text.")
         return cls(html)
 
 
