@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from dask_claim.amounts import counted, duration, in_gib
 from dask_claim.cli import printing
 from dask_claim.errors import printable
-from dask_claim.receipts.shown import duration, gib
 
 if TYPE_CHECKING:
     from dask_claim.receipts.rows import Row
@@ -125,7 +125,7 @@ def _cell(field: str, row: Row) -> str:
     if field == "started":
         return value.astimezone().strftime("%m-%d %H:%M") if value else ""
     if field == "memory_peak" and row.memory:
-        return f"{'?' if value is None else gib(value)}/{gib(row.memory)}"
+        return f"{'?' if value is None else in_gib(value)}/{in_gib(row.memory)}"
     return _number(field, value)
 
 
@@ -134,7 +134,7 @@ def _total(field: str, totals: dict[str, Any]) -> str:
     if field == "exit_status":
         return f"{failed} failed" if failed else ""
     if field == "program":
-        return f"{runs} {'run' if runs == 1 else 'runs'}"
+        return counted(runs, "run")
     return "TOTAL" if field == "run" else _number(field, totals.get(field))
 
 
@@ -148,7 +148,7 @@ def _number(field: str, value: Any) -> str:
     if field == "efficiency":
         return f"{100 * value:.0f} %"
     if field == "memory_peak":
-        return gib(value)
+        return in_gib(value)
     return _short(str(value))
 
 

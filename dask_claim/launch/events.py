@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from loguru import logger
 
-from dask_claim.launch.amounts import counted
+from dask_claim.amounts import counted
 from dask_claim.providers.usage import Usage
 from dask_claim.providers.values import Cluster, Outcome, Ticket
 

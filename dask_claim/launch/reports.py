@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dask_claim.launch.amounts import counted, gib
+from dask_claim.amounts import counted, gib
 from dask_claim.launch.events import Event, Warned
 
 

@@ -16,8 +16,8 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from dask_claim import stderr
+from dask_claim.amounts import counted, gib
 from dask_claim.launch import events
-from dask_claim.launch.amounts import counted, gib
 from dask_claim.launch.reports import Summary
 from dask_claim.providers.usage import Usage
 

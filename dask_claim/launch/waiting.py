@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from dask_claim.amounts import counted
 from dask_claim.errors import printable
-from dask_claim.launch.amounts import counted
 from dask_claim.launch.reports import NoWorkers
 from dask_claim.providers.usage import Usage
 

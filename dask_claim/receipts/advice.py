@@ -24,8 +24,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from dask_claim.amounts import counted, in_gib
 from dask_claim.receipts.rows import Row
-from dask_claim.receipts.shown import gib
 
 ENOUGH = 3
 """Runs that ended well, before less is advised."""
@@ -87,12 +87,12 @@ def _more_memory(runs: Sequence[Row]) -> Advice | None:
     spilled = [run for run in as_large if (run.spilled or 0) > STEP]
     needed = _needed_memory(runs)
     if killed:
-        evidence = f"{_of(killed, runs)} lost workers at their {gib(claimed)} GiB"
+        evidence = f"{_of(killed, runs)} lost workers at their {in_gib(claimed)} GiB"
     elif full:
-        most = gib(max(run.memory_peak or 0 for run in full))
-        evidence = f"{_of(full, runs)} used up to {most} of {gib(claimed)} GiB per worker"
+        most = in_gib(max(run.memory_peak or 0 for run in full))
+        evidence = f"{_of(full, runs)} used up to {most} of {in_gib(claimed)} GiB per worker"
     elif spilled:
-        most = gib(max(run.spilled or 0 for run in spilled))
+        most = in_gib(max(run.spilled or 0 for run in spilled))
         evidence = f"{_of(spilled, runs)} wrote up to {most} GiB to the workers' disks"
     else:
         return None
@@ -126,8 +126,8 @@ def _less_memory(runs: Sequence[Row]) -> Advice | None:
     good = [run for run in _good(runs) if run.memory_peak]
     if len(good) < ENOUGH or needed > WORTHWHILE * claimed:
         return None
-    most = gib(max(run.memory_peak or 0 for run in runs))
-    evidence = f"{len(good)} runs used at most {most} of {gib(claimed)} GiB per worker"
+    most = in_gib(max(run.memory_peak or 0 for run in runs))
+    evidence = f"{len(good)} runs used at most {most} of {in_gib(claimed)} GiB per worker"
     return Advice(runs[0].program, "worker_memory", _memory(needed), evidence, len(good))
 
 
@@ -153,4 +153,4 @@ def _memory(needed: int) -> str:
 
 
 def _of(some: Sequence[Row], runs: Sequence[Row]) -> str:
-    return f"{len(some)} of {len(runs)} {'run' if len(runs) == 1 else 'runs'}"
+    return f"{len(some)} of {counted(len(runs), 'run')}"

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from dask_claim.amounts import duration, seconds
 from dask_claim.receipts.fields import ReceiptFields
-from dask_claim.receipts.shown import duration, seconds
 
 PHASES = (
     ("Cluster starts", "claimed", "running"),

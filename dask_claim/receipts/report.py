@@ -9,10 +9,10 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
+from dask_claim.amounts import gib, seconds
 from dask_claim.receipts.chart import Chart
 from dask_claim.receipts.fields import ReceiptFields, Workers
 from dask_claim.receipts.rows import program
-from dask_claim.receipts.shown import gib, seconds, size
 
 TEMPLATE = Path(__file__).with_name("report.html")
 
@@ -93,12 +93,12 @@ def _tiles(receipt: ReceiptFields) -> list[tuple[str, str, str]]:
     if receipt.efficiency is not None:
         tiles.append(("Efficiency", f"{100 * receipt.efficiency:.0f} %", "of them busy"))
     if workers and workers.memory_peak:
-        of = f"of {gib(workers.memory)} GiB" if workers.memory else ""
-        tiles.append(("Worker memory", size(workers.memory_peak), of))
+        of = f"of {gib(workers.memory)}" if workers.memory else ""
+        tiles.append(("Worker memory", gib(workers.memory_peak), of))
     if receipt.memory_peak:
-        tiles.append(("Cluster memory", size(receipt.memory_peak), "at the peak"))
+        tiles.append(("Cluster memory", gib(receipt.memory_peak), "at the peak"))
     if receipt.spilled:
-        tiles.append(("Spilled", size(receipt.spilled), "to the workers' disks"))
+        tiles.append(("Spilled", gib(receipt.spilled), "to the workers' disks"))
     return tiles
 
 
@@ -112,9 +112,9 @@ def _workers(workers: Workers) -> list[tuple[str, str]]:
     if workers.threads is not None:
         rows.append(("Threads of one worker", f"{workers.threads}"))
     if workers.memory is not None:
-        rows.append(("Memory of one worker", size(workers.memory)))
+        rows.append(("Memory of one worker", gib(workers.memory)))
     if workers.memory_peak is not None:
-        rows.append(("Memory of the fullest one, at its peak", size(workers.memory_peak)))
+        rows.append(("Memory of the fullest one, at its peak", gib(workers.memory_peak)))
     rows += [(f"Lost: {each.reason}", f"{each.count} ({each.text})") for each in workers.lost]
     return rows
 
