@@ -17,6 +17,7 @@ import pytest
 from dask_claim.files import letters
 from dask_claim.providers.values import Ticket
 from dask_claim.testing import ProviderContract
+from tests.support.condor import Pool
 from tests.support.gateway import GatewayServer, clean_environment, free_port
 from tests.support.launcher import (
     DASK_CLAIM,
@@ -129,6 +130,23 @@ class TestSlurm(ProviderContract):
         with self.patch.context() as patch:
             patch.setenv("PATH", "/nonexistent")
             yield ticket
+
+
+@pytest.mark.slow
+class TestHTCondor(TestSlurm):
+    claim: ClassVar = {**TestSlurm.claim, "provider": "htcondor"}
+
+    @pytest.fixture(autouse=True)
+    def _on(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.pool, self.patch = Pool(tmp_path), monkeypatch
+        for name, value in self.pool.variables.items():
+            monkeypatch.setenv(name, value)
+
+    def environment(self) -> dict[str, str]:
+        return clean_environment() | self.pool.variables
+
+    def made(self) -> set[str]:
+        return {file.stem for file in self.pool.jobs()}
 
 
 @pytest.mark.slow
