@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from dask_claim.claim.model import Claim, load
+from dask_claim.claim.model import Claim, Resolved, load
 from dask_claim.errors import ClaimError
 from dask_claim.providers.gateway.reports import Mark
 from dask_claim.providers.share import Share
@@ -220,6 +220,11 @@ def test_key_and_request(tmp_path: Path) -> None:
     mark = Mark("abc", True, secret)
     assert Mark.parse(str(mark)) == mark and "secret" not in str(mark)
     assert Share.of(Claim()) is None
+    assert Mark.parse("1:lease:abc:d:\x1b[2J") == Mark("abc", True, None)
+    with pytest.raises(ClaimError, match="operator's source only"):
+        Resolved.of(Claim(share="k"), NOWHERE)
+    environ = {**NOWHERE, "DASK_CLAIM_SHARE": "k"}
+    assert Resolved.of(Claim.from_env(environ), environ).claim.share == "k"
     site = write(tmp_path / "site.yaml", "share: k\npolicy: {keep: 30}\n")
     environ = {**NOWHERE, "DASK_CLAIM_SITE": str(site)}
     assert (load({}, environ).claim.share, load({}, environ).claim.keep) == ("k", 30)

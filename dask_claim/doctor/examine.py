@@ -79,6 +79,12 @@ def _prepare(
         yield warn("claim", cut, "ask the site's operator, or claim less")
     for warning in plan.choice.warnings:
         yield warn("provider", warning, "see docs/sites.md")
+    if (key := resolved.claim.share) is not None:
+        if provider_class(plan.choice.backend).shares:
+            yield ok("share", f"runs with the key {key!r} and the same request use one cluster")
+        else:
+            only = f"a cluster of provider {plan.provider} is not shared, as only a gateway's is"
+            yield warn("share", only, "see docs/sharing.md")
     request = Request.of(resolved, start_timeout, stop_timeout)
     warnings: list[str] = []
     try:

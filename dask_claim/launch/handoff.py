@@ -80,7 +80,8 @@ def variables(
     if shown is not None:
         # Whatever else the command is configured with, it could send to that address.
         values |= choose(shown, inherited).variables
-        if claim.share:
+        # A name that the user has chosen stays; that of a run around this one is another's.
+        if claim.share and inherited.get(CLIENT_NAME) in (None, inherited.get(RUN_ID)):
             values[CLIENT_NAME] = run_id
     if cluster.gateway is not None:
         values |= _addresses(cluster.gateway, inherited)

@@ -47,8 +47,8 @@ class Joining:
         """Say where a run that may share its cluster gets one that cannot be shared."""
         if self._request.share and not provider.shares:
             self._emit.note(
-                f"share: the cluster of {provider.description} ends with this run and is not "
-                "shared; runs inside one run use its cluster"
+                f"share: a cluster of {provider.description} is not shared with other runs, as "
+                "only a gateway's is; those inside one run use its cluster"
             )
 
     async def join(self, provider: Provider) -> Bounds | None:

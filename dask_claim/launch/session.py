@@ -145,7 +145,8 @@ class Session:
                     await asyncio.wait({placing}, timeout=min(REACHING, self._opening.left))
             bounds = await self._opening.bound(self._joining.scale(provider, bounds))
             if bounds is not None:
-                self._minimum = bounds[0]
+                # Of a shared cluster they are those of all runs.
+                self._minimum = min(bounds[0], self.request.plan.min_workers)
         self._emit(events.Running(provider.name, self.cluster, self._opening.passed))
         provider.listen(self.watch.report, self.watch.report_end)
         if provider.notice:

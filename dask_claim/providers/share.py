@@ -47,6 +47,13 @@ class Share:
         return cls(claim.share, sha256(text.encode()).hexdigest()[:32])
 
 
+def told_by_others(key: object, digest: object) -> Share | None:
+    """Return what a gateway or scheduler tells; None where that is nothing that a run wrote."""
+    if not (isinstance(key, str) and isinstance(digest, str)):
+        return None
+    return Share(key, digest) if key and f"{key}{digest}".isprintable() else None
+
+
 def _plain(value: Any) -> Any:
     """Return a value so that equal ones have the same text: 4 and 4.0, 1 G and 1024 M."""
     if isinstance(value, Mapping):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from dask_claim.providers.share import Share
+from dask_claim.providers.share import Share, told_by_others
 from dask_claim.providers.usage import LOOK, RENOUNCED
 from dask_claim.threads import in_time
 
@@ -53,7 +53,7 @@ class Mark:
         version, kind, run_id, digest, key = [*text.split(":", 4), *[""] * 4][:5]
         if version != VERSION or kind not in ("lease", "no-lease"):
             return None
-        return cls(run_id, kind == "lease", Share(key, digest) if key else None)
+        return cls(run_id, kind == "lease", told_by_others(key, digest))
 
 
 def status_of(report: ClusterReport | None) -> str:
@@ -163,7 +163,7 @@ def _understood(answer: Any) -> Look:
         workers,
         ends_cluster,
         holders,
-        Share(str(shared.get("key")), str(shared.get("digest"))),
+        told_by_others(shared.get("key"), shared.get("digest")),
         ends_in if kept else None,
         ending,
     )
