@@ -36,9 +36,7 @@ class Reason(Enum):
     GATEWAY_UNREACHABLE = "gateway_unreachable", 75
     LIMIT_REACHED = "limit_reached", 75
     CLUSTER_FAILED = "cluster_failed", 75
-    CLUSTER_LOST = "cluster_lost", 75
     START_TIMEOUT = "start_timeout", 75
-    NO_WORKERS = "no_workers", 75
     NO_RESOURCES = "no_resources", 75
     WALLTIME = "walltime", 75
 
@@ -50,6 +48,8 @@ class Reason(Enum):
     COMMAND_KILLED = "command_killed", None
     MEMORY_LIMIT = "memory_limit", None
     WORKER_MEMORY = "worker_memory", None
+    CLUSTER_LOST = "cluster_lost", None
+    NO_WORKERS = "no_workers", None
     INTERRUPTED = "interrupted", None
 
     @property

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from dask_claim.cgroup import MORE_MEMORY
 from dask_claim.errors import Reason, printable
-from dask_claim.launch.facts import Facts, reason_of
+from dask_claim.launch.facts import A_FILE, Facts, reason_of
 from dask_claim.launch.signals import Interrupted
 from dask_claim.providers.usage import Failed
 from dask_claim.providers.versions import differences, installed_versions
@@ -90,7 +90,9 @@ def _no_cluster(facts: Facts, reason: Reason) -> Iterator[str]:
 
 def _end_of_command(facts: Facts, reason: Reason) -> Iterator[str]:
     usage = facts.usage
-    done = f" with {usage.tasks_done} of {usage.tasks_total} tasks done" if usage else ""
+    done = ""
+    if usage and usage.tasks_total:
+        done = f" with {usage.tasks_done} of {usage.tasks_total} tasks done"
     if reason is Reason.LIFETIME:
         yield f"The run's max_lifetime of {facts.claim.max_lifetime:g} s was over{done}"
         yield "Claim a longer max_lifetime, or more workers (max_workers)"
@@ -172,6 +174,8 @@ def _likely_cause(facts: Facts, failed: Failed) -> Iterator[str]:
             return
         if facts.same_machine:
             yield f"The workers run with {sys.executable}: install {name} there"
+        elif place == A_FILE:
+            yield f"{name} is a file beside the command: client.upload_file sends it to the cluster"
         elif place:
             lacks = f"; {facts.claim.image} lacks it" if facts.claim.image else ""
             yield (

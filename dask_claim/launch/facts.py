@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from dask_claim.launch.run_state import RunState
 
 
+A_FILE = "a file of the working directory"
+"""Where a module is that workers on other machines cannot import."""
+
+
 @dataclass(frozen=True)
 class Facts:
     """What is known of a run at its end."""
@@ -112,7 +116,7 @@ def facts_of(
 def module_here(name: str) -> str | None:
     """Return where a module is in this environment, in words; None where it is not."""
     if any(os.path.exists(place) for place in (name, f"{name}.py")):
-        return "a file of the working directory"
+        return A_FILE
     try:
         found = find_spec(name)
     except (ImportError, ValueError):

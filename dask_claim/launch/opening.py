@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TypeVar
 
-from dask_claim.errors import StartTimeout
+from dask_claim.errors import Reason, StartTimeout
 from dask_claim.threads import in_time
 
 T = TypeVar("T")
@@ -19,13 +19,13 @@ class Opening:
     """Takes the steps of a cluster's start, within so many `seconds`.
 
     A long wait is reported to `note` now and then: `describe` returns what is waited for, and what
-    stands in its way or None.
+    stands in its way or None, in a sentence and in a word.
     """
 
     def __init__(
         self,
         seconds: float,
-        describe: Callable[[], tuple[str, str | None]],
+        describe: Callable[[], tuple[str, str | None, Reason | None]],
         note: Callable[[str], None],
     ) -> None:
         self._now = asyncio.get_running_loop().time
@@ -89,10 +89,11 @@ class Opening:
                 raise asyncio.CancelledError
             return result
         except asyncio.TimeoutError:
-            cluster, obstacle = self._describe()
+            cluster, obstacle, reason = self._describe()
             raise StartTimeout(
                 f"{cluster} was not ready within {self._seconds:g} s (--start-timeout)"
-                + (f". The last obstacle: {obstacle}" if obstacle else "")
+                + (f". The last obstacle: {obstacle}" if obstacle else ""),
+                reason,
             ) from None
         finally:
             reporting.cancel()
@@ -100,7 +101,7 @@ class Opening:
     async def _report_waiting(self, what: str) -> None:
         while True:
             await asyncio.sleep(REPORT_EVERY - self.passed % REPORT_EVERY)
-            cluster, obstacle = self._describe()
+            cluster, obstacle, _ = self._describe()
             self._note(
                 f"Waiting for {what}{cluster} since {self.passed:.0f} s"
                 + (f": {obstacle}" if obstacle else "")

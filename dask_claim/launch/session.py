@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 
 from dask_claim.claim.choice import Choice
-from dask_claim.errors import ClusterGone, ConfigurationError, TemporaryError
+from dask_claim.errors import ClusterGone, ConfigurationError, Reason, TemporaryError
 from dask_claim.launch import events
 from dask_claim.launch.cluster_watch import ClusterWatch
 from dask_claim.launch.events import Events
@@ -260,7 +260,11 @@ class Session:
         kind = provider_class(choice.backend)
         return kind(self.request, self._write, self._emit.warn)
 
-    def _describe(self) -> tuple[str, str | None]:
+    def _describe(self) -> tuple[str, str | None, Reason | None]:
         name = self.cluster.cluster_name
         cluster = f"cluster {name}" if name else "a cluster"
-        return f"{cluster} from {self.provider.description}", self.provider.obstacle
+        return (
+            f"{cluster} from {self.provider.description}",
+            self.provider.obstacle,
+            self.provider.obstacle_reason,
+        )

@@ -11,7 +11,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from dask_claim.claim.dask_config import writing_nothing
-from dask_claim.errors import ConfigurationError
+from dask_claim.errors import ConfigurationError, Reason
 from dask_claim.providers.usage import Usage
 from dask_claim.providers.values import Cluster, Ended, Outcome, Request, Ticket, Warn, Write
 
@@ -88,6 +88,9 @@ class Provider(ABC):
 
     obstacle: str | None = None
     """What the cluster is being waited for, where that is no ordinary start."""
+
+    obstacle_reason: Reason | None = None
+    """In one word, where that alone would end the run for a reason of its own."""
 
     no_workers: str = "Their own messages are above"
     """A sentence on where to look where no worker comes."""

@@ -95,7 +95,7 @@ class Patience:
         step = question if passing else lambda: self._once(question)
         answer = await repeat(step, bear, first=FIRST_PAUSE, longest=LONGEST_PAUSE, growth=1.5)
         if troubled:
-            self._provider.obstacle = None
+            self._provider.obstacle = self._provider.obstacle_reason = None
         return answer
 
     async def _once(self, question: Callable[[], Awaitable[T]]) -> T:
@@ -119,7 +119,7 @@ class Patience:
             seconds = min(limit, provider.request.start_timeout)
             end = "" if str(error).endswith(("?", ".")) else "."
             logger.warning(f"{error}{end} Trying again for up to {seconds:g} s")
-        provider.obstacle = str(error)
+        provider.obstacle, provider.obstacle_reason = str(error), error.reason
         if now - self._since >= limit:
             raise error
         return limit - (now - self._since)
