@@ -83,6 +83,7 @@ SHOWN = (
 )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_timeline_is_drawn(tmp_path: Path) -> None:
     written = receipt(
         history=HISTORY,
@@ -145,6 +146,7 @@ for (const attempt of [
 </script>"""
 
 
+@pytest.mark.slow
 def test_nothing_in_it_is_trusted(tmp_path: Path, hits: tuple[str, list[str]]) -> None:
     address, seen = hits
     text = HOSTILE.format(address)
