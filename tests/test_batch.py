@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import warnings
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -58,11 +59,13 @@ def start_waiting(launcher: Launcher, slurm: Slurm, **more: Any) -> Running:
 def test_one_task_in_a_job(launcher: Launcher, slurm: Slurm, tmp_path: Path) -> None:
     """Other users are refused."""
     (work := tmp_path / "work").mkdir()
+    report = tmp_path / "r.html"
     run = launcher(
-        PYTHON, "-W", "ignore", "-c", IN_A_JOB, claim={**CLAIM, "min_workers": 1},
-        env=slurm.variables, cwd=work, flags=("--start", "workers"), timeout=120,
+        PYTHON, "-W", "ignore", "-c", IN_A_JOB, claim={**CLAIM, "min_workers": 1}, timeout=120,
+        env=slurm.variables, cwd=work, flags=("--start", "workers", "--report", str(report)),
     )  # fmt: skip
     assert run.status == 0, run.err
+    assert ("number of tasks" if find_spec("bokeh") else "no Bokeh") in report.read_text()
     result, *refused, name, said = run.out.decode().split(maxsplit=4)
     assert (result, refused, said) == ("42", ["0", "0"], "it's here ")
     assert f"named {name}" in run.err
