@@ -87,13 +87,11 @@ class PartedLease(LeasePlugin):
         return self.troubles if part is None else part.troubles
 
     def log_event(self, topic: str, event: Any) -> None:
-        before = self._losses()
+        removed = isinstance(event, dict) and event.get("action") == "remove-worker"
+        before = self._losses() if removed else 0
         super().log_event(topic, event)
-        if not isinstance(event, dict):
-            return
-        removed = event.get("action") == "remove-worker"
-        if removed and topic != "all":
-            return  # it comes under this topic, too
+        if not isinstance(event, dict) or (removed and topic != "all"):
+            return  # a removal comes under this topic, too
         worker = str(event.get("worker", ""))
         if event.get("action") == "update-graph":
             if topic == "scheduler":

@@ -80,6 +80,7 @@ class SharedLease(PartedLease):
             await comm.write({REFUSED: refusal})
             return
         self._count()
+        self._holder(holder, **terms)
         if holder not in self._parts:
             self._parts[holder] = Part(share, self._scheduler)
         self._ends_at = None
@@ -93,11 +94,14 @@ class SharedLease(PartedLease):
             return "it is ending"
         if any(share.get(name) != self._share[name] for name in ("key", "digest")):
             return "it was made for another request"
-        longest = self._share.get("longest")
         # Those that are in may connect again.
-        if longest and monotonic() - self._began > longest and holder not in self._holders:
-            return f"it is older than the {longest:g} s that its site allows"
+        if self._is_too_old() and holder not in self._holders:
+            return f"it is older than the {self._share['longest']:g} s that its site allows"
         return None
+
+    def _is_too_old(self) -> bool:
+        longest = self._share.get("longest")
+        return longest is not None and monotonic() - self._began > float(longest)
 
     async def answer(self, holder: str, message: str) -> dict[str, Any]:
         reply = {**self.usage_of(holder), "shared": self._told(self._parts.get(holder))}
@@ -128,6 +132,8 @@ class SharedLease(PartedLease):
         if part is not None:
             self._keep = part.keep
         if binds and not self._holders:
+            if self._is_too_old():
+                self._keep = 0.0  # nobody could join
             self._ends_at = monotonic() + self._keep
             log = logging.getLogger("distributed.scheduler")
             log.info("dask-claim: this cluster stays for %g s: %s", self._keep, reason)
