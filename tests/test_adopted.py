@@ -247,7 +247,7 @@ def test_cluster_of_a_run_whose_gateway_answers(answers: bool) -> None:
     assert not {"DASK_CLUSTER", "DASK_CLAIM_RUN_ID"} & outside.environ.keys()
 
 
-def test_cluster_of_a_gateway_that_nobody_names(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cluster_of_an_unknown_gateway(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DASK_CLUSTER", "made-by-a-runner")
     [told] = load().warnings()
     assert "made-by-a-runner" in told and "DASK_GATEWAY__ADDRESS" in told

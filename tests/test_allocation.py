@@ -179,7 +179,7 @@ def submitted(launcher: Launcher, slurm: Slurm, folder: Path, command: str) -> J
     return Job(told.strip(), log)
 
 
-def test_signal_that_was_asked_for_is_no_end() -> None:
+def test_signal_that_was_requested_is_no_end() -> None:
     """By `--signal`: Slurm shows a state of its own while it sends it."""
     states = "RUNNING", "SUSPENDED", "SIGNALING", "CANCELLED"
     told = [why_signalled({"JobState": state}, {}) for state in states]

@@ -291,7 +291,7 @@ def test_adopted_cluster_that_is_pending(stuck_gateway: GatewayServer) -> None:
     assert "still pending" in scheduler["message"] and "--start-timeout" in scheduler["hint"]
 
 
-def test_failure_of_a_start_is_told_although_a_check_says_the_same(
+def test_failure_of_a_start_is_reported_although_a_check_reports_the_same(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def findings(start: bool) -> list[Finding]:

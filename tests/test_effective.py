@@ -125,7 +125,7 @@ def test_cut(policy: Fields, claim: Fields, offered: Fields, cut: Fields) -> Non
     assert warnings and all(FILE in warning for warning in warnings)
 
 
-def test_no_room_for_one_worker_is_told_by_the_bounds() -> None:
+def test_no_room_for_one_worker_names_the_bounds() -> None:
     """Not by what the cut would make of the claim, which nobody has written."""
     claim = {"worker_cores": 0.1, "max_memory": "512M", "min_workers": 2, **URL}
     one = {"cores": 0.1, "memory": "1G"}

@@ -68,7 +68,7 @@ def test_fifo(tmp_path: Path) -> None:
     assert fifo.is_fifo()
 
 
-def test_fifo_that_nobody_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fifo_without_a_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "_PATIENCE", 0.3)
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)

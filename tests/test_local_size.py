@@ -112,7 +112,7 @@ def test_a_plan_that_fits_falls_short_of_nothing() -> None:
         (2, GIB // 4, None, (1, 2)),
     ],
 )
-def test_nothing_said_takes_dasks_own_split(
+def test_an_open_claim_takes_dasks_own_split(
     has_cores: int, has_memory: int, worker_memory: int | None, split: tuple[int, int]
 ) -> None:
     # What the plan says in this case are its defaults, nobody's request.
@@ -143,7 +143,7 @@ def test_nothing_said_takes_dasks_own_split(
               (64, 512 * GIB, 8, "8 cores (this machine) and 16.0 GiB (this machine)"))),
     ],
 )  # fmt: skip
-def test_what_a_machine_gives_is_told(
+def test_the_size_that_a_machine_gives_is_shown(
     request_: LocalRequest, cores: Bound, memory: Bound, gives: str
 ) -> None:
     size = fit_into(request_, cores, memory)

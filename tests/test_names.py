@@ -225,7 +225,7 @@ def test_masking_twice_changes_nothing(text: str) -> None:
     assert redact_text(once) == once
 
 
-def test_a_command_as_it_is_told() -> None:
+def test_a_command_as_it_is_shown() -> None:
     command = ["tool", "--password", "hunter2", "--api-key=hunter2", "-x", "a b", "PASS=hunter2"]
     told = redact_command(command)
     assert told == "tool --password *** '--api-key=***' -x 'a b' 'PASS=***'"

@@ -202,7 +202,7 @@ def one_site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @given(said())
-def test_all_that_is_said_is_there_or_overruled(one_site: Path, found: Said) -> None:
+def test_every_value_is_there_or_overruled(one_site: Path, found: Said) -> None:
     """By somebody stronger, or with another gateway."""
     resolved = loaded(found, one_site)
     overruled = {(one.field, one.source): one for one in resolved.overruled}

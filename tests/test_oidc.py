@@ -124,7 +124,7 @@ def test_untrustworthy_answers(
     assert len(forms) == (answer is not None)
 
 
-def test_ca_that_nobody_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_ca_that_is_not_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("SSL_CERT_FILE", raising=False)
     certificates(tmp_path)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

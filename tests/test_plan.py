@@ -62,7 +62,7 @@ def test_the_arithmetic_can_be_read() -> None:
     }  # fmt: skip
 
 
-def test_what_is_taken_for_granted_is_said() -> None:
+def test_assumptions_are_shown() -> None:
     lines = "\n".join(plan_of(min_cores=2, max_cores=4, max_memory="20G").arithmetic)
     assert "worker_cores is not specified: min_cores is counted with 1" in lines
     assert "worker_cores is not specified: max_cores is counted with 1" in lines

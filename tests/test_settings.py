@@ -23,7 +23,7 @@ from dask_claim.launch.run_options import RunOptions
 from tests.support.claims import NOWHERE, Env, Fields, faults_of, write
 
 
-def test_nothing_said(environ: Env) -> None:
+def test_nothing_set(environ: Env) -> None:
     resolved = load({"gateway_url": None}, environ)
     assert resolved.claim == Claim()
     assert set(resolved.sources.values()) == {"default"}
@@ -280,7 +280,7 @@ class TestDask:
         (fault,) = faults_of(**environ)
         assert fault.startswith("Dask's configuration: cannot be read: ")
 
-    def test_nothing_said_means_dask_is_not_imported(self, tmp_path: Path) -> None:
+    def test_without_a_value_dask_is_not_imported(self, tmp_path: Path) -> None:
         write(tmp_path / ".config" / "dask" / "gateway.yaml", "# gateway:\n#   address: x\n")
         code = "import sys; from dask_claim.claim.model import load; load(); print(*sys.modules)"
         kept = {name: value for name, value in os.environ.items() if not name.startswith("DASK_")}

@@ -103,7 +103,7 @@ parts = st.sampled_from(
 
 
 @given(st.lists(parts, max_size=7), st.sampled_from([[], ["a"], ["a", "b"]]))
-def test_nobody_reads_another_address(path: list[str], own: list[str]) -> None:
+def test_no_reader_sees_another_address(path: list[str], own: list[str]) -> None:
     """What is covered is so for whoever reads it: token and path arrive at one and the same."""
     url = "/".join(["https://hub", *own, *path])
     if UrlPrefix.of("/".join(["https://hub", *own])).covers(url):
