@@ -25,7 +25,15 @@ from dask_claim.providers.values import Request
 from dask_claim.registry import provider_class
 from tests.support.condor import Pool
 from tests.support.launcher import PYTHON, Launcher, Running, processes_with, wait_for
-from tests.support.scenes import NOBODY_ELSE, WAITING, command_line, end_all, kill, until_ready
+from tests.support.scenes import (
+    HURRY,
+    NOBODY_ELSE,
+    WAITING,
+    command_line,
+    end_all,
+    kill,
+    until_ready,
+)
 from tests.support.slurm import Slurm
 
 pytestmark = pytest.mark.xdist_group("slurm batch")
@@ -44,13 +52,21 @@ IN_A_JOB = f"""{NOBODY_ELSE}
 """
 
 
+TASK = (
+    PYTHON, "-c", "from distributed import Client; it = Client().submit(abs, 1); print('ready'); "
+    "import sys; sys.stdout.flush(); input()",
+)  # fmt: skip
+
+
 def start_waiting(launcher: Launcher, slurm: Slurm, **more: Any) -> Running:
     """Return when its first job is there."""
     hpc = {**CLAIM["hpc"], **more.pop("hpc", {})}
     env = {**slurm.variables, **more.pop("env", {})}
+    command, before = more.pop("command", WAITING), more.pop("before", ())
     run = launcher.start(
-        *WAITING, claim={**CLAIM, **more, "hpc": hpc}, env=env, stdin=subprocess.PIPE
-    )
+        *command, claim={**CLAIM, **more, "hpc": hpc}, env=env, before=before,
+        stdin=subprocess.PIPE,
+    )  # fmt: skip
     until_ready(run)
     wait_for(slurm.jobs, "job", 40, lambda: run.err)
     return run
@@ -102,8 +118,10 @@ def test_jobs_end_with_their_launcher(
 
 def test_waiting_jobs_are_found_by_their_name(launcher: Launcher, slurm: Slurm) -> None:
     """Whoever has submitted them is killed, too, and no worker is there to miss its scheduler."""
-    run = start_waiting(launcher, slurm, hpc={"queue": "closed"})
+    run = start_waiting(launcher, slurm, hpc={"queue": "closed"}, command=TASK, before=HURRY)
     assert slurm.jobs() == ["PENDING"]
+    # Slurm's own word for what they wait for.
+    run.until(r"no worker is up\. 1 job waits in the queue \(Partition\w+\)\. Its jobs are named")
     pids = processes_with(launcher.marker)
     (host,) = (pid for pid in pids if "hpc/batch_host.py" in command_line(pid))
     os.kill(host, signal.SIGKILL)

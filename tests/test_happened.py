@@ -23,6 +23,7 @@ from dask_claim.providers.values import Request
 from tests.support.gateway import GatewayServer
 from tests.support.launcher import PYTHON, Launcher, Run, Running, wait_for
 from tests.support.scenes import (
+    HURRY,
     children,
     clusters_command,
     command_line,
@@ -187,15 +188,9 @@ def test_somebody_else_ends_a_cluster_whose_workers_are_waited_for(
 def test_tasks_that_wait_for_a_worker_are_told(
     launcher: Launcher, variables_gateway: GatewayServer
 ) -> None:
-    # Every half of a second in place of a minute.
-    hurried = (
-        "import runpy, sys; import dask_claim.launch.waiting as it; it.REMIND_EVERY = 0.5; "
-        "sys.argv[:1] = []; runpy.run_path(sys.argv[0], run_name='__main__')"
-    )
     claim = {"gateway_url": variables_gateway.url, "max_workers": 1, "environment": NO_WORKER}
     program = "from distributed import Client; tasks = Client().map(abs, range(3)); input()"
-    hurry = [PYTHON, "-c", hurried]
-    run = launcher.start(PYTHON, "-c", program, claim=claim, before=hurry, stdin=subprocess.PIPE)
+    run = launcher.start(PYTHON, "-c", program, claim=claim, before=HURRY, stdin=subprocess.PIPE)
     words = r"Waiting for the workers of cluster \w+ since \d+ s: 3 tasks wait, and no worker is up"
     run.until(rf"(?s){words}.*{words}")
     run.process.stdin.write(b"\n")

@@ -88,6 +88,10 @@ def test_exit_status_of_the_command(attached: Launcher, tmp_path: Path) -> None:
     ended = [run.finish() for run in runs]
     assert [run.status for run in ended] == list(statuses.values()), ended
     assert [run.receipt["exit_status"] for run in ended] == list(statuses.values())
+    words = {0: None, 126: "command_not_executable", 127: "command_not_found"}
+    words |= {137: "command_killed", 139: "command_killed"}
+    for run in ended:
+        assert run.receipt["reason"] == words.get(run.status, "command_failed"), run.err
     assert "#!/bin/sh" in ended[-1].err
 
 

@@ -86,7 +86,9 @@ class ClusterWatch:
             self._emit(events.WorkersChanged(usage))
         self._compare_size(usage)
         self._compare_versions(usage)
-        hint = self._provider.no_workers if self._provider else ""
+        hint = ""
+        if provider := self._provider:
+            hint = ". ".join(filter(None, (provider.waits_for, provider.no_workers)))
         if warning := self._waiting.look(usage, self.cluster_name, hint):
             self._emit(warning)
         for loss in usage.lost:

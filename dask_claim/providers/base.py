@@ -98,6 +98,9 @@ class Provider(ABC):
     dask_report: DaskReport | None = None
     """Dask's own report, once this is closed; None where a lease asks for it, or nobody does."""
 
+    waits_for: str = ""
+    """What workers that are requested wait for, as their platform says; empty: nothing known."""
+
     idle_timeout: float | None = None
     """Seconds without a task after which the cluster ends by itself, if no lease keeps it."""
 

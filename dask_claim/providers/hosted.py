@@ -120,6 +120,8 @@ class HostedProvider(Provider):
                 self._usage = Usage.of(event["usage"])
                 if self._ended is None:  # what a process that was killed had still written
                     self._on_usage(self._usage)
+            elif "waiting" in event:
+                self.waits_for = event["waiting"]
             elif "warning" in event:
                 self._warn(event["warning"])
             else:

@@ -119,8 +119,14 @@ class Usage:
         """Read what a scheduler reports; what a newer one reports besides is left out."""
         names = {field.name for field in fields(cls)}
         values = {name: value for name, value in reply.items() if name in names}
-        values["lost"] = [Lost(*each[:3]) for each in reply.get("lost", ())]
-        values["errors"] = [Failed(*each[:4]) for each in reply.get("errors", ())]
+        values["lost"] = [
+            Lost(str(reason), int(count), str(text))
+            for reason, count, text in reply.get("lost", ())
+        ]
+        values["errors"] = [
+            Failed(str(kind), int(count), str(text), str(where))
+            for kind, count, text, where in reply.get("errors", ())
+        ]
         return cls(**values)
 
     @property

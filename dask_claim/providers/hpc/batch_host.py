@@ -50,7 +50,8 @@ async def hold(request: dict[str, Any], events: Any) -> None:
         await end.enter_async_context(cluster)
         if request["cluster"] == "SLURMCluster":
             warn = lambda text: tell(events, warning=text)  # noqa: E731
-            await end.enter_async_context(watched_jobs(cluster, warn))
+            wait = lambda text: tell(events, waiting=text)  # noqa: E731
+            await end.enter_async_context(watched_jobs(cluster, warn, wait))
         minimum, maximum = request["min_workers"], request["max_workers"]
         report = request.get("report")
         over = asyncio.ensure_future(until_over(cluster, left, events, report))

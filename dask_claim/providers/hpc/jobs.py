@@ -1,4 +1,4 @@
-"""The jobs of a cluster's workers on Slurm: why one has ended before its time."""
+"""The jobs of a cluster's workers on Slurm: what they wait for, and why one has ended early."""
 
 from __future__ import annotations
 
@@ -24,14 +24,19 @@ ENDED = {
 
 # Seconds between two looks at jobs without a worker, most of which wait in the queue, and at one
 # that has just lost it.
-EVERY, SOON = 30.0, 1.0
-_STATE = re.compile(r"^(\d+) +([A-Z_]+) +(\d+)", re.MULTILINE)
+FIRST, EVERY, SOON = 5.0, 30.0, 1.0
+_STATE = re.compile(r"^(\d+) +([A-Z_]+) +(\d+) *(.*?) *$", re.MULTILINE)
 
 
 @asynccontextmanager
-async def watched_jobs(cluster: Any, warn: Callable[[str], None]) -> AsyncIterator[None]:
-    """Warn once of each job of dask-jobqueue's `cluster` that Slurm has ended or requeued."""
-    jobs = _WorkerJobs(cluster, warn)
+async def watched_jobs(
+    cluster: Any, warn: Callable[[str], None], tell_waiting: Callable[[str], None]
+) -> AsyncIterator[None]:
+    """Warn once of each job of dask-jobqueue's `cluster` that Slurm has ended or requeued.
+
+    `tell_waiting` is called with what those wait for that are in the queue.
+    """
+    jobs = _WorkerJobs(cluster, warn, tell_waiting)
     watching = asyncio.create_task(jobs.watch())
     try:
         yield
@@ -42,14 +47,16 @@ async def watched_jobs(cluster: Any, warn: Callable[[str], None]) -> AsyncIterat
 
 
 class _WorkerJobs:
-    def __init__(self, cluster: Any, warn: Callable[[str], None]) -> None:
+    def __init__(
+        self, cluster: Any, warn: Callable[[str], None], tell_waiting: Callable[[str], None]
+    ) -> None:
         from distributed.diagnostics.plugin import SchedulerPlugin
 
-        self._cluster, self._warn = cluster, warn
+        self._cluster, self._warn, self._tell_waiting = cluster, warn, tell_waiting
         self._lost = lost = asyncio.Event()
         self._had_worker = had_worker = set[str]()
         self._warned: set[tuple[str, str]] = set()
-        self._pause = EVERY
+        self._pause = FIRST
 
         class Watch(SchedulerPlugin):  # type: ignore[misc]
             def add_worker(self, scheduler: Any, worker: str, **_: Any) -> None:
@@ -80,9 +87,14 @@ class _WorkerJobs:
             return
         _, printed, _ = await ask(
             "squeue", "--noheader", "--states=all", f"--jobs={','.join(without)}",
-            "--Format=JobID:20,State:20,RestartCnt:10",
+            "--Format=JobID:20,State:20,RestartCnt:10,Reason:80",
         )  # fmt: skip
-        for job, state, restarts in _STATE.findall(printed):
+        found = _STATE.findall(printed)
+        waiting = [reason for _, state, _, reason in found if state == "PENDING"]
+        if waiting:
+            jobs = "1 job waits" if len(waiting) == 1 else f"{len(waiting)} jobs wait"
+            self._tell_waiting(f"{jobs} in the queue ({waiting[0]})")
+        for job, state, restarts, _ in found:
             if names.get(job) not in cluster.worker_spec:
                 continue  # scaled down: the cluster itself has ended it
             if state not in ENDED and restarts == "0":
