@@ -157,7 +157,7 @@ def test_json_has_the_raw_numbers(tmp_path: Path) -> None:
         # More memory before fewer workers.
         ([{"efficiency": 0.1, "workers": {"lost": [KILLED]}}] * 3, "worker_memory 8 G"),
         # The workers that stay hold what all of them held.
-        ([{"efficiency": 0.1}] * 3, "claim max_workers 6"),
+        ([{"efficiency": 0.1}] * 3, "16.0 GiB that they held take 6: claim max_workers 6"),
         ([{"efficiency": 0.1, "plan": {"min_workers": 8}}] * 3, "min_workers and max_workers 6"),
         # Sizes that were not the run's to choose.
         ([{"efficiency": 0.1, "adopted": True}] * 3, None),

@@ -3,18 +3,18 @@
 The rules, in this order; the first that applies is the advice, so that no program is advised to
 claim more of one thing and less of it at once.
 
-1. More memory, after a single run: workers were lost for their memory at the size that is claimed
-   now (twice that size), or one used more than 80 % of it, or spilled to disk.
-2. Fewer workers, after `ENOUGH` runs that ended well: in each of them the workers were busy for
-   less than `IDLE` of their time. So many are advised as would have been busy for `BUSY` of it, and
-   as hold the memory of the whole cluster at its peak.
-3. Less memory, after `ENOUGH` runs that ended well: the peak of all runs, with its margin, is at
+1. More memory, after a single run: workers were killed at the size that is claimed now, or spilled
+   to disk (twice that size), or one used more than `PAUSED` of it (its peak, with the margin).
+2. Fewer workers, after `ENOUGH` runs that ended well, all of which kept their workers busy for less
+   than `IDLE` of the time. The advice is the number that would have been busy for `BUSY` of it, and
+   can hold the memory of the whole cluster at its peak.
+3. Less memory, after `ENOUGH` runs that ended well: the peak of all runs, with the margin, is at
    most `WORTHWHILE` of what is claimed.
 
 The margin on a peak of memory is `MARGIN`, rounded up to `STEP`: a worker at its peak is then below
-80 % of its limit, where Dask pauses it (`distributed.worker.memory.pause`). Batch systems' tools
-such as Princeton's jobstats add 20 %; a peak that is measured at a worker's heartbeats needs more.
-`BUSY` is near the 75 % of CPU time that sites such as NCI call the least that is acceptable.
+the 80 % of its limit at which Dask pauses it (`distributed.worker.memory.pause`). Batch systems'
+tools such as Princeton's jobstats add 20 %; a peak that is measured at a worker's heartbeats needs
+more. `BUSY` is near the 75 % of CPU time that the HPC centre NCI calls a reasonable minimum.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from dask_claim.amounts import counted, in_gib
+from dask_claim.amounts import counted, gib, in_gib
 from dask_claim.receipts.rows import Row
 
 ENOUGH = 3
@@ -108,14 +108,18 @@ def _fewer_workers(runs: Sequence[Row]) -> Advice | None:
         return None
     workers, memory = runs[-1].workers or 0, _claimed_memory(runs)
     busy = max((run.workers or 0) * min(run.efficiency or 0.0, 1.0) for run in runs)
-    held = MARGIN * max(run.cluster_memory_peak or 0 for run in runs)
-    wanted = max(1, math.ceil(busy / BUSY), math.ceil(held / memory) if memory else 1)
+    held = max(run.cluster_memory_peak or 0 for run in runs)
+    to_work = max(1, math.ceil(busy / BUSY))
+    to_hold = math.ceil(MARGIN * held / memory) if memory else 1
+    wanted = max(to_work, to_hold)
     if wanted >= workers:
         return None
     evidence = (
         f"{len(good)} runs kept at most {max(1, math.ceil(busy))} of {workers} workers busy on "
         f"average (efficiency {100 * highest:.0f} %)"
     )
+    if to_hold > to_work:
+        evidence += f", and the {gib(held)} that they held take {to_hold}"
     minimum = runs[-1].min_workers or 1
     field = "max_workers" if minimum <= wanted else "min_workers and max_workers"
     return Advice(runs[0].program, field, wanted, evidence, len(good))
