@@ -18,7 +18,7 @@ from dask_claim.doctor.examine import examine
 from dask_claim.doctor.finding import Finding
 from dask_claim.errors import ConfigurationError
 from dask_claim.processes import ended
-from dask_claim.providers.local import provider as local
+from dask_claim.providers.local import local_provider as local
 from dask_claim.providers.values import Request
 from dask_claim.registry import provider_class
 from dask_claim.threads import in_time
