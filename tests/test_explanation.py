@@ -127,6 +127,13 @@ CASES = {
         Reason.COMMAND_FAILED,
         ["saw no failed task", "Worker tls://w was lost: 0.9 of 1.00 GiB in use (and"],
     ),
+    "killed workers": (
+        used(lost=[Lost("connection_lost", 4, "worker tls://w was lost: 0.1 GiB in use")],
+             tasks_failed=1, errors=[Failed("KilledWorker", 1, "fill")]),
+        Reason.COMMAND_FAILED,
+        ["Worker tls://w was lost: 0.1 GiB in use (and 3 more)", "failed with KilledWorker",
+         "The workers' logs say why"],
+    ),
     "lifetime": (
         ended(cause=SLOW, status=124, claim=LIVING), Reason.LIFETIME,
         ["max_lifetime of 60 s was over with 8 of 12 tasks done", "Claim a longer max_lifetime"],

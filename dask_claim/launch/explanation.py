@@ -159,6 +159,8 @@ def _failed_tasks(facts: Facts) -> Iterator[str]:
         elif failed.kind == "KilledWorker":
             lost = "its worker was lost with each try"
             yield f"{_tasks(failed.count)} failed with KilledWorker, as {lost}: {failed.text}"
+            if not facts.lost("memory_limit", "killed", "exited"):
+                yield "The workers' logs say why; if it was their memory, claim more worker_memory"
         else:
             yield f"{_tasks(failed.count)} failed with {_shown(failed)}"
         yield from _likely_cause(facts, failed)

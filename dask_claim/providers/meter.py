@@ -7,6 +7,7 @@ Dask lacks. Whatever it cannot tell it leaves out: nothing here may disturb a sc
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from time import monotonic
 from typing import Any
@@ -37,6 +38,7 @@ class Meter(SchedulerPlugin):  # type: ignore[misc]
         self._worker_seconds = self._core_seconds = 0.0
         self._gave_up: tuple[int, str] | None = None
         self._busy = 0.0
+        self._unfinished: dict[str, int] = {}
         self._memory_used = self._memory_peak = self._cluster_memory_peak = self._spilled = 0
         self._versions = installed_versions()
         self.troubles = Troubles(scheduler)
@@ -45,6 +47,9 @@ class Meter(SchedulerPlugin):  # type: ignore[misc]
         # A short command may be through before this plugin is there.
         for transition in scheduler.transition_log:
             self.transition(*transition[:3])
+        states = Counter(task.state for task in scheduler.tasks.values())
+        # Kept by hand: each task that a program submits alone is a group of the scheduler's.
+        self._unfinished = {state: states[state] for state in UNFINISHED}
         for erred in reversed(scheduler.erred_tasks):
             if erred.exception_text:
                 self.troubles.failed(erred.key, erred.exception_text)
@@ -71,6 +76,10 @@ class Meter(SchedulerPlugin):  # type: ignore[misc]
         self._changed()
 
     def transition(self, key: Any, start: str, finish: str, *_: Any, **of: Any) -> None:
+        if start in self._unfinished:
+            self._unfinished[start] -= 1
+        if finish in self._unfinished:
+            self._unfinished[finish] += 1
         if start != "processing" or finish not in ("memory", "erred"):
             return
         self._done += finish == "memory"
@@ -138,14 +147,14 @@ class Meter(SchedulerPlugin):  # type: ignore[misc]
 
     def _more(self) -> dict[str, Any]:
         self._note_peaks()
-        unfinished, scheduler = self._unfinished(), self._scheduler
+        scheduler = self._scheduler
         return {
             "unrunnable": len(scheduler.unrunnable),
             "needs": next(map(_needs, scheduler.unrunnable), ""),
             "paused": sum(each.status.name == "paused" for each in scheduler.workers.values()),
             "memory_used": self._memory_used,
-            "tasks_total": self._done + self._failed + sum(unfinished.values()),
-            "processing": unfinished["processing"],
+            "tasks_total": self._done + self._failed + sum(self._unfinished.values()),
+            "processing": self._unfinished["processing"],
             "busy_seconds": self._busy + self._under_way(),
             "memory_peak": self._memory_peak,
             "cluster_memory_peak": self._cluster_memory_peak,
@@ -153,11 +162,6 @@ class Meter(SchedulerPlugin):  # type: ignore[misc]
             "lost": self.troubles.lost(),
             "errors": self.troubles.errors(),
         }
-
-    def _unfinished(self) -> dict[str, int]:
-        """Return how many tasks are in each state before the last."""
-        groups = [group.states for group in self._scheduler.task_groups.values()]
-        return {state: sum(group.get(state, 0) for group in groups) for state in UNFINISHED}
 
     def _under_way(self) -> float:
         """Return the seconds that tasks which have not ended take so far, as workers have told."""
