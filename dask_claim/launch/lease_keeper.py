@@ -13,13 +13,13 @@ from dask_claim.launch.cluster_watch import ClusterWatch
 from dask_claim.launch.events import Events
 from dask_claim.launch.joining import terms_of_share
 from dask_claim.providers.base import Provider, import_quietly
+from dask_claim.providers.dask_report import IN_HASTE, DaskReport
 from dask_claim.providers.values import Ended, Request
 from dask_claim.providers.versions import differences, installed_versions
 from dask_claim.threads import cancel, in_time
 
 if TYPE_CHECKING:
     from dask_claim.lifetime.lease import Lease
-    from dask_claim.providers.dask_report import DaskReport
 
 # The launcher itself ends a run at its max_lifetime; the lease sees to it where it cannot.
 LIFETIME_MARGIN = 60.0
@@ -212,6 +212,7 @@ class LeaseKeeper:
     def hurry(self) -> None:
         """Have `end` lose no time with Dask's own report."""
         self._wants_report = False
+        self.dask_report = IN_HASTE if self._placed else None
 
     async def end(self) -> None:
         """Receive a last report, and let go; the cluster is the caller's to end."""

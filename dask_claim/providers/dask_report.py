@@ -52,7 +52,7 @@ class DaskReport:
         return cls(html)
 
 
-NO_CLUSTER = DaskReport(None, "No cluster of this run was up at its end.")
+NO_CLUSTER = DaskReport(None, "At the end of the run there was no scheduler to ask for it.")
 OTHERS = DaskReport(None, "The cluster is not of this run, which leaves its scheduler alone.")
 IN_HASTE = DaskReport(None, "The run was ended, and left no time for Dask's own report.")
 

@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
+from dask_claim.errors import Reason
+
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 Amount = Annotated[float, Field(ge=0, le=1e15)]
 Text = str
@@ -108,7 +110,11 @@ class ReceiptFields(Part):
     duration: Amount | None = Field(None, description="seconds, wall time of the run")
     command: list[Text] = Field(description="program and arguments; empty for `connect()`")
     exit_status: int | None = Field(None, description="as in README; null while the run lasts")
-    reason: Text | None = Field(None, description="why it ended so; null where it ended well")
+    reason: Text | None = Field(
+        None,
+        description="why it ended so; null where it ended well",
+        json_schema_extra={"enum": [*(reason.value for reason in Reason), None]},
+    )
     error: Text | None = Field(None, description="what ended the run where not the command did")
     explanation: list[Text] | None = Field(None, description="what went wrong, in a few lines")
     traceparent: Text | None = Field(None, description="the trace that the run belongs to")
