@@ -80,6 +80,11 @@ def test_join_leave_and_end() -> None:
             await one.release()
             answer = await runs.look()
             assert answer["holders"] == 0 and 50 < answer["shared"]["ends_in"] <= 60
+            # The minimum of workers stays for a moment longer than the last run.
+            plugin = scheduler.plugins[NAME]
+            assert plugin.bounds() == (1, 2)
+            plugin._warm_until = 0.0
+            assert plugin.bounds() == (0, 2)
             # A run that joins stops the clock.
             five = await runs.join("five", keep=0.0)
             assert (await runs.look())["shared"]["ends_in"] is None

@@ -27,6 +27,9 @@ REFUSED = "refused"
 # From a client's shutdown() until the scheduler hears that this client is gone.
 CLOSES_WITHIN = 5.0
 
+WARM_FOR = 10.0
+"""Seconds for which the minimum of workers stays after the last run."""
+
 REFUSAL = (
     "dask-claim: {what} is refused, for {count} runs share this cluster and it would end the "
     "tasks of all of them. Restart or retire single workers, or run without share"
@@ -58,6 +61,7 @@ class SharedLease(PartedLease):
         self._keep = float(self._share["keep"])
         self._ends_at: float | None = None
         self._bounds = 0, 0
+        self._warm_until = 0.0
         self._shut_down_at = -CLOSES_WITHIN
         self._service = WorkersService(scheduler)
         super().start(scheduler)
@@ -135,6 +139,7 @@ class SharedLease(PartedLease):
             if self._is_too_old():
                 self._keep = 0.0  # nobody could join
             self._ends_at = monotonic() + self._keep
+            self._warm_until = monotonic() + WARM_FOR
             log = logging.getLogger("distributed.scheduler")
             log.info("dask-claim: this cluster stays for %g s: %s", self._keep, reason)
         await self.resize()
@@ -143,6 +148,8 @@ class SharedLease(PartedLease):
         if self._ends_at is not None:
             self._ends_at += deaf
         await super().check(deaf)
+        if not self._parts and self._bounds != self.bounds():
+            await self.resize()
         if self._ends_at is not None and monotonic() >= self._ends_at:
             await self._end(f"no run has used it for {self._keep:g} s")
 
@@ -160,9 +167,9 @@ class SharedLease(PartedLease):
         """Return the minimum and the maximum of workers: the largest, and the sum, of all runs."""
         parts = self._parts.values()
         if not parts:
-            # The service's own adaptation lets unused workers go after a while: not at once, for
-            # the next step of a workflow may be seconds away.
-            return 0, self._bounds[1]
+            # The next step of a workflow may be seconds away.
+            minimum, maximum = self._bounds
+            return minimum if monotonic() < self._warm_until else 0, maximum
         minimum = max(part.minimum for part in parts)
         limits = [part.most for part in parts if part.most is not None]
         maximum = min([sum(part.maximum for part in parts), *limits])
