@@ -71,11 +71,15 @@ class _Objects(io.TextIOBase):
     def write(self, text: str) -> int:
         with writing:
             self._begun += text
-            if self._begun.endswith("\n"):
-                lines, self._begun = self._begun.strip("\n"), ""
-                if lines:
-                    write(json_line("log", "WARNING", lines))
+            if text.endswith("\n"):
+                self.finish()
         return len(text)
+
+    def finish(self) -> None:
+        """Write what there is, though its line may not have ended."""
+        lines, self._begun = self._begun.strip("\n"), ""
+        if lines:
+            write(json_line("log", "WARNING", lines))
 
     def isatty(self) -> bool:
         return self.below.isatty()
@@ -95,6 +99,8 @@ def written_by(how: State) -> Iterator[None]:
     try:
         yield
     finally:
+        if isinstance(sys.stderr, _Objects):
+            sys.stderr.finish()
         state, sys.stderr = before, stream
 
 
@@ -137,7 +143,7 @@ def json_line(event: str, level: str, message: str, at: float | None = None, **o
         **{name: redact(value, name) for name, value in own.items()},
     }
     try:
-        text = json.dumps(line, allow_nan=False)
+        text = json.dumps(line, allow_nan=False, default=str)
     except ValueError:  # a scheduler's figures may be NaN, which JSON does not have
-        text = json.dumps(json.loads(json.dumps(line), parse_constant=lambda _: None))
+        text = json.dumps(json.loads(json.dumps(line, default=str), parse_constant=lambda _: None))
     return text + "\n"

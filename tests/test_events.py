@@ -12,11 +12,14 @@ from typing import Any
 
 import jsonschema
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import dask_claim
 from dask_claim import stderr
 from dask_claim.cli.main import run_cli
 from dask_claim.launch import event_log
+from dask_claim.redact import redact_text
 from tests.support.gateway import GatewayServer
 from tests.support.launcher import Launcher, wait_for
 
@@ -164,6 +167,15 @@ def test_what_others_write_in_this_process(capfd: pytest.CaptureFixture[str]) ->
         ("abc", "password=***"), ("abc", "one 2"),
     ]  # fmt: skip
     assert last == "as ever"
+
+
+@given(st.text(), st.recursive(st.none() | st.floats() | st.text(), st.lists))
+def test_whatever_it_says_an_event_is_one_line(text: str, value: object) -> None:
+    """Scheduler and tasks choose texts and figures."""
+    written = stderr.json_line("note", "INFO", text, value=value)
+    assert written.count("\n") == 1 and written.isascii() and written.endswith("\n")
+    line = json.loads(written, parse_constant=pytest.fail)
+    assert line["message"] == redact_text(text)
 
 
 def test_the_schema_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
