@@ -40,7 +40,9 @@ READY: dict[str, Callable[[dict[str, Any]], Any]] = {
 }
 """What a run's receipt says before this befalls it."""
 
-KEYS = 5
+KEYS = {"first": 10, "second": 3, "third": 2, "fourth": 1, "fifth": 1}
+"""Key → how often: of the first there are nearly always several runs at a time."""
+
 KEEP = 3
 RECONNECT = 15
 AT_ONCE = 5
@@ -101,11 +103,11 @@ class Step:
         for number in itertools.count():
             yield cls(
                 number,
-                key=f"workflow-{draw.randrange(KEYS)}",
-                # One of five asks for what cannot be had on the same cluster.
-                request=draw.choice(["plain"] * 4 + ["other"]),
+                key=draw.choices([*KEYS], weights=[*KEYS.values()])[0],
+                # One of eight asks for what cannot be had on the same cluster.
+                request=draw.choice(["plain"] * 7 + ["other"]),
                 tasks=draw.randrange(1, 12),
-                seconds=draw.choice([0.0, 0.05, 0.3, 0.8]),
+                seconds=draw.choice([0.0, 0.3, 0.8, 1.5]),
                 status=draw.choice([0, 0, 0, 3, 7]),
                 fate=draw.choices([*fates], weights=[*fates.values()])[0],
                 moment=draw.uniform(0, LATEST) * draw.choice([0.2, 1.0]),
