@@ -31,7 +31,7 @@ def test_runs_that_share_through_all_that_is_killed(
     stress.run(seconds)
     print(dict(stress.happened))
     assert not stress.problems, f"seed {seed}: " + "\n".join(stress.problems)
-    assert stress.happened["ended well"]
+    assert stress.happened["joined"] and stress.happened["ended well"]
 
 
 @pytest.mark.deep

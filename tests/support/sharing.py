@@ -49,6 +49,7 @@ AT_ONCE = 5
 LATEST = 8.0
 """Seconds after its start within which something happens to a run."""
 
+FIRST = 3
 SETTLED = 60.0
 """Seconds after which two clusters for one key and request are more than a tie."""
 
@@ -98,9 +99,11 @@ class Step:
 
     @classmethod
     def all_of(cls, seed: int, fates: dict[str, int]) -> Iterator[Step]:
-        """What happens for a seed, without an end."""
+        """What happens for a seed, without an end; it begins with three that only share."""
+        for number in range(FIRST):
+            yield cls(number, "first", "plain", 10, 1.0, 0, "", 0.0)
         draw = random.Random(seed)
-        for number in itertools.count():
+        for number in itertools.count(FIRST):
             yield cls(
                 number,
                 key=draw.choices([*KEYS], weights=[*KEYS.values()])[0],
