@@ -175,7 +175,7 @@ class CommandEnded(Event):
 
 @dataclass(frozen=True)
 class Released(Event):
-    """Whatever the run has made was ended, or could not be confirmed to be."""
+    """What the run has made is released; `gone` says whether that is confirmed."""
 
     word = "released"
     outcome: Outcome
