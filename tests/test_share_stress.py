@@ -1,4 +1,8 @@
-"""Runs that share clusters while others of them, schedulers and the gateway are killed."""
+"""Runs that share clusters while others of them, schedulers and the gateway are killed.
+
+What happened for a seed, which is printed, happens again with SHARE_STRESS_SEED, as far as the
+machine lets it; SHARE_STRESS_SECONDS says how long the deep test goes on.
+"""
 
 from __future__ import annotations
 
