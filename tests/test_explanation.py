@@ -1,4 +1,4 @@
-"""How a run ended, in one word and a few lines: by what is known of it alone."""
+"""How a run ended, in one word and a few lines: by the facts of it alone."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ CASES = {
     ),
     "cluster lost": (
         ended(ended=Ended("was ended by somebody else")), Reason.CLUSTER_LOST,
-        ["status 1 after its cluster was gone with 8 of 12 tasks done"],
+        ["The cluster was ended by somebody else; the command ended with status 1 with 8 of 12"],
     ),
     "cluster out of reach": (
         ended(cut_off=True), Reason.CLUSTER_LOST, ["the scheduler takes no connection any more"],

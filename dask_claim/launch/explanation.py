@@ -72,7 +72,7 @@ def _lines(facts: Facts, reason: Reason | None) -> Iterator[str]:
 
 
 def _no_cluster(facts: Facts, reason: Reason) -> Iterator[str]:
-    """The error itself is told by whoever ends with it."""
+    """Only what would help: the error's own text is the last line of the run."""
     if reason in UNSTARTED:
         image = facts.claim.image
         if facts.of_gateway and image:
@@ -111,13 +111,13 @@ def _end_of_command(facts: Facts, reason: Reason) -> Iterator[str]:
             f"The command died of {_name(facts.ended_by)}, which dask-claim did not send: somebody "
             "else did, or the command itself (a crash)"
         )
-    elif facts.ended is not None and not facts.ended.ordinary:
-        yield f"The command ended with status {facts.status} after its cluster was gone{done}"
     elif reason is Reason.CLUSTER_LOST:
-        yield (
-            f"The command ended with status {facts.status}, and the scheduler takes no connection "
-            f"any more{done}: it has died, or the way to it is cut"
-        )
+        status = f"the command ended with status {facts.status}{done}"
+        if facts.ended is not None and not facts.ended.ordinary:
+            yield f"The cluster {facts.ended.how}; {status}"
+        else:
+            away = "the scheduler takes no connection any more: it has died, or the way is cut"
+            yield f"{status[0].upper()}{status[1:]}; {away}"
     elif reason is Reason.NO_WORKERS and usage and usage.gave_up:
         count, resources = usage.gave_up
         needed = f"; they need {resources}" if resources else ""

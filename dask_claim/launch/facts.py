@@ -1,4 +1,4 @@
-"""What is known of a run at its end, and the one word for how it ended."""
+"""The facts of a run at its end, and the one word for how it ended."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ A_FILE = "a file of the working directory"
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of a run at its end."""
+    """What the launcher knows of a run at its end."""
 
     claim: Claim
     status: int
@@ -58,7 +58,7 @@ class Facts:
 
     of_gateway: bool = False
     module_here: Callable[[str], str | None] = lambda name: None
-    """In words, where a module is found in this environment; None: nowhere."""
+    """In words, where a module of this environment is; None: nowhere."""
 
     file_here: Callable[[str], bool] = lambda path: False
 
@@ -93,21 +93,21 @@ def reason_of(facts: Facts) -> Reason | None:
 def facts_of(
     state: RunState, resolved: Resolved, status: int | None, failure: DaskClaimError | None
 ) -> Facts:
-    """Return what is known of a run whose cluster is given back.
+    """Return the facts of a run whose cluster is given back.
 
     `failure`: what the launcher ends with in place of the command's status.
     """
     session, work = state.session, state.work
-    known = Facts(
+    facts = Facts(
         resolved.claim, 70 if status is None else status, work is not None,
         failure or state.cause, work.ended_by if work else None, state.passed_on,
         module_here=module_here, file_here=os.path.exists,
     )  # fmt: skip
     if session is None:
-        return known
+        return facts
     provider, watch = session.provider, session.watch
     return replace(
-        known, memory=watch.memory, ended=watch.ended, cut_off=watch.cut_off, usage=watch.usage,
+        facts, memory=watch.memory, ended=watch.ended, cut_off=watch.cut_off, usage=watch.usage,
         worker_memory=watch.worker_memory, same_machine=provider.same_machine,
         of_gateway=provider.uses_gateway,
     )  # fmt: skip
@@ -118,7 +118,7 @@ def module_here(name: str) -> str | None:
     if any(os.path.exists(place) for place in (name, f"{name}.py")):
         return A_FILE
     try:
-        found = find_spec(name)
+        spec = find_spec(name)
     except (ImportError, ValueError):
-        found = None
-    return "installed" if found else None
+        spec = None
+    return "installed" if spec else None

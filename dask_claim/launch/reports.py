@@ -50,7 +50,7 @@ class WorkerLost(Warned):
 
 @dataclass(frozen=True)
 class Explained(Event):
-    """Why the run ended as it did, once all is known."""
+    """Why the run ended as it did; after the last report of its cluster."""
 
     word = "explained"
     reason: str | None

@@ -164,7 +164,7 @@ class Meter(SchedulerPlugin):  # type: ignore[misc]
         }
 
     def _under_way(self) -> float:
-        """Return the seconds that tasks which have not ended take so far, as workers have told."""
+        """Return the seconds that unfinished tasks take so far, by the workers' last heartbeats."""
         return sum(
             float(seconds)
             for state in self._scheduler.workers.values()

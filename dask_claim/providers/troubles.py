@@ -20,13 +20,13 @@ LONGEST = 300
 """Characters of an example."""
 
 GIB = 2**30
-# What is learnt later replaces what is said first only where it says more.
+# From the least to the most telling: later news of a loss counts only if it says more.
 RANK = ("connection_lost", "closed", "silent", "exited", "killed", "memory_limit")
 _CLASS = re.compile(r"([A-Za-z_][\w.]*)\(")
 
 
 class Troubles:
-    """Remembers what is lost and what fails; a scheduler that tells nothing leaves it empty."""
+    """Counts losses and failures, by the scheduler's own events."""
 
     def __init__(self, scheduler: Any) -> None:
         self._scheduler = scheduler
@@ -79,7 +79,7 @@ class Troubles:
         self.learn(worker, "memory_limit", f"worker {worker} was killed at its memory limit{size}")
 
     def process_ended(self, worker: str, status: int) -> None:
-        """A nanny beside this scheduler tells that the process of its worker has ended."""
+        """The process of a worker has ended, by its nanny in this process."""
         if status < 0:
             try:
                 name = signal.Signals(-status).name
@@ -130,10 +130,10 @@ class Troubles:
             return
         text = text[:LONGEST]
         shown = _CLASS.match(text)
-        kind, told = (shown[1], _arguments(text[shown.end() :])) if shown else ("Exception", text)
+        kind, words = (shown[1], _arguments(text[shown.end() :])) if shown else ("Exception", text)
         if kind in ("FileNotFoundError", "PermissionError") and (path := _path(exception)):
-            told = f"{told}: {path}"
-        self._count(kind, told, "workers")
+            words = f"{words}: {path}"
+        self._count(kind, words, "workers")
 
     def _fail_on_scheduler(self, error: BaseException | None) -> None:
         # Dask raises an error of its own from the first one.
@@ -145,15 +145,15 @@ class Troubles:
     def _count(self, kind: str, text: str, where: str) -> None:
         if len(self._failures) >= KINDS and (kind, where) not in self._failures:
             kind, text = "other", ""
-        found = self._failures.setdefault((kind, where), [kind, 0, text[:LONGEST], where])
-        found[1] += 1
+        counted = self._failures.setdefault((kind, where), [kind, 0, text[:LONGEST], where])
+        counted[1] += 1
 
     def lost(self) -> list[list[Any]]:
         """Return reason, count and an example of each reason for which workers were lost."""
-        found: dict[str, list[Any]] = {}
+        reasons: dict[str, list[Any]] = {}
         for _, reason, text in self._losses:
-            found.setdefault(reason, [reason, 0, text[:LONGEST]])[1] += 1
-        return list(found.values())
+            reasons.setdefault(reason, [reason, 0, text[:LONGEST]])[1] += 1
+        return list(reasons.values())
 
     def errors(self) -> list[list[Any]]:
         """Return kind, count, an example and the place of each kind of failure."""
@@ -183,11 +183,11 @@ def _path(exception: Any) -> str | None:
     """Return the file's name in the pickle of an OSError, of which nothing is executed."""
     try:
         data = b"".join(bytes(frame) for frame in exception.frames)
-        found = [text for _, text, _ in pickletools.genops(data) if isinstance(text, str)]
+        texts = [text for _, text, _ in pickletools.genops(data) if isinstance(text, str)]
     except Exception:
         return None
     # An attribute where `tblib` pickles errors; else after module, class and the error's text.
     for name, offset in (("filename", 1), ("builtins", 3)):
-        if name in found and len(found) > (place := found.index(name) + offset):
-            return found[place]
+        if name in texts and len(texts) > (place := texts.index(name) + offset):
+            return texts[place]
     return None
