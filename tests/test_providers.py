@@ -249,7 +249,7 @@ def test_names_of_providers(package: Path, tmp_path: Path) -> None:
     assert show("processes", **path) == "processes"
     assert show("processes", DASK_CLAIM_SITE=str(site), **path) == "processes"
     assert "policy.providers" in show("local", DASK_CLAIM_SITE=str(site), **path)
-    assert "'oar', 'broken', 'exits', 'half', 'missing', 'processes' or 'whole'" in show(
+    assert "'htcondor', 'broken', 'exits', 'half', 'missing', 'processes' or 'whole'" in show(
         "nosuch", **path
     )
     assert "processes" not in show("nosuch")
