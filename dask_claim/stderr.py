@@ -58,7 +58,7 @@ class State:
 state = State()
 
 writing = threading.RLock()
-"""Held by whoever writes to stderr."""
+"""Held while a line is written."""
 
 
 class _Objects(io.TextIOBase):

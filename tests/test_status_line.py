@@ -122,21 +122,21 @@ def test_where_it_is_wanted(launcher: Launcher) -> None:
 
 
 def test_progress_once_a_minute() -> None:
-    clock, told = [0.0], []
-    reports = ProgressReports(told.append, lambda: clock[0])
+    clock, emitted = [0.0], []
+    reports = ProgressReports(emitted.append, lambda: clock[0])
 
     def report(at: float, done: int, processing: int) -> int:
         clock[0] = at
         usage = Usage(2, 2, 2, 0, 0.0, 0.0, done, 0, tasks_total=9, processing=processing)
         reports(events.Reported(usage))
-        return len(told)
+        return len(emitted)
 
     assert report(999, 1, 1) == 0  # there is no cluster yet
     reports(events.Running("local", Cluster(), 1.0))
     assert [report(1058, 1, 1), report(1059, 2, 1), report(1060, 3, 1)] == [0, 1, 1]
-    assert str(told[0]) == "2 of 9 tasks done, 2 workers, 0.00 GiB"
+    assert str(emitted[0]) == "2 of 9 tasks done, 2 workers, 0.00 GiB"
     assert [report(1119, 2, 0), report(1120, 3, 0), report(1200, 3, 0)] == [1, 2, 2]
     assert [report(1201, 3, 1), report(1202, 3, 1), report(1261, 3, 1)] == [3, 3, 4]
     reports(events.Released(Outcome.GONE, "local", Cluster(), None, "it", "", 1.0, None))
     assert report(1999, 9, 1) == 4
-    assert all(isinstance(each, Progress) for each in told)
+    assert all(isinstance(each, Progress) for each in emitted)

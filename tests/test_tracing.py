@@ -102,15 +102,15 @@ def test_spans_reach_the_collector(attached: Launcher) -> None:
         assert 0 < span.start_time_unix_nano <= span.end_time_unix_nano
     command = spans["command"]
     assert command.span_id.hex() in handed_on
-    told = {each.key: each.value for each in command.attributes}
-    assert told["dask_claim.exit_status"].int_value == 3
-    assert told["dask_claim.run"].string_value == run.receipt["run"]
+    attributes = {each.key: each.value for each in command.attributes}
+    assert attributes["dask_claim.exit_status"].int_value == 3
+    assert attributes["dask_claim.run"].string_value == run.receipt["run"]
     ok, error = 0, 2
     assert (spans["claim"].status.code, command.status.code) == (ok, error)
 
 
 @pytest.mark.parametrize(("flags", "sent"), [("00", 0), ("01", 1)])
-def test_whoever_began_the_trace_decides_whether_it_is_recorded(
+def test_a_trace_that_is_not_recorded_gets_no_spans(
     monkeypatch: pytest.MonkeyPatch, flags: str, sent: int
 ) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "x-key=a-key-of-mine")

@@ -41,7 +41,7 @@ def exports(environ: Mapping[str, str]) -> bool:
 
 @dataclass
 class Span:
-    """A part of the run: name, begin and end in seconds since the epoch, and what is to be said."""
+    """A part of the run; begin and end in seconds since the epoch."""
 
     name: str
     begin: float
@@ -88,7 +88,7 @@ class Spans:
             span.attributes |= attributes
 
     def _finish(self, summary: Summary) -> None:
-        if not int(self._trace.flags, 16) & 1:  # whoever began the trace does not record it
+        if not int(self._trace.flags, 16) & 1:  # where the trace began it is not recorded
             return
         ended = {"exit_status": summary.exit_status, "reason": summary.reason}
         for name in list(self._spans):
