@@ -99,8 +99,15 @@ CASES = {
     ),
     "Ctrl-C": (ended(status=130, ended_by=INT), Reason.INTERRUPTED, ["SIGINT ended the command"]),
     "SIGTERM, handled": (
-        ended(passed_on=TERM), Reason.INTERRUPTED,
+        ended(passed_on=[signal.SIGUSR1, TERM]), Reason.INTERRUPTED,
         ["SIGTERM ended the command with 8 of 12 tasks done"],
+    ),
+    "SIGUSR1, of no use": (
+        ended(status=138, ended_by=signal.SIGUSR1, passed_on=[signal.SIGUSR1]), Reason.INTERRUPTED,
+        ["SIGUSR1 ended the command"],
+    ),
+    "SIGUSR1, handled": (
+        ended(passed_on=[signal.SIGUSR1]), Reason.COMMAND_FAILED, ["saw no failed task"],
     ),
     "the program around": (
         ended(cause=Interrupted.by(TERM, "for the program")), Reason.INTERRUPTED, ["SIGTERM ended"],

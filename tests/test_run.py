@@ -344,6 +344,7 @@ def test_command_that_the_launcher_ends(attached: Launcher) -> None:
         ended = run.finish()
         assert ended.status == ended.receipt["exit_status"] == status, ended.err
         assert cause in ended.receipt["error"]
+        assert ended.receipt["reason"] == cause.removeprefix("max_")
         assert any(cause in warning for warning in ended.receipt["warnings"])
 
 
@@ -362,4 +363,5 @@ def test_eager_command_is_told_why_it_is_ended(
         assert ended.status == status, ended.err
         assert ended.err.index("was not ready within 10 s") < ended.err.index("The command ended")
         assert "was not ready within 10 s" in ended.receipt["error"]
+        assert ended.receipt["reason"] == "start_timeout"
         assert ended.receipt["timeline"]["command_end"]

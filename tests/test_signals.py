@@ -74,7 +74,7 @@ def test_running_it_reaches_the_command(way_in: Launcher) -> None:
         send(run, name)
         assert run.process.stdout.readline() == f"SIG{name}\n".encode(), run.err
     ended = run.finish()
-    assert ended.receipt["exit_status"] == 9
+    assert (ended.receipt["exit_status"], ended.receipt["reason"]) == (9, "interrupted")
     # The program of a run that was interrupted is interrupted, too.
     assert ended.status == (9 if both else -signal.SIGINT), ended.err
 
@@ -97,7 +97,9 @@ def test_a_command_that_handles_nothing_ends_by_the_signal(attached: Launcher) -
         until_ready(run)
         send(run, name)
     for name, run in runs.items():
-        assert run.finish().status == 128 + signal.Signals[f"SIG{name}"]
+        ended = run.finish()
+        assert ended.status == 128 + signal.Signals[f"SIG{name}"]
+        assert ended.receipt["reason"] == "interrupted"
 
 
 def test_term_while_an_eager_command_waits(
@@ -130,7 +132,7 @@ def test_kill_after_the_grace(way_in: Launcher) -> None:
     until_ready(run)
     send(run, "TERM")
     ended = run.finish()
-    assert ended.receipt["exit_status"] == 137
+    assert (ended.receipt["exit_status"], ended.receipt["reason"]) == (137, "interrupted")
     assert ended.status == (137 if way_in.way == "command line" else -signal.SIGTERM)
     assert "SIGKILL" in ended.err
 

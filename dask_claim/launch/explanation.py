@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from dask_claim.cgroup import MORE_MEMORY
 from dask_claim.errors import Reason, printable
 from dask_claim.launch.facts import A_FILE, Facts, reason_of
-from dask_claim.launch.signals import Interrupted
 from dask_claim.providers.usage import Failed
 from dask_claim.providers.versions import differences, installed_versions
 
@@ -100,10 +99,7 @@ def _end_of_command(facts: Facts, reason: Reason) -> Iterator[str]:
         yield f"The walltime of the job around this run was over{done}"
         yield "Give the job a longer walltime, or claim more workers (max_workers)"
     elif reason is Reason.INTERRUPTED:
-        signum = facts.passed_on or facts.ended_by
-        if isinstance(facts.cause, Interrupted):
-            signum = facts.cause.signum
-        yield f"{_name(signum)} ended the command{done}"
+        yield f"{_name(facts.signal)} ended the command{done}"
     elif reason is Reason.MEMORY_LIMIT:
         yield f"{facts.memory or ''}. {MORE_MEMORY}"
     elif reason is Reason.COMMAND_KILLED:

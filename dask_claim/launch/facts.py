@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from dask_claim.errors import DaskClaimError, Reason
+from dask_claim.launch.signals import Interrupted
 from dask_claim.providers.usage import Usage
 from dask_claim.providers.values import Ended
 
@@ -20,6 +21,13 @@ if TYPE_CHECKING:
 
 A_FILE = "a file of the working directory"
 """Where a module is that workers on other machines cannot import."""
+
+
+FROM_A_TERMINAL = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
+"""Signals that a command may get without its launcher."""
+
+FOR_THE_PROGRAM = (signal.SIGUSR1, signal.SIGUSR2)
+"""Signals that end a program only if it has no use for them."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +45,8 @@ class Facts:
     ended_by: int | None = None
     """The signal that the command died of."""
 
-    passed_on: int | None = None
-    """The first signal that the launcher has passed on to the command to end it."""
+    passed_on: Sequence[int] = ()
+    """Signals to the launcher that it has passed on to the command."""
 
     memory: str | None = None
     """What the kernel's count of processes killed for want of memory means here, in words."""
@@ -62,6 +70,15 @@ class Facts:
 
     file_here: Callable[[str], bool] = lambda path: False
 
+    @property
+    def signal(self) -> int | None:
+        """The signal to the run that has ended the command; None where there was none."""
+        if isinstance(self.cause, Interrupted):
+            return self.cause.signum
+        if self.ended_by in (*FROM_A_TERMINAL, *self.passed_on):
+            return self.ended_by
+        return next((each for each in self.passed_on if each not in FOR_THE_PROGRAM), None)
+
     def lost(self, *reasons: str) -> int:
         """How many workers were lost, for these reasons alone where there are any."""
         lost = self.usage.lost if self.usage else ()
@@ -75,7 +92,7 @@ def reason_of(facts: Facts) -> Reason | None:
         return facts.cause.reason
     if facts.status == 0:
         return None
-    if facts.passed_on is not None or facts.ended_by in (signal.SIGINT, signal.SIGHUP):
+    if facts.signal is not None:
         return Reason.INTERRUPTED
     if facts.memory:
         return Reason.MEMORY_LIMIT

@@ -41,8 +41,8 @@ class RunState:
         self.cause: DaskClaimError | None = None
         """Why the run ends before its work does so by itself; the first cause counts."""
 
-        self.passed_on: int | None = None
-        """The first signal to end it that the command was sent."""
+        self.passed_on: list[signal.Signals] = []
+        """What the command was sent since this process got it."""
 
         self.terminal = Terminal()
 
@@ -90,8 +90,7 @@ class RunState:
             self.work.end(self._grace)
         else:
             self._emit.note(f"{signum.name} goes to the command")
-            if signum not in (signal.SIGUSR1, signal.SIGUSR2):
-                self.passed_on = self.passed_on or signum
+            self.passed_on.append(signum)
             if signum == signal.SIGTERM:
                 self.work.end(self._grace)
             else:
