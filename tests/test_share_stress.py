@@ -31,7 +31,8 @@ def test_runs_that_share_through_all_that_is_killed(
     """Those that are not killed end with their own status; one cluster at a time; none is left."""
     seed = int(os.environ.get("SHARE_STRESS_SEED") or secrets.randbelow(10**6))
     print(f"SHARE_STRESS_SEED={seed}", flush=True)
-    stress = Stress(tmp_path, seed, forked_dask, fates)
+    # One of four gateways in the long test takes no variables.
+    stress = Stress(tmp_path, seed, forked_dask, fates, marked=fates is FATES or seed % 4 != 0)
     stress.run(seconds)
     print(dict(stress.happened))
     assert not stress.problems, f"seed {seed}: " + "\n".join(stress.problems)

@@ -21,7 +21,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from tests.support.gateway import PERSISTENT, VARIABLES, Dask, GatewayServer
+from tests.support.gateway import PERSISTENT, REFERENCE, VARIABLES, Dask, GatewayServer
 from tests.support.launcher import PYTHON, Launcher, Run, Running, wait_for
 from tests.support.scenes import end_all, guards, processes_of
 
@@ -59,7 +59,8 @@ LOST = 9
 
 REASONS = ("cluster_lost", "cluster_failed")
 
-# Prints the sum of squares. A gateway that is started again breaks all connections: then once more.
+# Prints the sum of squares. A gateway that is started again breaks all connections: then once more,
+# until it says that the cluster is gone.
 PROGRAM = f"""
 import sys, time
 from distributed import Client
@@ -69,13 +70,16 @@ def square(number, seconds):
     return number * number
 
 count, seconds, status = int(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])
-for _ in range(3):
+until = time.monotonic() + 90
+while time.monotonic() < until:
     try:
         with Client(timeout=10) as client:
             numbers = client.map(square, range(count), [seconds] * count, pure=False)
             total = sum(client.gather(numbers))
     except BaseException as error:
         print(repr(error), file=sys.stderr)
+        if "cannot be used" in str(error):
+            break
         time.sleep(1)
     else:
         print(total)
@@ -145,11 +149,15 @@ class Stress:
     seed: int
     dask: Dask
     fates: dict[str, int] = field(default_factory=lambda: FATES)
+    marked: bool = True
+    """Whether the gateway takes variables, so that a request says what it shares."""
+
     problems: list[str] = field(default_factory=list)
     happened: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
-        self._server = GatewayServer(options=VARIABLES + PERSISTENT, dask=self.dask)
+        options = (VARIABLES if self.marked else REFERENCE) + PERSISTENT
+        self._server = GatewayServer(options=options, dask=self.dask)
         self._lock, self._steps = threading.Lock(), Step.all_of(self.seed, self.fates)
         self._gateway, self._over = threading.Lock(), threading.Event()
         self._away: list[tuple[float, float]] = []
@@ -194,10 +202,12 @@ class Stress:
         folder = self.folder / f"{step.number}-{attempt}"
         folder.mkdir()
         launcher = Launcher(folder)
-        environment = {"WHICH": "other"} if step.request == "other" else {}
+        other: dict[str, Any] = {"environment": {"WHICH": "other"}}
+        other = other if self.marked else {"worker_memory": "2 G"}
         claim = {
             "gateway_url": self._server.url, "min_workers": 1, "max_workers": 2,
-            "environment": environment, "keep": KEEP, "reconnect_timeout": RECONNECT,
+            "keep": KEEP, "reconnect_timeout": RECONNECT,
+            **(other if step.request == "other" else {}),
         }  # fmt: skip
         words = str(step.tasks), str(step.seconds), str(step.status)
         env = {"DASK_CLAIM_SHARE": step.key}
@@ -358,8 +368,8 @@ async def _shared_clusters(server: GatewayServer) -> dict[str, list[str]]:
     auth = BasicAuth(username="tester", password="")
     async with Gateway(server.private_url, auth=auth, asynchronous=True) as gateway:
         for report in await gateway.list_clusters(status=["PENDING", "RUNNING"]):
-            mark: str = report.options["environment"]["CLAIMED_BY_RUN"]
-            found.setdefault(mark.split(":", 3)[3], []).append(report.name)
+            if mark := report.options.get("environment", {}).get("CLAIMED_BY_RUN"):
+                found.setdefault(mark.split(":", 3)[3], []).append(report.name)
     return found
 
 
