@@ -95,35 +95,27 @@ def test_a_program_has_the_same(attached_here: None, caplog: pytest.LogCaptureFi
 
 
 def test_details_on_a_gateway(launcher: Launcher, gateway: GatewayServer) -> None:
-    """Why it was chosen, each ticket and each request; a worker that dies, and what helps."""
+    """Why it was chosen, each ticket and each request; at last what the guard does."""
     password = "correct-horse-battery"
     env = JSON | {
         "DASK_CLAIM_GATEWAY_URL": gateway.url, "DASK_CLAIM_VERBOSE": "true",
         "DASK_GATEWAY__AUTH__TYPE": "basic", "DASK_GATEWAY__AUTH__KWARGS__PASSWORD": password,
     }  # fmt: skip
-    run = launcher("sh", "-c", "exit 0", env=env)
-    events = events_of(run.err)
-    words = {event["event"] for event in events}
-    assert {"submitted", "tickets", "leased", "scaled", "released", "log"} <= words
-    assert password not in run.err
-    details = [event["message"] for event in events if event["event"] == "log"]
-    assert any(re.fullmatch(f"POST {gateway.url}/api/v1/clusters/: 201", text) for text in details)
-    assert "gateway_url is set" in "\n".join(details)
-    tickets = [event["tickets"] for event in events if event["event"] == "tickets"]
-    assert tickets[0][0]["provider"] == "gateway"
-
-
-def test_the_guard_writes_objects_too(launcher: Launcher, gateway: GatewayServer) -> None:
-    env = JSON | {"DASK_CLAIM_GATEWAY_URL": gateway.url}
     run = launcher.start("sleep", "60", env=env)
     run.until("command_started")
     run.process.kill()
     run.process.wait()
     wait_for(lambda: "is gone" in run.err, "end of the cluster", 40)
-    *_, vanished, gone = events_of(run.err)
-    assert vanished["message"].endswith(
-        "the launcher has vanished: ending its cluster and its command"
-    )
+    events = events_of(run.err)
+    assert password not in run.err
+    assert {"submitted", "leased", "scaled"} <= {event["event"] for event in events}
+    details = [event["message"] for event in events if event["event"] == "log"]
+    assert any(re.fullmatch(f"POST {gateway.url}/api/v1/clusters/: 201", text) for text in details)
+    assert "gateway_url is set" in "\n".join(details)
+    tickets = [event["tickets"] for event in events if event["event"] == "tickets"]
+    assert tickets[0][0]["provider"] == "gateway"
+    *_, vanished, gone = events
+    assert "the launcher has vanished" in vanished["message"]
     assert vanished["run"] == gone["run"] == run.receipt()["run"]
 
 

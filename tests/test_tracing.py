@@ -18,6 +18,7 @@ from dask_claim.launch import events
 from dask_claim.launch.reports import Summary
 from dask_claim.launch.spans import Spans, exports
 from dask_claim.launch.tracing import Trace
+from dask_claim.log import configure
 from tests.support.launcher import Launcher
 from tests.support.serving import http, in_thread
 from tests.test_events import events_of
@@ -67,9 +68,9 @@ def collector() -> Iterator[tuple[str, list[ExportTraceServiceRequest]]]:
     requests = []
 
     async def take(request: web.Request) -> web.Response:
-        if (request.path, request.headers["x-key"]) == ("/v1/traces", "a-key-of-mine"):
-            body = await request.read()
-            requests.append(ExportTraceServiceRequest.FromString(body))
+        if (request.path, request.headers["x-key"]) != ("/v1/traces", "a-key-of-mine"):
+            return web.Response(status=401)
+        requests.append(ExportTraceServiceRequest.FromString(await request.read()))
         return web.Response()
 
     with in_thread(http(take)) as address:
@@ -109,32 +110,39 @@ def test_spans_reach_the_collector(attached: Launcher) -> None:
     assert (spans["claim"].status.code, command.status.code) == (ok, error)
 
 
-@pytest.mark.parametrize(("flags", "sent"), [("00", 0), ("01", 1)])
-def test_a_trace_that_is_not_recorded_gets_no_spans(
-    monkeypatch: pytest.MonkeyPatch, flags: str, sent: int
+@pytest.mark.parametrize(
+    ("flags", "key", "sent"),
+    [("00", "a-key-of-mine", 0), ("01", "a-key-of-mine", 1), ("01", "x", 0)],
+)
+def test_what_is_not_recorded_or_not_taken(
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    flags: str,
+    key: str,
+    sent: int,
 ) -> None:
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "x-key=a-key-of-mine")
+    """Where the trace began it was decided whether it is recorded."""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", f"x-key={key}")
+    configure("INFO")
     with collector() as (address, requests):
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", address)
         spans = Spans(Trace(parent=PARENT, flags=flags), "run", os.environ)
         spans(events.Claimed("", "local", False))
         spans(Summary(75, "start_timeout", 1.0))
     assert len(requests) == sent
+    warned = "are not sent: the collector did not take them" in capfd.readouterr().err
+    assert warned == (key == "x")
     if sent:
         (span,) = requests[0].resource_spans[0].scope_spans[0].spans
         assert (span.name, span.status.code) == ("claim", 2)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", ["silent", "refuses"])
-def test_a_collector_in_trouble(attached: Launcher, how: str) -> None:
-    """One line of a warning, and no delay without end; a broken trace is the command's as it is."""
+def test_a_collector_that_is_silent(attached: Launcher) -> None:
+    """One warning, and no delay without end; a broken trace is the command's as it is."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        port = silent.getsockname()[1] if how == "silent" else 9
-        env = {
-            "TRACEPARENT": "mine",
-            "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": f"http://127.0.0.1:{port}",
-        }
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        env = {"TRACEPARENT": "mine", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": address}
         run = attached(*PRINTS, env=env, timeout=40)
     assert (run.status, run.out) == (3, b"mine \n")
     assert len(re.findall("The spans of this run are not sent: ", run.err)) == 1, run.err
