@@ -44,7 +44,7 @@ test-fast: $(VENV)/.installed-test
 	$(PYTEST) -m "not slow and not deep" $(TESTS)
 
 # With the lowest versions that pyproject.toml allows: what needs nothing but the base install.
-LOWEST := $(addprefix tests/test_,claim.py names.py nothing_lost.py settings.py units.py)
+LOWEST := $(addprefix tests/test_,claim.py names.py nothing_lost.py settings.py share_lease.py units.py)
 test-lowest: | $(VENV)/.created
 	$(INSTALL) --editable . --resolution lowest-direct 'pytest>=8,<9.2' 'hypothesis>=6.100'
 	$(BIN)/python -m pytest -m "not slow" $(or $(TESTS),$(LOWEST))
