@@ -144,7 +144,7 @@ def test_json_has_the_raw_numbers(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("runs", "said"),
+    ("runs", "expected"),
     [
         ([{"workers": {"memory_peak": GIB}}] * 3, "at most 1.0 of 4.0 GiB per worker"),
         ([{"workers": {"memory_peak": GIB}}] * 2, None),
@@ -164,11 +164,11 @@ def test_json_has_the_raw_numbers(tmp_path: Path) -> None:
         ([{"efficiency": 0.1, "attached": "abc"}] * 3, None),
     ],
 )  # fmt: skip
-def test_advice(runs: list[dict[str, Any]], said: str | None) -> None:
+def test_advice(runs: list[dict[str, Any]], expected: str | None) -> None:
     rows = [row(number, **changed) for number, changed in enumerate(runs)]
     answer = advise([each for each in rows if each.own_cluster]) if rows[0].own_cluster else None
-    assert (said is None) == (answer is None), answer
-    assert said is None or said in str(answer)
+    assert (expected is None) == (answer is None), answer
+    assert expected is None or expected in str(answer)
 
 
 MEMORY = st.integers(2**28, 2**38)
@@ -259,12 +259,14 @@ def test_bad_input_is_named_and_left_out(tmp_path: Path) -> None:
     (folder / "notes.txt").write_text("{")
     newer = receipt(4, version=2, tasks={"done": 7, "failed": 0, "more": 1}, extra="new")
     (folder / "newer_fine.json").write_text(json.dumps(newer))
+    os.rename(folder / "00.json", folder / os.fsdecode(b"\xff.json"))
+    assert "udcff.json" in dask_claim("receipts", "--json", str(folder)).out.encode().decode()
     answer = dask_claim("receipts", str(folder))
     assert answer.status == 0
     for name in {*wrong, "fifo.json", "dangling.json"} - {"other.json", "list.json"}:
         assert f"{name} is left out: " in answer.err
     assert "written by a newer dask-claim (version 7)" in answer.err
-    assert "2 files are no receipts: list.json, other.json" in answer.err
+    assert "2 files are not receipts: list.json, other.json" in answer.err
     assert "3 runs" in answer.out
     assert "\x1b" not in answer.out and "\\x1b[31mred" in answer.out
     assert dask_claim("receipts", str(folder / "half.json")).status == 1

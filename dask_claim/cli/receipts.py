@@ -62,7 +62,7 @@ def receipts_command(paths: Sequence[Path], as_json: bool) -> int:
     from dask_claim.receipts.rows import Row
 
     receipts = Receipts(paths)
-    rows = sorted((Row.of(str(path), each) for path, each in receipts), key=_order)
+    rows = sorted((Row.of(_name(path), each) for path, each in receipts), key=_order)
     advised = advice(rows)
     for line in _passed_over(receipts.others, receipts.unreadable):
         click.echo(f"dask-claim: {line}", err=True)
@@ -71,7 +71,7 @@ def receipts_command(paths: Sequence[Path], as_json: bool) -> int:
             "runs": [row.to_dict() for row in rows],
             "totals": _totals(rows),
             "advice": [{**vars(each), "text": str(each)} for each in advised],
-            "unreadable": {str(path): why for path, why in receipts.unreadable.items()},
+            "unreadable": {_name(path): why for path, why in receipts.unreadable.items()},
         }
         print(printing.as_json(content))
     else:
@@ -83,6 +83,11 @@ def _order(row: Row) -> tuple[float, str]:
     return row.started.timestamp() if row.started else 0.0, row.file
 
 
+def _name(path: Path) -> str:
+    """A path that can be printed, also one that is not UTF-8."""
+    return str(path).encode(errors="backslashreplace").decode()
+
+
 def _passed_over(others: Sequence[Path], unreadable: dict[Path, str]) -> Iterable[str]:
     for path, why in unreadable.items():
         yield printable(f"{path} is left out: {why}")
@@ -90,7 +95,9 @@ def _passed_over(others: Sequence[Path], unreadable: dict[Path, str]) -> Iterabl
         names = ", ".join(path.name for path in others[:NAMED])
         more = f" and {len(others) - NAMED} more" if len(others) > NAMED else ""
         what = (
-            "1 file is no receipt" if len(others) == 1 else f"{len(others)} files are no receipts"
+            "1 file is not a receipt"
+            if len(others) == 1
+            else f"{len(others)} files are not receipts"
         )
         yield printable(f"{what}: {names}{more}")
 

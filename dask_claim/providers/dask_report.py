@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import tempfile
@@ -38,7 +39,7 @@ class DaskReport:
 
     @classmethod
     async def made_by(cls, ask: Callable[[], Awaitable[Any]]) -> DaskReport:
-        """Return what `ask` gives, in time and size; a failure is a reason and raises nothing."""
+        """Return what `ask` gives, within limits of time and size, or what stood in its way."""
         try:
             html = await in_time(ask(), PATIENCE)
         except (TimeoutError, asyncio.TimeoutError):
@@ -73,7 +74,7 @@ class Handover:
         return self._file.fileno()
 
     def forgo(self) -> None:
-        """Have the other process make none, which it may be at already."""
+        """Have the other process make none, if it has not begun."""
         self._file.write(_content(IN_HASTE))
         self._file.flush()
 
@@ -109,7 +110,8 @@ class HostedReport:
         if len(tasks) > MOST_TASKS:
             start = max(each["stop"] for each in tasks[-MOST_TASKS]["startstops"])
         report = await DaskReport.made_by(lambda: scheduler.performance_report(**asked(start)))
-        with os.fdopen(self._descriptor, "wb") as file:
+        # On a full disk there is none.
+        with contextlib.suppress(OSError), os.fdopen(self._descriptor, "wb") as file:
             file.write(_content(report))
 
 

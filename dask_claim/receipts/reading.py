@@ -33,7 +33,7 @@ class Receipts:
     """Files, and folders whose files `*.json` are looked at, not those of folders in them."""
 
     others: list[Path] = field(default_factory=list)
-    """Files of JSON that are no receipts."""
+    """Files of JSON that are not receipts."""
 
     unreadable: dict[Path, str] = field(default_factory=dict)
     """Files that could not be read, and why."""

@@ -36,7 +36,7 @@ def html(receipt: Mapping[str, Any], dask_report: str | None = None, missing: st
     Raises
     ------
     ValueError
-        The receipt is none.
+        The receipt is not valid.
     """
     from jinja2 import Environment, StrictUndefined
 
