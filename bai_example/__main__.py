@@ -1,7 +1,7 @@
 """``python -m bai_example``: satellite scenes in, a burned-area map out.
 
 Exit status 0: the files are written; 1: an input cannot be used (one line for each problem);
-2: wrong usage; 75: an input or a cluster cannot be had just now, and the same may succeed later;
+2: wrong usage; 75: an input or a cluster is not available now, and the same may succeed later;
 78: the claim is wrong, as `dask-claim` itself says; 128 + n: ended by signal n.
 """
 
@@ -35,7 +35,7 @@ MASKED = (frozenset({"saturated", *CLASSES}), frozenset({"saturated", *CLASSES} 
 
 
 def run(options: argparse.Namespace) -> None:
-    """Make the map; what can be wrong with the input is found before a cluster is claimed."""
+    """Make the map; the input is checked before a cluster is claimed."""
     begin, index = time.monotonic(), options.index
     location = destination(options.output_dir)
     sign = signer(options.sign)
@@ -109,8 +109,8 @@ def report(pair: Pair, index: str, statistics: Statistics) -> None:
         if negative > there / 2:
             offsets = {layers.scene.nir.offset for layers in pair.events[n]}
             logger.warning(
-                "{:.0f} % of the {}-event pixels have a negative reflectance: the offset {} may "
-                "be off the counts already; then say --offset {}=0",
+                "{:.0f} % of the {}-event pixels have a negative reflectance: the counts may be "
+                "without the offset {} already; if so, use --offset {}=0",
                 100 * negative / there, event, ", ".join(map(str, offsets)), event,
             )  # fmt: skip
     logger.info(

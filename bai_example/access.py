@@ -1,4 +1,4 @@
-"""How a stranger's items are had: hrefs, their signing, bounded requests, and one kind of error."""
+"""Getting items from strangers: hrefs, their signing, bounded requests, and one kind of error."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class InputError(Exception):
 
 
 class Unavailable(InputError):
-    """An input that cannot be had just now: the same run may succeed later. Exit status 75."""
+    """An input that is not available now: the same run may succeed later. Exit status 75."""
 
     exit_status = 75
 
@@ -62,7 +62,7 @@ def raise_all(errors: list[InputError]) -> None:
 
 @contextmanager
 def reading(what: str, kind: str = "STAC item") -> Iterator[None]:
-    """Where a stranger's data are read: whatever fails, since they are malformed, is an error."""
+    """Reads a stranger's data: whatever fails, since they are malformed, is an InputError."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pystac's, of old versions and deprecated extensions

@@ -54,7 +54,7 @@ class Band:
     scale: float  #: Reflectance per count.
     offset: float  #: Reflectance of the count 0.
     nodata: float | None  #: Count that means "no measurement", unless the raster says another.
-    saturated: float | None = None  #: Count from which on a pixel is saturated; None: not known.
+    saturated: float | None = None  #: Count from which on a pixel is saturated; None: unknown.
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ def _calibration(item: pystac.Item, asset: pystac.Asset, given: float | None) ->
     if product == "S2MSI1C" or re.search(
         "(?i)MSIL1C|-l1c", f"{uri} {item.id} {item.collection_id}"
     ):
-        raise InputError(f"{item.id}: Level-1C is no surface reflectance; take the Level-2A item")
+        raise InputError(f"{item.id}: Level-1C is no surface reflectance; use the Level-2A item")
     saturated = None
     if product == "S2MSI2A" or item.collection_id in _SENTINEL2:
         saturated, scale = 32767, 1e-4 if scale is None else scale
@@ -169,7 +169,7 @@ def _calibration(item: pystac.Item, asset: pystac.Asset, given: float | None) ->
             offset = -0.1 if baseline >= (4, 0) else 0.0
     elif level := re.search("L2S[PR]|L1TP|L1G[TS]", names):
         if level[0][:2] == "L1" or re.search("(^|_)ST_B", file):
-            raise InputError(f"{item.id}: {file} ({level[0]}) is no surface reflectance (L2SP)")
+            raise InputError(f"{item.id}: {file} ({level[0]}) is no surface reflectance (use L2SP)")
         saturated, scale = 65455, 2.75e-5 if scale is None else scale
         offset = -0.2 if offset is None else offset
     elif offset is None:
@@ -177,8 +177,8 @@ def _calibration(item: pystac.Item, asset: pystac.Asset, given: float | None) ->
     offset = offset if given is None else given
     if scale is None or offset is None or not (0 < scale < math.inf and math.isfinite(offset)):
         raise InputError(
-            f"{item.id}: reflectance of {file} not known (scale {scale}, offset {offset}); declare "
-            "it, or it must be Sentinel-2 L2A with a processing baseline, or Landsat Level-2"
+            f"{item.id}: unknown reflectance of {file} (scale {scale}, offset {offset}): declare "
+            "it, or use Sentinel-2 L2A with a processing baseline, or Landsat Level-2"
         )
     return scale, offset, 0.0 if saturated and nodata is None else nodata, saturated
 
