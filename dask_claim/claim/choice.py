@@ -106,7 +106,7 @@ def choose(
     if claim.provider != "auto":
         adopts = provider_class(claim.provider).adopts
         there = _existing(claim, environ) if adopts else None
-        return _chosen(claim, claim.provider, "the claim says so", there)
+        return _chosen(claim, claim.provider, "named by the claim", there)
     cluster = _cluster(environ)
     if cluster and (cluster.gateway_url or claim.gateway_url):
         return _chosen(

@@ -58,13 +58,11 @@ class AttachProvider(Provider):
             return
         assert request.gateway is not None
         self.of_gateway, self._gateway = True, request.gateway
-        self.description = (
-            f"cluster {self._name} of the Dask Gateway at {redact(self._gateway.url)}, which is "
-            f"there already ({self._variable}): it is used, and not ended"
-        )
+        where = f"the Dask Gateway at {redact(self._gateway.url)}"
+        self.description = f"cluster {self._name} of {where}, named by {self._variable}"
 
     def announcement(self) -> str:
-        using = f"sing {self.description}"
+        using = f"sing {self.description}; it is not ended"
         return f"Attached to run {self._run}: u{using}" if self._run else f"U{using}"
 
     async def submit(self) -> None:
