@@ -113,7 +113,8 @@ CASES = {
         ended(cause=Interrupted.by(TERM, "for the program")), Reason.INTERRUPTED, ["SIGTERM ended"],
     ),
     "cluster lost": (
-        ended(ended=Ended("was ended by somebody else")), Reason.CLUSTER_LOST,
+        replace(used(lost=[Lost("closed", 2, "worker tls://w was closed")]),
+                ended=Ended("was ended by somebody else")), Reason.CLUSTER_LOST,
         ["The cluster was ended by somebody else; the command ended with status 1 with 8 of 12"],
     ),
     "cluster out of reach": (

@@ -16,9 +16,10 @@ from dask_claim import processes
 from dask_claim.claim.model import Claim
 from dask_claim.launch.cluster_watch import ClusterWatch
 from dask_claim.launch.events import Events, Note
+from dask_claim.launch.reports import WorkerLost
 from dask_claim.launch.waiting import Waiting
 from dask_claim.providers.existing import NoProvider
-from dask_claim.providers.usage import Usage
+from dask_claim.providers.usage import Lost, Usage
 from dask_claim.providers.values import Request
 from tests.support.gateway import GatewayServer
 from tests.support.launcher import PYTHON, Launcher, Run, Running, wait_for
@@ -233,6 +234,18 @@ def test_waiting_is_told_now_and_then() -> None:
         waits = Waiting(partial(moments.pop, 0))
         first, second, told = (waits.look(usage, "the cluster", "") for _ in range(3))
         assert (first, second) == (None, None) and words in str(told)
+
+
+def test_a_lost_worker_is_told_once_its_cluster_goes_on() -> None:
+    """One that was killed for its memory at once."""
+    clock, told = [0.0], []
+    watch = ClusterWatch(Claim(), Events([told.append]), lambda: clock[0])
+    lost = [Lost("connection_lost", 1, "worker A was lost"), Lost("memory_limit", 1, "worker B")]
+    for moment in (0.0, 4.0, 5.0, 9.0):
+        clock[0] = moment
+        watch.report(Usage(1, 1, 1, 1, 0.0, 0.0, 0, 0, lost=lost))
+        reasons = [event.reason for event in told if isinstance(event, WorkerLost)]
+        assert reasons == ["memory_limit", "connection_lost"][: 1 + (moment >= 5)]
 
 
 # Gives up as soon as the worker is lost, while its nanny starts another one.

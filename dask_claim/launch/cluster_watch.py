@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 
 # Differences in memory that come from units, not from what a site gives.
 ROUNDING = 0.01
+# Reasons for which one worker is lost, and no whole cluster.
+ON_ITS_OWN = ("memory_limit", "killed", "exited")
+# Seconds after which a cluster that has lost a worker for another reason goes on without it.
+SETTLED_AFTER = 5.0
 # How long a provider may look how its cluster has ended.
 LOOK_TIMEOUT = 3.0
 
@@ -44,7 +48,8 @@ class ClusterWatch:
         self._memory = MemoryLimit()
         self._news = asyncio.Event()
         self._warned: set[str] = set()
-        self._lost: set[str] = set()
+        self._lost: dict[str, float] = {}
+        self._now = now
         self._waiting = Waiting(now)
 
         self.usage: Usage | None = None
@@ -116,9 +121,12 @@ class ClusterWatch:
             self._emit.warn(text)
 
     def _tell_of_loss(self, loss: Lost) -> None:
-        if loss.reason in self._lost:
+        now = self._now()
+        # A cluster whose workers go is often about to end itself: of that `report_end` tells.
+        wait = 0.0 if loss.reason in ON_ITS_OWN else SETTLED_AFTER
+        if now - self._lost.setdefault(loss.reason, now) < wait or loss.reason in self._warned:
             return
-        self._lost.add(loss.reason)
+        self._warned.add(loss.reason)
         text = printable(loss.text)
         if loss.reason == "memory_limit":
             text += (

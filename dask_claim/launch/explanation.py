@@ -139,7 +139,8 @@ def _lost_workers(facts: Facts) -> Iterator[str]:
         more = f"worker_memory: {_double(size)}" if size else "more worker_memory"
         fewer = ", with fewer workers on this machine" if facts.same_machine else ""
         yield f"Claim `{more}`{fewer}, or give each task less to hold"
-    for loss in usage.lost:
+    # Those of a cluster that has ended went with it.
+    for loss in usage.lost if facts.ended is None else ():
         if loss.reason != "memory_limit" and loss.text:
             more = f" (and {loss.count - 1} more)" if loss.count > 1 else ""
             yield f"{loss.text[0].upper()}{loss.text[1:]}{more}"
