@@ -19,21 +19,25 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from tests.support.gateway import VARIABLES, Dask, GatewayServer
+from tests.support.gateway import LIMITED, VARIABLES, Dask, GatewayServer
 from tests.support.launcher import ONE_TASK, PYTHON, Launcher, Running, wait_for
 from tests.support.scenes import processes_of
 
 KEEP = 20
 CLAIM = {"min_workers": 1, "max_workers": 1, "keep": KEEP}
 PATIENCE = 1200.0
-STEPS, SCATTERED = 5, 8
+STEPS, SCATTERED, PLACES = 5, 8, 2
 GOALS = {(STEPS, 0): 0.6, (STEPS, 10): 0.35, (STEPS, 20): 0.3, (SCATTERED, 10): 0.5}
-"""Steps in sequence, or at once, and the seconds that a start takes → × not shared, at most."""
+"""Steps in sequence, or at once, and the seconds that a start takes → × not shared, at most. Those
+at once start their clusters side by side, so they gain where a user may have fewer than steps."""
+
+AT_MOST = LIMITED + f"LIMIT = {PLACES}\n"
 
 JOIN_GOAL = 1.0
 
@@ -46,6 +50,15 @@ def delayed(seconds: float) -> Dask:
     """Return `dask`, with a start that takes so much longer."""
     wait = f'sleep {seconds:g}; exec dask "$@"'
     return lambda *arguments: ["sh", "-c", wait, "dask", *arguments]
+
+
+@contextmanager
+def serving(options: str, delay: float) -> Iterator[GatewayServer]:
+    gateway = GatewayServer(options, dask=delayed(delay))
+    try:
+        yield gateway
+    finally:
+        gateway.stop()
 
 
 @dataclass
@@ -83,8 +96,8 @@ class WorkerCount:
 class Workflow:
     """Steps against one gateway."""
 
-    def __init__(self, gateway: GatewayServer, at_once: bool, count: int) -> None:
-        self._gateway, self._at_once, self._count = gateway, at_once, count
+    def __init__(self, gateway: GatewayServer, count: int, how: str = "in sequence") -> None:
+        self._gateway, self._count, self._how = gateway, count, how
 
     def cost(self, shared: bool) -> Cost:
         """Run all steps, and wait until nothing is left of them."""
@@ -92,7 +105,7 @@ class Workflow:
         launcher = Launcher(Path(tempfile.mkdtemp(prefix="share-")))
         with WorkerCount(self._gateway) as workers:
             began = time.perf_counter()
-            if self._at_once:
+            if self._how != "in sequence":
                 runs = [start(launcher, self._gateway, env) for _ in range(self._count)]
                 ended = [run.finish(PATIENCE) for run in runs]
             else:
@@ -116,9 +129,8 @@ class Workflow:
                     costs.append(cost)
         own, shared = (median(taken[way]) for way in (False, True))
         goal = GOALS[self._count, int(delay)]
-        how = "at once" if self._at_once else "in sequence"
         return (
-            f"| {self._count} {how} | {delay:g} | {own.seconds:.1f} | {shared.seconds:.1f} | "
+            f"| {self._count} {self._how} | {delay:g} | {own.seconds:.1f} | {shared.seconds:.1f} | "
             f"{shared.seconds / own.seconds:.2f} | {goal} | {own.cores:.0f} | {shared.cores:.0f} | "
             f"{shared.kept:.0f} |"
         )
@@ -172,19 +184,16 @@ def table(rounds: int, delays: list[int], scatter: bool) -> None:
     )
     print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
     for delay in delays:
-        gateway = GatewayServer(VARIABLES, dask=delayed(delay))
-        try:
-            times = rounds if not delay else 1
-            print(Workflow(gateway, False, STEPS).row(delay, times), flush=True)
+        with serving(VARIABLES, delay) as gateway:
+            print(Workflow(gateway, STEPS).row(delay, 1 if delay else rounds), flush=True)
             if scatter and delay == 10:
-                print(Workflow(gateway, True, SCATTERED).row(delay, 1), flush=True)
-        finally:
-            gateway.stop()
-    gateway = GatewayServer(VARIABLES)
-    try:
+                print(Workflow(gateway, SCATTERED, "at once").row(delay, 1), flush=True)
+    if scatter and 10 in delays:
+        with serving(VARIABLES + AT_MOST, 10) as gateway:
+            how = f"at once, {PLACES} clusters allowed"
+            print(Workflow(gateway, SCATTERED, how).row(10, 1), flush=True)
+    with serving(VARIABLES, 0) as gateway:
         found, started, imported, done = joins(gateway, 2 * rounds + 1)
-    finally:
-        gateway.stop()
     print(
         f"\nfrom joining a warm cluster to the first task's result: {started + done:.2f} s (goal "
         f"{JOIN_GOAL:g}), without the {imported:.2f} s in which the command imports Dask; before "
