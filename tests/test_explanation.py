@@ -67,7 +67,7 @@ CASES = {
     ),
     "module nowhere": (
         used(errors=[MODULE]), Reason.COMMAND_FAILED,
-        ["2 tasks failed", "rasterio is not installed here either"],
+        ["2 tasks failed", "rasterio is not in dask-claim's environment, either"],
     ),
     "module here": (
         replace(used(errors=[MODULE]), same_machine=True), Reason.COMMAND_FAILED,
@@ -78,7 +78,7 @@ CASES = {
              versions={"the scheduler": {"distributed": "2024.1.0"}}),
         Reason.COMMAND_FAILED,
         ["The scheduler could not read a graph of the program: ModuleNotFoundError: No module",
-         "x is not installed here either", "Different versions: distributed "],
+         "x is not in dask-claim's environment, either", "Different versions: distributed "],
     ),
     "file": (
         replace(used(errors=[NO_FILE]), file_here=lambda path: path == "/data/scene.tif"),

@@ -60,7 +60,9 @@ async def trouble(client: Client) -> None:
         # Of the next worker, where the last one was lost.
         await client.wait_for_workers(1)
         assert await client.submit(function, *arguments, pure=False).exception()
-    # One that goes since nobody needs it is not lost.
+    # One that the program starts again, or that goes since nobody needs it, is not lost.
+    await client.wait_for_workers(1)
+    await client.restart()
     await client.wait_for_workers(1)
     await client.retire_workers()
 

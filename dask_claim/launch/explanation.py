@@ -182,7 +182,7 @@ def _likely_cause(facts: Facts, failed: Failed) -> Iterator[str]:
                 f"it{lacks}"
             )
         else:
-            yield f"{name} is not installed here either: claim an `image` that has it"
+            yield f"{name} is not in dask-claim's environment, either: claim an `image` that has it"
     elif failed.kind in ("FileNotFoundError", "PermissionError") and ": " in failed.text:
         path = failed.text.partition(": ")[2]
         if not facts.same_machine and facts.file_here(path):

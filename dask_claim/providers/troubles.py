@@ -19,6 +19,9 @@ LOSSES = 10_000
 LONGEST = 300
 """Characters of an example."""
 
+LARGEST = 2**16
+"""Bytes of a pickle that are looked at."""
+
 GIB = 2**30
 # From the least to the most telling: later news of a loss counts only if it says more.
 RANK = ("connection_lost", "closed", "silent", "exited", "killed", "memory_limit")
@@ -131,8 +134,9 @@ class Troubles:
         text = text[:LONGEST]
         shown = _CLASS.match(text)
         kind, words = (shown[1], _arguments(text[shown.end() :])) if shown else ("Exception", text)
-        if kind in ("FileNotFoundError", "PermissionError") and (path := _path(exception)):
-            words = f"{words}: {path}"
+        first = (kind, "workers") not in self._failures
+        if first and kind in ("FileNotFoundError", "PermissionError"):
+            words = ": ".join(filter(None, (words, _path(exception))))
         self._count(kind, words, "workers")
 
     def _fail_on_scheduler(self, error: BaseException | None) -> None:
@@ -182,7 +186,7 @@ def _arguments(shown: str) -> str:
 def _path(exception: Any) -> str | None:
     """Return the file's name in the pickle of an OSError, of which nothing is executed."""
     try:
-        data = b"".join(bytes(frame) for frame in exception.frames)
+        data = b"".join(bytes(frame) for frame in exception.frames)[:LARGEST]
         texts = [text for _, text, _ in pickletools.genops(data) if isinstance(text, str)]
     except Exception:
         return None
