@@ -265,6 +265,6 @@ class Session:
         cluster = f"cluster {name}" if name else "a cluster"
         return (
             f"{cluster} from {self.provider.description}",
-            self.provider.obstacle,
+            self.provider.obstacle or self.provider.waits_for,
             self.provider.obstacle_reason,
         )
