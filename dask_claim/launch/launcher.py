@@ -214,7 +214,7 @@ class Launcher:
         state, session = self.state, self.state.session
         try:
             if session is not None:
-                if state.cause is not None or state.passed_on is not None:
+                if state.cause is not None or state.passed_on:
                     session.hurry()
                 await session.release()
         except Exception:
