@@ -68,7 +68,7 @@ class ProviderContract:
     """Seconds from the request on after which it is cancelled, one try each."""
 
     def made(self) -> Set[str]:
-        """Return what there is of this provider's making, as the backend itself tells.
+        """Return what there is of this provider's making, as the backend itself lists it.
 
         A name or number of each cluster, job or process; what the tests did not make, too.
         """
@@ -82,7 +82,7 @@ class ProviderContract:
     def out_of_reach(self, ticket: Ticket) -> Iterator[Ticket | None]:
         """Put the backend out of reach, and yield a ticket that names the same cluster.
 
-        None where the backend can always be asked, as the processes of this machine can.
+        None where the backend always answers, as the processes of this machine do.
         """
         yield None
 
@@ -227,7 +227,7 @@ class ProviderContract:
             await provider.scale()
 
     def test_unknown_is_not_gone(self) -> None:
-        """A backend that cannot be asked confirms nothing, and nothing is raised."""
+        """A backend that does not answer confirms nothing, and nothing is raised."""
         kept, before = Kept(), self.made()
 
         async def reclaim_from_afar() -> None:

@@ -47,7 +47,7 @@ def use_daemon_threads(loop: asyncio.AbstractEventLoop) -> None:
     loop.set_default_executor(DaemonThreads())
 
     async def shutdown(timeout: float | None = None) -> None:
-        """Nobody waits. asyncio's own would start a thread for it."""
+        """Wait for nothing. asyncio's own would start a thread for it."""
 
     loop.shutdown_default_executor = shutdown  # type: ignore[method-assign]
 
@@ -66,7 +66,7 @@ async def in_time(step: Awaitable[T], seconds: float) -> T:
     """Return the result of `step`, cancelled and asyncio.TimeoutError after so many `seconds`.
 
     Before Python 3.12 `asyncio.wait_for` swallows a cancellation that comes at the moment when its
-    step ends: a loop of requests that is told to end then goes on for ever.
+    step ends: a loop of requests that is to end then goes on for ever.
     """
     task = asyncio.ensure_future(step)
     try:

@@ -141,7 +141,7 @@ def _refuse_options(context: click.Context) -> None:
 def show_command(as_json: bool, **given: Any) -> int:
     """Every effective value, where it comes from, and the plan.
 
-    Nothing is created and no gateway is asked.
+    Nothing is created, and no gateway gets a request.
     """
     from dask_claim.claim.model import load
     from dask_claim.cli import show

@@ -90,7 +90,7 @@ class Child:
         except ValueError as error:  # a NUL character in an argument or variable
             raise CommandNotExecutable(f"{command[0]}: {error}") from None
         if terminal.is_interactive():
-            # Where it asked for the keyboard before this moment it is stopped: see `_stopped`. A
+            # Where it has read the keyboard before this moment it is stopped: see `_stopped`. A
             # SIGCONT to be on the safe side would undo a Ctrl-Z that came just now.
             terminal.hand_over(pid)
         return cls(pid, terminal)

@@ -72,9 +72,9 @@ class OwnJob:
 
 
 def seconds_left(environ: Mapping[str, str], now: float | None = None) -> float | None:
-    """Return the seconds until Slurm ends this job; None where no variable tells, or never.
+    """Return the seconds until Slurm ends this job; None where no variable has it, or never.
 
-    A moment that is over tells nothing: the variables may be another job's, or a site may let jobs
+    A moment that is over means nothing: the variables may be another job's, or a site may let jobs
     run beyond their limit.
 
     Of `environ` only SLURM_JOB_END_TIME is read, seconds since the epoch as `now` is.
@@ -88,7 +88,7 @@ def seconds_left(environ: Mapping[str, str], now: float | None = None) -> float 
 def why_signalled(facts: Mapping[str, str], environ: Mapping[str, str]) -> str | None:
     """Return why Slurm has sent SIGTERM to this job; None where it is not ending it."""
     state = facts.get("JobState")
-    # SIGNALING: it sends what `--signal` asked for.
+    # SIGNALING: it sends the signal of `--signal`.
     if state in (None, "RUNNING", "SUSPENDED", "SIGNALING"):
         return None
     starts, restarts = read_number(environ, "SLURM_RESTART_COUNT") or 0, facts.get("Restarts", "")

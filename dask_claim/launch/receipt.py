@@ -188,7 +188,7 @@ class Receipt:
         return masked
 
     def finish(self) -> None:
-        """Write the last form, where one is wanted; a failure is told and changes nothing else."""
+        """Write the last form to its file, if any; a failure is logged and changes nothing else."""
         self._state, self._ended = "ended", time.time()
         if self._outcome is not Outcome.NOT_CONFIRMED:
             self._tickets = ()

@@ -73,7 +73,7 @@ def _file(place: str | None, name: str) -> Path | None:
     path = Path(place)
     if not (path.is_dir() or place.endswith(os.sep)):
         return path
-    # What keeps it from being made is told when the file is written.
+    # What keeps it from being made is reported when the file is written.
     with contextlib.suppress(OSError):
         path.mkdir(parents=True, exist_ok=True)
     return path / name

@@ -43,8 +43,8 @@ def main() -> None:
             continue
         facts.update(message)
     if taken_over:
-        # The launcher has reported what is left, and nobody should wait for this process to close
-        # the launcher's standard error.
+        # The launcher has reported what is left, and no reader of the launcher's standard error
+        # should wait for this process to close it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     else:
         log("the launcher has vanished: ending its cluster and its command")

@@ -121,7 +121,7 @@ class Tickets:
         return {**inherited, **stderr.state.for_guard()}
 
     def _send(self, message: object) -> None:
-        # Without a guard, if somebody has killed it, there are the lease and the launcher itself.
+        # Without a guard, if it was killed, there are the lease and the launcher itself.
         with contextlib.suppress(OSError, ValueError):
             assert self._guard is not None and self._guard.stdin is not None
             self._guard.stdin.write(json.dumps(message) + "\n")

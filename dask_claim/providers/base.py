@@ -39,7 +39,7 @@ class Provider(ABC):
     """Whether the cluster is ours to watch and to end."""
 
     adopts: ClassVar[bool] = False
-    """Whether it uses a cluster that somebody else has made, and never ends it."""
+    """Whether it uses a cluster that others have made, and never ends it."""
 
     outlives_launcher: ClassVar[bool] = False
     """Whether the cluster could stay when the launcher's machine is gone, so needs a lease."""
@@ -75,7 +75,7 @@ class Provider(ABC):
     """Whether the cluster is one that another run has requested."""
 
     exact_size: ClassVar[bool] = True
-    """Whether a worker has the size that was asked for, unless a message says otherwise."""
+    """Whether a worker has the requested size, unless a message says otherwise."""
 
     description: str
     """Where the cluster is claimed from, for the log."""
@@ -84,7 +84,7 @@ class Provider(ABC):
     """What a sentence calls a cluster that has no name."""
 
     notice: str | None = None
-    """One line for the log on what the cluster will be, once that is known."""
+    """One line for the log on what the cluster will be, once that is certain."""
 
     obstacle: str | None = None
     """What the cluster is being waited for, where that is no ordinary start."""
@@ -96,10 +96,10 @@ class Provider(ABC):
     """A sentence on where to look where no worker comes."""
 
     dask_report: DaskReport | None = None
-    """Dask's own report, once this is closed; None where a lease asks for it, or nobody does."""
+    """Dask's own report, once this is closed; None where a lease has it, or it is not needed."""
 
     waits_for: str = ""
-    """What workers that are requested wait for, as their platform says; empty: nothing known."""
+    """What workers that are requested wait for, as their platform says; empty: unknown."""
 
     idle_timeout: float | None = None
     """Seconds without a task after which the cluster ends by itself, if no lease keeps it."""
@@ -113,7 +113,7 @@ class Provider(ABC):
         self._warn = warn
 
     def check(self) -> None:  # noqa: B027  # most need no more than dask-claim itself
-        """Raise ConfigurationError or ClaimError where it cannot work here; asks nobody."""
+        """Raise ConfigurationError or ClaimError where it cannot work here; sends nothing."""
 
     @classmethod
     def serves_with(cls, claim: ClaimFields) -> tuple[str, str | None]:
@@ -138,7 +138,7 @@ class Provider(ABC):
 
     @abstractmethod
     async def submit(self) -> None:
-        """Ask for the cluster; `cluster` says enough for the command afterwards."""
+        """Request the cluster; `cluster` has enough for the command afterwards."""
 
     @abstractmethod
     async def wait_until_running(self) -> None:
@@ -148,11 +148,11 @@ class Provider(ABC):
         """Use the same running cluster as all runs that share it, where two were requested."""
 
     async def scale(self) -> tuple[int, int] | None:
-        """Ask for the plan's workers; the bounds that were asked for, None if not ours."""
+        """Request the plan's workers; return the requested bounds, None if not ours."""
         return None
 
     async def wait_for_workers(self, count: int) -> None:  # noqa: B027  # the lease counts ours
-        """Return when a cluster of somebody else has so many workers."""
+        """Return when a cluster of others has so many workers."""
 
     def security(self) -> Any:
         """Credentials for a `distributed.Client`, None where none are needed."""
@@ -164,7 +164,7 @@ class Provider(ABC):
         """Report what the cluster does from now on, and how it ends without the launcher."""
 
     async def ended(self, patience: float = 0.0) -> Ended | None:
-        """How the cluster has ended without the launcher; None while it runs or nobody can tell.
+        """How the cluster has ended without the launcher; None while it runs, or if unknown.
 
         `patience`: seconds for which the news may still be on the way.
         """

@@ -19,8 +19,8 @@ from typing import Any
 from dask_claim.providers.dask_report import HostedReport
 from dask_claim.threads import cancel, in_time, run_loop
 
-# The web server of a scheduler or worker answers anybody on the machine: without routes it has
-# nothing to tell.
+# The web server of a scheduler or worker answers every user of the machine: without routes it has
+# nothing to show.
 NO_ROUTES_OF_WORKERS: dict[str, list[str]] = {"distributed.worker.http.routes": []}
 NO_ROUTES = {"distributed.scheduler.http.routes": [], **NO_ROUTES_OF_WORKERS}
 
@@ -74,7 +74,7 @@ async def report(cluster: Any, events: Any) -> None:
 def watch_processes(cluster: Any, watched: set[Any], on_end: Callable[[str, int], None]) -> None:
     """Have the nannies here call `on_end` with address and exit status of a worker that ends.
 
-    Dask itself tells them to its log alone. `watched`: the processes of the last call.
+    Dask itself writes them to its log alone. `watched`: the processes of the last call.
     """
     processes: set[Any] = {getattr(nanny, "process", None) for nanny in cluster.workers.values()}
     for process in processes - watched:
@@ -159,6 +159,6 @@ def failure(error: BaseException) -> dict[str, object]:
 
 
 def tell(events: Any, **event: object) -> None:
-    # Nobody reads them any more where the launcher has left.
+    # They have no reader any more where the launcher has left.
     with contextlib.suppress(BrokenPipeError):
         print(json.dumps(event), file=events, flush=True)

@@ -1,4 +1,4 @@
-"""What a cluster reports of itself, and the names by which schedulers are asked for it."""
+"""What a cluster reports of itself, and the names by which schedulers report it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a provider is asked with, what it answers, and what is left behind to be reclaimed."""
+"""What a provider gets and returns, and what is left behind to be reclaimed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Request:
-    """What a provider is asked for."""
+    """What a provider has to provide."""
 
     claim: Claim
     plan: Plan
@@ -41,18 +41,18 @@ class Request:
     """The site's file: what its gateway's options mean, and the policy."""
 
     site_fields: frozenset[str] = frozenset()
-    """What that file itself asks for: fields, and entries such as `options.X`."""
+    """What that file itself sets: fields, and entries such as `options.X`."""
 
     run_id: str = field(default_factory=letters)
     """Random: it marks the processes of this run and of no other."""
 
     report: bool = False
-    """Whether Dask's own report of what the cluster has done is wanted at the end."""
+    """Whether Dask's own report of what the cluster has done is to be had at the end."""
 
     def __post_init__(self) -> None:
         if self.gateway is None:
-            found = GatewayAddress.of(self.claim, OperatorGateways())
-            object.__setattr__(self, "gateway", found)
+            gateway = GatewayAddress.of(self.claim, OperatorGateways())
+            object.__setattr__(self, "gateway", gateway)
 
     @classmethod
     def of(
@@ -106,7 +106,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Cluster:
-    """Where a cluster is, as far as it is known."""
+    """Where a cluster is, as far as that is settled."""
 
     scheduler_address: str | None = None
     """`tcp://host:port`, or `gateway://host:port/name`; None: the program makes its own."""
@@ -121,10 +121,10 @@ class Cluster:
     """None where no gateway is used."""
 
     option_defaults: Mapping[str, Any] = field(default_factory=dict)
-    """Defaults for the options of clusters that the program itself asks this gateway for."""
+    """Defaults for the options of clusters that the program itself requests from this gateway."""
 
     tls_folder: str | None = None
-    """Where the keys of this run lie; None where the scheduler wants none, or a gateway's."""
+    """Where the keys of this run lie; None where the scheduler needs none, or a gateway's."""
 
 
 TICKET_VERSION = 2
@@ -132,9 +132,9 @@ TICKET_VERSION = 2
 
 @dataclass(frozen=True)
 class Ticket:
-    """What must be reclaimed. Written before it is requested, and again when more is known of it.
+    """What must be reclaimed. Written before it is requested, and again with each new fact.
 
-    A ticket crosses to the guard as JSON, and is all that anybody needs to reclaim what it names.
+    A ticket crosses to the guard as JSON, and is all that it takes to reclaim what it names.
     """
 
     provider: str
@@ -197,7 +197,7 @@ Write = Callable[[Ticket], None]
 """Keeps a ticket, or more of one."""
 
 Warn = Callable[[str], None]
-"""Tells the user what the run goes on in spite of."""
+"""Warns the user of what the run goes on in spite of."""
 
 
 @dataclass(frozen=True)
@@ -208,7 +208,7 @@ class Ended:
     """In words that follow the cluster's name: `was ended by somebody else: …`."""
 
     ordinary: bool = False
-    """Whether the program itself did it, which nobody needs to be warned of."""
+    """Whether the program itself did it, which needs no warning."""
 
     killed: bool = False
     """Whether a process of it got SIGKILL, as the kernel gives it where memory runs out."""
@@ -225,6 +225,6 @@ class Outcome(Enum):
     NOTHING = "nothing was made"
 
     @classmethod
-    def of_all(cls, found: Sequence[Outcome]) -> Outcome:
-        """Return the first of these, in their order above, that is among those `found`."""
-        return next((outcome for outcome in cls if outcome in found), cls.NOTHING)
+    def of_all(cls, outcomes: Sequence[Outcome]) -> Outcome:
+        """Return the first of these, in their order above, that is among `outcomes`."""
+        return next((outcome for outcome in cls if outcome in outcomes), cls.NOTHING)

@@ -43,7 +43,7 @@ def versions_in(answer: Mapping[str, Any]) -> dict[str, str | None]:
 
 
 def differences_of_client(answer: Mapping[str, Any]) -> str:
-    """Return the differences that `distributed.Client.get_versions` has told of."""
+    """Return the differences in an answer of `distributed.Client.get_versions`."""
     there = {SCHEDULER: versions_in(answer["scheduler"])}
     for versions in list(answer["workers"].values())[:1]:
         # One speaks for all: they are made of the same image.
