@@ -42,6 +42,7 @@ class LeaseKeeper:
         self._placing: asyncio.Task[None] | None = None
         self._imported: asyncio.Future[Any] | None = None
         self._refusal: Exception | None = None
+        self._turned_away = False
         self._share: dict[str, Any] | None = None
         self._wants_report = request.report
         self._since = 0.0
@@ -87,7 +88,7 @@ class LeaseKeeper:
 
     def begin(self, provider: Provider) -> asyncio.Task[None]:
         """Place the lease; return the task that does it."""
-        self._provider, self._refusal = provider, None
+        self._provider, self._refusal, self._turned_away = provider, None, False
         self._share = terms_of_share(self._request, provider.joined) if provider.shares else None
         self._placing = asyncio.create_task(self._place(provider))
         return self._placing
@@ -107,7 +108,7 @@ class LeaseKeeper:
         try:
             await lease.place(self._watch.report, self._emit.warn, self._is_over)
         except module.JoinRefused as error:
-            self._refusal = error
+            self._refusal, self._turned_away = error, True
         except Exception as error:
             self._refusal = error
             idle = provider.idle_timeout
@@ -137,12 +138,14 @@ class LeaseKeeper:
         """
         assert self._placing is not None and self._provider is not None
         patience = JOINED_WITHIN if self._provider.joined else None
-        await asyncio.wait({self._placing}, timeout=patience)
+        placed, _ = await asyncio.wait({self._placing}, timeout=patience)
+        for task in placed:
+            task.result()
         name, usage = self._provider.called(), self._watch.usage
         if self._placed and usage is not None and usage.shared:
             minimum, maximum = usage.shared["bounds"]
             return minimum, maximum
-        if type(self._refusal).__name__ == "JoinRefused" or self._provider.joined:
+        if self._turned_away or self._provider.joined:
             why = self._refusal or "its scheduler does not answer"
             raise ClusterGone(f"{name} cannot be shared: {why}")
         self._share = None
