@@ -37,6 +37,7 @@ class Reason(Enum):
     LIMIT_REACHED = "limit_reached", 75
     CLUSTER_FAILED = "cluster_failed", 75
     START_TIMEOUT = "start_timeout", 75
+    NO_WORKERS = "no_workers", 75
     NO_RESOURCES = "no_resources", 75
     WALLTIME = "walltime", 75
 
@@ -49,7 +50,6 @@ class Reason(Enum):
     MEMORY_LIMIT = "memory_limit", None
     WORKER_MEMORY = "worker_memory", None
     CLUSTER_LOST = "cluster_lost", None
-    NO_WORKERS = "no_workers", None
     INTERRUPTED = "interrupted", None
 
     @property

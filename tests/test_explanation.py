@@ -158,6 +158,10 @@ CASES = {
         ended(cause=LimitReached("2 clusters"), started=False, usage=None), Reason.LIMIT_REACHED,
         ["`dask-claim clusters stop NAME` ends one", "`fallback: local`"],
     ),
+    "no worker in time": (
+        ended(cause=StartTimeout("not up", Reason.NO_WORKERS), started=False), Reason.NO_WORKERS,
+        ["not be there: site/dask:1", "dask-claim doctor --start", "`fallback: local`"],
+    ),
     "image": (
         ended(cause=StartTimeout("not up"), started=False, usage=None), Reason.START_TIMEOUT,
         ["not be there: site/dask:1", "dask-claim doctor --start", "`fallback: local`"],

@@ -192,12 +192,16 @@ def test_tasks_that_wait_for_a_worker_are_told(
     claim = {"gateway_url": variables_gateway.url, "max_workers": 1, "environment": NO_WORKER}
     program = "from distributed import Client; tasks = Client().map(abs, range(3)); input()"
     run = launcher.start(PYTHON, "-c", program, claim=claim, before=HURRY, stdin=subprocess.PIPE)
+    waits = ("--start", "workers", "--start-timeout", "20")
+    never = launcher.start("true", claim=claim, flags=waits)
     words = r"Waiting for the workers of cluster \w+ since \d+ s: 3 tasks wait, and no worker is up"
     run.until(rf"(?s){words}.*{words}")
     run.process.stdin.write(b"\n")
     ended = run.finish()
     (warning,) = ended.receipt["warnings"]  # the last of them
     assert "3 tasks wait" in warning and "The gateway's operator finds the reason" in warning
+    without = never.finish()
+    assert (without.status, without.receipt["reason"]) == (75, "no_workers"), without.err
 
 
 def test_waiting_is_told_now_and_then() -> None:

@@ -32,7 +32,7 @@ ADVICE = {
 }
 """The next command to try where no cluster could be had."""
 
-UNSTARTED = (Reason.CLUSTER_FAILED, Reason.START_TIMEOUT)
+UNSTARTED = (Reason.CLUSTER_FAILED, Reason.START_TIMEOUT, Reason.NO_WORKERS)
 """Reasons for which a cluster that was accepted was of no use."""
 
 

@@ -263,8 +263,11 @@ class Session:
     def _describe(self) -> tuple[str, str | None, Reason | None]:
         name = self.cluster.cluster_name
         cluster = f"cluster {name}" if name else "a cluster"
+        usage, reason = self.watch.usage, self.provider.obstacle_reason
+        if usage is not None and not usage.workers:
+            reason = Reason.NO_WORKERS
         return (
             f"{cluster} from {self.provider.description}",
             self.provider.obstacle or self.provider.waits_for,
-            self.provider.obstacle_reason,
+            reason,
         )
