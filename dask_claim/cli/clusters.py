@@ -15,7 +15,8 @@ from dask_claim.errors import UsageError
 if TYPE_CHECKING:
     from dask_claim.lifetime.clusters import ListedCluster
 
-COLUMNS = ("name", "status", "age", "workers", "lease", "share", "runs", "ends_in")
+COLUMNS = ("name", "status", "age", "workers", "lease")
+OF_SHARED = ("share", "runs", "ends_in")
 HELP = {"help_option_names": ["-h", "--help"]}
 
 
@@ -37,7 +38,7 @@ def clusters_command(context: click.Context, gateway_url: str | None, as_json: b
         from dask_claim.lifetime import clusters
 
         mine = clusters.find(context.obj)
-        rows = [{name: getattr(cluster, name) for name in COLUMNS} for cluster in mine]
+        rows = [{name: getattr(each, name) for name in _columns([each])} for each in mine]
         print(printing.as_json(rows) if as_json else _table(mine))
 
 
@@ -99,16 +100,20 @@ def stop_command(
     return 0 if all(gone.values()) else 75
 
 
+def _columns(clusters: Sequence[ListedCluster]) -> tuple[str, ...]:
+    return (*COLUMNS, *OF_SHARED) if any(each.share for each in clusters) else COLUMNS
+
+
 def _table(clusters: Sequence[ListedCluster]) -> str:
     """A table, or one line where there is nothing."""
     if not clusters:
         return "no clusters"
-    shared = any(each.share for each in clusters)
-    rows = [[name.upper() for name in COLUMNS[: None if shared else COLUMNS.index("share")]]]
+    columns = _columns(clusters)
+    rows = [[name.upper() for name in columns]]
     for each in clusters:
         workers = "?" if each.workers is None else str(each.workers)
         row = [each.name, each.status, _age(each.age), workers, each.lease]
-        if shared:
+        if len(columns) > len(COLUMNS):
             ends = "" if each.ends_in is None else _age(each.ends_in)
             row += [each.share or "", "" if each.runs is None else str(each.runs), ends]
         rows.append(row)
