@@ -58,6 +58,10 @@ CASES = {
         ["4 workers were killed at their memory limit of 1 GiB", "`worker_memory: 2 G`",
          "1 task failed with KilledWorker, as its worker was lost with each try: fill"],
     ),
+    "workers' memory here": (
+        replace(used(lost=[MEMORY]), same_machine=True), Reason.WORKER_MEMORY,
+        ["4 workers were killed", "Claim more worker_memory, with fewer workers on this machine"],
+    ),
     "spilled": (
         used(spilled=3 * 2**30), Reason.COMMAND_FAILED,
         ["saw no failed task", "Up to 3.0 GiB of results lay on the workers' disks"],

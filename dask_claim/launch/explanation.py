@@ -136,9 +136,10 @@ def _lost_workers(facts: Facts) -> Iterator[str]:
         limit = f" of {_shown_size(size)}" if size else ""
         died = "1 worker was" if count == 1 else f"{count} workers were"
         yield f"{died} killed at {'its' if count == 1 else 'their'} memory limit{limit}"
-        more = f"worker_memory: {_double(size)}" if size else "more worker_memory"
-        fewer = ", with fewer workers on this machine" if facts.same_machine else ""
-        yield f"Claim `{more}`{fewer}, or give each task less to hold"
+        more = f"`worker_memory: {_double(size)}`" if size else "more worker_memory"
+        several = facts.same_machine and usage.peak > 1
+        fewer = ", with fewer workers on this machine" if several else ""
+        yield f"Claim {more}{fewer}, or give each task less to hold"
     # Those of a cluster that has ended went with it.
     for loss in usage.lost if facts.ended is None else ():
         if loss.reason != "memory_limit" and loss.text:
