@@ -127,7 +127,6 @@ def test_details_on_a_gateway(launcher: Launcher, gateway: GatewayServer) -> Non
         ([], JSON, "usage", 64),
         (["show"], JSON | {"DASK_CLAIM": '{"worker_core": 1}'}, "claim_invalid", 78),
         (["--", "true"], JSON | {"DASK_CLAIM_GRACE": "x"}, "configuration_invalid", 78),
-        (["--", "no-such-command"], JSON, "command_not_found", 127),
     ],
 )
 def test_errors(
@@ -143,6 +142,17 @@ def test_errors(
     assert run_cli(words) == status
     *_, error = events_of(capfd.readouterr().err)
     assert (error["event"], error["reason"], error["exit_status"]) == ("error", reason, status)
+
+
+def test_error_of_a_run(attached: Launcher) -> None:
+    """In a process of its own: a launcher's leaves signals ignored when its work is done."""
+    run = attached("no-such-command", env=JSON)
+    *_, error = events_of(run.err)
+    assert (run.status, error["event"]) == (127, "error")
+    assert (error["reason"], error["exit_status"]) == ("command_not_found", 127)
+    # The command has options of its own.
+    text = attached("--log-format=json", flags=("--log-format", "json", "--log-format", "text"))
+    assert text.err.splitlines()[-1].startswith("dask-claim: ")
 
 
 def test_what_others_write_in_this_process(capfd: pytest.CaptureFixture[str]) -> None:
@@ -175,8 +185,3 @@ def test_the_schema_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
     assert json.loads(capfd.readouterr().out) == event_log.schema()
     for broken in ({}, {"event": "none"}, {"event": "log", "version": 2}):
         assert not VALIDATOR.is_valid(broken)
-
-
-def test_the_command_has_options_of_its_own(capfd: pytest.CaptureFixture[str]) -> None:
-    assert run_cli(["--log-format", "json", "--log-format", "text", "--", "--log-format=json"])
-    assert capfd.readouterr().err.splitlines()[-1].startswith("dask-claim: ")

@@ -103,7 +103,7 @@ ELSEWHERE = {"issuer": "ISSUER", "token_endpoint": "http://gateway.example.org/t
         ([1], None, AuthenticationError, "not a JSON object"),
         ("<html>", None, AuthenticationError, "Expecting value"),
         (None, (307, "http://127.0.0.1:9/"), AuthenticationError, "redirection"),
-        (None, (200, {"access_token": "a b\r\nX: y"}), AuthenticationError, "that no token has"),
+        (None, (200, {"access_token": "a b\r\nX: y"}), AuthenticationError, "a token cannot have"),
         (None, (200, {"expires_in": 5}), AuthenticationError, "token is empty"),
         (None, (200, {"access_token": "a", "expires_in": [1]}), AuthenticationError, "int()"),
         (None, (400, {"error": "unauthorized_client"}), AuthenticationError, "unauthorized_client"),
