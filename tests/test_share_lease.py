@@ -13,8 +13,8 @@ from distributed import Scheduler
 from distributed.core import rpc
 
 from dask_claim.lifetime.lease import Lease
-from dask_claim.lifetime.lease_connection import JoinRefused
-from dask_claim.lifetime.lease_plugin import NAME
+from dask_claim.lifetime.lease_connection import JoinRefused, LeaseConnection
+from dask_claim.lifetime.lease_plugin import NAME, RENEW
 from dask_claim.lifetime.workers_service import WorkersService
 from dask_claim.providers.usage import LOOK, Usage
 from dask_claim.threads import in_time
@@ -106,6 +106,37 @@ def test_cluster_older_than_its_site_allows_takes_no_run() -> None:
             await asyncio.sleep(0.02)
             assert "older" in await refusal(runs.join("two"))
             await one.release()
+
+    asyncio.run(main())
+
+
+def test_run_that_was_silent_for_long_is_in_again_with_its_own_figures() -> None:
+    async def main() -> None:
+        async with scheduled() as scheduler:
+            share = {"most": None, "longest": None, **TERMS}
+            terms = {"timeout": 60.0, "reconnect_timeout": 1.0, "lifetime": None}
+            one = LeaseConnection(
+                scheduler.address, None, {"holder": "one", **terms, "share": share}
+            )
+            await one.place()
+            await one.exchange(RENEW)
+            plugin = scheduler.plugins[NAME]
+            plugin._parts["one"].done = 7
+            # Its process was stopped, and its connection survived.
+            plugin._holders["one"].heard -= 100
+            await plugin.check(0.0)
+            look = await plugin.look()
+            assert look["holders"] == 0 and look["shared"]["ends_in"] > 50
+            usage = Usage.of(await one.exchange(RENEW))
+            look = await plugin.look()
+            assert look["holders"] == 1 and look["shared"]["ends_in"] is None
+            assert usage.shared and usage.shared["bounds"] == (1, 2) and usage.tasks_done == 7
+            # One whose time is over stays out.
+            plugin._holders["one"].lifetime = 0.0001
+            await plugin.check(0.0)
+            await one.exchange(RENEW)
+            assert (await plugin.look())["holders"] == 0
+            await one.close()
 
     asyncio.run(main())
 

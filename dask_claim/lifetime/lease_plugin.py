@@ -146,12 +146,15 @@ class LeasePlugin(Meter):
         self._comms.add(comm)
         held.connections += 1
         held.closed = None
+        held.heard = monotonic()
         lost = False
         try:
             while True:
-                held.heard = monotonic()
                 message = await comm.read()
+                held.heard = monotonic()
                 held.released = message == RELEASE
+                if holder not in self._holders and not self._ending:
+                    await self._heard_again(holder, held)
                 self._count_as_use()
                 await comm.write(await self.answer(holder, message))
         except OSError as error:
@@ -161,6 +164,11 @@ class LeasePlugin(Meter):
             held.connections -= 1
             if not held.connections and not lost:
                 held.closed = monotonic()
+
+    async def _heard_again(self, name: str, holder: Holder) -> None:
+        """Have a launcher hold the cluster again that was silent for too long on its connection."""
+        if holder.gone(monotonic()) is None:
+            self._holders[name] = holder
 
     async def answer(self, holder: str, message: str) -> dict[str, Any]:
         """Return what a holder is answered on its `message`."""

@@ -60,6 +60,7 @@ class SharedLease(PartedLease):
         self._began = monotonic()
         self._keep = float(self._share["keep"])
         self._ends_at: float | None = None
+        self._given_up: dict[str, Part] = {}
         self._bounds = 0, 0
         self._warm_until = 0.0
         self._shut_down_at = -CLOSES_WITHIN
@@ -83,14 +84,22 @@ class SharedLease(PartedLease):
             await comm.read()
             await comm.write({REFUSED: refusal})
             return
-        self._count()
         self._holder(holder, **terms)
-        if holder not in self._parts:
-            self._parts[holder] = Part(share, self._scheduler)
+        known = self._parts.get(holder) or self._given_up.pop(holder, None)
+        await self._admit(holder, known or Part(share, self._scheduler))
+        await super().hold(comm, holder, **terms)
+
+    async def _admit(self, name: str, part: Part) -> None:
+        self._count()
+        self._parts[name] = part
         self._ends_at = None
         self._most_runs = max(self._most_runs, len(self._parts))
         await self.resize()
-        await super().hold(comm, holder, **terms)
+
+    async def _heard_again(self, name: str, holder: Holder) -> None:
+        await super()._heard_again(name, holder)
+        if name in self._holders and name in self._given_up:
+            await self._admit(name, self._given_up.pop(name))
 
     def _refusal(self, holder: str, share: Mapping[str, Any]) -> str | None:
         """Return why a run cannot join; None where it can."""
@@ -128,6 +137,9 @@ class SharedLease(PartedLease):
         return told
 
     async def given_up(self, name: str, holder: Holder, reason: str) -> None:
+        if name in self._parts:
+            # Its launcher may come back, if it was only stopped, with all that it has used.
+            self._given_up[name] = self._parts[name]
         await self._leave(name, reason, holder.binds)
 
     async def _leave(self, name: str, reason: str, binds: bool) -> None:
