@@ -35,6 +35,9 @@ class State:
     context: dict[str, str] = field(default_factory=dict)
     """Further fields of every JSON line."""
 
+    stream: TextIO | None = None
+    """Where lines go; `sys.stderr` where that is not set."""
+
     clear: Callable[[], None] = lambda: None
     """Clears the terminal's last line, where it is to make room for others."""
 
@@ -94,21 +97,21 @@ def written_by(how: State) -> Iterator[None]:
     global state
     before, stream = state, sys.stderr
     state = how
-    if how.as_json and stream is not None:
-        sys.stderr = _Objects(stream)
+    objects = _Objects(stream) if how.as_json and stream is not None else None
+    if objects is not None:
+        # Not looked up later: click wraps `sys.stderr` where nobody reads stdout any more.
+        how.stream, sys.stderr = stream, objects
     try:
         yield
     finally:
-        if isinstance(sys.stderr, _Objects):
-            sys.stderr.finish()
+        if objects is not None:
+            objects.finish()
         state, sys.stderr = before, stream
 
 
 def write(text: str) -> None:
     """Write whole lines. Where nobody reads them any more, that changes nothing else."""
-    stream: Any = sys.stderr
-    if isinstance(stream, _Objects):
-        stream = stream.below
+    stream = state.stream or sys.stderr
     if stream is not None:
         with writing, contextlib.suppress(OSError):
             state.clear()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Callable
 from typing import NamedTuple
@@ -15,6 +16,7 @@ from dask_claim.claim.model import Claim
 from dask_claim.cli.main import cli, run_cli
 from dask_claim.cwl import schema
 from tests.cwl.test_cwl_schema import BAD, GOOD
+from tests.support.gateway import clean_environment
 from tests.support.launcher import DASK_CLAIM, PYTHON
 
 
@@ -115,6 +117,21 @@ def test_completion(dask_claim: Dask, words: str, expected: set[str]) -> None:
     kinds = dict(line.split(",")[::-1] for line in done.stdout.splitlines())
     assert set(kinds) == expected
     assert set(kinds.values()) == {"file" if " -- " in words else "plain"}
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_a_reader_that_goes_away_is_no_defect(form: str) -> None:
+    """As `head -1`; without a buffer click itself meets the pipe's end."""
+    env = clean_environment(DASK_CLAIM_LOG_FORMAT=form, PYTHONUNBUFFERED="1")
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = subprocess.run(
+            [DASK_CLAIM, "show"], stdout=writer, stderr=subprocess.PIPE, env=env, timeout=60
+        )
+    finally:
+        os.close(writer)
+    assert (done.returncode, done.stderr) == (1, b"")
 
 
 def test_completion_script(dask_claim: Dask) -> None:

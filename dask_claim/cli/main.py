@@ -189,6 +189,7 @@ def run_cli(arguments: Sequence[str]) -> int:
 
 
 def _run(arguments: Sequence[str]) -> int:
+    stdout = sys.stdout
     try:
         return int(cli.main(list(arguments), prog_name="dask-claim", standalone_mode=False) or 0)
     except click.ClickException as error:
@@ -202,6 +203,8 @@ def _run(arguments: Sequence[str]) -> int:
     except (Exception, SystemExit) as error:
         if isinstance(error, SystemExit) and "_DASK_CLAIM_COMPLETE" in os.environ:
             return int(error.code or 0)  # click has printed what completes a word
+        if isinstance(error, SystemExit) and sys.stdout is not stdout:
+            return 1  # click has wrapped it and ends, for nobody reads it any more
         text = f"a defect in dask-claim: {type(error).__name__}; please report it"
         return _fail(DaskClaimError(text), True)
 
