@@ -16,7 +16,9 @@ from dask_claim.lifetime.lease import Lease
 from dask_claim.lifetime.lease_connection import JoinRefused, LeaseConnection
 from dask_claim.lifetime.lease_plugin import NAME, RENEW
 from dask_claim.lifetime.workers_service import WorkersService
+from dask_claim.providers.gateway.ending import end_unused
 from dask_claim.providers.usage import LOOK, Usage
+from dask_claim.providers.values import Outcome
 from dask_claim.threads import in_time
 
 TERMS = {"key": "k", "digest": "d", "minimum": 1, "maximum": 2, "keep": 60.0, "joined": False}
@@ -137,6 +139,49 @@ def test_run_that_was_silent_for_long_is_in_again_with_its_own_figures() -> None
             await one.exchange(RENEW)
             assert (await plugin.look())["holders"] == 0
             await one.close()
+
+    asyncio.run(main())
+
+
+class OneCluster:
+    """A gateway's answers about one running cluster."""
+
+    def __init__(self, address: str) -> None:
+        self.address, self.running = address, True
+
+    async def report(self, name: str) -> Any:
+        status = SimpleNamespace(name="RUNNING" if self.running else "STOPPED")
+        return SimpleNamespace(status=status, scheduler_address=self.address, security=None)
+
+    async def delete(self, name: str) -> None:
+        self.running = False
+
+
+def test_only_what_is_surely_unused_is_ended_and_only_what_is_used_is_left() -> None:
+    async def main() -> None:
+        async with scheduled() as scheduler:
+            warnings: list[str] = []
+            cluster: Any = OneCluster("tcp://127.0.0.1:9")
+
+            async def end(seconds: float) -> Outcome:
+                return await in_time(end_unused(cluster, "c1", None, warnings.append), seconds)
+
+            with pytest.raises(asyncio.TimeoutError):
+                await end(0.5)
+            assert cluster.running and "stays; `dask-claim clusters stop c1`" in warnings.pop()
+            # A scheduler that answers later.
+            ending = asyncio.ensure_future(end(30))
+            await asyncio.sleep(0)
+            cluster.address = scheduler.address
+            runs = Runs(scheduler)
+            one = await runs.join("one")
+            assert await ending is Outcome.KEPT and cluster.running
+            await one.release()
+            assert await end(30) is Outcome.KEPT and cluster.running
+        async with scheduled() as scheduler:
+            cluster.address = scheduler.address
+            assert await end(30) is Outcome.GONE and not cluster.running
+            assert warnings == []
 
     asyncio.run(main())
 

@@ -59,12 +59,12 @@ async def end_all_of(ticket: Ticket, timeout: float, warn: Callable[[str], None]
         if name is not None:
             named_at = ticket.facts.get("named_at")
             if ticket.facts.get("shared"):
-                return await end_unused(api, name, named_at)
+                return await end_unused(api, name, named_at, warn)
             await end_cluster(api, name, named_at)
             if not requested.get("repeated"):
                 return Outcome.GONE
         if ticket.facts.get("shared") and (mark := requested.get("mark")):
-            return await _end_unused_marked(api, mark)
+            return await _end_unused_marked(api, mark, warn)
         lost = await end_lost(api, requested, warn_of)
         return Outcome.GONE if name else lost
     except asyncio.CancelledError:
@@ -79,32 +79,51 @@ async def end_all_of(ticket: Ticket, timeout: float, warn: Callable[[str], None]
             await api.close()
 
 
-async def end_unused(api: GatewayApi, name: str, made: float | None = None) -> Outcome:
-    """As `end_cluster`, but not where other runs that share the cluster may use it."""
-    if not await _is_unused(api, name):
+async def end_unused(
+    api: GatewayApi,
+    name: str,
+    made: float | None = None,
+    warn: Callable[[str], None] = lambda _: None,
+) -> Outcome:
+    """As `end_cluster`, but not where other runs that share the cluster use it, or may join it."""
+    if not await _is_unused(api, name, warn):
         return Outcome.KEPT
     await end_cluster(api, name, made)
     return Outcome.GONE
 
 
-async def _end_unused_marked(api: GatewayApi, mark: str) -> Outcome:
+async def _end_unused_marked(api: GatewayApi, mark: str, warn: Callable[[str], None]) -> Outcome:
     """End what a run has requested to share whose answer was lost, where nobody uses it."""
     reports = await _persistently(api, api.clusters)
     names = [each.name for each in reports if mark_on(each) == mark]
-    outcomes = await asyncio.gather(*(end_unused(api, name, monotonic()) for name in names))
+    outcomes = await asyncio.gather(*(end_unused(api, name, monotonic(), warn) for name in names))
     return Outcome.of_all(outcomes)
 
 
-async def _is_unused(api: GatewayApi, name: str) -> bool:
-    """Whether it is certain that no run uses a cluster that may be shared.
+async def _is_unused(api: GatewayApi, name: str, warn: Callable[[str], None]) -> bool:
+    """Whether no run uses a cluster that may be shared, once that is certain.
 
-    One that is still pending nobody uses: runs that wait for it request another one.
+    One that is still pending nobody uses: runs that wait for it request another one. `warn` is
+    called where the time is over before the scheduler has answered.
     """
-    report = await _persistently(api, lambda: api.report(name))
-    if report is None or status_of(report) != "RUNNING":
-        return True
-    look = await look_at_lease(report)
-    return look.hold is Hold.NONE or (look.hold is Hold.SILENT and not look.ending)
+    asked = False
+    try:
+        while True:
+            report = await _persistently(api, lambda: api.report(name))
+            if report is None or status_of(report) != "RUNNING":
+                return True
+            asked = True
+            look = await look_at_lease(report)
+            if look.hold is not Hold.UNREACHABLE:
+                return look.hold is Hold.NONE or (look.hold is Hold.SILENT and not look.ending)
+            await asyncio.sleep(LOOK_AGAIN_AFTER)
+    except asyncio.CancelledError:
+        if asked:
+            warn(
+                f"the scheduler of cluster {name} does not answer whether other runs use it, so it "
+                f"stays; `dask-claim clusters stop {name}` ends it"
+            )
+        raise
 
 
 async def end_cluster(api: GatewayApi, name: str, made: float | None = None) -> None:
