@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,9 +13,12 @@ import pytest
 from dask_claim.claim.model import Claim
 from dask_claim.errors import DaskClaimError, LimitReached, Reason, StartTimeout
 from dask_claim.launch.event_log import own_fields
+from dask_claim.launch.events import Events
 from dask_claim.launch.explanation import MOST, explain
-from dask_claim.launch.facts import Facts
+from dask_claim.launch.facts import A_FILE, Facts, module_here
+from dask_claim.launch.own_job import OwnJob
 from dask_claim.launch.reports import Explained, NoWorkers, WorkerLost
+from dask_claim.launch.run_state import RunState
 from dask_claim.launch.signals import Interrupted
 from dask_claim.providers.usage import Failed, Lost, Usage
 from dask_claim.providers.values import Ended
@@ -23,6 +27,7 @@ from tests.test_events import VALIDATOR
 IDLE = Usage(2, 2, 4, 2 * 2**31, 60.0, 120.0, 8, 0, tasks_total=12)
 MEMORY = Lost("memory_limit", 4, "tls://w was killed at its memory limit: 0.97 of 1.00 GiB")
 MODULE = Failed("ModuleNotFoundError", 2, "No module named 'rasterio.errors'")
+NO_NAME = Failed("ImportError", 2, "cannot import name 'x' from 'y'")
 NO_FILE = Failed("FileNotFoundError", 3, "No such file or directory: /data/scene.tif")
 CLAIM: dict[str, Any] = {"gateway_url": "http://127.0.0.1:1/", "image": "site/dask:1"}
 FACTS = Facts(Claim.model_validate(CLAIM), 1, True, usage=IDLE, of_gateway=True)
@@ -36,6 +41,7 @@ def used(**usage: Any) -> Facts:
     return replace(FACTS, usage=replace(IDLE, **usage))
 
 
+HUP, QUIT = signal.SIGHUP, signal.SIGQUIT
 TERM, INT, KILL, SEGV = signal.SIGTERM, signal.SIGINT, signal.SIGKILL, signal.SIGSEGV
 SLOW = DaskClaimError("the max_lifetime of 60 s ends", Reason.LIFETIME)
 WALL = DaskClaimError("this job's walltime ends", Reason.WALLTIME)
@@ -81,6 +87,15 @@ CASES = {
         replace(used(errors=[MODULE]), same_machine=True), Reason.COMMAND_FAILED,
         ["2 tasks failed", "install rasterio there"],
     ),
+    "module beside the command": (
+        replace(used(errors=[MODULE]), same_machine=True, module_here=lambda name: A_FILE),
+        Reason.COMMAND_FAILED,
+        ["2 tasks failed", "rasterio is a file beside the command: client.upload_file sends it"],
+    ),
+    "no name in a module": (
+        replace(used(errors=[NO_NAME]), same_machine=True), Reason.COMMAND_FAILED,
+        ["2 tasks failed with ImportError: cannot import name 'x' from 'y'"],
+    ),
     "graph, versions": (
         used(errors=[Failed("ModuleNotFoundError", 1, "No module named 'x'", "scheduler")],
              versions={"the scheduler": {"distributed": "2024.1.0"}}),
@@ -106,6 +121,10 @@ CASES = {
         Reason.MEMORY_LIMIT, ["killed by the kernel. Grant this container"],
     ),
     "Ctrl-C": (ended(status=130, ended_by=INT), Reason.INTERRUPTED, ["SIGINT ended the command"]),
+    "Ctrl-C, of no worker": (
+        replace(used(workers=0, peak=0, waiting=3), status=130, ended_by=INT), Reason.INTERRUPTED,
+        ["SIGINT ended the command", "3 tasks waited for a worker that could run them"],
+    ),
     "SIGTERM, handled": (
         ended(passed_on=[signal.SIGUSR1, TERM]), Reason.INTERRUPTED,
         ["SIGTERM ended the command with 8 of 12 tasks done"],
@@ -182,6 +201,27 @@ def test_each_end_has_its_reason_and_its_lines(
     assert len(explanation.lines) == len(told), explanation.lines
     for line, words in zip(explanation.lines, told, strict=True):
         assert words in line
+
+
+def test_a_module_beside_the_script(tmp_path: Path) -> None:
+    (tmp_path / "sidewards.py").touch()
+    assert module_here(["python", f"{tmp_path}/main.py", "--x"], "sidewards") == A_FILE
+    assert module_here(["python", "-c", "pass"], "sidewards") is None
+    assert module_here([], "json") == "installed"
+
+
+@pytest.mark.parametrize(("status", "ends"), [(4, [TERM, QUIT]), (129, [HUP, TERM, QUIT])])
+def test_a_signal_that_the_command_survives_has_not_ended_it(
+    status: int, ends: list[signal.Signals], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A SIGTERM is followed by SIGKILL: whatever the command does in between is its end."""
+    emit = Events([])
+    state = RunState(15, emit, OwnJob({}, emit))
+    monkeypatch.setattr("dask_claim.launch.run_state.monotonic", lambda: 20.0)
+    state.passed_on = {HUP: 1.0, TERM: 2.0, INT: 3.0, QUIT: 7.0}
+    state.command_ended(status)
+    state.terminal.close()
+    assert list(state.passed_on) == ends
 
 
 def test_lines_are_few_short_and_steer_no_terminal() -> None:

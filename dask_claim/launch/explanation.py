@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import sys
 from collections.abc import Iterator
@@ -38,6 +39,10 @@ UNSTARTED = (Reason.CLUSTER_FAILED, Reason.START_TIMEOUT, Reason.NO_WORKERS)
 
 REPLACED = (*UNSTARTED, Reason.GATEWAY_UNREACHABLE, Reason.LIMIT_REACHED)
 """Reasons for which a local cluster can take the place of a gateway's."""
+
+
+FROM_OUTSIDE = (Reason.INTERRUPTED, Reason.LIFETIME, Reason.WALLTIME)
+"""Reasons for which a command is ended that may have waited in vain."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +93,12 @@ def _no_cluster(facts: Facts, reason: Reason) -> Iterator[str]:
 
 
 def _end_of_command(facts: Facts, reason: Reason) -> Iterator[str]:
+    yield from _how_it_ended(facts, reason)
+    if reason in FROM_OUTSIDE and facts.usage and facts.usage.waiting:
+        yield f"{_tasks(facts.usage.waiting)} waited for a worker that could run them"
+
+
+def _how_it_ended(facts: Facts, reason: Reason) -> Iterator[str]:
     usage = facts.usage
     done = ""
     if usage and usage.tasks_total:
@@ -167,15 +178,14 @@ def _failed_tasks(facts: Facts) -> Iterator[str]:
 
 
 def _likely_cause(facts: Facts, failed: Failed) -> Iterator[str]:
-    if failed.kind in ("ModuleNotFoundError", "ImportError"):
-        name = failed.text.partition("'")[2].partition("'")[0].partition(".")[0]
-        place = facts.module_here(name) if name else None
-        if not name:
-            return
-        if facts.same_machine:
-            yield f"The workers run with {sys.executable}: install {name} there"
-        elif place == A_FILE:
+    # Another text is of a module that is there, and lacks a name or is no package.
+    if lacking := re.fullmatch(r"No module named '(\w+)[.\w]*'", failed.text):
+        name = lacking[1]
+        place = facts.module_here(name)
+        if place == A_FILE:
             yield f"{name} is a file beside the command: client.upload_file sends it to the cluster"
+        elif facts.same_machine:
+            yield f"The workers run with {sys.executable}: install {name} there"
         elif place:
             lacks = f"; {facts.claim.image} lacks it" if facts.claim.image else ""
             yield (

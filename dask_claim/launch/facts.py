@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from dask_claim.launch.run_state import RunState
 
 
-A_FILE = "a file of the working directory"
+A_FILE = "a file beside the command"
 """Where a module is that workers on other machines cannot import."""
 
 
@@ -46,7 +47,7 @@ class Facts:
     """The signal that the command died of."""
 
     passed_on: Sequence[int] = ()
-    """Signals to the launcher that it has passed on to the command."""
+    """Signals to the launcher that it has passed on to the command, and that may have ended it."""
 
     memory: str | None = None
     """What the kernel's count of processes killed for want of memory means here, in words."""
@@ -108,7 +109,11 @@ def reason_of(facts: Facts) -> Reason | None:
 
 
 def facts_of(
-    state: RunState, resolved: Resolved, status: int | None, failure: DaskClaimError | None
+    state: RunState,
+    command: Sequence[str],
+    resolved: Resolved,
+    status: int | None,
+    failure: DaskClaimError | None,
 ) -> Facts:
     """Return the facts of a run whose cluster is given back.
 
@@ -117,8 +122,8 @@ def facts_of(
     session, work = state.session, state.work
     facts = Facts(
         resolved.claim, 70 if status is None else status, work is not None,
-        failure or state.cause, work.ended_by if work else None, state.passed_on,
-        module_here=module_here, file_here=os.path.exists,
+        failure or state.cause, work.ended_by if work else None, tuple(state.passed_on),
+        module_here=partial(module_here, command), file_here=os.path.exists,
     )  # fmt: skip
     if session is None:
         return facts
@@ -130,9 +135,12 @@ def facts_of(
     )  # fmt: skip
 
 
-def module_here(name: str) -> str | None:
+def module_here(command: Sequence[str], name: str) -> str | None:
     """Return where a module is in this environment, in words; None where it is not."""
-    if any(os.path.exists(place) for place in (name, f"{name}.py")):
+    # Python looks in the folder of its script.
+    scripts = (os.path.dirname(word) for word in command if word.endswith(".py"))
+    places = (os.path.join(folder, name) for folder in ("", *scripts))
+    if any(os.path.exists(place) or os.path.exists(f"{place}.py") for place in places):
         return A_FILE
     try:
         spec = find_spec(name)

@@ -165,6 +165,7 @@ class Launcher:
         if self._options.start == "eager":
             failure = await self._open_meanwhile(session, child)
         status = await child.wait()
+        self.state.command_ended(status)
         session.tickets.command_ended()
         self._emit(events.CommandEnded(status, now() - started))
         session.watch.look_at_memory(status)
@@ -224,7 +225,9 @@ class Launcher:
     def _explain(self) -> None:
         """Say why the run ended as it did; the last report of the cluster is there."""
         with harmless():
-            facts = facts_of(self.state, self._resolved, self.receipt.exit_status, self._failure)
+            facts = facts_of(
+                self.state, self._command, self._resolved, self.receipt.exit_status, self._failure
+            )
             explanation = explain(facts)
             self.receipt.reason = explanation.reason
             if explanation.lines:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 import signal
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from dask_claim.errors import DaskClaimError, Reason, StartTimeout
@@ -41,8 +42,9 @@ class RunState:
         self.cause: DaskClaimError | None = None
         """Why the run ends before its work does so by itself; the first cause counts."""
 
-        self.passed_on: list[signal.Signals] = []
-        """What the command was sent since this process got it."""
+        self.passed_on: dict[signal.Signals, float] = {}
+        """What the command was sent since this process got it, and when the last time; of a command
+        that has ended those that may have been the cause."""
 
         self.terminal = Terminal()
 
@@ -64,6 +66,15 @@ class RunState:
         else:
             what = "block" if isinstance(self.work, Block) else "run"
             self.end(DaskClaimError(f"{limit} ends: so does the {what}", reason))
+
+    def command_ended(self, status: int) -> None:
+        """Forget the signals that the command has survived."""
+        survived = monotonic() - self._grace  # a SIGTERM is followed by SIGKILL
+        self.passed_on = {
+            signum: at
+            for signum, at in self.passed_on.items()
+            if signum == signal.SIGTERM or status == 128 + signum or at > survived
+        }
 
     def on_caller_end(self, signum: signal.Signals) -> None:
         """The program around wants no more of this run, or is gone."""
@@ -90,7 +101,7 @@ class RunState:
             self.work.end(self._grace)
         else:
             self._emit.note(f"{signum.name} goes to the command")
-            self.passed_on.append(signum)
+            self.passed_on[signum] = monotonic()
             if signum == signal.SIGTERM:
                 self.work.end(self._grace)
             else:
