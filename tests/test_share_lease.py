@@ -108,6 +108,12 @@ def test_cluster_older_than_its_site_allows_takes_no_run() -> None:
             await asyncio.sleep(0.02)
             assert "older" in await refusal(runs.join("two"))
             await one.release()
+            await in_time(scheduler.finished(), 20)
+        async with scheduled() as scheduler:
+            # Nor does it stay for a time in which nobody could join it.
+            one = await Runs(scheduler).join("one", longest=30.0)
+            await one.release()
+            assert 0 < (await scheduler.plugins[NAME].look())["shared"]["ends_in"] <= 30
 
     asyncio.run(main())
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from math import inf
 from time import monotonic
 from typing import Any
 
@@ -108,13 +109,13 @@ class SharedLease(PartedLease):
         if any(share.get(name) != self._share[name] for name in ("key", "digest")):
             return "it was made for another request"
         # Those that are in may connect again.
-        if self._is_too_old() and holder not in self._holders:
+        if not self._takes_runs_for() and holder not in self._holders:
             return f"it is older than the {self._share['longest']:g} s that its site allows"
         return None
 
-    def _is_too_old(self) -> bool:
+    def _takes_runs_for(self) -> float:
         longest = self._share.get("longest")
-        return longest is not None and monotonic() - self._began > float(longest)
+        return inf if longest is None else max(0.0, self._began + float(longest) - monotonic())
 
     async def answer(self, holder: str, message: str) -> dict[str, Any]:
         reply = {**self.usage_of(holder), "shared": self._told(self._parts.get(holder))}
@@ -148,8 +149,7 @@ class SharedLease(PartedLease):
         if part is not None:
             self._keep = part.keep
         if binds and not self._holders:
-            if self._is_too_old():
-                self._keep = 0.0  # nobody could join
+            self._keep = min(self._keep, self._takes_runs_for())
             self._ends_at = monotonic() + self._keep
             self._warm_until = monotonic() + WARM_FOR
             log = logging.getLogger("distributed.scheduler")
