@@ -160,6 +160,8 @@ class SharedLease(PartedLease):
         if self._ends_at is not None:
             self._ends_at += deaf
         await super().check(deaf)
+        if self._ends_at is not None:
+            self._count_as_use()  # keep is the lease's, not that of a gateway's idle timeout
         if not self._parts and self._bounds != self.bounds():
             await self.resize()
         if self._ends_at is not None and monotonic() >= self._ends_at:
