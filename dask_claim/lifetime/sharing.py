@@ -192,7 +192,12 @@ class SharedLease(PartedLease):
     async def resize(self) -> None:
         """Have the bounds of all runs hold; workers are retired before they are closed."""
         self._bounds = self.bounds()
-        await self._service.adapt(*self._bounds)
+        try:
+            await self._service.adapt(*self._bounds)
+        except Exception:
+            # Names of dask-gateway's own: what lacks one still ends its cluster.
+            log = logging.getLogger("distributed.scheduler")
+            log.exception("dask-claim: the number of workers stays as it is")
 
     # What one run must not do to the others
 
