@@ -217,6 +217,7 @@ def test_key_and_request(tmp_path: Path) -> None:
         {"options": {"queue": "b"}},
         {"environment": {"TOKEN": "secret"}},
         {"image": "i"},
+        {"no_workers_timeout": 5},
         {"versions": "strict"},
     ):
         assert share(**changed) not in (None, same)

@@ -22,6 +22,7 @@ SAME = (
     "worker_memory",
     "gpus",
     "environment",
+    "no_workers_timeout",
 )
 """Fields in which all runs on one cluster agree; of the bounds on workers each has its own."""
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 OTHER_REQUEST = (
     "share: a cluster for {key!r} is there for another request (image, options, size of a worker, "
-    "GPUs, environment or versions): this run does not use that one"
+    "GPUs, environment, no_workers_timeout or versions): this run does not use that one"
 )
 
 
