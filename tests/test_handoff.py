@@ -37,6 +37,22 @@ def test_gateway_variables() -> None:
     assert "DASK_CONFIG" not in variables(cluster, Claim(), {"DASK_CONFIG": "/x"}, "id")
 
 
+def test_name_by_which_a_shared_scheduler_knows_a_runs_clients() -> None:
+    """Its own id where the run has a part of its own; inside another run the name of that one."""
+    name, outer = "DASK_CLIENT_NAME", {"DASK_CLAIM_RUN_ID": "outer", "DASK_CLIENT_NAME": "outer"}
+
+    def given(inherited: dict[str, str], shares: bool) -> str | None:
+        claim = Claim(share="k")
+        return variables(Cluster(), claim, inherited, "id", shares=shares).get(name)
+
+    assert [given({}, True), given(outer, True), given({name: "chosen"}, True)] == [
+        "id",
+        "id",
+        None,
+    ]
+    assert [given({}, False), given(outer, False)] == [None, None]
+
+
 def test_a_password_of_digits_is_a_text_to_the_program_too() -> None:
     cluster = Cluster(cluster_name="abc", gateway=GatewayAddress("http://host", trusted=True))
     name = "DASK_GATEWAY__AUTH__KWARGS__PASSWORD"

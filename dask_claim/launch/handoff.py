@@ -52,11 +52,13 @@ def variables(
     run_id: str,
     files: Mapping[str, str] | None = None,
     gateway: GatewayAddress | None = None,
+    shares: bool = False,
 ) -> dict[str, str]:
     """Return the variables to add to those `inherited`; nothing else changes for the command.
 
     `files` are the paths of `result_files`, by field. `gateway` is the one whose address
-    `env.gateway_url` gives to a command whose cluster is not a gateway's.
+    `env.gateway_url` gives to a command whose cluster is not a gateway's. `shares`: whether the run
+    is one of several that share the cluster.
 
     Raises
     ------
@@ -80,9 +82,10 @@ def variables(
     if shown is not None:
         # Whatever else the command is configured with, it could send to that address.
         values |= choose(shown, inherited).variables
-        # A name that the user has chosen stays; that of a run around this one is another's.
-        if claim.share and inherited.get(CLIENT_NAME) in (None, inherited.get(RUN_ID)):
-            values[CLIENT_NAME] = run_id
+    # A name that the user has chosen stays; so does that of a run around this one, unless this one
+    # has a part of its own.
+    if shares and inherited.get(CLIENT_NAME) in (None, inherited.get(RUN_ID)):
+        values[CLIENT_NAME] = run_id
     if cluster.gateway is not None:
         values |= _addresses(cluster.gateway, inherited)
     for option, value in cluster.option_defaults.items():

@@ -45,10 +45,10 @@ class Joining:
 
     def tell_of_share(self, provider: Provider) -> None:
         """Say where a run that may share its cluster gets one that cannot be shared."""
-        if self._request.share and not provider.shares:
+        if self._request.share and not provider.shares and not provider.adopts:
             self._emit.note(
-                f"share: a cluster of {provider.description} is not shared with other runs, as "
-                "only a gateway's is; those inside one run use its cluster"
+                f"share: a cluster of {provider.description} is not shared with other runs: only "
+                "one that is claimed from a gateway is; those inside one run use its cluster"
             )
 
     async def join(self, provider: Provider) -> Bounds | None:

@@ -111,7 +111,8 @@ class Launcher:
         await self._open(session)
         claim, cluster = self._resolved.claim, session.cluster
         files = write_result_files(cluster, claim.env, session.tickets.write)
-        added = variables(cluster, claim, os.environ, request.run_id, files, request.gateway)
+        terms = request.run_id, files, request.gateway, session.provider.shares
+        added = variables(cluster, claim, os.environ, *terms)
         added |= self._trace.variables()
         self.state.phase = Phase.RUNNING
         if self._command:
