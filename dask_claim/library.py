@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from dask_claim.errors import DaskClaimError
-from dask_claim.launch.launcher_process import LauncherProcess
+from dask_claim.launch.launcher_process import LauncherProcess, status_of
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -140,7 +140,7 @@ def _own_cluster(
     claim: Claim | None, options: Mapping[str, Any], client_options: dict[str, Any]
 ) -> Iterator[Client]:
     """A client of a cluster that is made for the length of a block."""
-    launcher = LauncherProcess()
+    launcher, status = LauncherProcess(), 0
     try:
         launcher.start(claim, options)
         # Beside the cluster's start, for it takes most of a second.
@@ -153,8 +153,11 @@ def _own_cluster(
             client_options.setdefault("name", name)
         with _client(address, client_options) as client:
             yield client
+    except BaseException as error:
+        status = status_of(error)
+        raise
     finally:
-        launcher.end()
+        launcher.end(status)
 
 
 def _import(module: str) -> Any:

@@ -238,8 +238,8 @@ def test_limits_of_files_and_threads(monkeypatch: pytest.MonkeyPatch) -> None:
         run(["true"])
 
 
-def test_signal_for_the_command_is_by_what_became_of_the_program() -> None:
-    def end(how: str) -> list[signal.Signals]:
+def test_what_became_of_the_program() -> None:
+    def end(how: str) -> list[int | None]:
         program, theirs = socket.socketpair()
         pid = 1 if how == "is gone, a fork holds its socket" else os.getppid()
         program.sendall(json.dumps({"pid": pid}).encode() + b"\n")
@@ -248,7 +248,7 @@ def test_signal_for_the_command_is_by_what_became_of_the_program() -> None:
         async def run() -> None:
             caller.watch(came.append)
             if how == "interrupted":
-                program.sendall(b"end\n")
+                program.sendall(b"end 3\n")
             elif how == "killed":
                 program.close()
             elif how == "killed, with a line unread":
@@ -262,9 +262,9 @@ def test_signal_for_the_command_is_by_what_became_of_the_program() -> None:
         return came
 
     assert end("lives") == []
-    assert end("interrupted") == [signal.SIGINT]
+    assert end("interrupted") == [3]
     for how in ("killed", "killed, with a line unread", "is gone, a fork holds its socket"):
-        assert end(how) == [signal.SIGTERM], how
+        assert end(how) == [None], how
 
 
 def test_caller_that_ignores_its_children(attached: Launcher) -> None:
@@ -378,7 +378,55 @@ def test_control_c_while_a_block_opens_in_a_loop(
     assert "KeyboardInterrupt" in ended.err and "Assertion" not in ended.err
 
 
-def test_lifetime_ends_the_cluster_of_a_block(launcher: Launcher) -> None:
+BLOCKS = """
+import dask_claim, os, signal, sys
+for end in ("pass", "sys.exit()", "1 / 0", "sys.exit(9)", "raise KeyboardInterrupt",
+            "os.kill(os.getpid(), signal.SIGKILL)"):
+    os.environ["DASK_CLAIM_RECEIPT"] = os.path.join(sys.argv[1], end.replace("/", ":"))
+    try:
+        with dask_claim.connect(dask_claim.Claim()):
+            exec(end)
+    except BaseException:
+        pass
+"""
+
+
+def test_receipt_tells_how_a_block_ended(attached: Launcher, tmp_path: Path) -> None:
+    program = attached.program(BLOCKS, str(tmp_path))
+    assert program.finish().status == -signal.SIGKILL
+
+    expected = {
+        "pass": (0, None),
+        "sys.exit()": (0, None),
+        "1 : 0": (1, "command_failed"),
+        "sys.exit(9)": (9, "command_failed"),
+        "raise KeyboardInterrupt": (130, "interrupted"),
+        "os.kill(os.getpid(), signal.SIGKILL)": (1, "command_killed"),
+    }
+
+    def read(name: str) -> Any:
+        return json.loads((tmp_path / name).read_text())
+
+    wait_for(lambda: read(list(expected)[-1])["state"] == "ended", "end of the last")
+    receipts = {name: read(name) for name in expected}
+    assert expected == {
+        name: (each["exit_status"], each["reason"]) for name, each in receipts.items()
+    }
+
+
+def test_receipt_of_a_block_whose_claim_is_wrong(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("DASK_CLAIM_RECEIPT", str(tmp_path / "receipt"))
+    monkeypatch.setenv("DASK_CLAIM", '{"max_workers": "many"}')
+    monkeypatch.delenv("DASK_SCHEDULER_ADDRESS", raising=False)
+    with pytest.raises(dask_claim.ClaimError), dask_claim.connect():
+        pass
+    receipt = json.loads((tmp_path / "receipt").read_text())
+    assert (receipt["exit_status"], receipt["reason"]) == (78, "claim_invalid")
+
+
+def test_lifetime_ends_the_cluster_of_a_block(launcher: Launcher, tmp_path: Path) -> None:
     """Not the program, whose tasks fail."""
     code = """
 import dask_claim, time
@@ -391,11 +439,15 @@ with dask_claim.connect() as client:
 """
     for lifetime in (5, 20, 60):  # on a loaded machine the start alone may take longer
         claim = {"max_lifetime": lifetime, "max_workers": 1}
-        ended = launcher.program(code, claim=claim).finish(90)
+        env = {"DASK_CLAIM_RECEIPT": str(tmp_path / "receipt")}
+        ended = launcher.program(code, claim=claim, env=env).finish(90)
         if b"begun" in ended.out:
             break
     assert (ended.status, b"Cancelled" in ended.out) == (0, True), ended.err
     assert f"max_lifetime of {lifetime} s ends: so does the block" in ended.err
+    receipt = json.loads((tmp_path / "receipt").read_text())
+    assert (receipt["exit_status"], receipt["reason"]) == (124, "lifetime")
+    assert "so does the block" in receipt["error"]
 
 
 def test_claim_of_a_program_is_the_developers_layer(

@@ -62,10 +62,10 @@ def _run(
                 os.environ.pop(name, None)
         launcher = Launcher(run, trace, command or [], resolved, options, caller)
     except DaskClaimError as error:
-        receipt = Receipt(command or [], path=options.receipt_file(run) if command else None)
+        receipt = Receipt(command or [], path=options.receipt_file(run))
         receipt.run, receipt.traceparent = run, trace.received
         receipt.fail(error)
         receipt.finish()
-        write_report(options.report_file(run) if command else None, receipt)
+        write_report(options.report_file(run), receipt)
         raise
     return run_loop(launcher.run())

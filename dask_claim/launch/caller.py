@@ -88,29 +88,29 @@ class Caller:
         if self.alive:
             os.kill(self._pid, signal.SIGTERM)
 
-    def watch(self, on_end: Callable[[signal.Signals], None]) -> None:
+    def watch(self, on_end: Callable[[int | None], None]) -> None:
         """Call `on_end` once, from the event loop, when the program wants no more or is gone.
 
-        It is given the signal that a command is to get for it.
+        It is given the status of the program's block; None where the program is gone.
         """
         loop = asyncio.get_running_loop()
 
-        def end(signum: signal.Signals) -> None:
+        def end(status: int | None) -> None:
             loop.remove_reader(self._socket)
             looking.cancel()
-            on_end(signum)
+            on_end(status)
 
         def read() -> None:
             line = b""
             with contextlib.suppress(OSError):  # it was killed before it had read everything
                 line = self._socket.recv(64)
             # Not by `alive`: where the program is killed its socket closes before it is gone.
-            end(signal.SIGINT if line else signal.SIGTERM)
+            end(int(line.split()[1]) if line else None)
 
         async def look() -> None:
             while self.alive:
                 await asyncio.sleep(LOOK_EVERY)
-            end(signal.SIGTERM)
+            end(None)
 
         loop.add_reader(self._socket, read)
         looking = loop.create_task(look())
@@ -148,7 +148,7 @@ class Block:
             keys = security.tls_key, security.tls_cert
         self._caller = caller
         self._loop = asyncio.get_running_loop()
-        self._done: asyncio.Future[None] = self._loop.create_future()
+        self._done: asyncio.Future[int] = self._loop.create_future()
         caller.send(variables=variables, keys=keys)
 
     @property
@@ -156,13 +156,12 @@ class Block:
         return not self._done.done()
 
     async def wait(self) -> int:
-        """Return 0 when the block has ended, or the program has, or its time is over."""
-        await asyncio.shield(self._done)
-        return 0
+        """Return the block's status when it has ended, or the program has, or its time is over."""
+        return await asyncio.shield(self._done)
 
-    def end(self, grace: float) -> None:
+    def end(self, grace: float, status: int = 0) -> None:
         """Let the block end within `grace` seconds; then it has no cluster any more."""
-        self._loop.call_later(grace, self.finish)
+        self._loop.call_later(grace, self.finish, status)
 
     def end_for(self, cause: DaskClaimError, grace: float) -> None:
         """End it for a reason of the launcher's: the program itself ends with its job alone."""
@@ -172,7 +171,8 @@ class Block:
         else:
             self.finish()
 
-    def finish(self) -> None:
+    def finish(self, status: int = 0) -> None:
         """The cluster is not needed any more."""
         if self.running:
-            self._done.set_result(None)
+            self.ended_by = status - 128 if status > 128 else None
+            self._done.set_result(status)

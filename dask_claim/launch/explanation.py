@@ -110,16 +110,18 @@ def _how_it_ended(facts: Facts, reason: Reason) -> Iterator[str]:
         yield f"The walltime of the job around this run was over{done}"
         yield "Give the job a longer walltime, or claim more workers (max_workers)"
     elif reason is Reason.INTERRUPTED:
-        yield f"{_name(facts.signal)} ended the command{done}"
+        yield f"{_name(facts.signal)} ended the {facts.work}{done}"
     elif reason is Reason.MEMORY_LIMIT:
         yield f"{facts.memory or ''}. {MORE_MEMORY}"
+    elif reason is Reason.COMMAND_KILLED and facts.cause:
+        yield f"{str(facts.cause)[0].upper()}{str(facts.cause)[1:]}"
     elif reason is Reason.COMMAND_KILLED:
         yield (
             f"The command died of {_name(facts.ended_by)}, which dask-claim did not send: somebody "
             "else did, or the command itself (a crash)"
         )
     elif reason is Reason.CLUSTER_LOST:
-        status = f"the command ended with status {facts.status}{done}"
+        status = f"the {facts.work} ended with status {facts.status}{done}"
         if facts.ended is not None and not facts.ended.ordinary:
             yield f"The cluster {facts.ended.how}; {status}"
         else:
@@ -132,6 +134,8 @@ def _how_it_ended(facts: Facts, reason: Reason) -> Iterator[str]:
     elif reason is Reason.NO_WORKERS and usage:
         yield f"No worker ever came, and {_tasks(usage.waiting)} waited for one"
     elif reason is Reason.COMMAND_FAILED and usage and not (usage.tasks_failed or usage.errors):
+        if facts.work == "block":
+            return  # its exception says why
         yield (
             f"The command ended with status {facts.status}; its cluster saw no failed task, so the "
             "cause is in the command's own messages"

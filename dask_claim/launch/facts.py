@@ -40,6 +40,9 @@ class Facts:
     started: bool
     """Whether the command was."""
 
+    work: str = "command"
+    """What the cluster was for: a command, or a `block` of a program."""
+
     cause: DaskClaimError | None = None
     """What kept the command from being started, or for which the launcher ended it."""
 
@@ -122,7 +125,8 @@ def facts_of(
     session, work = state.session, state.work
     facts = Facts(
         resolved.claim, 70 if status is None else status, work is not None,
-        failure or state.cause, work.ended_by if work else None, tuple(state.passed_on),
+        "command" if command else "block", failure or state.cause,
+        work.ended_by if work else None, tuple(state.passed_on),
         module_here=partial(module_here, command), file_here=os.path.exists,
     )  # fmt: skip
     if session is None:

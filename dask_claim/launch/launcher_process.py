@@ -133,13 +133,16 @@ class LauncherProcess:
             raise pickle.loads(base64.b64decode(message["error"]))
         return message
 
-    def end(self) -> None:
-        """Have all released, whatever interrupts this meanwhile; that is raised afterwards."""
+    def end(self, status: int = 0) -> None:
+        """Have all released, whatever interrupts this meanwhile; that is raised afterwards.
+
+        `status`: how a block ended, as a command's exit status.
+        """
         interrupted: BaseException | None = None
         while os.getpid() == self._program:  # not in a process that the program has forked
             try:
                 with contextlib.suppress(OSError):
-                    self._socket.sendall(b"end\n")
+                    self._socket.sendall(b"end %d\n" % status)
                 while self._reading is not None and self._reading.is_alive():
                     self._reading.join(0.2)
                 if self._pid is not None:
@@ -152,6 +155,16 @@ class LauncherProcess:
                 interrupted = interrupted or error
         if interrupted is not None:
             raise interrupted
+
+
+def status_of(error: BaseException) -> int:
+    """Return the exit status that a command would have in the place of a block that raises."""
+    if isinstance(error, SystemExit):
+        code = error.code
+        return code & 0xFF if isinstance(code, int) else int(code is not None)
+    if isinstance(error, KeyboardInterrupt):
+        return 130
+    return int(not isinstance(error, GeneratorExit))  # nobody has left the block
 
 
 def _cancellations() -> int:

@@ -76,12 +76,16 @@ class RunState:
             if signum == signal.SIGTERM or status == 128 + signum or at > survived
         }
 
-    def on_caller_end(self, signum: signal.Signals) -> None:
-        """The program around wants no more of this run, or is gone."""
+    def on_caller_end(self, status: int | None) -> None:
+        """The program around wants no more of this run, or is gone (status None)."""
         if isinstance(self.work, Block):
             self._own_job.tell_why()  # the signal may have come to the program alone
-            self.work.finish()
+            if status is None and self.cause is None and self.work.running:
+                text = "the program was gone before its block had ended: it was killed, or crashed"
+                self.cause, status = DaskClaimError(text, Reason.COMMAND_KILLED), 1
+            self.work.finish(status or 0)
         else:
+            signum = signal.SIGTERM if status is None else signal.SIGINT
             self.end(Interrupted.by(signum, "for the program that has started this run"))
 
     def on_signal(self, signum: signal.Signals) -> None:
@@ -98,7 +102,8 @@ class RunState:
         elif self.phase is Phase.RELEASING or self.work is None:
             self._emit.note(f"{signum.name} is noted; the cluster is being stopped")
         elif isinstance(self.work, Block):
-            self.work.end(self._grace)
+            self.passed_on[signum] = monotonic()
+            self.work.end(self._grace, 128 + signum)
         else:
             self._emit.note(f"{signum.name} goes to the command")
             self.passed_on[signum] = monotonic()
