@@ -612,3 +612,12 @@ def test_an_unknown_unit_is_status_78(label: str) -> None:
         assert f"its label {label!r} names an unknown unit" in said and "gateway_options" in said
         value, said = given_by(field, claim, GatewayOptions.model_validate(site))
         assert float(value) in (4, 8) and "by the site's file" in "; ".join(said.understood)
+
+
+@pytest.mark.parametrize(("default", "alone", "shared"), [(9, 3, 9), (2, 3, 3), (0, 3, 3)])
+def test_bounds_of_the_whole_leave_room_for_runs_that_join(
+    default: int, alone: int, shared: int
+) -> None:
+    for claim, most in ((Claim(), alone), (Claim(share="k"), shared)):
+        value, _ = given_by(server.Integer("cluster_max_workers", default), claim)
+        assert value == most

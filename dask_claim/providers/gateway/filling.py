@@ -79,7 +79,12 @@ class Filling(Fit):
             if not given and name in self.bounds.limits and name not in self.named:
                 self.lower(option, name)
         for name, amount in self.whole_cluster():
-            if (option := self.option_for(name)) is not None and not option.choices:
+            if (option := self.option_for(name)) is None or option.choices:
+                continue
+            default = option.amount(self.options[option.name], name)
+            # Of the runs that may join the scheduler keeps the sum within the policy.
+            joinable = self.claim.share and name.startswith("cluster_max_")
+            if not joinable or default is None or default < amount:
                 self.set_beside(option, name, amount)
         self.missing += not_offered
         if faults := self.wrong + (self.given_up if self.claim.strict else []):
