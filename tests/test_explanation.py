@@ -122,8 +122,19 @@ CASES = {
     ),
     "Ctrl-C": (ended(status=130, ended_by=INT), Reason.INTERRUPTED, ["SIGINT ended the command"]),
     "Ctrl-C, of no worker": (
-        replace(used(workers=0, peak=0, waiting=3), status=130, ended_by=INT), Reason.INTERRUPTED,
-        ["SIGINT ended the command", "3 tasks waited for a worker that could run them"],
+        ended(status=130, ended_by=INT, in_vain="3 tasks wait"), Reason.INTERRUPTED,
+        ["SIGINT ended the command", "Tasks waited in vain: 3 tasks wait"],
+    ),
+    "waited in vain": (
+        ended(in_vain="1 task waits"), Reason.NO_WORKERS, ["Tasks waited in vain: 1 task waits"],
+    ),
+    "waited, and failed otherwise": (
+        replace(used(errors=[NO_NAME]), in_vain="1 task waits"), Reason.COMMAND_FAILED,
+        ["2 tasks failed with ImportError"],
+    ),
+    "no part of a package": (
+        replace(used(errors=[MODULE]), same_machine=True, module_here=lambda name: "installed"),
+        Reason.COMMAND_FAILED, ["2 tasks failed"],
     ),
     "SIGTERM, handled": (
         ended(passed_on=[signal.SIGUSR1, TERM]), Reason.INTERRUPTED,

@@ -238,6 +238,11 @@ def test_waiting_is_told_now_and_then() -> None:
         waits = Waiting(partial(moments.pop, 0))
         first, second, told = (waits.look(usage, "the cluster", "") for _ in range(3))
         assert (first, second) == (None, None) and words in str(told)
+        assert words in (waits.in_vain or "")
+        waits.look(replace(idle, workers=1), "", "")  # the client has gone, and its tasks with it
+        assert words in (waits.in_vain or "")
+        waits.look(replace(idle, workers=1, processing=1), "", "")
+        assert waits.in_vain is None
 
 
 def test_a_lost_worker_is_told_once_its_cluster_goes_on() -> None:

@@ -50,7 +50,7 @@ class ClusterWatch:
         self._warned: set[str] = set()
         self._lost: dict[str, float] = {}
         self._now = now
-        self._waiting = Waiting(now)
+        self.waiting = Waiting(now)
 
         self.usage: Usage | None = None
         """The last report; None before the first."""
@@ -94,7 +94,7 @@ class ClusterWatch:
         hint = ""
         if provider := self._provider:
             hint = ". ".join(filter(None, (provider.waits_for, provider.no_workers)))
-        if warning := self._waiting.look(usage, self.cluster_name, hint):
+        if warning := self.waiting.look(usage, self.cluster_name, hint):
             self._emit(warning)
         for loss in usage.lost:
             self._tell_of_loss(loss)

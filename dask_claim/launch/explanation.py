@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from dask_claim.cgroup import MORE_MEMORY
 from dask_claim.errors import Reason, printable
-from dask_claim.launch.facts import A_FILE, Facts, reason_of
+from dask_claim.launch.facts import A_FILE, INSTALLED, Facts, reason_of
 from dask_claim.providers.usage import Failed
 from dask_claim.providers.versions import differences, installed_versions
 
@@ -41,8 +41,8 @@ REPLACED = (*UNSTARTED, Reason.GATEWAY_UNREACHABLE, Reason.LIMIT_REACHED)
 """Reasons for which a local cluster can take the place of a gateway's."""
 
 
-FROM_OUTSIDE = (Reason.INTERRUPTED, Reason.LIFETIME, Reason.WALLTIME)
-"""Reasons for which a command is ended that may have waited in vain."""
+WAITED = (Reason.NO_WORKERS, Reason.INTERRUPTED, Reason.LIFETIME, Reason.WALLTIME)
+"""Reasons for the end of a command that may have waited in vain."""
 
 
 @dataclass(frozen=True)
@@ -58,9 +58,13 @@ class Explanation:
 def explain(facts: Facts) -> Explanation:
     """Return the reason and its explanation."""
     reason = reason_of(facts)
-    lines = [printable(line)[:LONGEST] for line in _lines(facts, reason)]
+    lines = [_shorten(printable(line)) for line in _lines(facts, reason)]
     # A run that ended well has at most one thing to learn from.
     return Explanation(reason, tuple(lines[: MOST if reason else 1]))
+
+
+def _shorten(line: str) -> str:
+    return line if len(line) <= LONGEST else f"{line[: LONGEST - 1]}…"
 
 
 def _lines(facts: Facts, reason: Reason | None) -> Iterator[str]:
@@ -94,8 +98,8 @@ def _no_cluster(facts: Facts, reason: Reason) -> Iterator[str]:
 
 def _end_of_command(facts: Facts, reason: Reason) -> Iterator[str]:
     yield from _how_it_ended(facts, reason)
-    if reason in FROM_OUTSIDE and facts.usage and facts.usage.waiting:
-        yield f"{_tasks(facts.usage.waiting)} waited for a worker that could run them"
+    if reason in WAITED and facts.in_vain:
+        yield f"Tasks waited in vain: {facts.in_vain}"
 
 
 def _how_it_ended(facts: Facts, reason: Reason) -> Iterator[str]:
@@ -131,8 +135,9 @@ def _how_it_ended(facts: Facts, reason: Reason) -> Iterator[str]:
         count, resources = usage.gave_up
         needed = f"; they need {resources}" if resources else ""
         yield f"{_tasks(count)} failed, for no worker came that could run them{needed}"
-    elif reason is Reason.NO_WORKERS and usage:
-        yield f"No worker ever came, and {_tasks(usage.waiting)} waited for one"
+    elif reason is Reason.NO_WORKERS and usage and not usage.peak:
+        waited = f", and {_tasks(usage.waiting)} waited for one" if usage.waiting else ""
+        yield f"No worker ever came{waited}"
     elif reason is Reason.COMMAND_FAILED and usage and not (usage.tasks_failed or usage.errors):
         if facts.work == "block":
             return  # its exception says why
@@ -183,9 +188,11 @@ def _failed_tasks(facts: Facts) -> Iterator[str]:
 
 def _likely_cause(facts: Facts, failed: Failed) -> Iterator[str]:
     # Another text is of a module that is there, and lacks a name or is no package.
-    if lacking := re.fullmatch(r"No module named '(\w+)[.\w]*'", failed.text):
+    if lacking := re.fullmatch(r"No module named '(\w+)([.\w]*)'", failed.text):
         name = lacking[1]
         place = facts.module_here(name)
+        if lacking[2] and place == INSTALLED and facts.same_machine:
+            return  # the package is there, and has no such part
         if place == A_FILE:
             yield f"{name} is a file beside the command: client.upload_file sends it to the cluster"
         elif facts.same_machine:

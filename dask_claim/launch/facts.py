@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 A_FILE = "a file beside the command"
 """Where a module is that workers on other machines cannot import."""
 
+INSTALLED = "installed"
 
 FROM_A_TERMINAL = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
 """Signals that a command may get without its launcher."""
@@ -60,6 +61,9 @@ class Facts:
 
     cut_off: bool = False
     """Whether the scheduler took no connection at the end: its gateway may not have seen why."""
+
+    in_vain: str | None = None
+    """In words, what tasks waited for until the end; None where that was nothing."""
 
     usage: Usage | None = None
     worker_memory: int = 0
@@ -108,6 +112,8 @@ def reason_of(facts: Facts) -> Reason | None:
         return Reason.WORKER_MEMORY
     if usage and (usage.gave_up or (usage.waiting and not usage.peak)):
         return Reason.NO_WORKERS
+    if facts.in_vain and not (usage and usage.errors):
+        return Reason.NO_WORKERS
     return Reason.COMMAND_FAILED
 
 
@@ -133,7 +139,8 @@ def facts_of(
         return facts
     provider, watch = session.provider, session.watch
     return replace(
-        facts, memory=watch.memory, ended=watch.ended, cut_off=watch.cut_off, usage=watch.usage,
+        facts, memory=watch.memory, ended=watch.ended, cut_off=watch.cut_off,
+        in_vain=watch.waiting.in_vain, usage=watch.usage,
         worker_memory=watch.worker_memory, same_machine=provider.same_machine,
         of_gateway=provider.uses_gateway,
     )  # fmt: skip
@@ -150,4 +157,4 @@ def module_here(command: Sequence[str], name: str) -> str | None:
         spec = find_spec(name)
     except (ImportError, ValueError):
         spec = None
-    return "installed" if spec else None
+    return INSTALLED if spec else None
