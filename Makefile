@@ -37,17 +37,19 @@ test: lint
 test-deep: lint
 	$(PYTEST) --hypothesis-profile deep $(TESTS)
 
-# Without real gateways, clusters, runners and terminals.
-test-fast: EXTRAS := bai,s3
-test-fast: GROUPS_NEEDED := dev
-test-fast: $(VENV)/.installed-test
+# Without real gateways, clusters, runners and terminals, and with fewer packages.
+test-fast: $(or $(wildcard $(VENV)/.installed-test),$(VENV)/.installed-fast)
 	$(PYTEST) -m "not slow and not deep" $(TESTS)
 
-# With the lowest versions that pyproject.toml allows: what needs nothing but the base install.
+# With the lowest versions that pyproject.toml allows, in an environment of their own: what needs
+# nothing but the base install.
 LOWEST := $(addprefix tests/test_,claim.py names.py nothing_lost.py settings.py share_lease.py units.py)
+LOWEST_PYTHON := $(VENV)/lowest/bin/python
 test-lowest: | $(VENV)/.created
-	$(INSTALL) --editable . --resolution lowest-direct 'pytest>=8,<9.2' 'hypothesis>=6.100'
-	$(BIN)/python -m pytest -m "not slow" $(or $(TESTS),$(LOWEST))
+	$(BIN)/python -m venv $(VENV)/lowest
+	$(BIN)/python -m uv pip install --quiet --python $(LOWEST_PYTHON) --editable . \
+	    --resolution lowest-direct 'pytest>=8,<9.2' 'hypothesis>=6.100'
+	$(LOWEST_PYTHON) -m pytest -m "not slow" $(or $(TESTS),$(LOWEST))
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
@@ -77,7 +79,9 @@ $(VENV)/.installed-bai: pyproject.toml | $(VENV)/.created
 	$(INSTALL) --editable '.[bai]' || $(INSTALL_ELSE) --editable '.[bai]'
 	@touch $@
 
-$(VENV)/.installed-test: pyproject.toml | $(VENV)/.created
+$(VENV)/.installed-fast: EXTRAS := bai,s3
+$(VENV)/.installed-fast: GROUPS_NEEDED := dev
+$(VENV)/.installed-fast $(VENV)/.installed-test: pyproject.toml | $(VENV)/.created
 	$(INSTALL) $(NEEDED) || { $(INSTALL_ELSE) --upgrade 'pip>=25.1' && $(INSTALL_ELSE) $(NEEDED); }
 	@touch $@ $(VENV)/.installed-bai
 

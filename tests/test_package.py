@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 import tarfile
 import zipfile
 from collections.abc import Iterator
@@ -94,3 +95,23 @@ def test_workflows_pin_their_actions() -> None:
         uses = re.findall(r"^ *- ?uses: (.*)$", path.read_text(), re.M)
         assert uses
         assert [each for each in uses if not re.fullmatch(r"[^@]+@[0-9a-f]{40} # v.+", each)] == []
+
+
+@pytest.mark.parametrize(
+    ("first", "installs"), [("fast", "[bai,s3,landsat,job-service]"), ("test", None)]
+)
+def test_each_set_of_tests_has_its_packages(
+    first: str, installs: str | None, tmp_path: Path
+) -> None:
+    """Whichever was run before it; `make test-fast` is content with those for all tests."""
+    for stamp in (".created", ".installed-bai", f".installed-{first}"):
+        (tmp_path / stamp).touch()
+
+    def plan(target: str) -> str:
+        make = ["make", "--dry-run", f"VENV={tmp_path}", target]
+        return subprocess.check_output(make, cwd=ROOT, text=True)
+
+    assert "pip install" not in plan("test-fast")
+    assert installs in plan("test") if installs else "pip install" not in plan("test")
+    lowest = [line for line in plan("test-lowest").splitlines() if line.startswith(str(tmp_path))]
+    assert all(f"{tmp_path}/lowest" in line for line in lowest)
