@@ -171,11 +171,12 @@ def test_killed_runs(launcher: Launcher, variables_gateway: GatewayServer) -> No
 def test_pending_cluster_that_its_run_gives_up(
     launcher: Launcher, stuck_gateway: GatewayServer
 ) -> None:
-    """Those who wait for it request another one."""
+    """Those who wait for it request another one, and have no command that could lose it yet."""
     claim = {"gateway_url": stuck_gateway.url, **ONE, **SOON}
     first = launcher.start("true", claim=claim, env=KEY)
     first.until("is requested")
-    second = launcher.start("true", claim=claim, env=KEY)
+    eager = ("--start", "eager")
+    second = launcher.start("sleep", "60", claim=claim, env=KEY, flags=eager)
     second.until("this run joins it")
     first.process.send_signal(signal.SIGTERM)
     second.until("Requesting another cluster[^.]*(.|\n)*is requested")

@@ -163,7 +163,7 @@ class Launcher:
         started = now()
         self._emit(events.CommandStarted())
         failure = None
-        if self._options.start == "eager":
+        if not session.running:
             failure = await self._open_meanwhile(session, child)
         status = await child.wait()
         self.state.command_ended(status)

@@ -24,7 +24,7 @@ from dask_claim.providers.values import Cluster, Outcome, Request, Ticket
 from dask_claim.registry import provider_class
 
 STEPS = {
-    "eager": ["submit"],
+    "eager": ["submit", "wait_for_what_others_requested"],
     "ready": ["submit", "wait_until_running"],
     "workers": ["submit", "wait_until_running", "wait_for_workers"],
 }
@@ -52,6 +52,9 @@ class Session:
         self.lease = LeaseKeeper(request, emit, self.watch)
         self._joining = Joining(request, emit, self.tickets, self.lease)
         self._minimum = 0
+        self.running = False
+        """Whether the scheduler is up, and workers are requested."""
+
         self._opening = Opening(request.start_timeout, self._describe, emit.note)
         self.interrupt = self._opening.interrupt
         self._choice = request.plan.choice
@@ -90,6 +93,11 @@ class Session:
             await self._opening.bound(self._submit())
         except TemporaryError as error:
             await self._fall_back(error)
+
+    async def wait_for_what_others_requested(self) -> None:
+        """Return when a cluster that this run joins is up; its own run may give it up before."""
+        if self.provider.joined:
+            await self.wait_until_running()
 
     async def wait_until_running(self) -> None:
         """Return when the scheduler is up and workers are requested.
@@ -147,6 +155,7 @@ class Session:
             if bounds is not None:
                 # Of a shared cluster they are those of all runs.
                 self._minimum = min(bounds[0], self.request.plan.min_workers)
+        self.running = True
         self._emit(events.Running(provider.name, self.cluster, self._opening.passed))
         provider.listen(self.watch.report, self.watch.report_end)
         if provider.notice:
