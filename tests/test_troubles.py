@@ -62,7 +62,7 @@ async def trouble(client: Client) -> None:
         assert await client.submit(function, *arguments, pure=False).exception()
     # One that the program starts again, or that goes since nobody needs it, is not lost.
     await client.wait_for_workers(1)
-    await client.restart()
+    await client.restart(timeout=120)
     await client.wait_for_workers(1)
     await client.retire_workers()
 
