@@ -35,7 +35,7 @@ class Result:
 
 def run(
     command: Sequence[str],
-    claim: Claim | None = None,
+    claim: Claim | Mapping[str, Any] | None = None,
     *,
     start: Literal["ready", "workers", "eager"] | None = None,
     start_timeout: float | None = None,
@@ -53,7 +53,7 @@ def run(
     ----------
     command : sequence of str
         Program and arguments.
-    claim : Claim, optional
+    claim : Claim or mapping, optional
         In the place of `DASK_CLAIM`; by default what the environment says, as for the command line.
     start, start_timeout, stop_timeout, grace, receipt, report
         See `RunOptions`; times in seconds. By default what the environment says, too.
@@ -89,7 +89,7 @@ def run(
 
 @contextmanager
 def connect(
-    claim: Claim | None = None,
+    claim: Claim | Mapping[str, Any] | None = None,
     *,
     start_timeout: float | None = None,
     stop_timeout: float | None = None,
@@ -105,7 +105,7 @@ def connect(
 
     Parameters
     ----------
-    claim : Claim, optional
+    claim : Claim or mapping, optional
         What to claim when alone, in the place of `DASK_CLAIM`.
     start_timeout, stop_timeout, grace : float
         Seconds, as for `run()`.
@@ -137,7 +137,9 @@ def connect(
 
 @contextmanager
 def _own_cluster(
-    claim: Claim | None, options: Mapping[str, Any], client_options: dict[str, Any]
+    claim: Claim | Mapping[str, Any] | None,
+    options: Mapping[str, Any],
+    client_options: dict[str, Any],
 ) -> Iterator[Client]:
     """A client of a cluster that is made for the length of a block."""
     launcher, status = LauncherProcess(), 0

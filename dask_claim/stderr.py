@@ -21,6 +21,7 @@ VERSION = 1
 
 LOG_FORMAT = "DASK_CLAIM_LOG_FORMAT"
 GUARDED_RUN = "DASK_CLAIM_GUARDED_RUN"
+GUARDED_TRACE = "DASK_CLAIM_GUARDED_TRACE"
 """Variables of a run's guard, which has no options."""
 
 
@@ -51,11 +52,17 @@ class State:
     @classmethod
     def of_guard(cls, environ: Mapping[str, str]) -> State:
         """Return that of the launcher whose guard has these variables."""
-        return cls(environ.get(LOG_FORMAT) == "json", environ.get(GUARDED_RUN) or None)
+        trace = environ.get(GUARDED_TRACE)
+        run, context = environ.get(GUARDED_RUN) or None, {"trace_id": trace} if trace else {}
+        return cls(environ.get(LOG_FORMAT) == "json", run, context)
 
     def for_guard(self) -> dict[str, str]:
         """Return the variables for the guard."""
-        return {LOG_FORMAT: "json" if self.as_json else "text", GUARDED_RUN: self.run or ""}
+        return {
+            LOG_FORMAT: "json" if self.as_json else "text",
+            GUARDED_RUN: self.run or "",
+            GUARDED_TRACE: self.context.get("trace_id", ""),
+        }
 
 
 state = State()

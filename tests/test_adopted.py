@@ -125,6 +125,22 @@ def of_file(path: str) -> Provider:
     return provider_class("attach")(request, lambda ticket: None, print)
 
 
+@pytest.mark.parametrize(
+    ("variable", "value", "words"),
+    [
+        ("DASK_SCHEDULER_ADDRESS", "tcp://127.0.0.1:9", "no scheduler answers at tcp://127"),
+        ("DASK_SCHEDULER_FILE", "/nowhere/scheduler.json", "there is no such file"),
+    ],
+)
+def test_start_timeout_says_what_was_in_the_way(
+    launcher: Launcher, variable: str, value: str, words: str
+) -> None:
+    run = launcher("true", env={variable: value}, flags=("--start-timeout", "3"))
+    assert run.status == 75 and f"The last obstacle: {words}" in run.err.replace(
+        f"{variable} = {value}: ", ""
+    )
+
+
 def test_scheduler_file_that_is_still_written(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import jsonschema
@@ -173,3 +174,23 @@ def test_flags_reach_the_claim(dask_claim: Dask) -> None:
     assert shown["options"] == {"queue": "long", "nodes": 3}
     assert shown["create"] is False and shown["strict"] is False
     assert (shown["environment"], shown["hpc"]) == ({"A": "1"}, {"queue": "all"})
+
+
+def test_receipt_of_a_defect_before_the_run(
+    dask_claim: Dask, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def broken(fields: object) -> None:
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr("dask_claim.cli.run.load", broken)
+    monkeypatch.chdir(tmp_path)
+    done = dask_claim("--receipt", "r.json", "--", "true")
+    receipt = json.loads(Path("r.json").read_text())
+    assert (done.returncode, receipt["exit_status"], receipt["reason"]) == (70, 70, "defect")
+    same = dask_claim("--receipt", "x", "--report", "x", "--", "true")
+    assert same.returncode == 78 and "receipt and report are to be one file" in same.stderr
+
+
+def test_an_entry_has_its_flag_for_source(dask_claim: Dask) -> None:
+    shown = json.loads(dask_claim("show", "--json", "--option", "a=2").stdout)
+    assert shown["sources"]["options.a"] == "--option"

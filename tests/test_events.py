@@ -171,6 +171,11 @@ def test_what_others_write_in_this_process(capfd: pytest.CaptureFixture[str]) ->
     assert last == "as ever"
 
 
+def test_a_guard_writes_as_its_launcher_does() -> None:
+    how = stderr.State(as_json=True, run="abc", context={"trace_id": "f00"})
+    assert stderr.State.of_guard(how.for_guard()) == how
+
+
 @given(st.text(), st.recursive(st.none() | st.floats() | st.text(), st.lists))
 def test_whatever_it_says_an_event_is_one_line(text: str, value: object) -> None:
     """Scheduler and tasks choose texts and figures."""

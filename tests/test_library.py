@@ -422,6 +422,12 @@ def test_receipt_of_a_block_whose_claim_is_wrong(
     monkeypatch.delenv("DASK_SCHEDULER_ADDRESS", raising=False)
     with pytest.raises(dask_claim.ClaimError), dask_claim.connect():
         pass
+    for guest in (
+        lambda: dask_claim.run(["true"], {"x": 1}),
+        dask_claim.connect({"x": 1}).__enter__,
+    ):
+        with pytest.raises(dask_claim.ClaimError, match="not a field of the claim"):
+            guest()
     receipt = json.loads((tmp_path / "receipt").read_text())
     assert (receipt["exit_status"], receipt["reason"]) == (78, "claim_invalid")
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import socket
 
 import pexpect
 import pytest
 
+from dask_claim import stderr
 from dask_claim.launch import events
 from dask_claim.launch.progress import ProgressReports
 from dask_claim.launch.reports import Progress
+from dask_claim.launch.status_line import StatusLine
 from dask_claim.providers.usage import Usage
 from dask_claim.providers.values import Cluster, Outcome
 from tests.support.launcher import DASK_CLAIM, PYTHON, Launcher
@@ -73,6 +76,23 @@ def test_a_stop_leaves_the_prompt_alone(launcher: Launcher) -> None:
             assert not any(SHOWN in line for line in screen(SHOWN + written)), written
             shell.sendline("fg")
         shell.expect_exact("no such job")
+
+
+def test_a_command_that_starts_before_its_cluster() -> None:
+    async def phases() -> list[str | None]:
+        line, came = StatusLine(), []
+        for event in (
+            events.Claimed("", "local", False),
+            events.CommandStarted(),
+            events.Running("local", Cluster(), 1.0),
+            events.CommandEnded(0, 1.0),
+        ):
+            line(event)
+            came.append(line._phase)
+        return came
+
+    assert asyncio.run(phases()) == [SHOWN, None, None, "Stopping the cluster"]
+    stderr.state.clear = lambda: None
 
 
 ANY_LINE = """

@@ -54,10 +54,15 @@ class Layer:
         return fewer
 
 
+def flag(name: str) -> str:
+    """Return the command line's option for a field."""
+    return "--option" if name == "options" else f"--{name.replace('_', '-')}"
+
+
 def flag_layers(flags: Mapping[str, object]) -> Iterator[Layer]:
     for name, value in flags.items():
         if value is not None:
-            yield Layer(f"--{name.replace('_', '-')}", read({name: value}), "flags")
+            yield Layer(flag(name), read({name: value}), "flags")
 
 
 def variable_layers(environ: Mapping[str, str]) -> list[Layer]:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import click
 
 from dask_claim.claim.fields import ClaimFields
+from dask_claim.claim.layers import flag
 from dask_claim.claim.texts import Plain
 from dask_claim.errors import UsageError
 
@@ -17,11 +18,13 @@ _METAVARS = {
     **dict.fromkeys(("timeout", "lifetime"), "SECONDS"),
     **dict.fromkeys(("workers", "gpus"), "N"),
     "limit": "CORES",
+    "share": "KEY",
+    "keep": "SECONDS",
 }
 """Last word of a field's name → what its flag takes, where that is not the word itself."""
 
 _PAIRS = {
-    "options": ("--option", "NAME=VALUE"),
+    "options": (flag("options"), "NAME=VALUE"),
     "env": ("--env", "FIELD=NAME"),
     "environment": ("--environment", "NAME=VALUE"),
     "hpc": ("--hpc", "NAME=VALUE"),
@@ -32,20 +35,20 @@ _PAIRS = {
 def claim_options(function: F) -> F:
     """Add one flag for each field of the claim but its version."""
     for name, field in reversed(ClaimFields.model_fields.items()):
-        flag, last = f"--{name.replace('_', '-')}", name.rpartition("_")[2]
+        words, last = flag(name), name.rpartition("_")[2]
         metavar = _METAVARS.get(last, last.upper())
         options: dict[str, Any] = {"help": field.description}
         if name == "version":
             continue
         if name in _PAIRS:
-            flag, metavar = _PAIRS[name]
+            words, metavar = _PAIRS[name]
             options |= {"multiple": True, "metavar": metavar}
         elif field.annotation is bool:
-            flag = f"{flag}/--no-{flag[2:]}"
+            words = f"{words}/--no-{words[2:]}"
             options["default"] = None
         else:
             options["metavar"] = metavar
-        function = click.option(flag, name, **options)(function)
+        function = click.option(words, name, **options)(function)
     return function
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from dask_claim import log, stderr
 from dask_claim.claim.model import Resolved, load
 from dask_claim.cli.options import claimed
-from dask_claim.errors import DaskClaimError, UsageError
+from dask_claim.errors import UsageError
 from dask_claim.files import letters
 from dask_claim.launch.caller import Caller
 from dask_claim.launch.launcher import Launcher
@@ -61,7 +61,7 @@ def _run(
             for name in resolved.ended_run.variables:
                 os.environ.pop(name, None)
         launcher = Launcher(run, trace, command or [], resolved, options, caller)
-    except DaskClaimError as error:
+    except Exception as error:
         receipt = Receipt(command or [], path=options.receipt_file(run))
         receipt.run, receipt.traceparent = run, trace.received
         receipt.fail(error)

@@ -67,10 +67,18 @@ class LauncherProcess:
 
     @_exhausted()
     def start(
-        self, claim: Claim | None, options: Mapping[str, Any], command: list[str] | None = None
+        self,
+        claim: Claim | Mapping[str, Any] | None,
+        options: Mapping[str, Any],
+        command: list[str] | None = None,
     ) -> None:
-        """Start it for a command, or for a block."""
-        order = {"pid": self._program, "options": options, "claim": claim and claim.hand_over()}
+        """Start it for a command, or for a block. Raises ClaimError."""
+        if isinstance(claim, Mapping):
+            from dask_claim.claim.model import Claim  # pydantic, which other programs do without
+
+            claim = Claim.model_validate(claim)
+        given = None if claim is None else claim.hand_over()
+        order = {"pid": self._program, "options": options, "claim": given}
         line = json.dumps(order, default=str).encode() + b"\n"
         arguments = [sys.executable, "-c", _MAIN, str(Path(__file__).parents[2])]
         number = self._theirs

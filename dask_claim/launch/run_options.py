@@ -71,12 +71,16 @@ def _file(place: str | None, name: str) -> Path | None:
     if not place:
         return None
     path = Path(place)
-    if not (path.is_dir() or place.endswith(os.sep)):
+    if not _is_folder(place):
         return path
     # What keeps it from being made is reported when the file is written.
     with contextlib.suppress(OSError):
         path.mkdir(parents=True, exist_ok=True)
     return path / name
+
+
+def _is_folder(place: str) -> bool:
+    return os.path.isdir(place) or place.endswith(os.sep)
 
 
 def run_options(**given: Any) -> RunOptions:
@@ -89,7 +93,7 @@ def run_options(**given: Any) -> RunOptions:
     """
     values = {name: value for name, value in given.items() if value is not None}
     try:
-        return RunOptions(**values)
+        options = RunOptions(**values)
     except ValidationError as error:
         faults = []
         for fault in error.errors(include_url=False):
@@ -97,3 +101,7 @@ def run_options(**given: Any) -> RunOptions:
             source = name if name in values else f"{PREFIX}{name.upper()}"
             faults.append(f"{source} = {fault['input']!r}: {fault['msg']}")
         raise ConfigurationError("wrong options of the run:\n  " + "\n  ".join(faults)) from None
+    same = options.receipt and options.receipt == options.report
+    if same and not _is_folder(options.receipt or ""):
+        raise ConfigurationError(f"receipt and report are to be one file, {options.receipt}")
+    return options

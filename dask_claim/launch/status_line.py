@@ -51,6 +51,7 @@ class StatusLine:
     def __init__(self) -> None:
         self._begun = monotonic()
         self._phase: str | None = None
+        self._command_runs = False
         self._usage: Usage | None = None
         self._wanted: int | None = None
         self._console: Console | None = None
@@ -65,7 +66,10 @@ class StatusLine:
             self._usage = event.usage
         elif isinstance(event, events.Scaled):
             self._wanted = event.maximum
+        elif isinstance(event, events.Running) and self._command_runs:
+            return  # --start eager: the terminal is the command's already
         elif type(event) in PHASES:
+            self._command_runs = isinstance(event, events.CommandStarted)
             self._phase = PHASES[type(event)]
             if self._next is not None:
                 self._next.cancel()

@@ -131,6 +131,8 @@ def log(text: str) -> None:
         at = time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime())
         run = os.environ.get("DASK_CLAIM_GUARDED_RUN") or None
         common = {"version": 1, "at": at, "run": run, "event": "log", "level": "WARNING"}
+        if trace := os.environ.get("DASK_CLAIM_GUARDED_TRACE"):
+            common["trace_id"] = trace
         line = json.dumps({**common, "message": line})
     with contextlib.suppress(OSError):
         print(line, file=sys.stderr, flush=True)

@@ -89,6 +89,7 @@ class AttachProvider(Provider):
                 raise ConfigurationError(f"{where}: cannot be read: {why}") from None
             if now() > end:
                 raise error
+            self.obstacle = str(error)
             await asyncio.sleep(0.1)
 
     async def _find_on_gateway(self, name: str) -> None:
@@ -119,9 +120,13 @@ class AttachProvider(Provider):
                 return differences_of_client(await client.get_versions()) if strict else ""
 
         # A platform names a scheduler whose pod may have yet to start; here it would be there.
-        late = not is_loopback(self.cluster.scheduler_address or "")
+        address = self.cluster.scheduler_address or ""
+        late = not is_loopback(address)
+        if not late:  # Dask tries again until its own timeout, and does not say why
+            self.obstacle = f"no scheduler answers at {address} ({self._variable})"
         if differences := await (Patience(self).ask(connect) if late else connect()):
             raise ConfigurationError(f"{differences} (versions: strict)")
+        self.obstacle = None
 
     def security(self) -> Any:
         return self._report.security if self._report else None
