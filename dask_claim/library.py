@@ -70,14 +70,8 @@ def run(
     TemporaryError
         The cluster could not be had now.
     """
-    options = {
-        "start": start,
-        "start_timeout": start_timeout,
-        "stop_timeout": stop_timeout,
-        "grace": grace,
-        "receipt": os.fspath(receipt) if receipt is not None else None,
-        "report": os.fspath(report) if report is not None else None,
-    }
+    times = {"start_timeout": start_timeout, "stop_timeout": stop_timeout, "grace": grace}
+    options = {"start": start, **times, **_texts(receipt=receipt, report=report)}
     launcher = LauncherProcess()
     try:
         launcher.start(claim, options, list(command))
@@ -85,6 +79,10 @@ def run(
     finally:
         launcher.end()
     return Result(ended["exit_status"], ended)
+
+
+def _texts(**paths: str | os.PathLike[str] | None) -> dict[str, str | None]:
+    return {name: path if path is None else os.fspath(path) for name, path in paths.items()}
 
 
 @contextmanager
