@@ -124,7 +124,7 @@ class LeaseKeeper:
                 self._emit(events.Leased(self._ends_abandoned))
                 if self._wants_report:
                     self._since = monotonic()
-                    await lease.record_tasks()
+                    await lease.task_record.begin()
 
     async def join(self) -> tuple[int, int] | None:
         """Return the bounds of a shared cluster's workers, once its scheduler has taken this run.
@@ -226,7 +226,7 @@ class LeaseKeeper:
             usage = self._watch.usage
             if placed and usage is not None and self._wants_report and self._watch.ended is None:
                 seconds = monotonic() - self._since
-                self.dask_report = await lease.dask_report(usage.tasks_done, seconds)
+                self.dask_report = await lease.task_record.report(usage.tasks_done, seconds)
             await lease.release()
             self._watch.cut_off = lease.cut_off
         if not placed:

@@ -11,7 +11,7 @@ from typing import Any
 from dask_claim.files import letters
 from dask_claim.lifetime import lease_plugin, sharing
 from dask_claim.lifetime.lease_connection import JoinRefused, LeaseConnection, pickled_plugin
-from dask_claim.providers.dask_report import MOST_TASKS, PATIENCE, DaskReport, asked
+from dask_claim.providers.dask_report import TaskRecord
 from dask_claim.providers.usage import RENOUNCED, Usage
 from dask_claim.threads import cancel
 
@@ -64,13 +64,11 @@ class Lease:
             terms["share"] = share
             self._last_message = sharing.LEAVE
         self._connection = LeaseConnection(address, security, terms)
+        self.task_record = TaskRecord(self._connection.call)
         self._pause = min(LONGEST_PAUSE, timeout / RENEWALS) if timeout else LONGEST_PAUSE
         self._task: asyncio.Task[None] | None = None
         self._released = False
         self._workers = self._missed = 0
-        self._started = 0.0
-        """When the scheduler started, by its clock; it is asked for `dask_report` alone."""
-
         self._refused_since: float | None = None
         self.left = False
         """Whether the scheduler of a shared cluster has heard that this run is out."""
@@ -149,23 +147,6 @@ class Lease:
         with contextlib.suppress(Exception):
             return len((await self._connection.call(op="identity"))["workers"])
         return 0
-
-    async def record_tasks(self) -> None:
-        """Have the scheduler remember its tasks from now on, for `dask_report`."""
-        with contextlib.suppress(Exception):
-            await self._connection.call(op="get_task_stream", start=0, stop=0)
-            self._started = (await self._connection.call(op="identity"))["started"]
-
-    async def dask_report(self, tasks: int, seconds: float) -> DaskReport:
-        """Return Dask's own report, or why there is none.
-
-        `tasks`: that were done in so many `seconds` until now; of many it has the last ones.
-        """
-        start = self._started
-        if tasks > MOST_TASKS:
-            start += seconds * (1 - MOST_TASKS / tasks)
-        asking = {"op": "performance_report", **asked(start), "timeout": PATIENCE}
-        return await DaskReport.made_by(lambda: self._connection.call(**asking))
 
     async def release(self) -> None:
         """Receive a last report, and hang up; takes seconds at most.

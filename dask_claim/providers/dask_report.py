@@ -63,6 +63,32 @@ def asked(start: float) -> dict[str, Any]:
     return {"start": start, "last_count": 0, "code": "", "mode": "inline"}
 
 
+class TaskRecord:
+    """What a scheduler remembers of its tasks for its report, from `begin` on."""
+
+    def __init__(self, call: Callable[..., Awaitable[Any]]) -> None:
+        """`call`: asks the scheduler one question, by the keywords of a message and `timeout`."""
+        self._call = call
+        self._since = 0.0
+        """When the scheduler started, by its clock."""
+
+    async def begin(self) -> None:
+        with contextlib.suppress(Exception):
+            await self._call(op="get_task_stream", start=0, stop=0)
+            self._since = (await self._call(op="identity"))["started"]
+
+    async def report(self, tasks: int, seconds: float) -> DaskReport:
+        """Return Dask's own report, or why there is none.
+
+        `tasks`: that were done in so many `seconds` until now; of many it has the last ones.
+        """
+        since = self._since
+        if tasks > MOST_TASKS:
+            since += seconds * (1 - MOST_TASKS / tasks)
+        asking = {"op": "performance_report", **asked(since), "timeout": PATIENCE}
+        return await DaskReport.made_by(lambda: self._call(**asking))
+
+
 class Handover:
     """A file without a name, in which the process that hosts a cluster leaves the report."""
 
