@@ -134,7 +134,9 @@ class Slurm:
         with (self.folder / f"{name}{''.join(arguments)}.log").open("wb") as output:
             config = f"{self.folder}/{kind}.conf"
             process = subprocess.Popen(
-                [shutil.which(name, path=PATH), "-D", "-f", config, *arguments],
+                # It ends with its tests, also where those are killed.
+                ["setpriv", "--pdeathsig", "TERM", shutil.which(name, path=PATH) or name, "-D",
+                 "-f", config, *arguments],
                 env=clean_environment(SLURM_CONF=f"{self.folder}/node.conf"),
                 stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
             )  # fmt: skip
