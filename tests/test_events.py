@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 import sys
 import threading
@@ -19,6 +20,7 @@ import dask_claim
 from dask_claim import stderr
 from dask_claim.cli.main import run_cli
 from dask_claim.launch import event_log
+from dask_claim.lifetime import guard_process
 from dask_claim.redact import redact_text
 from tests.support.gateway import GatewayServer
 from tests.support.launcher import Launcher, wait_for
@@ -52,6 +54,20 @@ def test_the_document_has_every_event() -> None:
     assert rows == expected
     described = set(re.findall(r"^\| `(\w+)` \| [^|]* \|$", DOCUMENT.read_text(), re.MULTILINE))
     assert described == {*event_log.Line.model_fields}
+
+
+def test_a_guard_writes_as_its_launcher(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    launcher = stderr.State(True, "mine", {"trace_id": "0af7651916cd43dd8448eb211c80319c"})
+    for name, value in launcher.for_guard().items():
+        monkeypatch.setenv(name, value)
+    guard_process.log("the launcher has vanished")
+    with stderr.written_by(stderr.State.of_guard(os.environ)):
+        stderr.write(stderr.json_line("log", "WARNING", "the launcher has vanished"))
+    first, second = events_of(capsys.readouterr().err)
+    assert first["trace_id"] == launcher.context["trace_id"]
+    assert {**first, "at": ""} == {**second, "at": ""}
 
 
 def test_a_run(attached: Launcher) -> None:
@@ -169,11 +185,6 @@ def test_what_others_write_in_this_process(capfd: pytest.CaptureFixture[str]) ->
         ("abc", "password=***"), ("abc", "one 2"),
     ]  # fmt: skip
     assert last == "as ever"
-
-
-def test_a_guard_writes_as_its_launcher_does() -> None:
-    how = stderr.State(as_json=True, run="abc", context={"trace_id": "f00"})
-    assert stderr.State.of_guard(how.for_guard()) == how
 
 
 @given(st.text(), st.recursive(st.none() | st.floats() | st.text(), st.lists))

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from dask_claim.claim.memory import Memory
 from dask_claim.claim.model import Claim, load
 from dask_claim.claim.plan import Plan, make_plan
+from dask_claim.cli.show import as_text
 from dask_claim.errors import ClaimError
 from dask_claim.providers.tls import in_folder, make_keys
 from tests.support.claims import NOWHERE, Fields
@@ -157,6 +158,8 @@ def test_variables_of_a_run_that_is_over(monkeypatch: pytest.MonkeyPatch) -> Non
     assert stale.plan().provider == "local"
     [warning] = stale.warnings()
     assert address in warning and "left over" in warning
+    assert "without the variables of a run that is over" in stale.plan().choice.reason
+    assert warning in as_text(stale, stale.plan())
     own = load({"provider": "local"}, environ)
     assert own.plan().provider == "local" and own.warnings() == []
     garbled = load(environ={**environ, "DASK_SCHEDULER_ADDRESS": "tcp://["})

@@ -66,6 +66,12 @@ def test_every_bound_that_is_passed_is_named(tmp_path: Path) -> None:
     assert caught.value.exit_status == 78
     allowed = f"policy.max_cores in {tmp_path}/claim.yaml (allowed: at most 8; 81 = 9 workers × 9)"
     assert f"exceeds {allowed}" in str(caught.value)
+    assert "DASK_CLAIM: worker_cores = 9: exceeds policy.worker_cores" in str(caught.value)
+    with pytest.raises(ClaimError, match="allowed: at most 8; 9 = 1 worker × 9"):
+        load(environ=environ(tmp_path, worker_cores=9))
+    # It means nothing without `share`.
+    bounded = environ(tmp_path, "policy: {keep: 10}")
+    assert load(environ=bounded).claim.keep == 60
 
 
 def test_gateway_of_a_cluster_that_is_there(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from dask_claim.amounts import counted
 from dask_claim.claim.fields import ClaimFields, Path
 from dask_claim.claim.memory import Memory
 from dask_claim.claim.plan import count_workers
@@ -86,7 +87,7 @@ def _together(size: Mapping[str, Amount], workers: int) -> dict[str, Amount]:
     if "worker_memory" in size:
         each["max_memory"] = size["worker_memory"].value
     return {"max_workers": Amount(workers, path)} | {
-        name: Amount(workers * exact(one), path, f"= {workers} workers × {one}")
+        name: Amount(workers * exact(one), path, f"= {counted(workers, 'worker')} × {one}")
         for name, one in each.items()
     }
 

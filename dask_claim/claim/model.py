@@ -198,8 +198,12 @@ class Resolved(Provenance):
         plan = make_plan(self.claim, self.environ, by_command_line=by_command_line)
         if self.ended_run is None:
             return plan
-        warnings = (self.ended_run.warning, *plan.choice.warnings)
-        return replace(plan, choice=replace(plan.choice, warnings=warnings))
+        choice = replace(
+            plan.choice,
+            reason=f"{plan.choice.reason}, without the variables of a run that is over",
+            warnings=(self.ended_run.warning, *plan.choice.warnings),
+        )
+        return replace(plan, choice=choice)
 
 
 def load(

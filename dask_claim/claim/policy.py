@@ -44,7 +44,7 @@ def within(
         quiet["max_lifetime"] = policy.max_lifetime
     if policy.lease_timeout is not None and sources.get("lease_timeout") == "default":
         quiet["lease_timeout"] = min(claim.lease_timeout, policy.lease_timeout)
-    if policy.keep is not None and sources.get("keep") == "default":
+    if claim.share and policy.keep is not None and sources.get("keep") == "default":
         quiet["keep"] = min(claim.keep, policy.keep)
     changed = claim.model_copy(update=quiet)
     excesses = left = list(compared.excesses(changed))
@@ -58,7 +58,8 @@ def within(
         bounds = {one.bound for one in excesses}
         reported = [one for one in left if one.bound in bounds] or excesses
         raise ClaimError(
-            Fault(one.path, _shown(one.value), _words(one, site.path)) for one in reported
+            Fault(one.path, _shown(one.value), _words(one, site.path), source=_source(one, sources))
+            for one in reported
         )
     warnings = [_warning(one, cuts.get(one.path[0]), site.path) for one in excesses]
     warnings += [
@@ -91,6 +92,12 @@ def _warning(excess: Excess, cut: Any, path: str) -> str:
     value = "" if excess.value is None else f" {_shown(excess.value)}"
     result = "" if cut is None else f" to {_shown(cut)}"
     return f"{dotted(excess.path)}{value} is cut{result}: it {_words(excess, path)}"
+
+
+def _source(excess: Excess, sources: Mapping[str, str]) -> str:
+    """Return what has set the value; an empty text where nothing has."""
+    source = sources.get(".".join(excess.path), "default")
+    return "" if source == "default" else source
 
 
 def _words(excess: Excess, path: str) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from dask_claim import stderr
 from dask_claim.amounts import counted, duration, in_gib
 from dask_claim.cli import printing
 from dask_claim.errors import printable
@@ -65,7 +66,8 @@ def receipts_command(paths: Sequence[Path], as_json: bool) -> int:
     rows = sorted((Row.of(_name(path), each) for path, each in receipts), key=_order)
     advised = advice(rows)
     for line in _passed_over(receipts.others, receipts.unreadable):
-        click.echo(f"dask-claim: {line}", err=True)
+        as_object = stderr.json_line("log", "WARNING", line)
+        stderr.write(as_object if stderr.state.as_json else f"dask-claim: {line}\n")
     if as_json:
         content = {
             "runs": [row.to_dict() for row in rows],

@@ -48,6 +48,7 @@ def as_text(resolved: Resolved, plan: Plan) -> str:
         for one in overruled
     ]
     lines += ["Plan", *(f"  {step}" for step in plan.arithmetic)]
+    lines += [f"  {warning}" for warning in plan.choice.warnings]
     site = resolved.site
     if site.policy:
         lines.append(f"Policy of {site.path}")

@@ -133,7 +133,7 @@ def log(text: str) -> None:
         common = {"version": 1, "at": at, "run": run, "event": "log", "level": "WARNING"}
         if trace := os.environ.get("DASK_CLAIM_GUARDED_TRACE"):
             common["trace_id"] = trace
-        line = json.dumps({**common, "message": line})
+        line = json.dumps({**common, "message": text})
     with contextlib.suppress(OSError):
         print(line, file=sys.stderr, flush=True)
 
