@@ -105,8 +105,14 @@ async def end(server: Any) -> None:
 
     The gateway's proxy has a session of its own; it ends when this process does.
     """
+
+    async def in_order() -> None:
+        with contextlib.suppress(Exception):  # a server that was not up yet
+            await server.backend.stop_clusters()
+        await server.cleanup()
+
     with contextlib.suppress(Exception):
-        await in_time(server.cleanup(), PATIENCE)
+        await in_time(in_order(), PATIENCE)
     for pid in members(os.getpgrp()):
         with contextlib.suppress(OSError):
             os.kill(pid, signal.SIGKILL)

@@ -59,6 +59,13 @@ class Backend(UnsafeLocalBackend):  # type: ignore[misc]
     def get_env(self, cluster: Any) -> dict[str, str]:
         return {**os.environ, **VARIABLES, **super().get_env(cluster)}
 
+    async def stop_clusters(self) -> None:
+        """End all clusters while their schedulers can still report to this server."""
+        active = list(self.db.active_clusters())
+        for cluster in active:
+            await self.stop_cluster(cluster.name)
+        await asyncio.gather(*(cluster.shutdown for cluster in active))
+
     async def start_process(
         self, cluster: Any, cmd: list[str], env: dict[str, str], name: str
     ) -> int:
