@@ -13,6 +13,7 @@ from dask_claim.claim.choice import Choice
 from dask_claim.errors import ClusterGone, ConfigurationError, Reason, TemporaryError
 from dask_claim.launch import events
 from dask_claim.launch.cluster_watch import ClusterWatch
+from dask_claim.launch.cluster_words import released, submitted, unconfirmed, waited_for
 from dask_claim.launch.events import Events
 from dask_claim.launch.joining import Joining
 from dask_claim.launch.lease_keeper import LeaseKeeper
@@ -178,11 +179,7 @@ class Session:
 
     async def _submit(self) -> None:
         await self.provider.submit()
-        named = self.provider.outlives_launcher and self.cluster.cluster_name
-        text = f"Cluster {named} is requested" if named else ""
-        if self.provider.joined:
-            text = f"Cluster {named} is shared: this run joins it"
-        self._emit(events.Submitted(self.provider.name, self.cluster, text))
+        self._emit(submitted(self.provider))
 
     async def release(self) -> Outcome:
         """End the cluster, and whatever was made on the way to it.
@@ -206,29 +203,12 @@ class Session:
                     if outcome is Outcome.NOT_CONFIRMED:
                         await self.lease.leave_to_scheduler()
                 finally:
-                    self._emit_released(outcome, self._opening.passed - started)
+                    self._emit(released(self, outcome, self._opening.passed - started))
 
             end.push_async_callback(self.provider.close)
             end.push_async_callback(self.lease.end)
             end.push_async_callback(self._opening.end)
         return outcome
-
-    def _emit_released(self, outcome: Outcome, seconds: float) -> None:
-        provider = self.provider
-        self._emit(
-            events.Released(
-                outcome,
-                provider.name,
-                self.cluster,
-                self.watch.usage,
-                provider.called(),
-                provider.description if provider.makes_cluster else "",
-                seconds,
-                self.request.claim.lease_timeout if self.lease.leased else None,
-                self.watch.ended is not None,
-                level="ERROR" if outcome is Outcome.NOT_CONFIRMED else "INFO",
-            )
-        )
 
     def _write(self, ticket: Ticket) -> None:
         self.tickets.write(ticket)
@@ -254,11 +234,7 @@ class Session:
         await self.provider.close()
         await self._reclaim()
         for ticket in self.tickets.open:
-            self._emit.warn(
-                f"{self.provider.description} does not confirm that cluster "
-                f"{ticket.cluster_name or 'it may have made'} is gone; it is tried again at the "
-                "end"
-            )
+            self._emit.warn(unconfirmed(self.provider, ticket))
         self._choice, self.provider = fallback, local
         self._joining.tell_of_share(local)
         # The gateway may have used up all the time there was.
@@ -270,13 +246,4 @@ class Session:
         return kind(self.request, self._write, self._emit.warn)
 
     def _describe(self) -> tuple[str, str | None, Reason | None]:
-        name = self.cluster.cluster_name
-        cluster = f"cluster {name}" if name else "a cluster"
-        usage, reason = self.watch.usage, self.provider.obstacle_reason
-        if usage is not None and not usage.workers:
-            reason = Reason.NO_WORKERS
-        return (
-            f"{cluster} from {self.provider.description}",
-            self.provider.obstacle or self.provider.waits_for,
-            reason,
-        )
+        return waited_for(self.provider, self.watch.usage)
