@@ -12,9 +12,9 @@ import pytest
 
 from dask_claim.claim.addresses import GatewayAddress
 from dask_claim.claim.model import Claim
-from dask_claim.providers.gateway import ending
+from dask_claim.providers.gateway import reclaiming
 from dask_claim.providers.gateway.api import GatewayApi
-from dask_claim.providers.gateway.ending import end_lost
+from dask_claim.providers.gateway.reclaiming import end_lost
 from dask_claim.providers.values import Outcome
 from tests.support.gateway import GatewayServer
 from tests.support.launcher import Launcher
@@ -26,7 +26,7 @@ from tests.support.scenes import WAITING, processes_of, until_ready
 def test_lost_cluster_is_found_whatever_the_clocks_say(
     gateway: GatewayServer, ahead: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ending, "LEASE_EXPECTED_WITHIN", 0.5)
+    monkeypatch.setattr(reclaiming, "LEASE_EXPECTED_WITHIN", 0.5)
     for name in ("LOGNAME", "USER"):
         monkeypatch.setenv(name, "tester")
 

@@ -18,7 +18,7 @@ from dask_claim.launch.receipt import Receipt
 from dask_claim.launch.session import Session
 from dask_claim.lifetime.reclaim import reclaim, reclaim_all
 from dask_claim.providers.base import import_quietly
-from dask_claim.providers.gateway import ending
+from dask_claim.providers.gateway import reclaiming
 from dask_claim.providers.gateway.api import GatewayApi
 from dask_claim.providers.gateway.provider import GatewayProvider
 from dask_claim.providers.gateway.reports import MARK
@@ -84,7 +84,7 @@ def release(gateway: Faulty, *tickets: dict[str, Any], timeout: float = 10.0) ->
 
 @pytest.mark.parametrize(
     ("where", "step"),
-    [(ending, "client_of"), (GatewayApi, "delete"), (GatewayApi, "report"),
+    [(reclaiming, "client_of"), (GatewayApi, "delete"), (GatewayApi, "report"),
      (GatewayProvider, "reclaim")],
 )  # fmt: skip
 def test_one_ticket_that_fails(where: Any, step: str, monkeypatch: pytest.MonkeyPatch) -> None:

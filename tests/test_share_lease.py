@@ -16,7 +16,7 @@ from dask_claim.lifetime.lease import Lease
 from dask_claim.lifetime.lease_connection import JoinRefused, LeaseConnection
 from dask_claim.lifetime.lease_plugin import NAME, RENEW
 from dask_claim.lifetime.workers_service import WorkersService
-from dask_claim.providers.gateway.ending import end_unused
+from dask_claim.providers.gateway.reclaiming import end_unused
 from dask_claim.providers.usage import LOOK, Usage
 from dask_claim.providers.values import Outcome
 from dask_claim.threads import in_time

@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from dask_claim.cli.clusters import clusters_command
 from dask_claim.lifetime import clusters
 from dask_claim.lifetime.reclaim import reclaim
-from dask_claim.providers.gateway import connection, ending, reports
+from dask_claim.providers.gateway import connection, reclaiming, reports
 from dask_claim.providers.gateway.reports import MARK, Mark
 from dask_claim.providers.values import Outcome
 from tests.support.faulty import CLUSTER, HTTP_FAULTS, SCHEDULER_FAULTS, Faulty, faulty
@@ -28,7 +28,7 @@ BY_HAND = {"OF_A_PERSON": "1"}
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(ending, "LEASE_EXPECTED_WITHIN", 0.3)
+    monkeypatch.setattr(reclaiming, "LEASE_EXPECTED_WITHIN", 0.3)
     for name in ("LOGNAME", "USER"):
         monkeypatch.setenv(name, "tester")
     yield

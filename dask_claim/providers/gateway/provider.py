@@ -209,7 +209,7 @@ class GatewayProvider(Provider):
 
     @classmethod
     async def reclaim(cls, ticket: Ticket, timeout: float, warn: Callable[[str], None]) -> Outcome:
-        from dask_claim.providers.gateway.ending import end_all_of
+        from dask_claim.providers.gateway.reclaiming import end_all_of
 
         try:
             return await in_time(end_all_of(ticket, timeout, warn), timeout)

@@ -80,7 +80,7 @@ class SharedGatewayProvider(GatewayProvider):
 
     async def _give_way(self) -> bool:
         """Where two runs have requested one at the same time: use the older, give this one back."""
-        from dask_claim.providers.gateway.ending import end_unused
+        from dask_claim.providers.gateway.reclaiming import end_unused
 
         assert self._api is not None and self._name is not None
         own = self._name
