@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from time import monotonic
 from types import SimpleNamespace
 from typing import Any
 
@@ -191,6 +192,13 @@ def test_only_what_is_surely_unused_is_ended_and_only_what_is_used_is_left() -> 
             assert await ending is Outcome.KEPT and cluster.running
             await one.release()
             assert await end(30) is Outcome.KEPT and cluster.running
+        async with scheduled() as scheduler:
+            cluster.address = scheduler.address
+            # A run joins in the second for which a new cluster is left alone.
+            ending = asyncio.ensure_future(end_unused(cluster, "c1", monotonic()))
+            one = await Runs(scheduler).join("one")
+            assert await ending is Outcome.KEPT and cluster.running
+            await one.release()
         async with scheduled() as scheduler:
             cluster.address = scheduler.address
             assert await end(30) is Outcome.GONE and not cluster.running

@@ -37,9 +37,7 @@ async def end_cluster(api: GatewayApi, name: str, made: float | None = None) -> 
     `made`: when the gateway answered with its name, by this machine's monotonic clock, which all
     of its processes share; None where that is long ago.
     """
-    if made is not None:
-        # Another machine's clock, or that of a boot before this one, says nothing.
-        await asyncio.sleep(min(max(made + SETTLED_AFTER - monotonic(), 0.0), SETTLED_AFTER))
+    await until_settled(made)
     deleted = False
 
     async def is_gone() -> bool:
@@ -54,6 +52,13 @@ async def end_cluster(api: GatewayApi, name: str, made: float | None = None) -> 
             raise
 
     await persistently(api, is_gone, done=bool)
+
+
+async def until_settled(made: float | None) -> None:
+    """Return when a cluster may be ended; `made` as for `end_cluster`."""
+    if made is not None:
+        # Another machine's clock, or that of a boot before this one, says nothing.
+        await asyncio.sleep(min(max(made + SETTLED_AFTER - monotonic(), 0.0), SETTLED_AFTER))
 
 
 async def client_of(ticket: Ticket, timeout: float, warn: Callable[[str], None]) -> GatewayApi:

@@ -18,6 +18,7 @@ from dask_claim.providers.gateway.ending import (
     end_cluster,
     end_marked,
     persistently,
+    until_settled,
 )
 from dask_claim.providers.gateway.reports import Hold, look_at_lease, mark_on, status_of
 from dask_claim.providers.values import Outcome
@@ -105,9 +106,11 @@ async def end_unused(
     warn: Callable[[str], None] = lambda _: None,
 ) -> Outcome:
     """As `end_cluster`, but not where other runs that share the cluster use it, or may join it."""
+    # The look comes last: nothing lies between it and the request in which a run could join.
+    await until_settled(made)
     if not await _is_unused(api, name, warn):
         return Outcome.KEPT
-    await end_cluster(api, name, made)
+    await end_cluster(api, name)
     return Outcome.GONE
 
 
