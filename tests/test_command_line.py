@@ -187,6 +187,10 @@ def test_receipt_of_a_defect_before_the_run(
     done = dask_claim("--receipt", "r.json", "--", "true")
     receipt = json.loads(Path("r.json").read_text())
     assert (done.returncode, receipt["exit_status"], receipt["reason"]) == (70, 70, "defect")
+    wrong = dask_claim("--receipt", "o.json", "--", "true", DASK_CLAIM_GRACE="x")
+    receipt = json.loads(Path("o.json").read_text())
+    assert (wrong.returncode, receipt["reason"]) == (78, "configuration_invalid")
+    monkeypatch.delenv("DASK_CLAIM_GRACE")
     same = dask_claim("--receipt", "x", "--report", "x", "--", "true")
     assert same.returncode == 78 and "receipt and report are to be one file" in same.stderr
 

@@ -9,13 +9,13 @@ from typing import Any
 from dask_claim import log, stderr
 from dask_claim.claim.model import Resolved, load
 from dask_claim.cli.options import claimed
-from dask_claim.errors import UsageError
+from dask_claim.errors import ConfigurationError, UsageError
 from dask_claim.files import letters
 from dask_claim.launch.caller import Caller
 from dask_claim.launch.launcher import Launcher
 from dask_claim.launch.receipt import Receipt
 from dask_claim.launch.report_file import write_report
-from dask_claim.launch.run_options import RunOptions, run_options
+from dask_claim.launch.run_options import PREFIX, RunOptions, run_options
 from dask_claim.launch.tracing import Trace
 from dask_claim.providers.existing import outside_ended_run
 from dask_claim.threads import run_loop
@@ -24,7 +24,7 @@ from dask_claim.threads import run_loop
 def run_command(command: list[str], given: Mapping[str, Any]) -> int:
     """Run a command with the options `given` on the command line."""
     names = set(RunOptions.model_fields)
-    options = run_options(**{name: value for name, value in given.items() if name in names})
+    options = _options(command, {name: given[name] for name in given if name in names})
     log.configure("DEBUG" if options.verbose else "WARNING" if options.quiet else "INFO")
     fields = {name: value for name, value in given.items() if name not in names}
     return _run(command, lambda: load(claimed(fields)), options)
@@ -37,7 +37,21 @@ def run_for(caller: Caller, command: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(2, 1)
     log.configure("INFO", caller.log)
-    return caller.answer(lambda: _run(command, caller.claim, caller.options(), caller))
+    return caller.answer(
+        lambda: _run(command, caller.claim, _options(command, caller.options()), caller)
+    )
+
+
+def _options(command: list[str] | None, given: Mapping[str, Any]) -> RunOptions:
+    """Return the options of a run; its receipt has an error of theirs, too."""
+    try:
+        return run_options(**given)
+    except ConfigurationError as error:
+        if command != []:
+            place = given.get("receipt") or os.environ.get(f"{PREFIX}RECEIPT")
+            options = RunOptions.model_construct(receipt=place)
+            _record(error, command, options, letters(), Trace.of(os.environ))
+        raise
 
 
 def _run(
@@ -62,10 +76,17 @@ def _run(
                 os.environ.pop(name, None)
         launcher = Launcher(run, trace, command or [], resolved, options, caller)
     except Exception as error:
-        receipt = Receipt(command or [], path=options.receipt_file(run))
-        receipt.run, receipt.traceparent = run, trace.received
-        receipt.fail(error)
-        receipt.finish()
-        write_report(options.report_file(run), receipt)
+        _record(error, command, options, run, trace)
         raise
     return run_loop(launcher.run())
+
+
+def _record(
+    error: Exception, command: list[str] | None, options: RunOptions, run: str, trace: Trace
+) -> None:
+    """Write the receipt and report of a run that an error has ended before it began."""
+    receipt = Receipt(command or [], path=options.receipt_file(run))
+    receipt.run, receipt.traceparent = run, trace.received
+    receipt.fail(error)
+    receipt.finish()
+    write_report(options.report_file(run), receipt)

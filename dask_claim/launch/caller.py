@@ -23,7 +23,6 @@ from loguru import logger
 
 from dask_claim.claim.model import Claim, Resolved, load
 from dask_claim.errors import ConfigurationError, DaskClaimError, Exhausted, Reason
-from dask_claim.launch.run_options import RunOptions, run_options
 
 if TYPE_CHECKING:
     from dask_claim.launch.session import Session
@@ -59,9 +58,9 @@ class Caller:
             return load()
         return Resolved.of(Claim.take_over(given))
 
-    def options(self) -> RunOptions:
-        """Return the options of the run. Raises ConfigurationError."""
-        return run_options(**self._order.get("options", {}))
+    def options(self) -> dict[str, Any]:
+        """Return the options of the run, as they were given."""
+        return dict(self._order.get("options", {}))
 
     @property
     def alive(self) -> bool:
