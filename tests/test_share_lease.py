@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from time import monotonic
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,6 +16,7 @@ from dask_claim.lifetime.lease import Lease
 from dask_claim.lifetime.lease_connection import JoinRefused, LeaseConnection
 from dask_claim.lifetime.lease_plugin import NAME, RENEW
 from dask_claim.lifetime.workers_service import WorkersService
+from dask_claim.providers.gateway import reclaiming
 from dask_claim.providers.gateway.reclaiming import end_unused
 from dask_claim.providers.usage import LOOK, Usage
 from dask_claim.providers.values import Outcome
@@ -171,7 +171,9 @@ class OneCluster:
         self.running = False
 
 
-def test_only_what_is_surely_unused_is_ended_and_only_what_is_used_is_left() -> None:
+def test_only_what_is_surely_unused_is_ended_and_only_what_is_used_is_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     async def main() -> None:
         async with scheduled() as scheduler:
             warnings: list[str] = []
@@ -195,10 +197,15 @@ def test_only_what_is_surely_unused_is_ended_and_only_what_is_used_is_left() -> 
         async with scheduled() as scheduler:
             cluster.address = scheduler.address
             # A run joins in the second for which a new cluster is left alone.
-            ending = asyncio.ensure_future(end_unused(cluster, "c1", monotonic()))
-            one = await Runs(scheduler).join("one")
-            assert await ending is Outcome.KEPT and cluster.running
-            await one.release()
+            joined = []
+
+            async def settled(_: float | None) -> None:
+                joined.append(await Runs(scheduler).join("one"))
+
+            with monkeypatch.context() as patched:
+                patched.setattr(reclaiming, "until_settled", settled)
+                assert await end(30) is Outcome.KEPT and cluster.running
+            await joined[0].release()
         async with scheduled() as scheduler:
             cluster.address = scheduler.address
             assert await end(30) is Outcome.GONE and not cluster.running
