@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import datetime
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,6 +19,9 @@ from dask_claim.lifetime.lease_plugin import NAME, RENEW
 from dask_claim.lifetime.workers_service import WorkersService
 from dask_claim.providers.gateway import reclaiming
 from dask_claim.providers.gateway.reclaiming import end_unused
+from dask_claim.providers.gateway.reports import MARK, Mark
+from dask_claim.providers.gateway.shared import SharedClusters
+from dask_claim.providers.share import Share
 from dask_claim.providers.usage import LOOK, Usage
 from dask_claim.providers.values import Outcome
 from dask_claim.threads import in_time
@@ -58,6 +62,35 @@ class Runs:
         shared = self.usages[name].shared
         assert shared
         return list(shared["bounds"])
+
+
+class OneCluster:
+    """A gateway's answers about one running cluster, and about this run's own, which is younger."""
+
+    clock_ahead = 0.0
+
+    def __init__(self, address: str, mark: str = "") -> None:
+        self.address, self.mark, self.running = address, mark, True
+
+    async def clusters(self) -> list[Any]:
+        own = {"name": "own", "start_time": datetime.fromtimestamp(2), "options": {}}
+        return [
+            await self.report("c1"),
+            SimpleNamespace(status=SimpleNamespace(name="PENDING"), **own),
+        ]
+
+    async def report(self, name: str) -> Any:
+        return SimpleNamespace(
+            name=name,
+            start_time=datetime.fromtimestamp(1),
+            options={"environment": {MARK: self.mark}},
+            status=SimpleNamespace(name="RUNNING" if self.running else "STOPPED"),
+            scheduler_address=self.address,
+            security=None,
+        )
+
+    async def delete(self, name: str) -> None:
+        self.running = False
 
 
 async def refusal(joining: Any) -> str:
@@ -115,6 +148,11 @@ def test_cluster_older_than_its_site_allows_takes_no_run() -> None:
             one = await runs.join("one", longest=0.01)
             await asyncio.sleep(0.02)
             assert "older" in await refusal(runs.join("two"))
+            # Nor is it tried by those who look before.
+            share = Share("k", "d")
+            cluster: Any = OneCluster(scheduler.address, str(Mark("one", True, share)))
+            assert await SharedClusters(cluster, share, frozenset()).oldest() is None
+            assert await SharedClusters(cluster, share, frozenset()).older_than("own") is None
             await one.release()
             await in_time(scheduler.finished(), 20)
         async with scheduled() as scheduler:
@@ -155,20 +193,6 @@ def test_run_that_was_silent_for_long_is_in_again_with_its_own_figures() -> None
             await one.close()
 
     asyncio.run(main())
-
-
-class OneCluster:
-    """A gateway's answers about one running cluster."""
-
-    def __init__(self, address: str) -> None:
-        self.address, self.running = address, True
-
-    async def report(self, name: str) -> Any:
-        status = SimpleNamespace(name="RUNNING" if self.running else "STOPPED")
-        return SimpleNamespace(status=status, scheduler_address=self.address, security=None)
-
-    async def delete(self, name: str) -> None:
-        self.running = False
 
 
 def test_only_what_is_surely_unused_is_ended_and_only_what_is_used_is_left(

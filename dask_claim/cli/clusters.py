@@ -86,7 +86,7 @@ def stop_command(
         for cluster in mine
         if everything
         or cluster.name in names
-        or (share and cluster.share == share)
+        or (share and cluster.share == share.strip())
         or (orphaned and cluster.orphaned(pending_after))
     ]
     if not chosen:

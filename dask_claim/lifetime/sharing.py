@@ -172,7 +172,8 @@ class SharedLease(PartedLease):
 
     async def look(self) -> dict[str, Any]:
         shared = {name: self._share[name] for name in ("key", "digest")}
-        shared |= {"ends_in": self._seconds_left(), "ending": self._ending}
+        ending = self._ending or not self._takes_runs_for()
+        shared |= {"ends_in": self._seconds_left(), "ending": ending}
         return {**await super().look(), "shared": shared}
 
     # How many workers

@@ -61,6 +61,6 @@ def test_three_steps_share_a_cluster(
     assert len(written) == 3 and len({one["cluster_name"] for one in written}) == 1
     assert sorted(one["shared"]["joined"] for one in written) == [False, True, True]
     # The end of the workflow.
-    ended = clusters_command(variables_gateway, "stop", "--share", "run-42")
+    ended = clusters_command(variables_gateway, "stop", "--share", " run-42 ")
     assert ended.returncode == 0 and "is gone" in ended.stdout, ended.stderr
     wait_for(lambda: not variables_gateway.clusters(), "end of the cluster")

@@ -46,7 +46,10 @@ class SharedClusters:
     async def oldest(self) -> str | None:
         """Return the name of the cluster that is shared; None: there is none yet."""
         same, _ = await self._sort(await self._there())
-        for report in same:
+        return await self._first_that_stays(same)
+
+    async def _first_that_stays(self, reports: list[ClusterReport]) -> str | None:
+        for report in reports:
             # Its mark does not tell that it is about to end.
             running = status_of(report) == "RUNNING"
             look = await look_at(self._api, report.name) if running else None
@@ -66,8 +69,8 @@ class SharedClusters:
             mine = next((each for each in there if each.name == own), None)
             older = [each for each in there if mine and _age(each) < _age(mine)]
             same, open_ones = await self._sort(older)
-            if same:
-                return str(same[0].name)
+            if (name := await self._first_that_stays(same)) is not None:
+                return name
             now = monotonic()
             alike = [each for each in open_ones if mine and each.options == mine.options]
             running = [each for each in alike if status_of(each) == "RUNNING"]
