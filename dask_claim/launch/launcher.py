@@ -90,7 +90,9 @@ class Launcher:
                 end.callback(self._publish)
                 end.push_async_callback(self._release)
                 try:
-                    status = self.receipt.exit_status = await self._run(signals)
+                    status = self.state.judge(await self._run(signals))
+                    self.receipt.exit_status = status
+                    self.receipt.error = str(self.state.cause) if self.state.cause else None
                     return status
                 except BaseException as error:
                     failure = error if isinstance(error, DaskClaimError) else Exhausted.of(error)
@@ -119,7 +121,7 @@ class Launcher:
             return await self._execute(session, added, signals)
         assert self._caller is not None
         self.state.work = block = Block(self._caller, session, added)
-        return self._judge(await block.wait())
+        return await block.wait()
 
     async def _open(self, session: Session) -> None:
         if lifetime := self._resolved.claim.max_lifetime:
@@ -172,17 +174,6 @@ class Launcher:
         session.watch.look_at_memory(status)
         if failure is not None and status in (0, 128 + signal.SIGTERM, 128 + signal.SIGKILL):
             raise failure
-        return self._judge(status)
-
-    def _judge(self, status: int) -> int:
-        """Return the run's status, by that of a work that the launcher may have ended itself."""
-        if self.state.cause is None:
-            return status
-        self.receipt.error = str(self.state.cause)
-        if status == 0:
-            status = self.state.cause.exit_status
-            if self._command:
-                self._emit.note(f"Status {status} in place of 0: {self.state.cause}")
         return status
 
     async def _open_meanwhile(self, session: Session, child: Child) -> BaseException | None:

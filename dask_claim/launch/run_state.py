@@ -76,6 +76,14 @@ class RunState:
             if signum == signal.SIGTERM or status == 128 + signum or at > survived
         }
 
+    def judge(self, status: int) -> int:
+        """Return the run's status, by that of a work that the launcher may have ended itself."""
+        if status != 0 or self.cause is None:
+            return status
+        if isinstance(self.work, Child):
+            self._emit.note(f"Status {self.cause.exit_status} in place of 0: {self.cause}")
+        return self.cause.exit_status
+
     def on_caller_end(self, status: int | None) -> None:
         """The program around wants no more of this run, or is gone (status None)."""
         if isinstance(self.work, Block):
