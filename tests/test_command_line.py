@@ -196,5 +196,6 @@ def test_receipt_of_a_defect_before_the_run(
 
 
 def test_an_entry_has_its_flag_for_source(dask_claim: Dask) -> None:
-    shown = json.loads(dask_claim("show", "--json", "--option", "a=2").stdout)
+    shown = json.loads(dask_claim("show", "--json", "--option", "a=2", "--no-create").stdout)
     assert shown["sources"]["options.a"] == "--option"
+    assert shown["sources"]["create"] == "--no-create"

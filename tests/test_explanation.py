@@ -46,6 +46,7 @@ TERM, INT, KILL, SEGV = signal.SIGTERM, signal.SIGINT, signal.SIGKILL, signal.SI
 SLOW = DaskClaimError("the max_lifetime of 60 s ends", Reason.LIFETIME)
 WALL = DaskClaimError("this job's walltime ends", Reason.WALLTIME)
 LIVING = Claim.model_validate({**CLAIM, "max_lifetime": 60})
+GONE = DaskClaimError("the program was gone before its block had ended", Reason.COMMAND_KILLED)
 CASES = {
     "well": (ended(status=0), None, []),
     "well, but": (
@@ -55,6 +56,16 @@ CASES = {
     "by itself": (
         ended(), Reason.COMMAND_FAILED,
         ["status 1; its cluster saw no failed task, so the cause is in the command's own messages"],
+    ),
+    "block": (
+        ended(work="block"), Reason.COMMAND_FAILED,
+        ["The block ended with status 1; its cluster saw no failed task, so the cause is in the "
+         "program's own messages"],
+    ),
+    "program killed": (ended(work="block", cause=GONE), Reason.COMMAND_KILLED, ["The program was"]),
+    "program killed for its memory": (
+        ended(work="block", cause=GONE, memory="The limit of 2 GiB killed a process here"),
+        Reason.MEMORY_LIMIT, ["The limit of 2 GiB killed a process here"],
     ),
     "no report": (ended(usage=None), Reason.COMMAND_FAILED, []),
     "workers' memory": (

@@ -62,7 +62,8 @@ def flag(name: str) -> str:
 def flag_layers(flags: Mapping[str, object]) -> Iterator[Layer]:
     for name, value in flags.items():
         if value is not None:
-            yield Layer(flag(name), read({name: value}), "flags")
+            source = flag(f"no_{name}" if value is False else name)
+            yield Layer(source, read({name: value}), "flags")
 
 
 def variable_layers(environ: Mapping[str, str]) -> list[Layer]:

@@ -139,11 +139,10 @@ def _how_it_ended(facts: Facts, reason: Reason) -> Iterator[str]:
         waited = f", and {_tasks(usage.waiting)} waited for one" if usage.waiting else ""
         yield f"No worker ever came{waited}"
     elif reason is Reason.COMMAND_FAILED and usage and not (usage.tasks_failed or usage.errors):
-        if facts.work == "block":
-            return  # its exception says why
+        whose = "program" if facts.work == "block" else "command"
         yield (
-            f"The command ended with status {facts.status}; its cluster saw no failed task, so the "
-            "cause is in the command's own messages"
+            f"The {facts.work} ended with status {facts.status}; its cluster saw no failed task, "
+            f"so the cause is in the {whose}'s own messages"
         )
 
 

@@ -97,7 +97,9 @@ def reason_of(facts: Facts) -> Reason | None:
     """Return the one word for how a run ended; None where it ended well."""
     usage = facts.usage
     if facts.cause is not None:
-        return facts.cause.reason
+        # Of a program that is gone before its block has ended the launcher knows no signal.
+        killed = facts.cause.reason is Reason.COMMAND_KILLED
+        return Reason.MEMORY_LIMIT if killed and facts.memory else facts.cause.reason
     if facts.status == 0:
         return None
     if facts.signal is not None:

@@ -121,7 +121,9 @@ class Launcher:
             return await self._execute(session, added, signals)
         assert self._caller is not None
         self.state.work = block = Block(self._caller, session, added)
-        return await block.wait()
+        status = await block.wait()
+        session.watch.look_at_memory(status)
+        return status
 
     async def _open(self, session: Session) -> None:
         if lifetime := self._resolved.claim.max_lifetime:
