@@ -114,8 +114,7 @@ class Launcher:
         claim, cluster = self._resolved.claim, session.cluster
         files = write_result_files(cluster, claim.env, session.tickets.write)
         terms = request.run_id, files, request.gateway, session.provider.shares
-        added = variables(cluster, claim, os.environ, *terms)
-        added |= self._trace.variables()
+        added = variables(cluster, claim, os.environ, *terms) | self._trace.variables()
         self.state.phase = Phase.RUNNING
         if self._command:
             return await self._execute(session, added, signals)

@@ -108,8 +108,8 @@ class SharedLease(PartedLease):
             return "it is ending"
         if any(share.get(name) != self._share[name] for name in ("key", "digest")):
             return "it was made for another request"
-        # Those that are in may connect again.
-        if not self._takes_runs_for() and holder not in self._holders:
+        # Those that are in may connect again, also after a long cut.
+        if not self._takes_runs_for() and holder not in self._holders | self._given_up:
             return f"it is older than the {self._share['longest']:g} s that its site allows"
         return None
 
