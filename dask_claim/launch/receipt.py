@@ -8,10 +8,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import time
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from loguru import logger
@@ -72,7 +72,7 @@ class Receipt:
         self._tickets: Sequence[Ticket] = ()
         self._command, self._resolved, self._plan = command, resolved, plan
         self._moments: dict[str, float] = {}
-        self._begun, self._history = time.time(), History()
+        self._begun, self._history = monotonic(), History()
         self._ended: float | None = None
         self._provider: str | None = None
         self._adopted = False
@@ -163,7 +163,7 @@ class Receipt:
             "scheduler_address": self._cluster.scheduler_address,
             "dashboard_url": self._cluster.dashboard_url,
             "timeline": {stage: _iso(self._moments.get(stage)) for stage in STAGES.values()},
-            "duration": round((self._ended or time.time()) - self._begun, 3),
+            "duration": round((self._ended or monotonic()) - self._begun, 3),
             "history": self._history.points,
             "traceparent": self.traceparent,
             "attached": self._plan and self._plan.choice.run,
@@ -189,7 +189,7 @@ class Receipt:
 
     def finish(self) -> None:
         """Write the last form to its file, if any; a failure is logged and changes nothing else."""
-        self._state, self._ended = "ended", time.time()
+        self._state, self._ended = "ended", monotonic()
         if self._outcome is not Outcome.NOT_CONFIRMED:
             self._tickets = ()
         if self._path is None:

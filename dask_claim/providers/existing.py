@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 CONNECT_TIMEOUT = 10.0
 """Seconds for a scheduler, which may be starting, to write its file and to take a connection."""
+
+CLOCKS_APART = 1.0  # seconds
 
 
 class AttachProvider(Provider):
@@ -124,9 +126,22 @@ class AttachProvider(Provider):
         late = not is_loopback(address)
         if not late:  # Dask tries again until its own timeout, and does not say why
             self.obstacle = f"no scheduler answers at {address} ({self._variable})"
-        if differences := await (Patience(self).ask(connect) if late else connect()):
+        trying = Patience(self).ask(connect) if late else self._for_its_timeout(connect)
+        if differences := await trying:
             raise ConfigurationError(f"{differences} (versions: strict)")
         self.obstacle = None
+
+    async def _for_its_timeout(self, connect: Callable[[], Awaitable[str]]) -> str:
+        """Connect; once more where Dask gives up too soon, by a clock that has jumped."""
+        now = asyncio.get_running_loop().time
+        end = now() + self._timeout
+        while True:
+            try:
+                return await connect()
+            except TemporaryError:
+                if now() > end - CLOCKS_APART:
+                    raise
+            await asyncio.sleep(CLOCKS_APART / 10)
 
     def security(self) -> Any:
         return self._report.security if self._report else None
