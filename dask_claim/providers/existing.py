@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 CONNECT_TIMEOUT = 10.0
 """Seconds for a scheduler, which may be starting, to write its file and to take a connection."""
 
-CLOCKS_APART = 1.0  # seconds
-
 
 class AttachProvider(Provider):
     """A cluster of others: checked before the command depends on it, never ended."""
@@ -139,9 +137,9 @@ class AttachProvider(Provider):
             try:
                 return await connect()
             except TemporaryError:
-                if now() > end - CLOCKS_APART:
+                if now() > end - 1.0:  # both clocks are not exact
                     raise
-            await asyncio.sleep(CLOCKS_APART / 10)
+            await asyncio.sleep(0.1)
 
     def security(self) -> Any:
         return self._report.security if self._report else None
