@@ -106,9 +106,11 @@ async def end(server: Any) -> None:
     The gateway's proxy has a session of its own; it ends when this process does.
     """
 
+    from dask_claim.providers.local.gateway_server import stop_clusters
+
     async def in_order() -> None:
         with contextlib.suppress(Exception):  # a server that was not up yet
-            await server.backend.stop_clusters()
+            await stop_clusters(server.backend)
         await server.cleanup()
 
     with contextlib.suppress(Exception):

@@ -53,18 +53,19 @@ class Server(DaskGateway):  # type: ignore[misc]
         pass
 
 
+async def stop_clusters(backend: Any) -> None:
+    """End all clusters of a gateway while their schedulers can still report to its server."""
+    active = list(backend.db.active_clusters())
+    for cluster in active:
+        await backend.stop_cluster(cluster.name)
+    await asyncio.gather(*(cluster.shutdown for cluster in active))
+
+
 class Backend(UnsafeLocalBackend):  # type: ignore[misc]
     """Clusters as processes of this run: of its user, with its variables, in its session."""
 
     def get_env(self, cluster: Any) -> dict[str, str]:
         return {**os.environ, **VARIABLES, **super().get_env(cluster)}
-
-    async def stop_clusters(self) -> None:
-        """End all clusters while their schedulers can still report to this server."""
-        active = list(self.db.active_clusters())
-        for cluster in active:
-            await self.stop_cluster(cluster.name)
-        await asyncio.gather(*(cluster.shutdown for cluster in active))
 
     async def start_process(
         self, cluster: Any, cmd: list[str], env: dict[str, str], name: str
