@@ -45,7 +45,7 @@ def receipt(number: int = 0, **changed: Any) -> dict[str, Any]:
             name: (start + timedelta(seconds=after)).isoformat(timespec="milliseconds")
             for name, after in moments.items()
         },
-        "command": ["/usr/bin/python3.11", "-u", "/work/bai.py", "--post", "x.json"],
+        "command": ["/usr/bin/python3.11", "-u", "/app/bai.py", "--post", "x.json"],
         "exit_status": 0,
         "efficiency": 0.8,
         "workers": {

@@ -25,15 +25,13 @@ from dask_claim.launch.history import History, shared, used
 from dask_claim.launch.reports import Explained, NoWorkers
 from dask_claim.processes import mark
 from dask_claim.providers.values import Cluster, Outcome, Ticket
+from dask_claim.receipts import VERSION
 from dask_claim.redact import redact
 
 if TYPE_CHECKING:
     from dask_claim.claim.model import Resolved
     from dask_claim.claim.plan import Plan
     from dask_claim.providers.usage import Usage
-
-VERSION = 1
-"""Of the receipt's form: raised when a field changes its meaning or goes."""
 
 STAGES: dict[type[events.Event], str] = {
     events.Claimed: "claimed",

@@ -10,10 +10,8 @@ from pathlib import Path
 from pydantic import ValidationError
 from pydantic_core import from_json
 
+from dask_claim.receipts import VERSION
 from dask_claim.receipts.fields import ReceiptFields
-
-VERSION = 1
-"""The newest form of a receipt that is known here."""
 
 LARGEST = 32 * 2**20
 """Bytes of a file that may be a receipt."""
