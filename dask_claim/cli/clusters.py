@@ -17,10 +17,9 @@ if TYPE_CHECKING:
 
 COLUMNS = ("name", "status", "age", "workers", "lease")
 OF_SHARED = ("share", "runs", "ends_in")
-HELP = {"help_option_names": ["-h", "--help"]}
 
 
-@click.group("clusters", invoke_without_command=True, context_settings=HELP)
+@click.group("clusters", invoke_without_command=True)
 @click.option("--gateway-url", metavar="URL", help="Instead of the one that is configured.")
 @click.option("--json", "as_json", is_flag=True, help="A JSON list.")
 @click.pass_context
@@ -42,7 +41,7 @@ def clusters_command(context: click.Context, gateway_url: str | None, as_json: b
         print(printing.as_json(rows) if as_json else _table(mine))
 
 
-@clusters_command.command("stop", context_settings=HELP)
+@clusters_command.command("stop")
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @click.option("--orphaned", is_flag=True, help="Those whose launcher is certainly gone.")
 @seconds_option(

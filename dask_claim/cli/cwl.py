@@ -9,16 +9,15 @@ import click
 
 from dask_claim.cli import printing
 
-_HELP = {"help_option_names": ["-h", "--help"]}
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
 
-@click.group("cwl", context_settings=_HELP)
+@click.group("cwl")
 def cwl_command() -> None:
     """CWL documents that claim a cluster: translate, check, schema."""
 
 
-@cwl_command.command("translate", context_settings=_HELP)
+@cwl_command.command("translate")
 @click.argument("file")
 @click.option("-o", "--output", type=_FILE, metavar="OUT", help="Write to OUT; default: stdout.")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON, also where FILE is YAML.")
@@ -49,7 +48,7 @@ def translate_command(
     return 0
 
 
-@cwl_command.command("check", context_settings=_HELP)
+@cwl_command.command("check")
 @click.argument("file")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object: claims, findings.")
 def check_command(file: str, as_json: bool) -> int:
@@ -74,7 +73,7 @@ def check_command(file: str, as_json: bool) -> int:
     return report.exit_status
 
 
-@cwl_command.command("schema", context_settings=_HELP)
+@cwl_command.command("schema")
 @click.option("--json", "as_json", is_flag=True, help="JSON Schema, for editors.")
 def schema_command(as_json: bool) -> int:
     """Print the schema of DaskGatewayRequirement: SALAD, for runners, in JSON."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from dask_claim.doctor.finding import Finding
 
 
-@click.command("doctor", context_settings={"help_option_names": ["-h", "--help"]})
+@click.command("doctor")
 @claim_options
 @click.option(
     "--start", is_flag=True, help="Start the smallest cluster, run a task on it and release it."

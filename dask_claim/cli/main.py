@@ -18,14 +18,12 @@ from dask_claim import __version__, stderr
 from dask_claim.cli.clusters import clusters_command
 from dask_claim.cli.cwl import cwl_command
 from dask_claim.cli.doctor import doctor_command
-from dask_claim.cli.options import claim_options, claimed, seconds_option
+from dask_claim.cli.options import claim_options, claimed, run_flags
 from dask_claim.cli.receipts import receipts_command
 from dask_claim.errors import DaskClaimError, UsageError
 from dask_claim.launch import inherited
 from dask_claim.launch.first_process import become_init
 from dask_claim.launch.terminal import process_ends
-
-HELP = {"help_option_names": ["-h", "--help"]}
 
 EPILOG = """\b
 Exit status: the command's own; 128+n ended by signal n; 126/127 not executable / not found;
@@ -67,46 +65,13 @@ class LauncherGroup(click.Group):
     "dask-claim",
     cls=LauncherGroup,
     invoke_without_command=True,
-    context_settings=HELP,
+    context_settings={"help_option_names": ["-h", "--help"]},
     subcommand_metavar="-- COMMAND [ARG …]",
     epilog=EPILOG,
 )
 @click.version_option(__version__, prog_name="dask-claim")
 @claim_options
-@click.option(
-    "--start",
-    type=click.Choice(["ready", "workers", "eager"]),
-    show_default="ready",
-    help="Start the command when the scheduler is up, when the minimum of workers is up, or at "
-    "once.",
-)
-@seconds_option("--start-timeout", 600.0, "Longest wait for the cluster.", of_run=True)
-@seconds_option(
-    "--stop-timeout", 30.0, "Longest wait for the confirmation that it is gone.", of_run=True
-)
-@seconds_option(
-    "--grace", 15.0, "From SIGTERM to SIGKILL for the command.", positive=False, of_run=True
-)
-@click.option(
-    "--receipt",
-    type=click.Path(),
-    metavar="FILE",
-    help="Write what happened to FILE, as JSON; in a folder, to a file for each run.",
-)
-@click.option(
-    "--report",
-    type=click.Path(),
-    metavar="FILE",
-    help="Draw what happened in FILE, a page of HTML with Dask's own report; in a folder as well.",
-)
-@click.option(
-    "--log-format",
-    type=click.Choice(["text", "json"]),
-    show_default="text",
-    help="Of the lines on stderr: for people, or one JSON object each.",
-)
-@click.option("-q", "--quiet", is_flag=True, default=None, help="Log warnings and errors only.")
-@click.option("-v", "--verbose", is_flag=True, default=None, help="Log details, too.")
+@run_flags
 @click.option(
     "--caller", type=int, hidden=True, help="The descriptor of a socket (see launch.caller)."
 )
@@ -135,7 +100,7 @@ def _refuse_options(context: click.Context) -> None:
             context.fail(f"{parameter.opts[0]} does not belong before {name}: see {name} --help")
 
 
-@cli.command("show", context_settings=HELP)
+@cli.command("show")
 @claim_options
 @click.option("--json", "as_json", is_flag=True, help="One JSON object: claim, plan, sources.")
 def show_command(as_json: bool, **given: Any) -> int:
@@ -152,7 +117,7 @@ def show_command(as_json: bool, **given: Any) -> int:
     return 0
 
 
-@cli.command("schema", context_settings=HELP)
+@cli.command("schema")
 @click.option("--json", is_flag=True, hidden=True, expose_value=False, help="As always.")
 @click.option("--site", is_flag=True, help="Of the site's file: profiles and policy.")
 @click.option("--receipt", is_flag=True, help="Of a receipt.")

@@ -1,16 +1,18 @@
-"""The claim's fields as options of a command line."""
+"""The claim's fields, and the settings of a run, as options of a command line."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import click
+from annotated_types import Gt
 
 from dask_claim.claim.fields import ClaimFields
 from dask_claim.claim.layers import flag
 from dask_claim.claim.texts import Plain
 from dask_claim.errors import UsageError
+from dask_claim.launch.run_options import RunOptions
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -52,21 +54,36 @@ def claim_options(function: F) -> F:
     return function
 
 
-def seconds_option(
-    flag: str, default: float, text: str, *, positive: bool = True, of_run: bool = False
-) -> Callable[[F], F]:
-    """An option that takes a number of seconds, greater than 0 or also 0.
+def run_flags(function: F) -> F:
+    """Add one flag for each of `RunOptions`; what is not given comes from the environment."""
+    for name, field in reversed(RunOptions.model_fields.items()):
+        words, kind = [flag(name)], field.annotation
+        options: dict[str, Any] = {"help": field.description, "default": None}
+        if kind is bool:
+            words.insert(0, f"-{name[0]}")
+            options["is_flag"] = True
+        elif kind is float:
+            positive = Gt(0) in field.metadata
+            options |= {**_seconds(positive), "show_default": f"{field.default:g}"}
+        elif get_origin(kind) is Literal:
+            options |= {"type": click.Choice(get_args(kind)), "show_default": field.default}
+        else:
+            options |= {"type": click.Path(), "metavar": "FILE"}
+        function = click.option(*words, **options)(function)
+    return function
 
-    Those `of_run` have their default from `RunOptions`, where the environment comes first.
-    """
+
+def seconds_option(
+    words: str, default: float, text: str, *, positive: bool = True
+) -> Callable[[F], F]:
+    """An option that takes a number of seconds, greater than 0 or also 0."""
     return click.option(
-        flag,
-        type=click.FloatRange(min=0, min_open=positive),
-        default=None if of_run else default,
-        show_default=f"{default:g}",
-        metavar="SECONDS",
-        help=text,
+        words, default=default, show_default=f"{default:g}", help=text, **_seconds(positive)
     )
+
+
+def _seconds(positive: bool) -> dict[str, Any]:
+    return {"type": click.FloatRange(min=0, min_open=positive), "metavar": "SECONDS"}
 
 
 def claimed(given: dict[str, Any]) -> dict[str, Any]:

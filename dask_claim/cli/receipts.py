@@ -40,10 +40,8 @@ UNFINISHED = ("claiming", "running", "releasing")
 NAMED = 5
 """Files that a message names."""
 
-HELP = {"help_option_names": ["-h", "--help"]}
 
-
-@click.command("receipts", context_settings=HELP)
+@click.command("receipts")
 @click.argument(
     "paths",
     nargs=-1,

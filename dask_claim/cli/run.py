@@ -9,7 +9,7 @@ from typing import Any
 from dask_claim import log, stderr
 from dask_claim.claim.model import Resolved, load
 from dask_claim.cli.options import claimed
-from dask_claim.errors import ConfigurationError, UsageError
+from dask_claim.errors import UsageError
 from dask_claim.files import letters
 from dask_claim.launch.caller import Caller
 from dask_claim.launch.launcher import Launcher
@@ -21,72 +21,54 @@ from dask_claim.providers.existing import outside_ended_run
 from dask_claim.threads import run_loop
 
 
-def run_command(command: list[str], given: Mapping[str, Any]) -> int:
-    """Run a command with the options `given` on the command line."""
-    names = set(RunOptions.model_fields)
-    options = _options(command, {name: given[name] for name in given if name in names})
-    log.configure("DEBUG" if options.verbose else "WARNING" if options.quiet else "INFO")
-    fields = {name: value for name, value in given.items() if name not in names}
-    return _run(command, lambda: load(claimed(fields)), options)
+def run_command(command: list[str], given: dict[str, Any]) -> int:
+    """Run a command with what is `given` on the command line."""
+    if not command:
+        raise UsageError(
+            "there is no command to run; put `--` before it: dask-claim [OPTIONS] -- COMMAND "
+            "[ARG …]\nSee dask-claim --help"
+        )
+    options = {name: given.pop(name) for name in RunOptions.model_fields}
+    return _run(command, options, lambda: load(claimed(given)))
 
 
-def run_for(caller: Caller, command: list[str] | None = None) -> int:
+def run_for(caller: Caller, command: list[str] | None) -> int:
     """Run a command, or hold a cluster for a block, for the program that has started this."""
     if command is None:
         # Its stdin is for the program, and so is its stdout.
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(2, 1)
     log.configure("INFO", caller.log)
-    return caller.answer(
-        lambda: _run(command, caller.claim, _options(command, caller.options()), caller)
-    )
-
-
-def _options(command: list[str] | None, given: Mapping[str, Any]) -> RunOptions:
-    """Return the options of a run; its receipt has an error of theirs, too."""
-    try:
-        return run_options(**given)
-    except ConfigurationError as error:
-        if command != []:
-            place = given.get("receipt") or os.environ.get(f"{PREFIX}RECEIPT")
-            options = RunOptions.model_construct(receipt=place)
-            _record(error, command, options, letters(), Trace.of(os.environ))
-        raise
+    return caller.answer(lambda: _run(command or [], caller.options(), caller.claim, caller))
 
 
 def _run(
-    command: list[str] | None,
+    command: list[str],
+    given: Mapping[str, Any],
     claim: Callable[[], Resolved],
-    options: RunOptions,
     caller: Caller | None = None,
 ) -> int:
-    if command == []:
-        raise UsageError(
-            "there is no command to run; put `--` before it: dask-claim [OPTIONS] -- COMMAND "
-            "[ARG …]\nSee dask-claim --help"
-        )
+    """Run it; an error before the run begins has a receipt and a report, too."""
     trace = Trace.of(os.environ)
     stderr.state.run = run = letters()
     if trace.received:
         stderr.state.context["trace_id"] = trace.trace_id
+    place = given.get("receipt") or os.environ.get(f"{PREFIX}RECEIPT")
+    options = RunOptions.model_construct(receipt=place)
     try:
+        options = run_options(**given)
+        if caller is None:
+            log.configure("DEBUG" if options.verbose else "WARNING" if options.quiet else "INFO")
         resolved = outside_ended_run(claim())
         if resolved.ended_run:
             for name in resolved.ended_run.variables:
                 os.environ.pop(name, None)
-        launcher = Launcher(run, trace, command or [], resolved, options, caller)
+        launcher = Launcher(run, trace, command, resolved, options, caller)
     except Exception as error:
-        _record(error, command, options, run, trace)
+        receipt = Receipt(command, path=options.receipt_file(run))
+        receipt.run, receipt.traceparent = run, trace.received
+        receipt.fail(error)
+        receipt.finish()
+        write_report(options.report_file(run), receipt)
         raise
     return run_loop(launcher.run())
-
-
-def _record(
-    error: Exception, command: list[str] | None, options: RunOptions, run: str, trace: Trace
-) -> None:
-    """Write the receipt and report of a run that an error has ended before it began."""
-    receipt = Receipt(command or [], path=options.receipt_file(run))
-    receipt.run, receipt.traceparent = run, trace.received
-    receipt.fail(error)
-    receipt.finish()
-    write_report(options.report_file(run), receipt)

@@ -19,43 +19,41 @@ PREFIX = "DASK_CLAIM_"
 
 
 class RunOptions(BaseSettings):
-    """The settings of one run; times in seconds.
+    """The settings of one run, which are also its flags; times in seconds.
 
     What is not given is taken from the variable `DASK_CLAIM_<NAME>`, then the default. Make it
-    with `run_options`, which explains what is wrong.
+    with `run_options`, which explains what is wrong. `receipt` and `report` are files, or folders
+    if there is one of this name or it ends in `/`.
     """
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, env_ignore_empty=True, frozen=True, extra="forbid"
     )
 
-    start: Start = "ready"
-    """When the command starts: the scheduler is up; the minimum of workers is up; at once."""
-
-    start_timeout: float = Field(600.0, gt=0)
-    """Seconds in which the cluster must be ready."""
-
-    stop_timeout: float = Field(30.0, gt=0)
-    """Seconds in which the cluster must be confirmed gone."""
-
-    grace: float = Field(15.0, ge=0)
-    """Seconds from SIGTERM to SIGKILL for the command."""
-
-    receipt: str | None = None
-    """Where the receipt is written: a file, or a folder that gets one for each run, if there is one
-    of this name or it ends in `/`. None: nowhere."""
-
-    report: str | None = None
-    """Where the report is written, a page of HTML: a file or a folder, as for the receipt."""
-
-    log_format: LogFormat = "text"
-    """Of the launcher's lines on stderr: for people, or JSON objects."""
-
-    quiet: bool = False
-    """Whether only warnings and errors are logged."""
-
-    verbose: bool = False
-    """Whether the log has details, such as each request."""
+    start: Start = Field(
+        "ready",
+        description="Start the command when the scheduler is up, when the minimum of workers is "
+        "up, or at once.",
+    )
+    start_timeout: float = Field(600.0, gt=0, description="Longest wait for the cluster.")
+    stop_timeout: float = Field(
+        30.0, gt=0, description="Longest wait for the confirmation that it is gone."
+    )
+    grace: float = Field(15.0, ge=0, description="From SIGTERM to SIGKILL for the command.")
+    receipt: str | None = Field(
+        None,
+        description="Write what happened to FILE, as JSON; in a folder, to a file for each run.",
+    )
+    report: str | None = Field(
+        None,
+        description="Draw what happened in FILE, a page of HTML with Dask's own report; in a "
+        "folder as well.",
+    )
+    log_format: LogFormat = Field(
+        "text", description="Of the lines on stderr: for people, or one JSON object each."
+    )
+    quiet: bool = Field(False, description="Log warnings and errors only.")
+    verbose: bool = Field(False, description="Log details, too.")
 
     def receipt_file(self, run: str) -> Path | None:
         """Return the file for the receipt of the run with this id; its folder is made."""
