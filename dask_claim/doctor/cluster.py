@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
+import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from time import monotonic
@@ -19,9 +19,6 @@ from dask_claim.providers.values import Outcome
 from dask_claim.providers.versions import differences_of_client
 from dask_claim.registry import provider_class
 from dask_claim.threads import in_time
-
-SENT = 16 * 2**20
-"""Bytes that are sent to measure the bandwidth: random ones, which nothing makes smaller."""
 
 PATIENCE = 60.0
 """Seconds for one task on a worker that is up."""
@@ -46,7 +43,7 @@ async def check_attached(seen: Examined) -> AsyncIterator[Finding]:
     """Whether the scheduler answers; of a gateway's cluster, whether the gateway says it runs."""
     if not seen.provider.adopts:
         return
-    request = replace(seen.request, start_timeout=ANSWER)
+    request = replace(seen.provider.request, start_timeout=ANSWER)
     provider = type(seen.provider)(request, lambda ticket: None, lambda warning: None)
 
     async def ask() -> None:
@@ -81,42 +78,44 @@ async def check_start(seen: Examined) -> AsyncIterator[Finding]:
         if isinstance(event, Warned):
             warnings.append(str(event))
 
-    # Versions are compared below, once for both sides.
-    claim = seen.resolved.claim.model_copy(update={"versions": "ignore", "share": None})
-    plan = replace(seen.plan, min_workers=1, max_workers=1, scaling="scale")
-    if seen.resolved.claim.share:
-        # It looks at a cluster of its own, and at its end.
-        backend = provider_class(plan.provider).serves_with(claim)[0]
-        plan = replace(plan, choice=replace(plan.choice, backend=backend))
-    session = Session(replace(seen.request, plan=plan, claim=claim), Events([listen]))
+    # Versions are compared below, once for both sides; it looks at a cluster of its own.
+    request = seen.provider.request
+    claim = request.claim.model_copy(update={"versions": "ignore", "share": None})
+    backend = provider_class(request.plan.provider).serves_with(claim)[0]
+    choice = request.plan.choice
+    if request.claim.share:
+        choice = replace(choice, backend=backend)
+    plan = replace(request.plan, min_workers=1, max_workers=1, scaling="scale", choice=choice)
+    session = Session(replace(request, plan=plan, claim=claim), Events([listen]))
     started = monotonic()
     cancelled: asyncio.CancelledError | None = None
     try:
-        try:
-            await session.open("submit", "wait_until_running", "wait_for_workers")
-        except DaskClaimError as error:
-            yield fail_with("start", error, COMMANDS if isinstance(error, ClusterFailed) else LOGS)
-        else:
-            yield ok("start", f"scheduler and one worker after {monotonic() - started:.1f} s")
-            async for finding in _use(seen, session):
-                yield finding
+        await session.open("submit", "wait_until_running", "wait_for_workers")
+        yield ok("start", f"scheduler and one worker after {monotonic() - started:.1f} s")
+        async for finding in _use(seen, session):
+            yield finding
+    except DaskClaimError as error:
+        yield fail_with("start", error, COMMANDS if isinstance(error, ClusterFailed) else LOGS)
     except asyncio.CancelledError as error:
         cancelled = error
     finally:
         stopping = monotonic()
-        releasing = asyncio.ensure_future(session.release())
-        try:
-            await asyncio.wait({releasing})
-        except asyncio.CancelledError as error:
-            cancelled = error
-            await asyncio.wait({releasing})
-        outcome = releasing.result()
+        outcome = await _release(session)
     for warning in warnings:
         yield warn("start", warning, "see docs/guarantees.md")
     if session.provider.makes_cluster:
         yield _report_release(outcome, session, monotonic() - stopping)
     if cancelled is not None:
         raise cancelled
+
+
+async def _release(session: Session) -> Outcome:
+    """Give the cluster back, whatever signal comes meanwhile."""
+    releasing = asyncio.ensure_future(session.release())
+    while not releasing.done():
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.wait({releasing})
+    return releasing.result()
 
 
 async def _use(seen: Examined, session: Session) -> AsyncIterator[Finding]:
@@ -130,14 +129,13 @@ async def _use(seen: Examined, session: Session) -> AsyncIterator[Finding]:
             simplefilter("ignore")  # Dask's own of other versions, which are compared below
             async with Client(address, security=security, **options) as client:
                 yield await _run_task(client)
-                yield await _measure_bandwidth(client)
                 yield _compare_versions(seen, await client.get_versions())
     except Exception as error:  # whatever another version of Dask makes of it
         lost = isinstance(error, (OSError, asyncio.TimeoutError))
         message = f"a task by the scheduler at {address} fails: {type(error).__name__}: {error}"
         hint = f"compare the versions on both sides; {LOGS}"
         yield fail("task", message, hint, TEMPORARY if lost else WRONG)
-    if provider.outlives_launcher and seen.resolved.claim.lease_timeout:
+    if provider.outlives_launcher and session.request.claim.lease_timeout:
         if session.lease.leased:
             yield ok("lease", "the scheduler holds it: it ends an abandoned cluster")
         else:
@@ -152,16 +150,6 @@ async def _run_task(client: Any) -> Finding:
     if result != 42:
         return fail("task", f"20 + 22 is {result!r} on the worker", LOGS)
     return ok("task", f"one task and its result: {seconds:.2f} s")
-
-
-async def _measure_bandwidth(client: Any) -> Finding:
-    future = client.submit(os.urandom, SENT, pure=False)
-    # Once their number is here, the bytes are made and lie on the worker.
-    await in_time(client.submit(len, future, pure=False), PATIENCE)
-    started = monotonic()
-    await in_time(client.gather(future), PATIENCE)
-    rate = SENT / 2**20 / (monotonic() - started)
-    return ok("bandwidth", f"{rate:.0f} MiB/s from the worker to here")
 
 
 def _compare_versions(seen: Examined, there: Any) -> Finding:

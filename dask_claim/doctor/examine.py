@@ -35,10 +35,9 @@ async def examine(
     start_timeout, stop_timeout : float
         Seconds in which it must be ready, and gone.
     """
+    findings: list[Finding] = []
     # In a thread: it may send a request to a gateway.
-    prepared = await asyncio.to_thread(lambda: [*_prepare(flags, start_timeout, stop_timeout)])
-    seen = next((each for each in prepared if isinstance(each, Examined)), None)
-    findings = [each for each in prepared if isinstance(each, Finding)]
+    seen = await asyncio.to_thread(_prepare, flags, start_timeout, stop_timeout, findings)
     for finding in findings:
         yield finding
     if seen is None:
@@ -58,45 +57,41 @@ async def examine(
 
 
 def _prepare(
-    flags: Mapping[str, object], start_timeout: float, stop_timeout: float
-) -> Iterable[Finding | Examined]:
-    """Yield what the claim and the choice of the provider give, last what the checks examine."""
+    flags: Mapping[str, object], start_timeout: float, stop_timeout: float, findings: list[Finding]
+) -> Examined | None:
+    """Return what the checks examine, and add to `findings` what comes before them."""
     try:
         resolved = outside_ended_run(load(flags))
         plan = resolved.plan()
         check_variables(resolved.claim, plan, os.environ)
     except ClaimError as error:
-        for fault in error.faults:
-            yield fail("claim", str(replace(fault, hint="")), fault.hint)
-        return
+        findings += [fail("claim", str(replace(each, hint="")), each.hint) for each in error.faults]
+        return None
     except DaskClaimError as error:
-        yield fail_with("claim", error, "see `dask-claim show`")
-        return
+        findings.append(fail_with("claim", error, "see `dask-claim show`"))
+        return None
     sources = dict.fromkeys(source for source in resolved.sources.values() if source != "default")
     size = f"{plan.min_workers} to {plan.max_workers} workers from provider {plan.provider}"
-    yield ok("claim", f"{size}; values from {', '.join(sources) or 'nowhere: defaults'}")
+    findings.append(ok("claim", f"{size}; values from {', '.join(sources) or 'nowhere: defaults'}"))
     for cut in resolved.cuts:
-        yield warn("claim", cut, "ask the site's operator, or claim less")
-    for warning in plan.choice.warnings:
-        yield warn("provider", warning, "see docs/sites.md")
-    if (key := resolved.claim.share) is not None:
-        if provider_class(plan.choice.backend).shares:
-            yield ok("share", f"runs with the key {key!r} and the same request use one cluster")
-        else:
-            only = f"a cluster of provider {plan.provider} is not shared, as only a gateway's is"
-            yield warn("share", only, "see docs/sharing.md")
-    request = Request.of(resolved, start_timeout, stop_timeout)
-    warnings: list[str] = []
+        findings.append(warn("claim", cut, "ask the site's operator, or claim less"))
+    backend = provider_class(plan.choice.backend)
+    if (key := resolved.claim.share) is not None and backend.shares:
+        text = f"runs with the key {key!r} and the same request use one cluster"
+        findings.append(ok("share", text))
+    elif key is not None:
+        text = f"a cluster of provider {plan.provider} is not shared, as only a gateway's is"
+        findings.append(warn("share", text, "see docs/sharing.md"))
+    warnings = [*plan.choice.warnings]
     try:
         # Nothing is requested, so there is no ticket to keep.
-        backend = provider_class(plan.choice.backend)
-        provider = backend(request, lambda ticket: None, warnings.append)
+        request = Request.of(resolved, start_timeout, stop_timeout)
+        return Examined(resolved, backend(request, lambda ticket: None, warnings.append))
     except DaskClaimError as error:
-        yield fail_with("provider", error, "choose another --provider")
-        return
-    for warning in warnings:
-        yield warn("provider", warning, "see docs/sites.md")
-    yield Examined(os.environ, resolved, plan, request, provider)
+        findings.append(fail_with("provider", error, "choose another --provider"))
+        return None
+    finally:
+        findings += [warn("provider", text, "see docs/sites.md") for text in warnings]
 
 
 def exit_status(findings: Iterable[Finding]) -> int:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from dask_claim.claim.model import Resolved
-from dask_claim.claim.plan import Plan
 from dask_claim.errors import DaskClaimError
 from dask_claim.providers.base import Provider
-from dask_claim.providers.values import Request
 from dask_claim.redact import redact
 from dask_claim.registry import provider_class
 
@@ -35,8 +32,7 @@ class Finding:
 
     def to_dict(self) -> dict[str, Any]:
         """The finding as JSON types, secrets masked."""
-        shown = {"name": self.name, "state": self.state, "message": self.message, "hint": self.hint}
-        return {name: redact(text) for name, text in shown.items()}
+        return {name: redact(text) for name, text in asdict(self).items() if name != "status"}
 
     def __str__(self) -> str:
         shown = self.to_dict()
@@ -66,13 +62,10 @@ def fail_with(name: str, error: DaskClaimError, hint: str = "") -> Finding:
 class Examined:
     """The run that would be made."""
 
-    environ: Mapping[str, str]
     resolved: Resolved
-    plan: Plan
-    request: Request
     provider: Provider
 
     @property
     def uses_gateway(self) -> bool:
-        kind = provider_class(self.plan.provider)
+        kind = provider_class(self.provider.request.plan.provider)
         return kind.of_gateway and self.resolved.claim.gateway_url is not None

@@ -14,11 +14,7 @@ from urllib.request import getproxies, proxy_bypass
 
 from dask_claim.credentials.login import describe_withheld
 from dask_claim.doctor.finding import TEMPORARY, Examined, Finding, fail, fail_with, ok, warn
-from dask_claim.errors import (
-    AuthenticationError,
-    DaskClaimError,
-    OptionError,
-)
+from dask_claim.errors import AuthenticationError, DaskClaimError, OptionError
 from dask_claim.providers.gateway.api import DefaultsError, GatewayApi
 from dask_claim.providers.gateway.filling import fill_request
 from dask_claim.threads import in_time
@@ -51,12 +47,10 @@ PASSTHROUGH = (
 
 async def check(seen: Examined) -> AsyncIterator[Finding]:
     """All of it; what would fail for a reason that was given already is left out."""
-    if not seen.uses_gateway:
+    gateway = seen.provider.request.gateway
+    if not seen.uses_gateway or gateway is None:
         return
-    gateway = seen.request.gateway
-    assert gateway is not None
-    name = await _check_name(gateway.url)
-    yield name
+    yield (name := await _check_name(gateway.url))
     if name.state == "fail":
         return
     try:
@@ -66,13 +60,13 @@ async def check(seen: Examined) -> AsyncIterator[Finding]:
         yield fail_with("credentials", error, hint)
         return
     try:
-        answer = await _check_answer(api)
-        yield answer
-        if answer.state == "fail":
+        try:
+            yield ok("gateway", f"{api.where} answers, version {await api.version()}")
+        except DaskClaimError as error:
+            yield fail_with("gateway", error, ANSWER)
             return
-        yield _check_clock(api)
-        credentials = await _check_credentials(api, seen)
-        yield credentials
+        yield _check_clock(api.clock_ahead or 0.0)
+        yield (credentials := await _check_credentials(api, seen))
         if credentials.state != "fail":
             yield await check_options(api, seen)
         yield await _check_scheduler_path(api.proxy_address)
@@ -97,19 +91,8 @@ async def _check_name(url: str) -> Finding:
     return ok("name resolution", f"{host}{via} is {addresses[0][4][0]}")
 
 
-async def _check_answer(api: GatewayApi) -> Finding:
-    """Whether a Dask Gateway answers at the address, and which one."""
-    try:
-        return ok("gateway", f"{api.where} answers, version {await api.version()}")
-    except DaskClaimError as error:
-        return fail_with("gateway", error, ANSWER)
-
-
-def _check_clock(api: GatewayApi) -> Finding:
+def _check_clock(ahead: float) -> Finding:
     """How far the gateway's clock, by the date of its answers, is from this one."""
-    ahead = api.clock_ahead
-    if ahead is None:
-        return ok("clock", "the gateway's answers have no date")
     if abs(ahead) <= SKEW:
         return ok("clock", "agrees with the gateway's")
     direction = "ahead of" if ahead > 0 else "behind"
@@ -121,23 +104,21 @@ async def _check_credentials(api: GatewayApi, seen: Examined) -> Finding:
     """Whether they are accepted, and how long they live."""
     try:
         mine = await api.clusters()
-    except AuthenticationError as error:
-        return fail_with("credentials", error, CREDENTIALS)
     except DaskClaimError as error:
-        return fail_with("credentials", error, ASK_LATER)
+        refused = isinstance(error, AuthenticationError)
+        return fail_with("credentials", error, CREDENTIALS if refused else ASK_LATER)
     if withheld := describe_withheld(seen.resolved):
         hint = "see DASK_CLAIM_GATEWAY_URL, and Credentials in docs/sites.md"
         return warn("credentials", withheld, hint)
     accepted = f"accepted; clusters of yours: {len(mine)}"
     if api.login.renews:
         return ok("credentials", f"{accepted}; tokens are renewed before they end")
-    expiry = read_expiry(api.login.token)
-    if expiry is None:
+    if (expiry := read_expiry(api.login.token)) is None:
         return ok("credentials", accepted)
-    left = expiry - time.time()
+    left = max(expiry - time.time(), 0)
     if left < SOON:
         hint = "get a new one before a run, whose cluster could only be ended by the lease"
-        return warn("credentials", f"{accepted}; the token ends in {max(left, 0):.0f} s", hint)
+        return warn("credentials", f"{accepted}; the token ends in {left:.0f} s", hint)
     return ok("credentials", f"{accepted}; the token lives for {left / 60:.0f} minutes")
 
 
@@ -157,7 +138,7 @@ def read_expiry(token: str | None) -> float | None:
 async def check_options(api: GatewayApi, seen: Examined) -> Finding:
     """Whether the gateway offers what the claim requests."""
     try:
-        filled = fill_request(await api.options(), seen.request)
+        filled = fill_request(await api.options(), seen.provider.request)
     except DaskClaimError as error:
         hints: dict[type[DaskClaimError], str] = {
             OptionError: "keep the claim within what is offered and allowed, or set strict: false",
