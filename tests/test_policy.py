@@ -113,8 +113,7 @@ hpc: {directives: ["--exclusive"]}
                                           ("options.size", "worker_memory"),
                                           ("max_workers", "max_cores"),
                                           ("max_workers", "max_memory")]),
-        ({"options": {"Size": "huge"}}, [("options.size", "worker_cores"),
-                                         ("options.size", "worker_memory")]),
+        ({"options": {"Size": "huge"}}, [("options.size", "worker_cores")]),
         ({"options": {"rammb": 1, "tag": "x"}}, [("options.rammb", "worker_memory"),
                                                  ("options.tag", "images")]),
         ({"hpc": {"directives": ["--nodes=9"]}}, [("hpc.directives", "worker_cores")]),
@@ -190,7 +189,7 @@ def test_cut_with_a_warning(tmp_path: Path) -> None:
     found = load(environ=environ(tmp_path, text, **claim))
     assert (found.claim.worker_cores, str(found.claim.worker_memory)) == (4, "8G")
     assert found.claim.plan({}).max_workers == 2
-    assert len(found.warnings()) == 5
+    assert len(found.warnings()) == 3
     assert any("max_workers 9 is cut to 2" in warning for warning in found.warnings())
     assert "None" not in str(found.warnings())
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,8 @@ BOUNDS = {"worker_cores_limit": "worker_cores"}
 
 WHOLE = {"worker_cores": "max_cores", "worker_memory": "max_memory"}
 """Bound of one worker → bound of all together, which one worker may not exceed either."""
+
+_OF_WORKERS = (*SIZES, *WHOLE.values())
 
 _OPTIONS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(
@@ -76,6 +78,14 @@ class Comparison:
             and exact(amount.value) > exact(limit)
         }
 
+    def room(self, claim: ClaimFields) -> int | None:
+        """Return how many workers of a claim's size are allowed; None: any number."""
+        one = self.request(claim, workers=1)
+        limits = [(getattr(self.policy, name), one.get(name)) for name in WHOLE.values()]
+        rooms = [int(exact(limit) // each.value) for limit, each in limits if limit and each]
+        rooms += [] if self.policy.max_workers is None else [self.policy.max_workers]
+        return min(rooms, default=None)
+
     def excesses(self, claim: ClaimFields) -> Iterator[Excess]:
         """Yield every bound that the effective request of a claim exceeds."""
         for name, amount in self.exceeding(claim).items():
@@ -85,26 +95,13 @@ class Comparison:
             allowed = f"at most {getattr(self.policy, bound)}{cause}"
             yield Excess(amount.path, value, bound, allowed)
         yield from self._of_fields(claim)
-        yield from self._of_options(claim)
-        if claim.hpc.get("directives") and "hpc.directives" not in self.sites:
-            allowed = "only the site's own directives, since others could request more"
-            for bound in self._bounds_of_size("max_workers")[:1]:
-                yield Excess(("hpc", "directives"), claim.hpc["directives"], bound, allowed)
+        yield from self._of_texts(claim)
 
     def _of_fields(self, claim: ClaimFields) -> Iterator[Excess]:
         policy, gateway = self.policy, self.gateway
-        if policy.max_lifetime is not None and (claim.max_lifetime or 0) > policy.max_lifetime:
-            allowed = f"at most {policy.max_lifetime}"
-            path, limit = ("max_lifetime",), policy.max_lifetime
-            yield Excess(path, claim.max_lifetime, "max_lifetime", allowed, limit)
-        lease = policy.lease_timeout
-        if lease is not None and not 0 < claim.lease_timeout <= lease:
-            allowed = f"at most {lease}, and not 0, which is no lease"
-            yield Excess(("lease_timeout",), claim.lease_timeout, "lease_timeout", allowed, lease)
+        yield from too_long(claim, policy)
         if claim.share and not policy.share:
             yield Excess(("share",), claim.share, "share", "a cluster for each run")
-        if claim.share and policy.keep is not None and claim.keep > policy.keep:
-            yield Excess(("keep",), claim.keep, "keep", f"at most {policy.keep}", policy.keep)
         names = {"image": (claim.image, "images"), "provider": (self.plan.provider, "providers")}
         if self.plan.choice.fallback and claim.fallback != "fail":
             names["fallback"] = (self.plan.choice.fallback.provider, "providers")
@@ -122,8 +119,8 @@ class Comparison:
             allowed = "only gateways that the operator names, as in DASK_CLAIM_GATEWAY_URL"
             yield Excess(("gateway_url",), url, "foreign_gateways", allowed)
 
-    def _of_options(self, claim: ClaimFields) -> Iterator[Excess]:
-        """Yield the entries of `options` that exceed the policy."""
+    def _of_texts(self, claim: ClaimFields) -> Iterator[Excess]:
+        """Yield what is passed on as it stands, and could request more than can be compared."""
         policy, offered = self.policy, self.offered
         for name, value in claim.options.items():
             path = ("options", name)
@@ -131,16 +128,29 @@ class Comparison:
                 continue
             if policy.options is not None and not matches(policy.options, name):
                 yield Excess(path, value, "options", ", ".join(policy.options) or "none")
-            bounds = _OPTIONS.get(offered.field_of(name) or "", ())
-            if bound := next((one for one in bounds if getattr(policy, one) is not None), None):
+            if bound := self._first(_OPTIONS.get(offered.field_of(name) or "", ())):
                 allowed = f"the claim's own field for {name}, which can be checked"
                 yield Excess(path, value, bound, allowed)
-            if (sizes := offered.choices_for(name)) and str(value) not in sizes:
-                for bound in self._bounds_of_size():
-                    yield Excess(path, value, bound, "a choice whose size is in gateway_options")
+            sizes = offered.choices_for(name)
+            if sizes and str(value) not in sizes and (bound := self._first(_OF_WORKERS)):
+                yield Excess(path, value, bound, "a choice whose size is in gateway_options")
+        directives = None if "hpc.directives" in self.sites else claim.hpc.get("directives")
+        if directives and (bound := self._first((*_OF_WORKERS, "max_workers"))):
+            allowed = "only the site's own directives, since others could request more"
+            yield Excess(("hpc", "directives"), directives, bound, allowed)
 
-    def _bounds_of_size(self, *more: str) -> list[str]:
-        """Return the bounds of a worker's size; else those of all workers together; else `more`."""
-        groups = (tuple(SIZES), tuple(WHOLE.values()), more)
-        existing = [[b for b in group if getattr(self.policy, b) is not None] for group in groups]
-        return next(filter(None, existing), [])
+    def _first(self, bounds: Iterable[str]) -> str | None:
+        """Return the first of these bounds that the policy has."""
+        return next((one for one in bounds if getattr(self.policy, one) is not None), None)
+
+
+def too_long(claim: ClaimFields, policy: Policy) -> Iterator[Excess]:
+    """Yield the times of a claim that are too long. A lifetime or lease without an end is."""
+    for name in ("max_lifetime", "lease_timeout", "keep" if claim.share else ""):
+        value, most = getattr(claim, name, 0), getattr(policy, name, None)
+        endless = not value and name != "keep"
+        if most is not None and (endless or value > most):
+            allowed = f"at most {most}"
+            if name == "lease_timeout":
+                allowed += ", and not 0, which is no lease"
+            yield Excess((name,), value, name, allowed, most)

@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from dask_claim.claim.addresses import GatewayAddress
-from dask_claim.claim.comparison import BOUNDS, WHOLE, Comparison, Excess
-from dask_claim.claim.effective import SIZES, effective, order
+from dask_claim.claim.comparison import BOUNDS, WHOLE, Comparison, Excess, too_long
+from dask_claim.claim.effective import SIZES, order
 from dask_claim.claim.fields import ClaimFields
 from dask_claim.claim.memory import Memory
 from dask_claim.claim.plan import Plan, count_workers
 from dask_claim.claim.site import Site
 from dask_claim.claim.units import exact
-from dask_claim.errors import ClaimError, Fault, dotted
+from dask_claim.errors import ClaimError, Fault
 from dask_claim.registry import provider_class
 
 C = TypeVar("C", bound=ClaimFields)
@@ -38,37 +38,23 @@ def within(
     policy, sites = site.policy, site.asks_for(sources)
     assert policy is not None
     compared = Comparison(policy, site.gateway_options, plan, sites, gateway)
-    # Fields that no source sets get the policy's value without a warning.
-    quiet: dict[str, Any] = {}
-    if claim.max_lifetime is None and policy.max_lifetime is not None:
-        quiet["max_lifetime"] = policy.max_lifetime
-    if policy.lease_timeout is not None and sources.get("lease_timeout") == "default":
-        quiet["lease_timeout"] = min(claim.lease_timeout, policy.lease_timeout)
-    if claim.share and policy.keep is not None and sources.get("keep") == "default":
-        quiet["keep"] = min(claim.keep, policy.keep)
+    # Times that no source sets are the policy's, without a warning.
+    quiet = {
+        one.bound: one.cut
+        for one in too_long(claim, policy)
+        if sources.get(one.bound, "default") == "default"
+    }
     changed = claim.model_copy(update=quiet)
-    excesses = left = list(compared.excesses(changed))
-    cuts: dict[str, Any] = {}
-    if excesses and policy.excess == "cut":
+    excesses = list(compared.excesses(changed))
+    if not excesses:
+        return changed, [], [*quiet]
+    if policy.excess == "cut":
         cuts = _cut(changed, compared)
-        changed = changed.model_copy(update=cuts)
-        left = list(compared.excesses(changed))
-    if left:
-        # What only the cut would exceed, such as a choice that it leads to, is not reported.
-        bounds = {one.bound for one in excesses}
-        reported = [one for one in left if one.bound in bounds] or excesses
-        raise ClaimError(
-            Fault(one.path, _shown(one.value), _words(one, site.path), source=_source(one, sources))
-            for one in reported
-        )
-    warnings = [_warning(one, cuts.get(one.path[0]), site.path) for one in excesses]
-    warnings += [
-        f"{name} {_shown(getattr(claim, name))} is cut to {_shown(value)}, by the policy in "
-        f"{site.path}"
-        for name, value in cuts.items()
-        if name not in {one.path[0] for one in excesses} and getattr(claim, name) is not None
-    ]
-    return changed, warnings, [*quiet, *cuts]
+        less = changed.model_copy(update=cuts)
+        if not any(compared.excesses(less)):
+            warnings = [_warning(name, changed, value, site.path) for name, value in cuts.items()]
+            return less, warnings, [*quiet, *cuts]
+    raise ClaimError(_fault(one, site.path, sources) for one in excesses)
 
 
 def most_workers(
@@ -78,30 +64,22 @@ def most_workers(
 
     `sites`: what the site's own file asks for, as for `effective`.
     """
-    policy = site.policy if site else None
-    if policy is None or site is None:
+    if site is None or site.policy is None:
         return None
-    one = effective(claim, plan.provider, site.gateway_options, sites, workers=1)
-    limits = [(getattr(policy, name), one[name].value) for name in WHOLE.values() if name in one]
-    rooms = [int(exact(limit) // each) for limit, each in limits if limit is not None]
-    rooms += [] if policy.max_workers is None else [policy.max_workers]
-    return min(rooms, default=None)
+    return Comparison(site.policy, site.gateway_options, plan, sites, None).room(claim)
 
 
-def _warning(excess: Excess, cut: Any, path: str) -> str:
-    value = "" if excess.value is None else f" {_shown(excess.value)}"
-    result = "" if cut is None else f" to {_shown(cut)}"
-    return f"{dotted(excess.path)}{value} is cut{result}: it {_words(excess, path)}"
+def _warning(name: str, claim: ClaimFields, cut: Any, path: str) -> str:
+    before = getattr(claim, name)
+    value = "" if before is None else f" {_shown(before)}"
+    return f"{name}{value} is cut to {_shown(cut)}, by the policy in {path}"
 
 
-def _source(excess: Excess, sources: Mapping[str, str]) -> str:
-    """Return what has set the value; an empty text where nothing has."""
+def _fault(excess: Excess, path: str, sources: Mapping[str, str]) -> Fault:
     source = sources.get(".".join(excess.path), "default")
-    return "" if source == "default" else source
-
-
-def _words(excess: Excess, path: str) -> str:
-    return f"exceeds policy.{excess.bound} in {path} (allowed: {excess.allowed})"
+    problem = f"exceeds policy.{excess.bound} in {path} (allowed: {excess.allowed})"
+    source = "" if source == "default" else source
+    return Fault(excess.path, _shown(excess.value), problem, source=source)
 
 
 def _shown(value: Any) -> Any:
@@ -174,10 +152,7 @@ def _fewer_workers(
 ) -> dict[str, Any] | None:
     """Return the number of workers of the size that `sized` has; None where not one has room."""
     own, planned = count_workers(sized).ceiling, compared.plan
-    one, policy = compared.request(sized, 1), compared.policy
-    limits = [(getattr(policy, name), one[name].value) for name in WHOLE.values() if name in one]
-    rooms = [planned.max_workers, policy.max_workers, own]
-    rooms += [int(exact(limit) // each) for limit, each in limits if limit is not None]
+    rooms = (planned.max_workers, own, compared.room(sized))
     most = min(room for room in rooms if room is not None)
     if most < 1:
         return None
