@@ -15,7 +15,7 @@ from typing import NamedTuple
 import pytest
 
 from dask_claim.cgroup import Bound
-from dask_claim.launch.own_job import seconds_left, why_signalled
+from dask_claim.launch.own_job import seconds_left
 from dask_claim.providers.hpc.step import divide, parse_cores
 from dask_claim.providers.local.size import LocalRequest, fit, fit_here
 from tests.support.launcher import DASK_CLAIM, PYTHON, Launcher, Running, processes_with, wait_for
@@ -173,17 +173,10 @@ def submitted(launcher: Launcher, slurm: Slurm, folder: Path, command: str) -> J
         f"exec {command}\n"
     )
     told = slurm.run(
-        "sbatch", "--parsable", "--export=NIL", "--requeue", f"--chdir={folder}", f"--output={log}",
+        "sbatch", "--parsable", "--export=NIL", f"--chdir={folder}", f"--output={log}",
         "--time=9", "--signal=B:TERM@40", str(script),
     )  # fmt: skip
     return Job(told.strip(), log)
-
-
-def test_signal_that_was_requested_is_no_end() -> None:
-    """By `--signal`: Slurm shows a state of its own while it sends it."""
-    states = "RUNNING", "SUSPENDED", "SIGNALING", "CANCELLED"
-    told = [why_signalled({"JobState": state}, {}) for state in states]
-    assert told[:3] == [None] * 3 and "it was cancelled" in told[3]
 
 
 def test_what_runs_ends_before_the_walltime(
@@ -193,36 +186,21 @@ def test_what_runs_ends_before_the_walltime(
     by its signals. It looks only every 30 s whether a job wants one before its end."""
     env = {
         **scheduler, "SLURM_JOB_ID": "7", "SLURM_JOB_END_TIME": str(int(time.time()) + 45),
-        "SLURM_RESTART_COUNT": "2",
     }  # fmt: skip
     told = launcher.start("sh", "-c", TRAP, flags=("--grace", "5"), env=env)
     program = launcher.program(CONNECT.replace("connect(", "connect(dask_claim.Claim(), "), env=env)
     launched = f"{DASK_CLAIM} --grace 5 -- sh -c {shlex.quote(TRAP)}"
-    connecting = f"{PYTHON} -c {shlex.quote(CONNECT)}"
-    warned, cancelled, requeued = (
-        submitted(launcher, slurm, tmp_path / str(number), what)
-        for number, what in enumerate((launched, launched, connecting))
-    )
-    for job in warned, cancelled, requeued:
-        job.until("ready")
+    warned = submitted(launcher, slurm, tmp_path / "job", launched)
+    warned.until("ready")
     slurm.run("scontrol", "update", f"JobId={warned.id}", "EndTime=now+65")
-    slurm.run("scancel", cancelled.id)
-    slurm.run("scontrol", "requeue", requeued.id)
-    for job, why in (cancelled, "Slurm ends this job"), (requeued, "Slurm requeues this job"):
-        job.until("The local cluster stopped")
-        job.until("told")
-        assert why in job.log.read_text()
-    slurm.run("scancel", requeued.id)
     # Its Slurm sets no SLURM_JOB_END_TIME.
     assert "This job's walltime ends in" in warned.log.read_text()
     warned.until("The command ended with status 3")
     warned.until("The local cluster stopped")
-    assert "Slurm ends this job" not in warned.log.read_text()
     for run, status, out in (told, 3, b"ready\ntold\n"), (program, 143, b"ready\ntold 143\n"):
         ended = run.finish()
         assert (ended.status, ended.out) == (status, out), ended.err
         assert "This job's walltime ends in" in ended.err
-        assert "this is start 3 of it" in ended.err
     assert "so does the block" in ended.err
 
 

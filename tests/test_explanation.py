@@ -16,7 +16,6 @@ from dask_claim.launch.event_log import own_fields
 from dask_claim.launch.events import Events
 from dask_claim.launch.explanation import MOST, explain
 from dask_claim.launch.facts import A_FILE, Facts, module_here
-from dask_claim.launch.own_job import OwnJob
 from dask_claim.launch.reports import Explained, NoWorkers, WorkerLost
 from dask_claim.launch.run_state import RunState
 from dask_claim.launch.signals import Interrupted
@@ -237,8 +236,7 @@ def test_a_signal_that_the_command_survives_has_not_ended_it(
     status: int, ends: list[signal.Signals], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A SIGTERM is followed by SIGKILL: whatever the command does in between is its end."""
-    emit = Events([])
-    state = RunState(15, emit, OwnJob({}, emit))
+    state = RunState(15, Events([]))
     monkeypatch.setattr("dask_claim.launch.run_state.monotonic", lambda: 20.0)
     state.passed_on = {HUP: 1.0, TERM: 2.0, INT: 3.0, QUIT: 7.0}
     state.command_ended(status)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -107,16 +107,15 @@ def _table(clusters: Sequence[ListedCluster]) -> str:
     """A table, or one line where there is nothing."""
     if not clusters:
         return "no clusters"
-    columns = _columns(clusters)
-    rows = [[name.upper() for name in columns]]
-    for each in clusters:
-        workers = "?" if each.workers is None else str(each.workers)
-        row = [each.name, each.status, _age(each.age), workers, each.lease]
-        if len(columns) > len(COLUMNS):
-            ends = "" if each.ends_in is None else _age(each.ends_in)
-            row += [each.share or "", "" if each.runs is None else str(each.runs), ends]
-        rows.append(row)
-    return "\n".join(printing.table(rows))
+    names = _columns(clusters)
+    rows = [[_cell(name, getattr(each, name)) for name in names] for each in clusters]
+    return "\n".join(printing.table([[name.upper() for name in names], *rows]))
+
+
+def _cell(name: str, value: Any) -> str:
+    if value is None:
+        return "?" if name == "workers" else ""
+    return _age(value) if name in ("age", "ends_in") else str(value)
 
 
 def _age(seconds: float) -> str:

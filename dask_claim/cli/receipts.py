@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -106,8 +106,15 @@ def _shown(rows: Sequence[Row], advised: Sequence[str]) -> list[str]:
     if not rows:
         return ["no receipts"]
     totals = _totals(rows)
+    failed = totals["failed"]
+    last = {
+        **{field: _text(field, value) for field, value in totals.items()},
+        "run": "TOTAL",
+        "program": counted(totals["runs"], "run"),
+        "exit_status": f"{failed} failed" if failed else "",
+    }
     columns = [
-        [head, *(_cell(field, row) for row in rows), _total(field, totals)]
+        [head, *(_cell(field, row) for row in rows), last.get(field, "")]
         for head, field in COLUMNS.items()
     ]
     lines = printing.table(list(zip(*filter(_has_values, columns), strict=True)))
@@ -127,41 +134,29 @@ def _cell(field: str, row: Row) -> str:
         if row.state in UNFINISHED:
             status += "?"
         return " ".join(filter(None, (status, _short(row.reason or ""))))
-    if field == "run":
-        return printable(value or "")[:8]
-    if field == "started":
-        return value.astimezone().strftime("%m-%d %H:%M") if value else ""
     if field == "memory_peak" and row.memory:
         return f"{'?' if value is None else in_gib(value)}/{in_gib(row.memory)}"
-    return _number(field, value)
+    return _text(field, value)
 
 
-def _total(field: str, totals: dict[str, Any]) -> str:
-    runs, failed = totals["runs"], totals["failed"]
-    if field == "exit_status":
-        return f"{failed} failed" if failed else ""
-    if field == "program":
-        return counted(runs, "run")
-    return "TOTAL" if field == "run" else _number(field, totals.get(field))
+def _text(field: str, value: Any) -> str:
+    return "" if value is None else TEXTS.get(field, _short)(value)
 
 
-def _number(field: str, value: Any) -> str:
-    if value is None:
-        return ""
-    if field == "wall":
-        return duration(value)
-    if field == "core_hours":
-        return f"{value:.3f}"
-    if field == "efficiency":
-        return f"{100 * value:.0f} %"
-    if field == "memory_peak":
-        return in_gib(value)
-    return _short(str(value))
-
-
-def _short(text: str) -> str:
-    text = printable(text)
+def _short(value: Any) -> str:
+    text = printable(str(value))
     return text if len(text) <= WIDEST else text[: WIDEST - 1] + "…"
+
+
+TEXTS: dict[str, Callable[[Any], str]] = {
+    "run": lambda run: printable(run)[:8],
+    "started": lambda moment: str(moment.astimezone().strftime("%m-%d %H:%M")),
+    "wall": duration,
+    "core_hours": "{:.3f}".format,
+    "efficiency": lambda part: f"{100 * part:.0f} %",
+    "memory_peak": in_gib,
+}
+"""Field → how a table shows it, where that is not just its text."""
 
 
 def _totals(rows: Sequence[Row]) -> dict[str, Any]:

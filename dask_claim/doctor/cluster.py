@@ -90,7 +90,7 @@ async def check_start(seen: Examined) -> AsyncIterator[Finding]:
     started = monotonic()
     cancelled: asyncio.CancelledError | None = None
     try:
-        await session.open("submit", "wait_until_running", "wait_for_workers")
+        await session.open("workers")
         yield ok("start", f"scheduler and one worker after {monotonic() - started:.1f} s")
         async for finding in _use(seen, session):
             yield finding

@@ -35,15 +35,10 @@ def check_command(command: Sequence[str], environment: Mapping[str, str]) -> Non
     path = environment.get("PATH", os.defpath)
     if shutil.which(name, path=path):
         return
-    if os.sep not in name:
-        if shutil.which(name, mode=os.F_OK, path=path):
-            raise CommandNotExecutable(f"{name}: the file found on PATH is not executable")
-        raise CommandNotFound(f"{name}: command not found on PATH")
-    if os.path.isdir(name):
-        raise CommandNotExecutable(f"{name}: is a directory")
-    if os.path.exists(name):
-        raise CommandNotExecutable(f"{name}: the file is not executable (chmod +x)")
-    raise CommandNotFound(f"{name}: no such file")
+    # `which` with F_OK passes folders over.
+    if os.path.exists(name) if os.sep in name else shutil.which(name, os.F_OK, path):
+        raise CommandNotExecutable(f"{name}: not an executable file")
+    raise CommandNotFound(f"{name}: command not found")
 
 
 async def cannot_connect(command: Sequence[str], environ: Mapping[str, str]) -> str | None:

@@ -22,14 +22,14 @@ from dask_claim.launch.facts import facts_of
 from dask_claim.launch.first_process import deaf_parent
 from dask_claim.launch.handoff import variables, write_result_files
 from dask_claim.launch.listeners import harmless, listened
-from dask_claim.launch.own_job import OwnJob
+from dask_claim.launch.own_job import walltime_left
 from dask_claim.launch.preparing import prepare
 from dask_claim.launch.receipt import Receipt
 from dask_claim.launch.report_file import write_report
 from dask_claim.launch.reports import Explained, Summary
 from dask_claim.launch.run_options import RunOptions
 from dask_claim.launch.run_state import Phase, RunState
-from dask_claim.launch.session import STEPS, Session
+from dask_claim.launch.session import Session
 from dask_claim.launch.signals import caught
 from dask_claim.launch.tracing import Trace
 from dask_claim.providers.dask_report import NO_CLUSTER
@@ -68,8 +68,8 @@ class Launcher:
         self._trace = trace
         self.receipt.traceparent = trace.received
         self._emit = listened(self.receipt, run_id, trace, options, by_program=caller is not None)
-        self._own_job = OwnJob(os.environ, self._emit)
-        self.state = RunState(options.grace, self._emit, self._own_job)
+        self.state = RunState(options.grace, self._emit)
+        self._walltime: asyncio.Task[None] | None = None
         self._failure: DaskClaimError | None = None
 
     async def run(self) -> int:
@@ -129,17 +129,15 @@ class Launcher:
             limit = f"the max_lifetime of {lifetime:g} s"
             loop = asyncio.get_running_loop()
             loop.call_later(lifetime, self.state.end_at, limit, Reason.LIFETIME)
-        self._own_job.look(
-            self._options.grace,
-            lambda: self.state.end_at("this job's walltime", Reason.WALLTIME),
-        )
+        self._walltime = asyncio.create_task(self._end_with_job())
         if self.state.cause is None:
             looking = None
             if self._command and session.provider.of_gateway:
                 # Beside the cluster's start: the command does not wait for an interpreter.
                 looking = asyncio.create_task(cannot_connect(self._command, dict(os.environ)))
             try:
-                await session.open(*STEPS[self._options.start])
+                self.state.opening = asyncio.create_task(session.open(self._options.start))
+                await self.state.opening
                 why = looking.result() if looking and looking.done() else None
                 if why and session.cluster.cluster_name:
                     self._emit.warn(why)
@@ -150,6 +148,14 @@ class Launcher:
                 await cancel(looking)
         if self.state.cause is not None:
             raise self.state.cause
+
+    async def _end_with_job(self) -> None:
+        """End the run before the batch job ends that this launcher is, if it is one."""
+        left = await walltime_left(os.environ)
+        if left is not None:
+            self._emit.note(f"This job's walltime ends in {left:.0f} s")
+            await asyncio.sleep(max(left - self._options.grace, 0.0))
+            self.state.end_at("this job's walltime", Reason.WALLTIME)
 
     async def _execute(
         self, session: Session, added: dict[str, str], signals: Sequence[signal.Signals]
@@ -179,14 +185,14 @@ class Launcher:
 
     async def _open_meanwhile(self, session: Session, child: Child) -> BaseException | None:
         """The cluster's start, beside the command that will wait for it; return what failed."""
-        opening = asyncio.ensure_future(session.open("start"))
+        opening = asyncio.ensure_future(session.start())
         ended = asyncio.ensure_future(child.wait())
         await asyncio.wait({opening, ended}, return_when=asyncio.FIRST_COMPLETED)
         if not opening.done():
             self._emit.warn(
                 "the command ended before its cluster was up: the scheduler gives no figures"
             )
-            session.interrupt()
+            opening.cancel()
             await asyncio.wait({opening})
         elif error := opening.exception():
             # Nothing the command waits for will come.
@@ -202,7 +208,7 @@ class Launcher:
         state.phase = Phase.RELEASING
         async with AsyncExitStack() as end:
             end.callback(state.close_terminal)
-            end.push_async_callback(self._own_job.end)
+            end.push_async_callback(cancel, self._walltime)
             end.callback(self._explain)
             end.push_async_callback(self._release_cluster)
             if state.work is not None and state.work.running:
@@ -213,9 +219,7 @@ class Launcher:
         state, session = self.state, self.state.session
         try:
             if session is not None:
-                if state.cause is not None or state.passed_on:
-                    session.hurry()
-                await session.release()
+                await session.release(state.cause is not None or bool(state.passed_on))
         except Exception:
             # Neither this nor anything else afterwards changes how the command ended.
             logger.exception("A defect in dask-claim while stopping the cluster; please report it")

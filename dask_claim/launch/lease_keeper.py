@@ -7,24 +7,22 @@ import contextlib
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from dask_claim.claim.policy import most_workers
 from dask_claim.errors import ClusterGone, ConfigurationError
 from dask_claim.launch import events
 from dask_claim.launch.cluster_watch import ClusterWatch
 from dask_claim.launch.events import Events
-from dask_claim.launch.joining import terms_of_share
 from dask_claim.providers.base import Provider, import_quietly
 from dask_claim.providers.dask_report import IN_HASTE, DaskReport
 from dask_claim.providers.values import Ended, Request
 from dask_claim.providers.versions import differences, installed_versions
-from dask_claim.threads import cancel, in_time
+from dask_claim.threads import cancel
 
 if TYPE_CHECKING:
     from dask_claim.lifetime.lease import Lease
 
 # The launcher itself ends a run at its max_lifetime; the lease sees to it where it cannot.
 LIFETIME_MARGIN = 60.0
-# At the end of a run nobody waits long for a scheduler that may be gone.
-LAST_PLACING = 8.0
 # How much later than a closed connection the news of its cause may come.
 NEWS_WITHIN = 1.0
 COUNT_EVERY = 0.2
@@ -89,7 +87,7 @@ class LeaseKeeper:
     def begin(self, provider: Provider) -> asyncio.Task[None]:
         """Place the lease; return the task that does it."""
         self._provider, self._refusal, self._turned_away = provider, None, False
-        self._share = terms_of_share(self._request, provider.joined) if provider.shares else None
+        self._share = _terms_of_share(self._request, provider.joined) if provider.shares else None
         self._placing = asyncio.create_task(self._place(provider))
         return self._placing
 
@@ -200,18 +198,6 @@ class LeaseKeeper:
             lease.expected = count
         await self._watch.wait_for_workers(count)
 
-    async def leave_to_scheduler(self) -> None:
-        """Let the scheduler go on asking for the end that its gateway does not confirm.
-
-        It does so once it has a lease, which after a short command it may not have yet.
-        """
-        if self._provider is None or not self._ends_abandoned or self._placed:
-            return
-        with contextlib.suppress(Exception):
-            await in_time(self._place(self._provider), LAST_PLACING)
-        if self._lease is not None:
-            await self._lease.release()
-
     def hurry(self) -> None:
         """Have `end` lose no time with Dask's own report."""
         self._wants_report = False
@@ -240,3 +226,20 @@ def _import_lease() -> Any:
     module = import_quietly("dask_claim.lifetime.lease")
     module.Lease.prepare()
     return module
+
+
+def _terms_of_share(request: Request, joined: bool) -> dict[str, Any] | None:
+    """Return what `sharing.SharedLease` is told of a run; None where it shares nothing."""
+    share, policy = request.share, request.policy
+    if share is None:
+        return None
+    return {
+        "key": share.key,
+        "digest": share.digest,
+        "minimum": request.plan.min_workers,
+        "maximum": request.plan.max_workers,
+        "most": most_workers(request.claim, request.plan, request.site, request.site_fields),
+        "keep": request.claim.keep,
+        "longest": policy.max_lifetime if policy else None,
+        "joined": joined,
+    }

@@ -6,6 +6,7 @@ command's; while everything is *released* it is noted.
 
 from __future__ import annotations
 
+import asyncio
 import enum
 import signal
 from time import monotonic
@@ -15,7 +16,6 @@ from dask_claim.errors import DaskClaimError, Reason, StartTimeout
 from dask_claim.launch.caller import Block
 from dask_claim.launch.child import Child
 from dask_claim.launch.events import Events
-from dask_claim.launch.own_job import OwnJob
 from dask_claim.launch.signals import JOB_CONTROL, Interrupted
 from dask_claim.launch.terminal import Terminal, process_ends
 
@@ -32,10 +32,13 @@ class Phase(enum.Enum):
 class RunState:
     """How far a run has come. Its methods are called by the event loop, at any time."""
 
-    def __init__(self, grace: float, emit: Events, own_job: OwnJob) -> None:
-        self._grace, self._emit, self._own_job = grace, emit, own_job
+    def __init__(self, grace: float, emit: Events) -> None:
+        self._grace, self._emit = grace, emit
         self.phase = Phase.PENDING
         self.session: Session | None = None
+        self.opening: asyncio.Task[None] | None = None
+        """The start of the cluster."""
+
         self.work: Child | Block | None = None
         """What has the cluster: a command, or the block of a program."""
 
@@ -51,9 +54,11 @@ class RunState:
     def end(self, cause: DaskClaimError) -> None:
         """End the run before its work does so by itself."""
         if self.phase is Phase.PENDING:
+            # Cancelled once only: a second time would interrupt what the first one has to wait for,
+            # such as the gateway's answer with the name of the cluster.
+            if self.cause is None and self.opening is not None:
+                self.opening.cancel()
             self.cause = self.cause or cause
-            if self.session is not None:
-                self.session.interrupt()
         elif self.phase is Phase.RUNNING and self.work is not None and self.work.running:
             self._emit.warn(str(cause))
             self.cause = self.cause or cause
@@ -87,7 +92,6 @@ class RunState:
     def on_caller_end(self, status: int | None) -> None:
         """The program around wants no more of this run, or is gone (status None)."""
         if isinstance(self.work, Block):
-            self._own_job.tell_why()  # the signal may have come to the program alone
             if status is None and self.cause is None and self.work.running:
                 text = "the program was gone before its block had ended: it was killed, or crashed"
                 self.cause, status = DaskClaimError(text, Reason.COMMAND_KILLED), 1
@@ -101,8 +105,6 @@ class RunState:
         if signum in JOB_CONTROL:
             self._on_job_control(signum)
             return
-        if signum == signal.SIGTERM:
-            self._own_job.tell_why()
         if signum == signal.SIGINT:
             self.terminal.interrupted()
         if self.phase is Phase.PENDING:

@@ -1,7 +1,4 @@
-"""One claimed cluster, from the request until it is confirmed gone.
-
-What the launcher and `connect()` have in common: no command and no signals here.
-"""
+"""One claimed cluster, from the request until it is confirmed gone: no command, no signals."""
 
 from __future__ import annotations
 
@@ -10,26 +7,19 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 
 from dask_claim.claim.choice import Choice
-from dask_claim.errors import ClusterGone, ConfigurationError, Reason, TemporaryError
+from dask_claim.errors import ClusterGone, ConfigurationError, TemporaryError
 from dask_claim.launch import events
 from dask_claim.launch.cluster_watch import ClusterWatch
 from dask_claim.launch.cluster_words import released, submitted, unconfirmed, waited_for
 from dask_claim.launch.events import Events
-from dask_claim.launch.joining import Joining
 from dask_claim.launch.lease_keeper import LeaseKeeper
 from dask_claim.launch.opening import Opening
+from dask_claim.launch.run_options import Start
 from dask_claim.lifetime.tickets import Tickets
 from dask_claim.providers.base import Provider
 from dask_claim.providers.dask_report import NO_CLUSTER, OTHERS, DaskReport
 from dask_claim.providers.values import Cluster, Outcome, Request, Ticket
 from dask_claim.registry import provider_class
-
-STEPS = {
-    "eager": ["submit", "wait_for_what_others_requested"],
-    "ready": ["submit", "wait_until_running"],
-    "workers": ["submit", "wait_until_running", "wait_for_workers"],
-}
-"""What comes before the command, by `--start`: methods of the session."""
 
 # A guard alone may take longer than a launcher that a person waits for.
 GUARD_PATIENCE = 4
@@ -38,10 +28,10 @@ REACHING = 10.0
 
 
 class Session:
-    """Opens a cluster step by step, so that a command can start between two of them.
+    """Opens a cluster, so that a command can start meanwhile, and ends it.
 
-    `release` may be called at any time, also while a step is under way, and is the only thing
-    that has to be called: it ends the step first, then whatever there is.
+    `release` is the only thing that has to be called, whatever came before it. It ends whatever
+    there is then.
     """
 
     def __init__(self, request: Request, emit: Events, grace: float = 0.0) -> None:
@@ -51,20 +41,16 @@ class Session:
         self.tickets = Tickets(request.run_id, grace, GUARD_PATIENCE * request.stop_timeout)
         self.watch = ClusterWatch(request.claim, emit)
         self.lease = LeaseKeeper(request, emit, self.watch)
-        self._joining = Joining(request, emit, self.tickets, self.lease)
         self._minimum = 0
         self.running = False
         """Whether the scheduler is up, and workers are requested."""
 
-        self._opening = Opening(request.start_timeout, self._describe, emit.note)
-        self.interrupt = self._opening.interrupt
+        self._opening = Opening(
+            request.start_timeout, lambda: waited_for(self.provider, self.watch.usage), emit.note
+        )
+        self._bound = self._opening.bound
         self._choice = request.plan.choice
         self.provider = self._make_provider(self._choice)
-
-    def hurry(self) -> None:
-        """Have `release` lose no time with Dask's own report."""
-        self.lease.hurry()
-        self.provider.hurry()
 
     @property
     def dask_report(self) -> DaskReport:
@@ -77,30 +63,37 @@ class Session:
     def cluster(self) -> Cluster:
         return self.provider.cluster
 
-    async def open(self, *steps: str) -> None:
-        """Take these steps, each the name of a method, until `interrupt`: CancelledError then."""
-        await self._opening.take([getattr(self, step) for step in steps])
+    async def open(self, start: Start) -> None:
+        """Return when the command may start: see `RunOptions.start`."""
+        await self._request()
+        # One that another run has requested that run may give up, and this one needs a new address.
+        if start != "eager" or self.provider.joined:
+            await self._wait_until_running()
+        if start == "workers":
+            await self._wait_for_workers()
 
-    async def submit(self) -> None:
+    async def _request(self) -> None:
         """Request the cluster. It has an address afterwards, and may still be starting."""
         provider = self.provider
-        self._joining.tell_of_share(provider)
+        self._tell_of_share(provider)
         self._emit(events.Claimed(provider.announcement(), provider.name, provider.adopts))
         try:
             if provider.asks_with_dask:
-                await self._opening.bound(self.lease.import_dask())
+                await self._bound(self.lease.import_dask())
             elif provider.makes_cluster and not provider.reports_usage:
                 self.lease.begin_import()
-            await self._opening.bound(self._submit())
+            await self._bound(self._submit())
         except TemporaryError as error:
             await self._fall_back(error)
 
-    async def wait_for_what_others_requested(self) -> None:
-        """Return when a cluster that this run joins is up; its own run may give it up before."""
-        if self.provider.joined:
-            await self.wait_until_running()
+    def _tell_of_share(self, provider: Provider) -> None:
+        if self.request.share and not provider.shares and not provider.adopts:
+            self._emit.note(
+                f"share: a cluster of {provider.description} is not shared with other runs: only "
+                "one that is claimed from a gateway is; those inside one run use its cluster"
+            )
 
-    async def wait_until_running(self) -> None:
+    async def _wait_until_running(self) -> None:
         """Return when the scheduler is up and workers are requested.
 
         A cluster that is gone before it is of use is replaced by another one.
@@ -112,61 +105,79 @@ class Session:
             except ClusterGone as error:
                 tell = self._emit.note if self.provider.joined else self._emit.warn
                 tell(f"{error}. Requesting another cluster")
-                await self._opening.bound(self._start_again())
+                await self._bound(self._start_again())
             except TemporaryError as error:
                 await self._fall_back(error)
 
-    async def wait_for_workers(self) -> None:
+    async def _wait_for_workers(self) -> None:
         """Return when the minimum of workers is up."""
         provider, claim = self.provider, self.request.claim
         if provider.makes_cluster:
-            await self._opening.bound(self.lease.wait_for_workers(self._minimum), "the workers")
-            await self._opening.bound(self.lease.require_versions())
-        elif self.cluster.scheduler_address is None:
-            return
+            await self._bound(self.lease.wait_for_workers(self._minimum), "the workers")
+            await self._bound(self.lease.require_versions())
         elif claim.min_workers is None and claim.min_cores is None:
             # It may start them for the first task only.
             self._emit.note("No worker is waited for: the claim says no minimum (min_workers)")
         else:
-            await self._opening.bound(
-                provider.wait_for_workers(self.request.plan.min_workers), "the workers"
-            )
+            workers = provider.wait_for_workers(self.request.plan.min_workers)
+            await self._bound(workers, "the workers")
 
     async def start(self, agreeing: bool = False) -> None:
-        """Like `wait_until_running`, but of this very cluster, whose address the command has.
+        """Return when the requested cluster's scheduler is up and workers are requested.
 
         `agreeing`: it may still be another one, which others share.
         """
         provider = self.provider
-        await self._opening.bound(provider.wait_until_running())
+        await self._bound(provider.wait_until_running())
         if agreeing:
-            await self._opening.bound(provider.agree())
-        bounds = None
+            await self._bound(provider.agree())
         self.watch.begin(provider)
-        if provider.makes_cluster:
-            if not provider.reports_usage:
-                placing = self.lease.begin(provider)
-                if provider.shares:
-                    bounds = await self._opening.bound(self._joining.join(provider))
-                elif provider.outlives_launcher:
-                    # Before the gateway tells the scheduler of its workers: it gives a cluster up
-                    # whose scheduler it cannot reach yet.
-                    await asyncio.wait({placing}, timeout=min(REACHING, self._opening.left))
-            bounds = await self._opening.bound(self._joining.scale(provider, bounds))
-            if bounds is not None:
-                # Of a shared cluster they are those of all runs.
-                self._minimum = min(bounds[0], self.request.plan.min_workers)
+        bounds = await self._bound(self._scale(provider)) if provider.makes_cluster else None
         self.running = True
         self._emit(events.Running(provider.name, self.cluster, self._opening.passed))
         provider.listen(self.watch.report, self.watch.report_end)
         if provider.notice:
             self._emit.note(provider.notice)
         if bounds is not None:
+            # Of a shared cluster they are those of all runs.
+            self._minimum = min(bounds[0], self.request.plan.min_workers)
             self._emit(events.Scaled(*bounds))
         if provider.makes_cluster:
-            await self._opening.bound(self.lease.require_versions())
+            await self._bound(self.lease.require_versions())
         if self.cluster.dashboard_url:
             self._emit.note(f"Dask Dashboard: {self.cluster.dashboard_url}")
+
+    async def _scale(self, provider: Provider) -> tuple[int, int] | None:
+        """Place the lease and request workers; return how many."""
+        if provider.reports_usage:
+            return await provider.scale()
+        placing = self.lease.begin(provider)
+        shared = await self._join(provider) if provider.shares else None
+        if shared and provider.joined:
+            return shared
+        if provider.outlives_launcher and not provider.shares:
+            # Before the gateway tells the scheduler of its workers: it gives a cluster up whose
+            # scheduler it cannot reach yet.
+            await asyncio.wait({placing}, timeout=REACHING)
+        bounds = await provider.scale()
+        if shared:
+            await self.lease.resize()
+        return bounds
+
+    async def _join(self, provider: Provider) -> tuple[int, int] | None:
+        """Be one of the runs that share the cluster; return the bounds of all of them.
+
+        None where the scheduler takes no lease. Raises ClusterGone where it does not take this run.
+        """
+        bounds = await self.lease.join()
+        ticket = provider.shared_ticket()
+        if bounds is None:
+            self._emit.warn(f"{provider.called()} is not shared: it takes no lease")
+        elif ticket is not None:
+            # From now on the scheduler ends it, when nobody is left.
+            self.tickets.settle(ticket)
+            self._emit(events.TicketsWritten(self.tickets.open))
+        return bounds
 
     async def _start_again(self) -> None:
         """Another cluster; the ticket of the first one stays open until the end."""
@@ -181,14 +192,13 @@ class Session:
         await self.provider.submit()
         self._emit(submitted(self.provider))
 
-    async def release(self) -> Outcome:
-        """End the cluster, and whatever was made on the way to it.
-
-        Every entry of the stack is registered before what it follows is done, and is done even
-        if one of those fails.
-        """
+    async def release(self, in_haste: bool = False) -> Outcome:
+        """End the cluster, and whatever was made; `in_haste`: without Dask's own report."""
+        if in_haste:
+            self.lease.hurry()
+            self.provider.hurry()
         outcome, started = Outcome.NOTHING, self._opening.passed
-        async with AsyncExitStack() as end:
+        async with AsyncExitStack() as end:  # each step is taken, even if one before it fails
             end.push_async_callback(asyncio.to_thread, self.tickets.close)
 
             @end.push_async_callback
@@ -197,25 +207,19 @@ class Session:
                 # Also where this is cancelled.
                 outcome = Outcome.NOT_CONFIRMED if self.tickets.open else Outcome.NOTHING
                 try:
-                    outcome = await self._reclaim()
+                    outcome = await self.tickets.reclaim(self.request.stop_timeout, self._emit.warn)
                     if self.lease.shared and outcome is not Outcome.NOT_CONFIRMED:
                         outcome = Outcome.GONE if self.watch.ended else Outcome.KEPT
-                    if outcome is Outcome.NOT_CONFIRMED:
-                        await self.lease.leave_to_scheduler()
                 finally:
                     self._emit(released(self, outcome, self._opening.passed - started))
 
             end.push_async_callback(self.provider.close)
             end.push_async_callback(self.lease.end)
-            end.push_async_callback(self._opening.end)
         return outcome
 
     def _write(self, ticket: Ticket) -> None:
         self.tickets.write(ticket)
         self._emit(events.TicketsWritten(self.tickets.open))
-
-    async def _reclaim(self) -> Outcome:
-        return await self.tickets.reclaim(self.request.stop_timeout, self._emit.warn)
 
     async def _fall_back(self, error: TemporaryError) -> None:
         """Take a local cluster where the claim allows it, else raise what stopped the gateway."""
@@ -232,18 +236,15 @@ class Session:
             self._emit.warn(warning)
         await self.lease.end()
         await self.provider.close()
-        await self._reclaim()
+        await self.tickets.reclaim(self.request.stop_timeout, self._emit.warn)
         for ticket in self.tickets.open:
             self._emit.warn(unconfirmed(self.provider, ticket))
         self._choice, self.provider = fallback, local
-        self._joining.tell_of_share(local)
+        self._tell_of_share(local)
         # The gateway may have used up all the time there was.
         self._opening.extend()
-        await self._opening.bound(self._submit())
+        await self._bound(self._submit())
 
     def _make_provider(self, choice: Choice) -> Provider:
         kind = provider_class(choice.backend)
         return kind(self.request, self._write, self._emit.warn)
-
-    def _describe(self) -> tuple[str, str | None, Reason | None]:
-        return waited_for(self.provider, self.watch.usage)
