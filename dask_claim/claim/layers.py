@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Iterator, Mapping
-from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,11 +23,10 @@ _PREFIX = "DASK_CLAIM_"
 
 
 @dataclass
-class Layer:
+class Layer(Reading):
     """What one source sets, each field checked by itself: a flag, a variable, a file."""
 
-    source: str
-    reading: Reading
+    source: str = ""
     group: str = ""
     """The source as a whole, such as all flags: the addresses of a gateway in it belong together.
     By default this layer alone."""
@@ -36,22 +34,23 @@ class Layer:
     trusted: bool = True
     """Whether it is the operator's, not the package's developer's."""
 
-    def __post_init__(self) -> None:
-        self.group = self.group or self.source
-        checked = check(self.reading)
-        self.values, self.doubtful = checked.values, checked.doubtful
-        self.faults = [replace(fault, source=self.source) for fault in checked.faults]
-        if not self.trusted and ("share",) in self.values:
+    @classmethod
+    def of(cls, source: str, reading: Reading, group: str = "", trusted: bool = True) -> Layer:
+        """Return the layer of what a source says."""
+        checked = check(reading)
+        faults = [replace(fault, source=source) for fault in checked.faults]
+        if not trusted and (value := checked.values.get(("share",))):
             problem = "may come from an operator's source only, for runs use each other's workers"
             hint = "set DASK_CLAIM_SHARE, or give --share"
-            value = self.values["share",]
-            self.faults.append(Fault(("share",), value, problem, hint, self.source))
+            faults.append(Fault(("share",), value, problem, hint, source))
+        return cls(
+            checked.values, faults, checked.written, checked.doubtful,
+            source=source, group=group or source, trusted=trusted,
+        )  # fmt: skip
 
-    def without(self, paths: Iterable[Path]) -> Layer:
-        """Return this layer without some of its values."""
-        fewer = copy(self)
-        fewer.values = {path: self.values[path] for path in self.values if path not in paths}
-        return fewer
+    def names(self, field: str) -> bool:
+        """Whether the source gives a field a value, be it a sound one or not."""
+        return (field,) in self.values or field in self.doubtful
 
 
 def flag(name: str) -> str:
@@ -63,13 +62,13 @@ def flag_layers(flags: Mapping[str, object]) -> Iterator[Layer]:
     for name, value in flags.items():
         if value is not None:
             source = flag(f"no_{name}" if value is False else name)
-            yield Layer(source, read({name: value}), "flags")
+            yield Layer.of(source, read({name: value}), "flags")
 
 
 def variable_layers(environ: Mapping[str, str]) -> list[Layer]:
     """Read `DASK_CLAIM_FIELD`, `DASK_CLAIM_ENV__X` and `DASK_CLAIM_OPTIONS__X`."""
     ours = sorted(name for name in environ if _is_ours(name, environ[name]))
-    layers = [Layer(name, _read_variable(name, environ[name]), "variables") for name in ours]
+    layers = [Layer.of(name, _read_variable(name, environ[name]), "variables") for name in ours]
     # What names one entry is stronger than what gives env or options whole.
     return sorted(layers, key=lambda layer: "__" not in layer.source)
 
@@ -125,11 +124,11 @@ def claim_text_layers(environ: Mapping[str, str]) -> Iterator[Layer]:
         raw, faults = parse_json(text)
         reading = Reading() if faults and raw is None else read(raw)
         reading.faults[:0] = faults
-        yield Layer("DASK_CLAIM", reading, trusted=False)
+        yield Layer.of("DASK_CLAIM", reading, trusted=False)
 
 
 def program_layer(source: str, values: Mapping[Path, object]) -> Layer:
-    return Layer(source, Reading(dict(values)), CLAIM, trusted=False)
+    return Layer.of(source, Reading(dict(values)), CLAIM, trusted=False)
 
 
 def program_layers(
@@ -157,17 +156,17 @@ def program_layers(
 def site_layer(site: Site) -> Layer:
     reading = read(site.claim, SECTIONS)
     reading.faults[:0] = site.faults
-    return Layer(site.path, reading)
+    return Layer.of(site.path, reading)
 
 
-def profile_layers(layers: list[Layer], site: Site) -> Iterator[Layer]:
+def profile_layers(layers: Iterable[Layer], site: Site) -> Iterator[Layer]:
     """Yield the profile that the strongest layer chooses: stronger only than the site's own."""
-    chosen = next((layer for layer in layers if ("profile",) in layer.reading.values), None)
+    chosen = next((layer for layer in layers if layer.names("profile")), None)
     name = chosen.values.get(("profile",)) if chosen else None
     if chosen is None or name is None:
         return
     if name in site.profiles:
-        yield Layer(f"{site.path}, profile {name}", read(site.profiles[name]))
+        yield Layer.of(f"{site.path}, profile {name}", read(site.profiles[name]))
     elif not site.faults:
         problem = f"unknown profile; this site has: {', '.join(site.profiles) or 'none'}"
-        yield Layer(chosen.source, Reading(faults=[Fault(("profile",), redact(name), problem)]))
+        yield Layer.of(chosen.source, Reading(faults=[Fault(("profile",), redact(name), problem)]))

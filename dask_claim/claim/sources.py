@@ -29,7 +29,7 @@ from dask_claim.claim.validation import complete, cross_faults, respell
 from dask_claim.errors import ClaimError, Fault
 from dask_claim.redact import redact, redact_text
 
-_GATEWAY, *_BESIDE = _ADDRESSES = (("gateway_url",), ("proxy_url",), ("public_url",))
+_GATEWAY, *_BESIDE = (("gateway_url",), ("proxy_url",), ("public_url",))
 _DASK = "Dask"
 
 
@@ -84,22 +84,21 @@ def gather(
     program's own, in the place of `DASK_CLAIM`, and `claim_sources` says where they come from.
     Raises ClaimError with every fault of every layer.
     """
-    site = read_site(environ)
-    program = {} if claim is None else leaves(claim)
-    own = [*claim_text_layers(environ)] if claim is None else [program_layer(CLAIM, program)]
-    weak = [*own, site_layer(site)]
-    layers = [*flag_layers(flags), *variable_layers(environ), *weak]
-    layers[-1:-1] = profile_layers(layers, site)
+    site, program = read_site(environ), leaves(claim or {})
     readable = {name: environ[name] for name in environ if not is_nested_name(name)}
     faults = [*nested_name_faults(environ), *find_conflicts(readable, {})]
+    strong = [*flag_layers(flags), *variable_layers(environ)]
+    own = [*claim_text_layers(environ)] if claim is None else [program_layer(CLAIM, program)]
+    of_site = site_layer(site)
+    weak = [*profile_layers([*strong, *own, of_site], site), of_site]
     if not faults:  # Dask can be imported only where it can read the environment
-        layers += [Layer(source, reading, _DASK) for source, reading in gateway_of_dask(environ)]
+        weak += [Layer.of(source, reading, _DASK) for source, reading in gateway_of_dask(environ)]
     if claim is not None:
-        at = layers.index(own[0])
-        layers[at : at + 1] = program_layers(program, claim_sources or {}, layers)
+        own = program_layers(program, claim_sources or {}, [*strong, *weak])
+    layers = [*strong, *own, *weak]
     _match_option_names(layers)
     operator_gateways = _operator_gateways(layers, site)
-    layers, dropped = _of_one_gateway(layers)
+    dropped = [*_drop_other_gateways(layers)]
     merged: dict[Path, Any] = {}
     winners: dict[Path, Layer] = {}
     for layer in reversed(layers):
@@ -129,40 +128,32 @@ def _match_option_names(layers: Iterable[Layer]) -> None:
         }
 
 
-def _of_one_gateway(layers: list[Layer]) -> tuple[list[Layer], list[Overruled]]:
-    """Return all layers without the addresses of another gateway than the effective one.
+def _drop_other_gateways(layers: list[Layer]) -> Iterator[Overruled]:
+    """Take the addresses beside another gateway than the effective one out of the layers.
 
     Dask's configuration is for everything that uses Dask here: what is wrong with a gateway there
     that is not used stops nothing.
     """
-    named = {one.group: one for one in reversed(layers) if _GATEWAY in one.reading.values}
-    winner = next((one for one in layers if _GATEWAY in one.reading.values), None)
-    kept: list[Layer] = []
-    dropped: list[Overruled] = []
+    named = {one.group: one for one in reversed(layers) if one.names("gateway_url")}
+    winner = next((one for one in layers if one.names("gateway_url")), None)
     for layer in layers:
-        own = named.get(layer.group, winner)
-        if winner is None or own is None or _same_gateway(own, winner):
-            kept.append(layer)
+        own = named.get(layer.group)
+        if winner is None or own is None or _place(own) == _place(winner):
             continue
         why = f"{winner.source}, which names another gateway"
-        paths = _ADDRESSES if layer.group == _DASK else _BESIDE
-        dropped += [
-            Overruled(path[0], layer.values[path], layer.source, why)
-            for path in paths
-            if path in layer.values
-        ]
-        if layer.group != _DASK:
-            kept.append(layer.without(paths))
-    return kept, dropped
+        for path in _BESIDE:
+            if path in layer.values:
+                yield Overruled(path[0], layer.values.pop(path), layer.source, why)
+        if layer.group == _DASK:
+            layer.faults, layer.doubtful = [], frozenset()
 
 
-def _same_gateway(one: Layer, other: Layer) -> bool:
-    def comparable(url: object) -> object:
-        with suppress(ValueError):
-            return UrlPrefix.of(str(url))
-        return url
-
-    return comparable(one.values.get(_GATEWAY)) == comparable(other.values.get(_GATEWAY))
+def _place(layer: Layer) -> object:
+    """Return where a layer's gateway is, equal for all spellings of one address."""
+    url = layer.values.get(_GATEWAY)
+    with suppress(ValueError):
+        return UrlPrefix.of(str(url))
+    return url
 
 
 def _overruled(
@@ -185,5 +176,5 @@ def _explained(fault: Fault, winners: Mapping[Path, Layer]) -> Fault:
     """Return a fault between two fields, in the words of the sources of both."""
     involved = [winners[path] for path in (fault.path, fault.other) if path in winners]
     for layer in involved:
-        fault = respell(fault, layer.reading.written)
+        fault = respell(fault, layer.written)
     return replace(fault, source=", ".join(dict.fromkeys(layer.source for layer in involved)))

@@ -5,11 +5,10 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Any
 
-from dask_claim.claim import units
-from dask_claim.claim.fields import FIELDS, MAPPINGS, RESULTS, ClaimFields, Path
+from dask_claim.claim.fields import FIELDS, MAPPINGS, RESULTS, Path
 from dask_claim.claim.texts import Plain, as_data
 from dask_claim.errors import Fault, dotted
 from dask_claim.redact import redact
@@ -37,12 +36,15 @@ _KEYS = ALIASES | {_NAMES: "EnvVarRequirement", _VALUES: "RuntimeRequirement"}
 
 @dataclass
 class Reading:
-    """One claim in canonical names, its values not checked yet."""
+    """What one source says of a claim, in canonical names: as it stands, or checked."""
 
-    values: dict[Path, object] = field(default_factory=dict)
+    values: dict[Path, Any] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
     written: dict[Path, Path] = field(default_factory=dict)
     """Path → how the author spelled it."""
+
+    doubtful: frozenset[str] = frozenset()
+    """Fields whose value is not sound, once it is checked."""
 
     options: dict[str, Path] = field(default_factory=dict)
     """Option in lower case → its path: a gateway has one for all names that differ in case only."""
@@ -63,7 +65,7 @@ class Reading:
             taken = next((one for one in self.values if one[0] == path[0]), path)
         elif path[0] == "options":
             taken = path = self.options.setdefault(path[1].lower(), path)
-        if taken in self.values and not _same(path, self.values[taken], value):
+        if taken in self.values and not _same(self.values[taken], value):
             problem = f"contradicts {dotted(self.written[taken])}, the same field"
             self.fault(written, value, problem, "keep one of them")
             return
@@ -165,24 +167,14 @@ def _read_names(reading: Reading, value: object, path: Path) -> None:
             reading.fault(where, name, problem, suggest(key))
 
 
-def _same(path: Path, one: object, other: object) -> bool:
-    """Whether two values are one for the claim: 4, 4.0 and "4", "4G" and "4 G"."""
-    with suppress(ValueError):
-        if len(path) == 1:
-            return _held(path[0], one) == _held(path[0], other)
-        if not isinstance(one, str) and not isinstance(other, str):
-            return units.number(one) == units.number(other)
-    return safe_text(one).strip() == safe_text(other).strip()
-
-
-def _held(name: str, value: object) -> object:
-    """Return a value as a claim holds it. Raises ValueError where it is not sound."""
-    return getattr(ClaimFields.model_validate({name: value}), name)
-
-
 def _written(key: object) -> str:
     """Return a key as its author wrote it, fit for a path."""
     return str(redact(safe_text(key)))[:60]
+
+
+def _same(one: object, other: object) -> bool:
+    """Whether two values are one, also where a number is a text."""
+    return safe_text(one).strip() == safe_text(other).strip()
 
 
 def resolve(key: object) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -24,22 +24,8 @@ _HPC = {name: name for name in ("queue", "account", "walltime", "interface", "di
 _HPC_WORD = re.compile(r"[\w.:@/+=,-]+\Z")
 
 
-@dataclass(frozen=True)
-class Checked:
-    """One reading, each of its fields checked by itself."""
-
-    values: dict[Path, Any]
-    """The sound ones, as a claim holds them."""
-
-    faults: list[Fault]
-    """All of them, also those of the reading."""
-
-    doubtful: frozenset[str]
-    """The fields that had a value which is not sound."""
-
-
-def check(reading: Reading) -> Checked:
-    """Check the fields of one reading, each by itself."""
+def check(reading: Reading) -> Reading:
+    """Return a reading of what is sound, as a claim holds it, each field checked by itself."""
     wrong = dict(_wrong_entries(reading.values))
     try:
         fields = ClaimFields.model_validate(nested(reading.values))
@@ -58,7 +44,8 @@ def check(reading: Reading) -> Checked:
             value = redact(reading.values.get(path), dotted(at))
             faults.append(Fault(at, value, cause.problem, cause.hint))
     sound = leaves({name: getattr(fields, name) for name in fields.model_fields_set})
-    return Checked(sound, faults, frozenset(path[0] for path in wrong))
+    doubtful = frozenset(path[0] for path in wrong)
+    return Reading(sound, faults, reading.written, doubtful)
 
 
 def list_problems(error: ValidationError) -> Iterator[tuple[Path, Invalid]]:
