@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from copy import copy
 from dataclasses import dataclass
 from functools import cache
@@ -18,7 +18,6 @@ VERSIONS = ("v1.0", "v1.1", "v1.2")
 
 Keys = tuple[str | int, ...]
 """The way to a value from the root: keys of objects, indices of lists."""
-
 
 _MOST_NODES = 500_000
 """Aliases of aliases multiply; no document written by hand has as many parts."""
@@ -47,6 +46,63 @@ class CwlError(ConfigurationError):
         return "\n".join(f"{place}: {reason}" for place, reason in self.faults)
 
 
+class Values:
+    """The node of a YAML document → its value, in types of JSON; keys are texts."""
+
+    def __init__(self, node: Any) -> None:
+        self.lines: dict[Keys, int] = {(): node.start_mark.line}
+        """The line on which each entry begins, counted from 0."""
+
+        self.plain: dict[Keys, str] = {}
+        """What stands there without quotes, as it was written."""
+
+        self._count = 0
+        self.root = self._value(node, ())
+
+    def _value(self, node: Any, keys: Keys) -> Any:
+        self._count += 1
+        if self._count > _MOST_NODES:
+            raise ValueError("it has too many parts")
+        if isinstance(node.value, str):
+            return self._scalar(node, keys)
+        if node.tag.endswith(":map"):
+            return self._mapping(node, keys)
+        items = [((*keys, index), item) for index, item in enumerate(node.value)]
+        self.lines |= {at: item.start_mark.line for at, item in items}
+        return [self._value(item, at) for at, item in items]
+
+    def _scalar(self, node: Any, keys: Keys) -> Any:
+        self.plain.pop(keys, None)
+        if node.style is not None:
+            return node.value
+        typed = node.tag.rpartition(":")[2] in ("int", "float", "bool", "null")
+        value = _yaml().constructor.construct_object(node) if typed else node.value
+        if value is not None:
+            self.plain[keys] = node.value
+        return value
+
+    def _mapping(self, node: Any, keys: Keys) -> dict[str, Any]:
+        from ruamel.yaml.constructor import DuplicateKeyError
+
+        values: dict[str, Any] = {}
+        # The object's own entries win over merged ones, and those over what is merged later.
+        for item in (item for key, item in node.value if key.tag.endswith(":merge")):
+            for other in reversed(item.value) if item.tag.endswith(":seq") else [item]:
+                if not isinstance(merged := self._value(other, keys), dict):
+                    raise ValueError("<< needs an object")
+                values |= merged
+        own = set[str]()
+        for key, item in node.value:
+            name, at = str(key.value), (*keys, str(key.value))
+            if name in own:
+                raise DuplicateKeyError(None, None, f"duplicate key {name}", key.start_mark)
+            if not key.tag.endswith(":merge"):
+                own.add(name)
+                self.lines[at] = key.start_mark.line
+                values[name] = self._value(item, at)
+        return values
+
+
 @dataclass(frozen=True)
 class Document:
     """One file. Its values are never changed in place."""
@@ -59,7 +115,11 @@ class Document:
     node: Any
     """The YAML node of the whole, with the marks of each part."""
 
-    root: Any
+    values: Values
+
+    @property
+    def root(self) -> Any:
+        return self.values.root
 
     @property
     def version(self) -> str:
@@ -67,43 +127,25 @@ class Document:
 
     def place(self, keys: Keys = ()) -> Place:
         """The line of the entry that `keys` lead to, or of the innermost that is there."""
-        node, line = self.node, self.node.start_mark.line
-        for key in keys:
-            if (entry := _entry(node, key)) is None:
-                break
-            line, node = entry[0].start_mark.line, entry[1]
-        return Place(self.name, line + 1)
+        lines = self.values.lines
+        # Paths of faults have indices as texts: [0].
+        keys = tuple(int(f"0{k[1:-1]}") if isinstance(k, str) and k[:1] == "[" else k for k in keys)
+        while keys not in lines:
+            keys = keys[:-1]
+        return Place(self.name, lines[keys] + 1)
 
-    def written(self, keys: Keys) -> Any:
-        """The value at `keys`, with what stands there without quotes as it was written."""
-        node = self.node
-        for key in keys:
-            node = (_entry(node, key) or (None, node))[1]
-        return _Values(written=True).of(node)
+    def written(self, value: Any, keys: Keys) -> Any:
+        """Return a value that is at `keys`, with what stands there without quotes as written."""
+        if isinstance(value, dict):
+            return {key: self.written(item, (*keys, key)) for key, item in value.items()}
+        if isinstance(value, list):
+            return [self.written(item, (*keys, index)) for index, item in enumerate(value)]
+        return Plain(self.values.plain[keys]) if keys in self.values.plain else value
 
     def is_this(self, reference: str) -> bool:
         """Whether a reference is to this file, or to a part of it."""
         target = reference.partition("#")[0]
         return not target or (self.path.parent / target).resolve() == self.path
-
-
-def entries(value: Any, name: str) -> list[tuple[Any, str, Any]]:
-    """The entries of what CWL has as an object or as a list: (key or index, name, content).
-
-    In a list the name is the content's own: its `name`, else its first key. Ids are without the
-    file or process that they may begin with.
-    """
-    if isinstance(value, dict):
-        return [(key, _last(key, name), item) for key, item in value.items()]
-    return [
-        (index, _last(item.get(name, next(iter(item))), name), item)
-        for index, item in enumerate(value if isinstance(value, list) else ())
-        if isinstance(item, dict) and item
-    ]
-
-
-def _last(text: Any, name: str) -> str:
-    return str(text).rpartition("#")[2].rpartition("/")[2] if name == "id" else str(text)
 
 
 def read_document(name: str | Path) -> Document:
@@ -125,11 +167,11 @@ def read_document(name: str | Path) -> Document:
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
         raise CwlError([(Place(name), f"cannot be read: {reason}")]) from None
-    node, root = parse(text, str(path))
-    if not isinstance(root, Mapping):
+    node, values = parse(text, str(path))
+    if values is None or not isinstance(values.root, dict):
         raise CwlError([(Place(name), "is not a CWL document: no object with a cwlVersion")])
-    version = root.get("cwlVersion")
-    document = Document(str(path), path.resolve(), text, node, root)
+    document = Document(str(path), path.resolve(), text, node, values)
+    version = values.root.get("cwlVersion")
     if version not in VERSIONS:
         reason = f"has {f'cwlVersion {version}' if version else 'no cwlVersion'}"
         place = document.place(("cwlVersion",))
@@ -137,8 +179,8 @@ def read_document(name: str | Path) -> Document:
     return document
 
 
-def parse(text: str, name: str) -> tuple[Any, Any]:
-    """The YAML node of a text, and its value. The node of an alias has the alias's marks.
+def parse(text: str, name: str) -> tuple[Any, Values | None]:
+    """The YAML node of a text, and its values. The node of an alias has the alias's marks.
 
     Raises CwlError.
     """
@@ -146,7 +188,7 @@ def parse(text: str, name: str) -> tuple[Any, Any]:
 
     try:
         node = _yaml().compose(text)
-        return node, None if node is None else _Values().of(node)
+        return node, None if node is None else Values(node)
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         reason = " ".join(str(error.problem or error.context).split())
@@ -179,63 +221,3 @@ def _yaml() -> Any:
 
 def is_alias(node: Any) -> bool:
     return isinstance(node.comment, type)
-
-
-class _Values:
-    """YAML nodes → Python's own types, fit for JSON. Keys are texts.
-
-    `written` leaves what stands without quotes as it was written (`Plain`), or None.
-    """
-
-    def __init__(self, written: bool = False) -> None:
-        self._written = written
-        self._count = 0
-
-    def of(self, node: Any) -> Any:
-        self._count += 1
-        if self._count > _MOST_NODES:
-            raise ValueError("it has too many parts")
-        if isinstance(node.value, str):
-            return self._scalar(node)
-        if node.tag.endswith(":map"):
-            return self._mapping(node)
-        return [self.of(item) for item in node.value]
-
-    def _scalar(self, node: Any) -> Any:
-        if node.style is not None:
-            return node.value
-        typed = node.tag.rpartition(":")[2] in ("int", "float", "bool", "null")
-        value = _yaml().constructor.construct_object(node) if typed else node.value
-        return Plain(node.value) if self._written and value is not None else value
-
-    def _mapping(self, node: Any) -> dict[str, Any]:
-        from ruamel.yaml.constructor import DuplicateKeyError
-
-        values: dict[str, Any] = {}
-        merged: dict[str, Any] = {}
-        for key, item in node.value:
-            name, value = str(key.value), self.of(item)
-            if key.tag.endswith(":merge"):
-                for other in value if isinstance(value, list) else [value]:
-                    merged = {**other, **merged}
-            elif name in values:
-                problem = f"duplicate key {name}"
-                raise DuplicateKeyError(None, None, problem, key.start_mark)
-            else:
-                values[name] = value
-        return {**merged, **values}
-
-
-def _entry(node: Any, key: str | int) -> tuple[Any, Any] | None:
-    """The node that an entry begins with, and that of its value."""
-    if isinstance(node.value, str):
-        return None
-    if not node.tag.endswith(":map"):
-        # Paths of faults have indices as texts: [0].
-        index = key if isinstance(key, int) else int(f"0{key.strip('[]')}", 10)
-        return (node.value[index],) * 2 if index < len(node.value) else None
-    for name, item in node.value:
-        if str(name.value) == str(key):
-            return name, item
-    merged = (item for name, item in node.value if name.tag.endswith(":merge"))
-    return next((entry for item in merged if (entry := _entry(item, key))), None)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from difflib import SequenceMatcher
 from typing import Any
 
 from dask_claim.cwl.document import CwlError, Document, Place, is_alias, parse
@@ -23,166 +23,132 @@ def edit(document: Document, root: Any, warn: Callable[[str], None] = lambda tex
     Where that takes more than edits (an anchor's value changes, but not that of its alias), the
     document is written anew below its first lines; `warn` is called. Raises CwlError.
     """
-    text = _Edits(document.text).made(document.node, document.root, root)
-    if _reads_as(text, root):
+    text, node = document.text, document.node
+    if _same(document.root, root):
         return text
-    head = document.text[: document.node.start_mark.index]
-    text = head + "\n".join(_lines(_pairs(root))) + "\n"
-    if not _reads_as(text, root):
+    with contextlib.suppress(ValueError, IndexError):  # a form of YAML that is not looked for
+        begin, end = _above(_start(*_entries(node)[0], text), text), _end(None, node, text)
+        made = text[:begin] + _edited(node, text, document.root, root) + text[end:]
+        if _reads_as(made, root):
+            return made
+    made = text[: node.start_mark.index] + "\n".join(_lines(_pairs(root))) + "\n"
+    if not _reads_as(made, root):
         reason = "has a value that cannot be written anew; take it out of the document's anchors"
         raise CwlError([(Place(document.name), reason)])
     warn(f"{document.name}: written anew without its comments: an anchor's value changes")
-    return text
+    return made
 
 
 def _reads_as(text: str, root: Any) -> bool:
     try:
-        return _same(parse(text, "")[1], root)
+        values = parse(text, "")[1]
+        return values is not None and _same(values.root, root)
     except CwlError:  # an alias is left whose anchor is gone
         return False
 
 
-@dataclass(frozen=True)
-class _Entry:
-    """One entry of an object or list in block style, with its place in the text.
+def _edited(node: Any, text: str, old: Any, new: Any) -> str:
+    """Return the text of an object or list in block style with `new` in place of its value.
 
-    `name`: the key or index, None for `<<`; `start`, `column`: of the key, or of a list's dash;
-    `head`: after the colon or dash; `end`: after the value, before a comment.
+    Each entry is a piece of the text, from the comment right above it to the next piece. The new
+    text has the old pieces, some changed, and new ones, in the order of `new`.
     """
-
-    name: Any
-    node: Any
-    start: int
-    column: int
-    head: int
-    end: int
-
-
-def _entries(node: Any, text: str) -> list[_Entry]:
-    entries = []
-    if node.tag.endswith(":map"):
-        for key, item in node.value:
-            name = None if key.tag.endswith(":merge") else str(key.value)
-            mark, head = key.start_mark, text.find(":", key.end_mark.index) + 1
-            end = max(head, _end(item, text))
-            if item.value == "" and not item.style and not is_alias(item):
-                end = head  # nothing stands there, and its mark is that of the next key
-            entries.append(_Entry(name, item, mark.index, mark.column, head, end))
-        return entries
-    column = node.start_mark.column
-    for index, item in enumerate(node.value):
-        start = text.rfind("\n", 0, item.start_mark.index + 1) + 1 + column
-        while text[start : start + 1] != "-":  # the value stands on a line below its dash
-            start = text.rfind("\n", 0, start - column - 1) + 1 + column
-        entries.append(_Entry(index, item, start, column, start + 1, _end(item, text)))
-    return entries
+    olds, news, entries = _named(old), _named(new), _entries(node)
+    starts = [_start(*entry, text) for entry in entries]
+    cuts = [_above(start, text) for start in starts]
+    cuts.append(_end(None, node, text))
+    column = starts[0] - text.rfind("\n", 0, starts[0]) - 1
+    pad = " " * column
+    # Where the first one stands behind a dash.
+    before = pad if cuts[0] == starts[0] else ""
+    pieces: dict[Any, str] = {}
+    for number, (name, value) in enumerate(olds.items()):
+        if name in news:
+            cut, stop = cuts[number : number + 2]
+            piece = text[cut:stop]
+            if not _same(value, news[name]):
+                piece = _changed(*entries[number], text, (cut, stop), column, value, news[name])
+            pieces[name] = piece if number else before + piece
+    made = ""
+    for name, value in news.items():
+        pair = (None if isinstance(new, list) else name, value)
+        piece = pieces[name] if name in pieces else pad + _indented(_lines([pair]), column)
+        made += piece if piece.endswith("\n") else f"{piece}\n"
+    return made[len(before) : -1] if made.startswith(before) else made.lstrip(" ")[:-1]
 
 
-def _end(node: Any, text: str) -> int:
-    if isinstance(node.value, list) and not node.flow_style and not is_alias(node):
-        return _entries(node, text)[-1].end
+def _changed(
+    key: Any, node: Any, text: str, piece: tuple[int, int], column: int, old: Any, new: Any
+) -> str:
+    """Return the text of a piece whose value is another one."""
+    cut, stop = piece
+    alike = type(old) is type(new) and isinstance(new, (dict, list)) and old and new
+    if alike and _is_block(node) and not any(map(_is_merge, _entries(node))):
+        begin = _above(_start(*_entries(node)[0], text), text)
+        edited = _edited(node, text, old, new)
+        return text[cut:begin] + edited + text[_end(key, node, text) : stop]
+    head, lines = _head(key, node, text), _entry("-" if key is None else ":", new)
+    rest = text[_end(key, node, text) : stop]
+    if len(lines) > 1:
+        comment, line_end, rest = rest.partition("\n")
+        lines[0] += comment
+        rest = line_end + rest
+    return text[cut:head] + _indented(lines, column)[1:] + rest
+
+
+def _is_block(node: Any) -> bool:
+    return isinstance(node.value, list) and not node.flow_style and not is_alias(node)
+
+
+def _is_merge(entry: tuple[Any, Any]) -> bool:
+    return entry[0] is not None and bool(entry[0].tag.endswith(":merge"))
+
+
+def _entries(node: Any) -> list[tuple[Any, Any]]:
+    """The nodes of each key, or None in a list, and of its value."""
+    return node.value if node.tag.endswith(":map") else [(None, item) for item in node.value]
+
+
+def _head(key: Any, node: Any, text: str) -> int:
+    """The index behind the colon or dash of an entry."""
+    if key is not None:
+        return text.index(":", key.end_mark.index) + 1
+    end = node.start_mark.index
+    while not (before := text[:end].rstrip()).endswith("-"):
+        end = text.index("#", before.rfind("\n") + 1, end)  # a comment, and the dash above it
+    return len(before)
+
+
+def _start(key: Any, node: Any, text: str) -> int:
+    start: int = _head(key, node, text) - 1 if key is None else key.start_mark.index
+    return start
+
+
+def _end(key: Any, node: Any, text: str) -> int:
+    """The index behind a value; of an object or list in block style, the end of its last line."""
+    if node.value == "" and not node.style and not is_alias(node):
+        return _head(key, node, text)  # nothing stands there, and its mark is that of the next key
+    if _is_block(node):
+        return f"{text}\n".index("\n", _end(*_entries(node)[-1], text))
     end: int = node.end_mark.index
     # A block of text ends with the line breaks behind it.
     return len(text[:end].rstrip()) if getattr(node, "style", None) in ("|", ">") else end
 
 
-class _Edits:
-    def __init__(self, text: str) -> None:
-        self._text = text
-        self._edits: list[tuple[int, int, str]] = []
+def _above(index: int, text: str) -> int:
+    """The start of the line of an entry, or of the comment right above it.
 
-    def made(self, node: Any, old: Any, new: Any) -> str:
-        self._change(_Entry("", node, 0, 0, 0, len(self._text)), old, new)
-        pieces, index = [], 0
-        for start, end, text in sorted(self._edits, key=lambda edit: edit[:2]):
-            pieces += [self._text[index:start], text]
-            index = max(index, end)
-        return "".join(pieces) + self._text[index:]
-
-    def _change(self, entry: _Entry, old: Any, new: Any) -> None:
-        """Record what changes in the value of an entry."""
-        node = entry.node
-        if _same(old, new):
-            return
-        alike = type(old) is type(new) and isinstance(new, (dict, list)) and new
-        if is_alias(node) or not alike or not old or node.flow_style:
-            self._replace(entry, new)
-            return
-        entries, kept = _entries(node, self._text), _matched(old, new)
-        # What `<<` brings stays; where it is to change, the result reads as something else.
-        stay = [each for each in entries if each.name is None or each.name in kept.values()]
-        if stay:
-            self._remove(entries, stay)
-            self._put(stay, kept, old, new)
-        else:
-            start, column = self._above(entries[0].start), entries[0].column
-            text = " " * column if start < entries[0].start else ""
-            text += _indented(_lines(_pairs(new)), column)
-            self._edits.append((start, self._line_end(entries[-1].end), text))
-
-    def _put(self, stay: list[_Entry], kept: dict[Any, Any], old: Any, new: Any) -> None:
-        """Insert the new entries among those that stay, and change those."""
-        own = {each.name: each for each in stay}
-        previous: _Entry | None = None
-        waiting: list[tuple[Any, Any]] = []
-        names = new if isinstance(new, dict) else range(len(new))
-        for name, (key, value) in zip(names, _pairs(new), strict=True):
-            if name not in kept:
-                waiting.append((key, value))
-            elif entry := own.get(kept[name]):
-                self._insert(previous, entry, waiting)
-                self._change(entry, old[entry.name], value)
-                waiting, previous = [], entry
-        self._insert(previous or stay[-1], stay[0], waiting)
-
-    def _insert(
-        self, previous: _Entry | None, following: _Entry, new: list[tuple[Any, Any]]
-    ) -> None:
-        if not new:
-            return
-        pad = " " * following.column
-        text = _indented(_lines(new), following.column)
-        start = self._line_end(previous.end) if previous else self._above(following.start)
-        if previous:
-            text = f"\n{pad}{text}"
-        else:
-            text = f"{text}\n{pad}" if start == following.start else f"{pad}{text}\n"
-        self._edits.append((start, start, text))
-
-    def _remove(self, entries: list[_Entry], stay: list[_Entry]) -> None:
-        """Remove what does not stay, with the comment right above it."""
-        for number, entry in enumerate(entries):
-            if entry in stay:
-                continue
-            start, end = self._above(entry.start) - 1, self._line_end(entry.end)
-            if start == entry.start - 1 and entry.column:  # it stands behind a dash
-                start, end = entry.start, entries[number + 1].start
-            self._edits.append((max(0, start), end, ""))
-
-    def _replace(self, entry: _Entry, new: Any) -> None:
-        lines = _entry("-" if isinstance(entry.name, int) else ":", new)
-        end = entry.end if len(lines) == 1 else self._line_end(entry.end)
-        lines[0] += self._text[entry.end : end]  # the comment
-        self._edits.append((entry.head, end, _indented(lines, entry.column)[1:]))
-
-    def _line_end(self, index: int) -> int:
-        """The end of the line, where a comment behind a value may stand."""
-        return f"{self._text}\n".index("\n", index)
-
-    def _above(self, index: int) -> int:
-        """The start of the line of an entry, or of the comment right above it.
-
-        `index` itself where something else stands before the entry on its line.
-        """
-        start = self._text.rfind("\n", 0, index) + 1
-        if self._text[start:index].strip():
-            return index
-        while start:
-            line = self._text.rfind("\n", 0, start - 1) + 1
-            if not self._text[line:start].lstrip().startswith("#"):
-                break
-            start = line
-        return start
+    `index` itself where something else stands before the entry on its line.
+    """
+    start = text.rfind("\n", 0, index) + 1
+    if text[start:index].strip():
+        return index
+    while start:
+        line = text.rfind("\n", 0, start - 1) + 1
+        if not text[line:start].lstrip().startswith("#"):
+            break
+        start = line
+    return start
 
 
 def _same(one: Any, other: Any) -> bool:
@@ -190,16 +156,16 @@ def _same(one: Any, other: Any) -> bool:
     return one is other or json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
 
 
-def _matched(old: Any, new: Any) -> dict[Any, Any]:
-    """Which entry of `new` is which one of `old`."""
-    if isinstance(new, dict):
-        return {name: name for name in new if name in old}
-    one, other = ([_label(item) for item in items] for items in (old, new))
-    return {
-        block.b + offset: block.a + offset
-        for block in SequenceMatcher(None, one, other, autojunk=False).get_matching_blocks()
-        for offset in range(block.size)
-    }
+def _named(value: Any) -> dict[Any, Any]:
+    """Return an object, or a list as one: each entry by what it is called, or by what it is."""
+    if isinstance(value, dict):
+        return value
+    seen, named = Counter[str](), dict[Any, Any]()
+    for item in value:
+        label = _label(item)
+        named[label, seen[label]] = item
+        seen[label] += 1
+    return named
 
 
 def _label(item: Any) -> str:

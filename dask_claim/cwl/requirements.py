@@ -12,7 +12,8 @@ from dask_claim.claim.fields import FIELDS, MAPPINGS, Path, nested
 from dask_claim.claim.spellings import Reading, plain_name, read, safe_text
 from dask_claim.claim.validation import check, cross_faults, respell
 from dask_claim.cwl import expressions
-from dask_claim.cwl.document import CwlError, Document, Keys, Place, entries
+from dask_claim.cwl.document import CwlError, Document, Keys, Place
+from dask_claim.cwl.entries import entries, insert, with_entry
 from dask_claim.errors import Fault
 from dask_claim.redact import redact
 
@@ -92,46 +93,29 @@ class Scope:
         return entry.fields if entry and isinstance(entry.fields, Mapping) else {}
 
 
-_ORDER = (
-    *("requirements", "hints", "temporaryFailCodes", "permanentFailCodes"),
-    *("baseCommand", "arguments", "inputs", "outputs"),
-)
-
-
-def insert(tool: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
-    """Return `tool` with this entry, a new one before those that commonly stand below it."""
-    if key in tool:
-        return {**tool, key: value}
-    items, below = list(tool.items()), _ORDER[_ORDER.index(key) :]
-    at = next((index for index, (name, _) in enumerate(items) if name in below), len(items))
-    return dict([*items[:at], (key, value), *items[at:]])
-
-
 def add_requirement(tool: Mapping[str, Any], written: str, fields: Any) -> dict[str, Any]:
     """Return `tool` with this among its requirements, in the place of the one of that class.
 
     A new section has the form, object or list, that the hints have.
     """
-    content = tool.get("requirements")
-    keys = [key for key, kind, _ in entries(content, "class") if _kind(kind) == _kind(written)]
-    if isinstance(content or tool.get("hints"), list):
-        items = dict(enumerate(content or ()))
-        items[int(keys[0]) if keys else len(items)] = {"class": written, **fields}
-        return insert(tool, "requirements", list(items.values()))
-    return insert(tool, "requirements", {**(content or {}), [*keys, written][0]: fields})
+    content = tool.get("requirements") or ([] if isinstance(tool.get("hints"), list) else {})
+    classes = [each for _, each, _ in entries(content, "class") if _kind(each) == _kind(written)]
+    content = with_entry(content, "class", [*classes, written][0], fields)
+    return insert(tool, "requirements", content)
 
 
 def remove_claims(owner: dict[str, Any]) -> dict[str, Any]:
     """Return a process or step without its claims, and without a section that is empty then."""
     for section in SECTIONS:
-        content = owner.get(section)
+        content: Any = owner.get(section)
         claims = [key for key, kind, _ in entries(content, "class") if _kind(kind) == CLAIM]
-        left: Any = [item for index, item in enumerate(content or ()) if index not in claims]
-        if isinstance(content, dict):
-            left = {key: item for key, item in content.items() if key not in claims}
-        if claims:
-            owner = {name: left if name == section else owner[name] for name in owner}
-        if claims and not left:
+        if not claims:
+            continue
+        pairs = content.items() if isinstance(content, dict) else enumerate(content)
+        kept = {key: item for key, item in pairs if key not in claims}
+        left = kept if isinstance(content, dict) else list(kept.values())
+        owner = {**owner, section: left}
+        if not left:
             del owner[section]
     return owner
 

@@ -7,8 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dask_claim.cwl.document import CwlError, Document, Keys, Place, entries
-from dask_claim.cwl.passing import SHARE_VALUE, SHARE_VARIABLE, with_share_input
+from dask_claim.cwl.document import CwlError, Document, Keys, Place
+from dask_claim.cwl.entries import (
+    SHARE_VALUE,
+    SHARE_VARIABLE,
+    entries,
+    insert,
+    with_entry,
+    with_share_input,
+)
 from dask_claim.cwl.requirements import (
     CLAIM,
     DOCKER,
@@ -20,7 +27,6 @@ from dask_claim.cwl.requirements import (
     Entry,
     Scope,
     add_requirement,
-    insert,
     read_claim,
     write_value,
 )
@@ -116,7 +122,7 @@ def read_requirement(tool: Tool, entry: Entry) -> tuple[dict[str, Any], list[tup
     """The claim that `entry` makes for a tool, expressions as they were written, and its faults."""
     if not isinstance(entry.fields, Mapping):
         return {}, [(entry.place, f"{entry.written} is not an object")]
-    written = tool.document.written(entry.keys)
+    written = tool.document.written(entry.fields, entry.keys)
     fields, faults = read_claim(entry.fields, tool.inputs, tool.image, written)
     return fields, [
         (tool.document.place((*entry.keys, *fault.path)), f"{entry.written}: {fault}")
@@ -180,13 +186,8 @@ def _set_variables(tool: Tool, values: Mapping[str, str]) -> dict[str, Any]:
     if not isinstance(definitions, (dict, list)):
         place = entry.place if entry else tool.place
         raise CwlError([(place, "EnvVarRequirement is not an object with an envDef")])
-    if isinstance(definitions, list):
-        named = entries(definitions, "envName")
-        others = [item for _, name, item in named if name not in values]
-        new = [{"envName": name, "envValue": text} for name, text in values.items()]
-        definitions = [*others, *new]
-    else:
-        definitions = {**definitions, **values}
+    for name, text in values.items():
+        definitions = with_entry(definitions, "envName", name, {"envValue": text}, "envValue")
     written = entry.written if entry else "EnvVarRequirement"
     return add_requirement(tool.content, written, {**content, "envDef": definitions})
 

@@ -11,9 +11,15 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from dask_claim.claim.units import web_address
-from dask_claim.cwl.document import CwlError, Document, Keys, Place, entries, read_document
+from dask_claim.cwl.document import CwlError, Document, Keys, Place, read_document
 from dask_claim.cwl.edits import edit
-from dask_claim.cwl.passing import passing_share, takes_share, with_share_input
+from dask_claim.cwl.entries import (
+    entries,
+    passing_share,
+    takes_share,
+    with_contents,
+    with_share_input,
+)
 from dask_claim.cwl.requirements import CLAIM, IMPORT, Scope, remove_claims
 from dask_claim.cwl.tool import Tool, advise, id_of, translate_tool
 
@@ -87,9 +93,8 @@ class Walk:
             self._done[keys] = self._process(process, keys, Scope(), ())
         if not processes or not processes[0][0]:
             return self._done.get((), self.document.root)
-        pairs = enumerate(self.document.root["$graph"])
-        graph = [self._done.get(("$graph", index), item) for index, item in pairs]
-        return {**self.document.root, "$graph": graph}
+        done = {keys[1]: process for keys, process in self._done.items()}
+        return {**self.document.root, "$graph": with_contents(self.document.root["$graph"], done)}
 
     def _processes(self) -> list[tuple[Keys, dict[str, Any]]]:
         graph = self.document.root.get("$graph")
@@ -110,12 +115,9 @@ class Walk:
             for key, name, step in entries(content, "id"):
                 at = (*keys, "steps", key)
                 changed[key] = self._step(step, at, scope, (*steps, name))
-            if isinstance(content, dict):
-                process = {**process, "steps": {**content, **changed}}
-            elif changed:
-                listed = [changed.get(index, step) for index, step in enumerate(content)]
-                process = {**process, "steps": listed}
-            if any(_passes_share(step) for step in changed.values()):
+            if changed:
+                process = {**process, "steps": with_contents(content, changed)}
+            if any(takes_share(step, "in") for step in changed.values()):
                 process = with_share_input(process)
         elif kind == "CommandLineTool":
             try:
@@ -165,10 +167,6 @@ class Walk:
             return None
         reason = f"run: {run} names no process of {self.document.name}"
         raise CwlError([(self.document.place(keys), reason)])
-
-
-def _passes_share(step: Any) -> bool:
-    return isinstance(step, dict) and takes_share({"inputs": step.get("in")})
 
 
 def _local_runs(value: Any) -> Iterator[str]:

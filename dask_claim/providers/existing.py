@@ -69,27 +69,40 @@ class AttachProvider(Provider):
         if self._name is not None:
             await self._find_on_gateway(self._name)
         elif self._file is not None:
-            self.cluster = Cluster(scheduler_address=await self._read_address(self._file))
+            address = await self._soon(self._read_address, DaskClaimError)
+            self.cluster = Cluster(scheduler_address=address)
 
-    async def _read_address(self, path: str) -> str:
-        """The address in a scheduler file, as soon as its scheduler has written it."""
+    async def _read_address(self) -> str:
+        """The address in the scheduler file, which its scheduler may be about to write."""
+        where = f"{self._variable} = {self._file}"
+        try:
+            address = json.loads(Path(str(self._file)).read_bytes())["address"]
+            if isinstance(address, str):
+                return address
+        except FileNotFoundError:
+            raise TemporaryError(
+                f"{where}: there is no such file; does its scheduler run?"
+            ) from None
+        except OSError as error:
+            raise ConfigurationError(f"{where}: cannot be read: {error.strerror}") from None
+        except (ValueError, LookupError, TypeError):
+            pass
+        raise ConfigurationError(f"{where}: this is not a scheduler file: no address")
+
+    async def _soon(self, step: Callable[[], Awaitable[str]], kind: type[DaskClaimError]) -> str:
+        """Repeat what fails with such an error, for a scheduler that may be starting.
+
+        Dask, too, tries again, but gives up too soon where its clock jumps.
+        """
         now = asyncio.get_running_loop().time
         end = now() + self._timeout
         while True:
-            error: ConfigurationError | TemporaryError
-            where = f"{self._variable} = {path}"
             try:
-                if address := address_in(Path(path).read_bytes()):
-                    return address
-                error = ConfigurationError(f"{where}: this is not a scheduler file: no address")
-            except FileNotFoundError:
-                error = TemporaryError(f"{where}: there is no such file; does its scheduler run?")
-            except (OSError, ValueError) as other:
-                why = getattr(other, "strerror", None) or other
-                raise ConfigurationError(f"{where}: cannot be read: {why}") from None
-            if now() > end:
-                raise error
-            self.obstacle = str(error)
+                return await step()
+            except kind as error:
+                if now() > end - 1.0:  # both clocks are not exact
+                    raise
+                self.obstacle = str(error)
             await asyncio.sleep(0.1)
 
     async def _find_on_gateway(self, name: str) -> None:
@@ -124,22 +137,10 @@ class AttachProvider(Provider):
         late = not is_loopback(address)
         if not late:  # Dask tries again until its own timeout, and does not say why
             self.obstacle = f"no scheduler answers at {address} ({self._variable})"
-        trying = Patience(self).ask(connect) if late else self._for_its_timeout(connect)
+        trying = Patience(self).ask(connect) if late else self._soon(connect, TemporaryError)
         if differences := await trying:
             raise ConfigurationError(f"{differences} (versions: strict)")
         self.obstacle = None
-
-    async def _for_its_timeout(self, connect: Callable[[], Awaitable[str]]) -> str:
-        """Connect; once more where Dask gives up too soon, by a clock that has jumped."""
-        now = asyncio.get_running_loop().time
-        end = now() + self._timeout
-        while True:
-            try:
-                return await connect()
-            except TemporaryError:
-                if now() > end - 1.0:  # both clocks are not exact
-                    raise
-            await asyncio.sleep(0.1)
 
     def security(self) -> Any:
         return self._report.security if self._report else None
@@ -180,15 +181,6 @@ class AttachProvider(Provider):
                 f"no scheduler answers at {address} ({named}): {error}. Is it running, and "
                 "reachable from here?"
             ) from error
-
-
-def address_in(content: bytes) -> str | None:
-    """Return the address in what a scheduler has written to its file, None where there is none."""
-    try:
-        address = json.loads(content)["address"]
-    except (ValueError, LookupError, TypeError):
-        return None
-    return address if isinstance(address, str) else None
 
 
 def outside_ended_run(resolved: Resolved) -> Resolved:

@@ -46,6 +46,9 @@ class HostedProvider(Provider):
         super().__init__(request, write, warn)
         self._host: asyncio.subprocess.Process | None = None
         self._reading: asyncio.Task[None] | None = None
+        self._events: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
+        """Those of its start; None: it has ended."""
+
         self._on_usage: Callable[[Usage], None] = lambda usage: None
         self._on_end: Callable[[Ended], None] = lambda ended: None
         self._usage: Usage | None = None
@@ -71,12 +74,12 @@ class HostedProvider(Provider):
         if self._handover is not None:
             asked["report"] = self._handover.descriptor
         self._host.stdin.write(json.dumps(asked).encode() + b"\n")
+        self._reading = asyncio.create_task(self._read())
         await self._use(await self._event())
 
     async def wait_until_running(self) -> None:
         """Return at the second event: the minimum of workers is up, or in its queue."""
         await self._event()
-        self._started()
 
     @abstractmethod
     async def _start(self) -> None:
@@ -108,28 +111,34 @@ class HostedProvider(Provider):
         )  # fmt: skip
         return self._host.pid
 
-    async def _next_event(self) -> dict[str, Any] | None:
-        """The next event of the start; reports are passed on. None where all has ended."""
+    async def _read(self) -> None:
+        """Pass on what the process reports, until it has ended."""
         assert self._host is not None and self._host.stdout is not None
-        while line := await self._host.stdout.readline():
-            if not line.startswith(b"{"):  # of a site's start-up hook, before `serve` began
-                print(line.decode(errors="replace"), end="", file=sys.stderr)
-                continue
-            event: dict[str, Any] = json.loads(line)
-            if "usage" in event:
-                self._usage = Usage.of(event["usage"])
-                if self._ended is None:  # what a process that was killed had still written
-                    self._on_usage(self._usage)
-            elif "waiting" in event:
-                self.waits_for = event["waiting"]
-            elif "warning" in event:
-                self._warn(event["warning"])
-            else:
-                if "ended" in event:
-                    self._ended = Ended(event["ended"], event.get("ordinary", False))
-                    self._on_end(self._ended)
-                return event
-        return None
+        try:
+            while line := await self._host.stdout.readline():
+                if line.startswith(b"{"):
+                    self._take(json.loads(line))
+                else:  # of a site's start-up hook, before `serve` began
+                    print(line.decode(errors="replace"), end="", file=sys.stderr)
+        finally:
+            self._events.put_nowait(None)
+        if not self._closing and (ended := await self.ended(LAST_WORDS)):
+            self._on_end(ended)
+
+    def _take(self, event: dict[str, Any]) -> None:
+        if "usage" in event:
+            self._usage = Usage.of(event["usage"])
+            if self._ended is None:  # what a process that was killed had still written
+                self._on_usage(self._usage)
+        elif "waiting" in event:
+            self.waits_for = event["waiting"]
+        elif "warning" in event:
+            self._warn(event["warning"])
+        else:
+            if "ended" in event:
+                self._ended = Ended(event["ended"], event.get("ordinary", False))
+                self._on_end(self._ended)
+            self._events.put_nowait(event)
 
     async def _event(self) -> dict[str, Any]:
         """The next event of a cluster that starts.
@@ -141,7 +150,7 @@ class HostedProvider(Provider):
         ClusterFailed
             There is none, for a reason that may pass or is unknown.
         """
-        event = await self._next_event() or await self._silent_end()
+        event = await self._events.get() or await self._silent_end()
         if "ended" in event:
             event = {"error": f"it {event['ended']}"}
         if "error" in event:
@@ -157,16 +166,6 @@ class HostedProvider(Provider):
             memory = self._memory.exceeded("It")
             why = f"{memory}. {MORE_MEMORY}" if memory else ""
         return {"error": ". ".join(filter(None, (how, why)))}
-
-    def _started(self) -> None:
-        """From now on no event is waited for, and reports are read as they come."""
-        self._reading = asyncio.create_task(self._read_to_the_end())
-
-    async def _read_to_the_end(self) -> None:
-        while await self._next_event():
-            pass
-        if not self._closing and (ended := await self.ended(LAST_WORDS)):
-            self._on_end(ended)
 
     def listen(self, on_usage: Callable[[Usage], None], on_end: Callable[[Ended], None]) -> None:
         self._on_usage, self._on_end = on_usage, on_end

@@ -227,7 +227,7 @@ def load(text: str) -> Any:
     """A document as plain objects."""
     from dask_claim.cwl.document import parse
 
-    return parse(text, "text")[1]
+    return parse(text, "text")[1].root
 
 
 def evaluate(

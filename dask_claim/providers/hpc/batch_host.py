@@ -32,8 +32,9 @@ from dask_claim.providers.host_process import (
     until_over,
 )
 from dask_claim.providers.hpc import condor
-from dask_claim.providers.hpc.jobs import watched_jobs
+from dask_claim.providers.hpc.jobs import WorkerJobs
 from dask_claim.providers.hpc.systems import passes
+from dask_claim.threads import cancel
 
 
 async def hold(request: dict[str, Any], events: Any) -> None:
@@ -49,9 +50,13 @@ async def hold(request: dict[str, Any], events: Any) -> None:
     async with contextlib.AsyncExitStack() as end:
         await end.enter_async_context(cluster)
         if request["cluster"] == "SLURMCluster":
-            warn = lambda text: tell(events, warning=text)  # noqa: E731
-            wait = lambda text: tell(events, waiting=text)  # noqa: E731
-            await end.enter_async_context(watched_jobs(cluster, warn, wait))
+            jobs = WorkerJobs(
+                cluster,
+                lambda text: tell(events, warning=text),
+                lambda text: tell(events, waiting=text),
+            )
+            end.push_async_callback(jobs.look)
+            end.push_async_callback(cancel, asyncio.create_task(jobs.watch()))
         minimum, maximum = request["min_workers"], request["max_workers"]
         report = request.get("report")
         over = asyncio.ensure_future(until_over(cluster, left, events, report))

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from typing import Any
 
 from dask_claim.providers.hpc.systems import ask
@@ -22,87 +21,62 @@ ENDED = {
 }
 """State → what it means; the other ones need no word."""
 
-# Seconds between two looks at jobs without a worker, most of which wait in the queue, and at one
-# that has just lost it.
+# Seconds between two looks, for most jobs without a worker wait in the queue, and while a worker
+# is missing whose job may not have ended yet.
 FIRST, EVERY, SOON = 5.0, 30.0, 1.0
 _STATE = re.compile(r"^(\d+) +([A-Z_]+) +(\d+) *(.*?) *$", re.MULTILINE)
 
 
-@asynccontextmanager
-async def watched_jobs(
-    cluster: Any, warn: Callable[[str], None], tell_waiting: Callable[[str], None]
-) -> AsyncIterator[None]:
-    """Warn once of each job of dask-jobqueue's `cluster` that Slurm has ended or requeued.
+class WorkerJobs:
+    """Warns once of each job of dask-jobqueue's `cluster` that Slurm has ended or requeued.
 
     `tell_waiting` is called with what those wait for that are in the queue.
     """
-    jobs = _WorkerJobs(cluster, warn, tell_waiting)
-    watching = asyncio.create_task(jobs.watch())
-    try:
-        yield
-    finally:
-        watching.cancel()
-        await asyncio.wait({watching})
-        await jobs.look()
 
-
-class _WorkerJobs:
     def __init__(
         self, cluster: Any, warn: Callable[[str], None], tell_waiting: Callable[[str], None]
     ) -> None:
-        from distributed.diagnostics.plugin import SchedulerPlugin
-
         self._cluster, self._warn, self._tell_waiting = cluster, warn, tell_waiting
-        self._lost = lost = asyncio.Event()
-        self._had_worker = had_worker = set[str]()
-        self._warned: set[tuple[str, str]] = set()
-        self._pause = FIRST
-
-        class Watch(SchedulerPlugin):  # type: ignore[misc]
-            def add_worker(self, scheduler: Any, worker: str, **_: Any) -> None:
-                if job := cluster.workers.get(scheduler.workers[worker].name):
-                    had_worker.add(job.job_id)
-
-            def remove_worker(self, *_: Any, **__: Any) -> None:
-                lost.set()
-
-        cluster.scheduler.add_plugin(Watch(), name="dask-claim-jobs")
+        self._had_worker = set[str]()
+        self._warned = set[tuple[str, str]]()
 
     async def watch(self) -> None:
-        """Look whenever a worker is lost, and now and then; until cancelled."""
+        """Look at once where a job has lost its worker, else now and then; until cancelled."""
+        pause = FIRST
         while True:
-            waiting = asyncio.ensure_future(self._lost.wait())
-            await asyncio.wait({waiting}, timeout=self._pause)
-            waiting.cancel()
-            self._lost.clear()
-            await self.look()
+            await asyncio.sleep(SOON)
+            pause -= SOON
+            if pause <= 0 or self._had_worker & self._without_worker().keys():
+                await self.look()
+                pause = EVERY
+
+    def _without_worker(self) -> dict[str, str]:
+        """Return the number of each job that has no worker → the name of that worker."""
+        up = {worker.name for worker in self._cluster.scheduler.workers.values()}
+        names = {job.job_id: name for name, job in self._cluster.workers.items() if job.job_id}
+        self._had_worker |= {job for job, name in names.items() if name in up}
+        return {job: name for job, name in names.items() if name not in up}
 
     async def look(self) -> None:
         """Look at the state of the jobs that have no worker."""
-        cluster, self._pause = self._cluster, EVERY
-        up = {worker.name for worker in cluster.scheduler.workers.values()}
-        names = {job.job_id: name for name, job in cluster.workers.items() if job.job_id}
-        without = [job for job, name in names.items() if name not in up]
-        if not without:
+        names = self._without_worker()
+        if not names:
             return
         _, printed, _ = await ask(
-            "squeue", "--noheader", "--states=all", f"--jobs={','.join(without)}",
+            "squeue", "--noheader", "--states=all", f"--jobs={','.join(names)}",
             "--Format=JobID:20,State:20,RestartCnt:10,Reason:80",
         )  # fmt: skip
-        found = _STATE.findall(printed)
-        waiting = [reason for _, state, _, reason in found if state == "PENDING"]
-        if waiting:
-            jobs = "1 job waits" if len(waiting) == 1 else f"{len(waiting)} jobs wait"
-            self._tell_waiting(f"{jobs} in the queue ({waiting[0]})")
-        for job, state, restarts, _ in found:
-            if names.get(job) not in cluster.worker_spec:
-                continue  # scaled down: the cluster itself has ended it
+        jobs = _STATE.findall(printed)
+        if waiting := [reason for _, state, _, reason in jobs if state == "PENDING"]:
+            count = "1 job waits" if len(waiting) == 1 else f"{len(waiting)} jobs wait"
+            self._tell_waiting(f"{count} in the queue ({waiting[0]})")
+        for job, state, restarts, _ in jobs:
             if state not in ENDED and restarts == "0":
-                self._pause = SOON if job in self._had_worker else self._pause
                 continue
-            if state not in ENDED:
-                state = "REQUEUED"
-            if (job, state) not in self._warned:
+            self._had_worker.discard(job)
+            state = state if state in ENDED else "REQUEUED"
+            # One that is scaled down the cluster itself has ended.
+            if names.get(job) in self._cluster.worker_spec and (job, state) not in self._warned:
                 self._warned.add((job, state))
                 meaning = ENDED.get(state, "it is to start again")
                 self._warn(f"Slurm ended job {job} of a worker ({state}): {meaning}")
