@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, Field, ValidationError, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
-from dask_claim.claim.site_credentials import SCHEMA, Credentials, read_credentials
+from dask_claim.claim.site_credentials import Credentials
 from dask_claim.claim.site_sections import GatewayOptions, Policy
+from dask_claim.claim.spellings import read
 from dask_claim.claim.texts import parse_yaml
 from dask_claim.claim.validation import list_problems
 from dask_claim.errors import Fault
@@ -32,7 +33,7 @@ class Sections(BaseModel):
     )
     policy: Policy | None = None
     gateway_options: GatewayOptions = Field(default_factory=GatewayOptions)
-    credentials: Annotated[Any, WithJsonSchema(SCHEMA)] = None
+    credentials: Credentials | None = None
 
 
 SECTIONS = tuple(Sections.model_fields)
@@ -81,17 +82,17 @@ def read_site(environ: Mapping[str, str]) -> Site:
     if faults or not isinstance(raw, Mapping):
         return Site(path, {} if raw is None else raw, faults=tuple(faults))
     claim = {key: value for key, value in raw.items() if key not in SECTIONS}
-    credentials, wrong = read_credentials(raw.get("credentials"), claim, path)
-    checked = [name for name in SECTIONS if name != "credentials" and raw.get(name) is not None]
+    given = {name: raw[name] for name in SECTIONS if raw.get(name) is not None}
+    if isinstance(own := given.get("credentials"), Mapping) and own.get("gateway") is None:
+        gateway = read(claim).values.get(("gateway_url",))
+        given["credentials"] = {**own, "gateway": gateway}
     try:
-        sections = Sections.model_validate({name: raw[name] for name in checked})
+        return Site(path, claim, **dict(Sections.model_validate(given)))
     except ValidationError as error:
-        sections = Sections()
-        wrong += tuple(
-            Fault(where, None, cause.problem, cause.hint) for where, cause in list_problems(error)
-        )
-    parts = (sections.profiles, sections.policy, sections.gateway_options)
-    return Site(path, claim, *parts, credentials, wrong)
+        problems = list_problems(error)
+    # No fault shows a value: a secret may stand in the wrong place.
+    wrong = [Fault(where, None, cause.problem, cause.hint) for where, cause in problems]
+    return Site(path, claim, faults=tuple(wrong))
 
 
 def schema_text() -> str:

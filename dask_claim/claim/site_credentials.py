@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from functools import cached_property
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from dask_claim.claim.addresses import UrlPrefix
 from dask_claim.claim.dask_config import is_text_of_login
-from dask_claim.claim.spellings import read
 from dask_claim.claim.texts import Plain, as_data
-from dask_claim.errors import Fault
+from dask_claim.claim.units import Invalid
 from dask_claim.redact import is_secret, register_secret
 
 KINDS = {
@@ -26,92 +26,67 @@ KINDS = {
 _NAMES = ", ".join(KINDS)
 _DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", re.ASCII)
 
-SCHEMA: dict[str, Any] = {
-    "title": "Credentials",
-    "type": "object",
-    "properties": {
-        "type": {
-            "title": "Kind",
-            "description": f"{_NAMES}, or the dotted path of a class of Dask Gateway's kind. "
-            "Further entries are its arguments; NAME_file: the file that holds one, NAME_env: the "
-            "variable.",
-            "type": "string",
-        },
-        "gateway": {
-            "title": "Gateway",
-            "description": "The address of the gateway that they are for, path included; no other "
-            "one is shown them. By default the gateway_url of this file.",
-            "type": ["string", "null"],
-        },
-    },
-    "required": ["type"],
-    "additionalProperties": True,
-}
-"""Of the section `credentials` in the site's file."""
+
+def _kind(name: str) -> str:
+    if name not in KINDS and not _DOTTED.fullmatch(name):
+        raise Invalid(f"must be one of {_NAMES} or a dotted class path")
+    return name
 
 
-@dataclass(frozen=True)
-class Credentials:
+def _gateway(url: object) -> UrlPrefix:
+    try:
+        return UrlPrefix.of(str(url or ""))
+    except ValueError:
+        hint = "write it here or as gateway_url of this file"
+        raise Invalid("must be the address of a gateway", hint) from None
+
+
+def _scalar(value: object) -> object:
+    if not isinstance(value, (str, int, float, type(None))):
+        raise Invalid("must be a text, a number, true or false")
+    return value
+
+
+class Credentials(BaseModel):
     """The section `credentials` of the site's file; nothing of it that is secret is printed."""
 
-    type: str
-    """One of `KINDS`, or the dotted path of a class."""
+    model_config = ConfigDict(frozen=True, extra="allow")
 
-    gateway: UrlPrefix
-    """The gateway that may see them."""
+    type: Annotated[str, AfterValidator(_kind)] = Field(
+        title="Kind",
+        description=f"{_NAMES}, or the dotted path of a class of Dask Gateway's kind. Further "
+        "entries are its arguments; NAME_file: the file that holds one, NAME_env: the variable.",
+    )
+    gateway: Annotated[
+        UrlPrefix, BeforeValidator(_gateway), WithJsonSchema({"type": ["string", "null"]})
+    ] = Field(
+        None,
+        validate_default=True,
+        description="The address of the gateway that they are for, path included; no other one is "
+        "shown them. By default the gateway_url of this file.",
+    )
+    __pydantic_extra__: dict[str, Annotated[Any, AfterValidator(_scalar)]]
 
-    path: str
-    """The site's file."""
+    def model_post_init(self, context: object) -> None:
+        """Have its secrets masked from now on."""
+        for name, value in self.arguments.items():
+            if is_secret(name):
+                register_secret(value)
 
-    arguments: Mapping[str, Any] = field(repr=False)
+    @cached_property
+    def arguments(self) -> dict[str, Any]:
+        """What the class gets: names and secrets as texts; others may be numbers."""
+        given = self.__pydantic_extra__.items()
+        return {name: self._argument(name, value) for name, value in given if value is not None}
+
+    def _argument(self, name: str, value: object) -> object:
+        data = as_data(value, 1)
+        is_text = is_text_of_login(name) and not isinstance(data, bool)
+        return str(value) if isinstance(value, Plain) and (self.type in KINDS or is_text) else data
+
+    def __repr_args__(self) -> Any:
+        return self.shown().items()
 
     def shown(self) -> dict[str, str]:
         """Return what may be shown to anybody."""
-        return {"type": self.type, "gateway": str(self.gateway), "source": self.path}
-
-
-def read_credentials(
-    raw: object, claim: object, path: str
-) -> tuple[Credentials | None, tuple[Fault, ...]]:
-    """Return the credentials of the site's file at `path`, None where it has none, and its faults.
-
-    `raw` is the section, `claim` the site's own claim, whose gateway they are for by default. No
-    fault shows a value: a secret may stand in the wrong place.
-    """
-    if raw is None:
-        return None, ()
-    if not isinstance(raw, Mapping) or not isinstance(raw.get("type"), str):
-        hint = f"write {_NAMES}, or a dotted class path"
-        return None, (Fault(("credentials",), None, "must be an object with a type", hint),)
-    kind, gateway, prefix = raw["type"], raw.get("gateway"), None
-    faults = []
-    if kind not in KINDS and not _DOTTED.fullmatch(kind):
-        problem = f"must be one of {_NAMES} or a dotted class path"
-        faults.append(Fault(("credentials", "type"), None, problem))
-    try:
-        prefix = UrlPrefix.of(str(gateway or read(claim).values.get(("gateway_url",)) or ""))
-    except ValueError:
-        hint = "write it here or as gateway_url of this file"
-        problem = "must be the address of a gateway"
-        faults.append(Fault(("credentials", "gateway"), None, problem, hint))
-    arguments = {
-        str(name): _argument(str(name), value, kind)
-        for name, value in raw.items()
-        if value is not None and name not in ("type", "gateway")
-    }
-    for name, value in arguments.items():
-        if is_secret(name):
-            register_secret(value)
-        if not isinstance(value, (str, int, float)):
-            problem = "must be a text, a number, true or false"
-            faults.append(Fault(("credentials", name), None, problem))
-    if faults or prefix is None:
-        return None, tuple(faults)
-    return Credentials(kind, prefix, path, arguments), ()
-
-
-def _argument(name: str, value: object, kind: str) -> object:
-    """Return what a class gets: names and secrets as texts; others may be numbers."""
-    data = as_data(value, 1)
-    is_text = kind in KINDS or (is_text_of_login(name) and not isinstance(data, bool))
-    return str(value) if isinstance(value, Plain) and is_text else data
+        return {"type": self.type, "gateway": str(self.gateway)}

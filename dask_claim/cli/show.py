@@ -31,7 +31,7 @@ def as_json(resolved: Resolved, plan: Plan) -> str:
     shown["sources"] = resolved.shown_sources()
     if site.credentials:
         # Its name alone would mask it.
-        shown["credentials"] = site.credentials.shown()
+        shown["credentials"] = {**site.credentials.shown(), "source": site.path}
     return printing.as_json(shown)
 
 
@@ -58,5 +58,5 @@ def as_text(resolved: Resolved, plan: Plan) -> str:
         lines.append(f"Options of the gateway, by {site.path}")
         lines += [f"  {name}: {cell(value)}" for name, value in options.items()]
     if own := site.credentials:
-        lines.append(f"Credentials of {own.path}: {own.type}, for {own.gateway} alone")
+        lines.append(f"Credentials of {site.path}: {own.type}, for {own.gateway} alone")
     return "\n".join(lines)

@@ -113,12 +113,13 @@ def choose(gateway: GatewayAddress, environ: Mapping[str, str]) -> Chosen:
         kind = _OWN_GATEWAY if _dask_has_secrets(environ) else "basic"
         variables = {f"{_ARGUMENT}{name}": _quote(text) for name, text in named.items()}
         return Chosen("this run", {_TYPE: kind, **variables})
-    of_site = read_site(environ).credentials
+    site = read_site(environ)
+    of_site = site.credentials
     if not gateway.trusted and (of_site is not None or _dask_has_secrets(environ)):
         return Chosen(None, {_TYPE: _NAME_ONLY})
     if of_site is not None and of_site.gateway.covers(gateway.url):
-        site_file = {f"{_ARGUMENT}SITE_FILE": os.path.abspath(of_site.path)}
-        return Chosen(f"the credentials of {of_site.path}", {_TYPE: _SITE_AUTH, **site_file})
+        site_file = {f"{_ARGUMENT}SITE_FILE": os.path.abspath(site.path)}
+        return Chosen(f"the credentials of {site.path}", {_TYPE: _SITE_AUTH, **site_file})
     variables = {}
     kind, arguments = _auth_of_dask(environ)
     if kind == "basic" and not arguments.get("username") and (user := identity.nameless_user()):

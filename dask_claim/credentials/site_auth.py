@@ -33,7 +33,7 @@ class SiteAuth(GatewayAuth):  # type: ignore[misc,unused-ignore]
         if site.credentials is None:
             why = "; ".join(map(str, site.faults)) or "the file has none"
             raise ValueError(f"no credentials in {site.path}: {why}")
-        self._credentials = site.credentials
+        self._credentials, self._folder = site.credentials, Path(site.path).absolute().parent
         kind = site.credentials.type
         self._class = resolve_name(KINDS.get(kind, kind))
         if not (isinstance(self._class, type) and issubclass(self._class, GatewayAuth)):
@@ -84,12 +84,11 @@ class SiteAuth(GatewayAuth):  # type: ignore[misc,unused-ignore]
     def _read(self) -> dict[str, Any]:
         """The arguments of the class; `NAME_file` and `NAME_env` give NAME, unless it has them."""
         parameters = inspect.signature(self._class).parameters
-        folder = Path(self._credentials.path).absolute().parent
         arguments: dict[str, Any] = {}
         for name, value in self._credentials.arguments.items():
             plain, _, kind = name.rpartition("_")
             if kind == "file":
-                value = str(folder / str(value))
+                value = str(self._folder / str(value))
             if not plain or kind not in ("file", "env") or name in parameters:
                 arguments[name] = value
             elif kind == "file":
