@@ -51,9 +51,14 @@ class UrlPrefix:
         same = (self.scheme, self.host, self.port) == (other.scheme, other.host, other.port)
         return same and other.path[: len(self.path)] == self.path
 
-    def __str__(self) -> str:
+    @property
+    def origin(self) -> str:
+        """Scheme, host and port."""
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return "/".join([f"{self.scheme}://{host}:{self.port}", *map(quote, self.path)])
+        return f"{self.scheme}://{host}:{self.port}"
+
+    def __str__(self) -> str:
+        return "/".join([self.origin, *map(quote, self.path)])
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,15 @@ from dask_claim.claim.fields import Cores, Count, Lifetime, Seconds
 from dask_claim.claim.memory import Memory
 from dask_claim.claim.units import Invalid
 
+_PATTERN = re.compile(
+    r"https?://(\[[\da-f:*?]+\]|[\w.*?-]+)(:[\d*?]+)?(/(?!\.\.?(/|$))[^/\s%#\\@]+)*/?",
+    re.IGNORECASE,
+)
+
 
 def _url_patterns(patterns: tuple[str, ...]) -> tuple[str, ...]:
     for pattern in patterns:
-        match = _URL_PATTERN.fullmatch(pattern)
-        parts = match["path"].split("/") if match else [".."]
-        if {".", ".."} & {*parts} or "" in parts[1:-1] or "%" in pattern:
+        if not _PATTERN.fullmatch(pattern):
             hint = (
                 "write for example https://*.example.org, http://localhost:* or "
                 "https://hub.example.org/services/dask-gateway"
@@ -27,11 +30,6 @@ def _url_patterns(patterns: tuple[str, ...]) -> tuple[str, ...]:
             raise Invalid(f"{pattern} matches no gateway", hint)
     return patterns
 
-
-_URL_PATTERN = re.compile(
-    r"(?P<scheme>[a-zA-Z*?]+)://(?P<host>\[[^\]/@]+\]|[^/:@\[\]\s]+)(?::(?P<port>[\d*?]+))?"
-    r"(?P<path>(?:/[^\s#\\]*)?)"
-)
 
 Patterns = tuple[str, ...]
 UrlPatterns = Annotated[Patterns, AfterValidator(_url_patterns)]
@@ -180,24 +178,21 @@ def matches(patterns: tuple[str, ...], text: str) -> bool:
 
 
 def gateway_allowed(patterns: tuple[str, ...], url: str) -> bool:
-    """Whether a gateway is at the address of one of the patterns, or below it.
-
-    Part by part: in a whole address `*` would reach over the end of the host.
-    """
+    """Whether a gateway is at the address of one of the patterns, or below it."""
     try:
         here = UrlPrefix.of(url)
     except ValueError:
         return False
-    return any(_covers(match, here) for match in map(_URL_PATTERN.fullmatch, patterns) if match)
+    whole = "/".join([here.origin, *here.path])
+    return any(re.fullmatch(_expression(pattern), whole) for pattern in patterns)
 
 
-def _covers(pattern: re.Match[str], here: UrlPrefix) -> bool:
-    port = pattern["port"] or str(DEFAULT_PORTS[here.scheme])
-    path = [part for part in pattern["path"].split("/") if part]
-    return (
-        fnmatchcase(here.scheme, pattern["scheme"].lower())
-        and fnmatchcase(here.host, pattern["host"].lower().strip("[]"))
-        and fnmatchcase(str(here.port), port)
-        and len(path) <= len(here.path)
-        and all(map(fnmatchcase, here.path, path))
-    )
+def _expression(pattern: str) -> str:
+    scheme, _, rest = pattern.partition("://")
+    place, _, path = rest.partition("/")
+    origin = f"{scheme}://{place}".lower()
+    if not re.search(r":[\d*?]+$", place):
+        origin += f":{DEFAULT_PORTS[scheme.lower()]}"
+    # Of one part each: it would reach over the end of the host.
+    parts = re.escape(f"{origin}/{path}".rstrip("/")).replace(r"\*", "[^/]*")
+    return parts.replace(r"\?", "[^/]") + "(/.*)?"
