@@ -1,22 +1,21 @@
-"""The facts of a run at its end, and the one word for how it ended."""
+"""What the launcher knows of a run at its end."""
 
 from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from dask_claim.errors import DaskClaimError, Reason
+from dask_claim.errors import DaskClaimError
 from dask_claim.launch.signals import Interrupted
 from dask_claim.providers.usage import Usage
 from dask_claim.providers.values import Ended
 
 if TYPE_CHECKING:
-    from dask_claim.claim.model import Claim, Resolved
+    from dask_claim.claim.model import Claim
     from dask_claim.launch.run_state import RunState
 
 
@@ -34,15 +33,15 @@ FOR_THE_PROGRAM = (signal.SIGUSR1, signal.SIGUSR2)
 
 @dataclass(frozen=True)
 class Facts:
-    """What the launcher knows of a run at its end."""
+    """What the launcher knows of a run whose cluster is given back."""
 
     claim: Claim
     status: int
     started: bool
     """Whether the command was."""
 
-    work: str = "command"
-    """What the cluster was for: a command, or a `block` of a program."""
+    command: Sequence[str] = ()
+    """Empty for a block of a program."""
 
     cause: DaskClaimError | None = None
     """What kept the command from being started, or for which the launcher ended it."""
@@ -73,10 +72,6 @@ class Facts:
     """Whether the workers were on this machine, with this Python."""
 
     of_gateway: bool = False
-    module_here: Callable[[str], str | None] = lambda name: None
-    """In words, where a module of this environment is; None: nowhere."""
-
-    file_here: Callable[[str], bool] = lambda path: False
 
     @property
     def signal(self) -> int | None:
@@ -88,63 +83,23 @@ class Facts:
         return next((each for each in self.passed_on if each not in FOR_THE_PROGRAM), None)
 
     def lost(self, *reasons: str) -> int:
-        """How many workers were lost, for these reasons alone where there are any."""
+        """How many workers were lost for these reasons."""
         lost = self.usage.lost if self.usage else ()
-        return sum(loss.count for loss in lost if not reasons or loss.reason in reasons)
+        return sum(loss.count for loss in lost if loss.reason in reasons)
 
 
-def reason_of(facts: Facts) -> Reason | None:
-    """Return the one word for how a run ended; None where it ended well."""
-    usage = facts.usage
-    if facts.cause is not None:
-        # Of a program that is gone before its block has ended the launcher knows no signal.
-        killed = facts.cause.reason is Reason.COMMAND_KILLED
-        return Reason.MEMORY_LIMIT if killed and facts.memory else facts.cause.reason
-    if facts.status == 0:
-        return None
-    if facts.signal is not None:
-        return Reason.INTERRUPTED
-    if facts.memory:
-        return Reason.MEMORY_LIMIT
-    if facts.ended_by is not None:
-        return Reason.COMMAND_KILLED
-    if facts.cut_off or (facts.ended is not None and not facts.ended.ordinary):
-        return Reason.CLUSTER_LOST
-    if facts.lost("memory_limit"):
-        return Reason.WORKER_MEMORY
-    if usage and (usage.gave_up or (usage.waiting and not usage.peak)):
-        return Reason.NO_WORKERS
-    if facts.in_vain and not (usage and usage.errors):
-        return Reason.NO_WORKERS
-    return Reason.COMMAND_FAILED
-
-
-def facts_of(
-    state: RunState,
-    command: Sequence[str],
-    resolved: Resolved,
-    status: int | None,
-    failure: DaskClaimError | None,
-) -> Facts:
-    """Return the facts of a run whose cluster is given back.
-
-    `failure`: what the launcher ends with in place of the command's status.
-    """
-    session, work = state.session, state.work
-    facts = Facts(
-        resolved.claim, 70 if status is None else status, work is not None,
-        "command" if command else "block", failure or state.cause,
-        work.ended_by if work else None, tuple(state.passed_on),
-        module_here=partial(module_here, command), file_here=os.path.exists,
-    )  # fmt: skip
-    if session is None:
-        return facts
-    provider, watch = session.provider, session.watch
-    return replace(
-        facts, memory=watch.memory, ended=watch.ended, cut_off=watch.cut_off,
-        in_vain=watch.waiting.in_vain, usage=watch.usage,
-        worker_memory=watch.worker_memory, same_machine=provider.same_machine,
-        of_gateway=provider.uses_gateway,
+def facts_of(state: RunState, claim: Claim, command: Sequence[str], **end: Any) -> Facts:
+    """Return the facts of a run; `end`: its `status`, and its `cause` where there is one."""
+    work, session = state.work, state.session
+    if session is not None:
+        watch, provider = session.watch, session.provider
+        end |= {name: getattr(watch, name) for name in ("memory", "ended", "cut_off", "usage")}
+        end |= {"in_vain": watch.waiting.in_vain, "worker_memory": watch.worker_memory}
+        end |= {"same_machine": provider.same_machine, "of_gateway": provider.uses_gateway}
+    ended_by = work.ended_by if work else None
+    return Facts(
+        claim, started=work is not None, command=command, ended_by=ended_by,
+        passed_on=tuple(state.passed_on), **end,
     )  # fmt: skip
 
 

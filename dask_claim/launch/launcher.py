@@ -26,7 +26,7 @@ from dask_claim.launch.own_job import walltime_left
 from dask_claim.launch.preparing import prepare
 from dask_claim.launch.receipt import Receipt
 from dask_claim.launch.report_file import write_report
-from dask_claim.launch.reports import Explained, Summary
+from dask_claim.launch.reports import Summary
 from dask_claim.launch.run_options import RunOptions
 from dask_claim.launch.run_state import Phase, RunState
 from dask_claim.launch.session import Session
@@ -227,16 +227,15 @@ class Launcher:
     def _explain(self) -> None:
         """Say why the run ended as it did; the last report of the cluster is there."""
         with harmless():
+            status, claim = self.receipt.exit_status, self._resolved.claim
             facts = facts_of(
-                self.state, self._command, self._resolved, self.receipt.exit_status, self._failure
-            )
-            explanation = explain(facts)
-            self.receipt.reason = explanation.reason
-            if explanation.lines:
-                ordinary = explanation.reason in (None, Reason.INTERRUPTED)
-                reason = explanation.reason.value if explanation.reason else None
-                level = "INFO" if ordinary else "WARNING"
-                self._emit(Explained(reason, explanation.lines, level=level))
+                self.state, claim, self._command, status=70 if status is None else status,
+                cause=self._failure or self.state.cause,
+            )  # fmt: skip
+            explained = explain(facts)
+            self.receipt.reason = explained.reason
+            if explained.lines:
+                self._emit(explained)
 
     def _publish(self) -> None:
         self.receipt.finish()

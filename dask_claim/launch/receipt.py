@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from loguru import logger
 
 from dask_claim.claim.choice import RUN_ID
-from dask_claim.errors import DaskClaimError, Reason
+from dask_claim.errors import DaskClaimError
 from dask_claim.files import is_replaceable, write_whole
 from dask_claim.launch import events
 from dask_claim.launch.event_log import GONE
@@ -82,7 +82,7 @@ class Receipt:
         self._outcome: Outcome | None = None
         self._explanation: Sequence[str] = ()
         self.exit_status: int | None = None
-        self.reason: Reason | None = None
+        self.reason: str | None = None
         """Why the run did not end well; None where it did, or lasts."""
 
         self.error: str | None = None
@@ -100,10 +100,10 @@ class Receipt:
     def fail(self, error: BaseException) -> None:
         """Note what kept the command from being started."""
         self.failed = True
-        ours = isinstance(error, DaskClaimError)
-        self.error = str(error) if ours else repr(error)
-        self.reason = error.reason if isinstance(error, DaskClaimError) else Reason.DEFECT
-        self.exit_status = error.exit_status if isinstance(error, DaskClaimError) else 70
+        if not isinstance(error, DaskClaimError):
+            error = DaskClaimError(repr(error))
+        self.error, self.reason = str(error), error.reason.value
+        self.exit_status = error.exit_status
 
     def __call__(self, event: events.Event) -> None:
         """Remember an event."""
@@ -168,7 +168,7 @@ class Receipt:
             "shared": shared(self._usage),
             "command": list(self._command),
             "exit_status": self.exit_status,
-            "reason": self.reason.value if self.reason else None,
+            "reason": self.reason,
             "error": self.error,
             "explanation": list(self._explanation) or None,
             **used(self._usage, self._worker),
