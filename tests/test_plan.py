@@ -158,7 +158,6 @@ def test_variables_of_a_run_that_is_over(monkeypatch: pytest.MonkeyPatch) -> Non
     assert stale.plan().provider == "local"
     [warning] = stale.warnings()
     assert address in warning and "left over" in warning
-    assert "without the variables of a run that is over" in stale.plan().choice.reason
     assert warning in as_text(stale, stale.plan())
     own = load({"provider": "local"}, environ)
     assert own.plan().provider == "local" and own.warnings() == []

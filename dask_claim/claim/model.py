@@ -25,15 +25,6 @@ from dask_claim.claim.validation import check_values
 from dask_claim.registry import provider_class
 
 
-class Sources(dict[str, str]):
-    """Where values came from. All are equal, so that claims with equal values are."""
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Sources)
-
-    __hash__ = None
-
-
 class Claim(ClaimFields):
     """What one program requests: a frozen record of the fields, sound as a whole.
 
@@ -41,7 +32,7 @@ class Claim(ClaimFields):
     spelling of a claim and raise `ClaimError`, with every fault, if it is not sound.
     """
 
-    _sources: Sources = PrivateAttr(default_factory=Sources)
+    _sources: dict[str, str] = PrivateAttr(default_factory=dict)
     """Field, or `options.X` and the like → source, as far as no program has changed the value."""
 
     def __init__(self, **data: Any) -> None:
@@ -76,8 +67,14 @@ class Claim(ClaimFields):
         copied = self.model_validate({**{name: getattr(self, name) for name in kept}, **update})
         before, after = leaves(self._set_values()), leaves(copied._set_values())
         same = {".".join(path) for path in after if path in before and before[path] == after[path]}
-        copied._sources = Sources((n, source) for n, source in self._sources.items() if n in same)
+        copied._sources = {name: source for name, source in self._sources.items() if name in same}
         return copied
+
+    def __eq__(self, other: object) -> bool:
+        """Whether the values are equal, wherever they come from."""
+        return isinstance(other, Claim) and self.__dict__ == other.__dict__
+
+    __hash__ = None  # type: ignore[assignment]  # its mappings have none either
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Claim:
@@ -87,7 +84,7 @@ class Claim(ClaimFields):
         """
         resolved = load(environ=environ)
         claim = resolved.claim.model_copy()
-        claim._sources = Sources(resolved.sources)
+        claim._sources = dict(resolved.sources)
         return claim
 
     def hand_over(self) -> dict[str, Any]:
@@ -101,7 +98,7 @@ class Claim(ClaimFields):
     def take_over(cls, content: Mapping[str, Any]) -> Claim:
         """Return the claim that `hand_over` has described in another process."""
         claim = cls.model_validate(content["values"])
-        claim._sources = Sources(content["sources"])
+        claim._sources = dict(content["sources"])
         return claim
 
     def _set_values(self) -> dict[str, Any]:
@@ -198,12 +195,8 @@ class Resolved(Provenance):
         plan = make_plan(self.claim, self.environ, by_command_line=by_command_line)
         if self.ended_run is None:
             return plan
-        choice = replace(
-            plan.choice,
-            reason=f"{plan.choice.reason}, without the variables of a run that is over",
-            warnings=(self.ended_run.warning, *plan.choice.warnings),
-        )
-        return replace(plan, choice=choice)
+        warnings = (self.ended_run.warning, *plan.choice.warnings)
+        return replace(plan, choice=replace(plan.choice, warnings=warnings))
 
 
 def load(

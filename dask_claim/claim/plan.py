@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from math import ceil, floor
 from typing import Any, Literal, NamedTuple
 
+from dask_claim.amounts import counted
 from dask_claim.claim.choice import Choice, choose
 from dask_claim.claim.fields import ClaimFields
 from dask_claim.claim.units import exact
-from dask_claim.errors import ClaimError, Fault
+from dask_claim.errors import Fault
 from dask_claim.registry import provider_class
 
 GATEWAY_NAMES = ("gateway_url", "cluster_name", "cluster_name_file")
@@ -65,7 +66,6 @@ class _Term(NamedTuple):
     field: str
     workers: int
     shown: str
-    each: Any = 1
 
 
 class Workers(NamedTuple):
@@ -84,19 +84,13 @@ class Workers(NamedTuple):
 def make_plan(
     claim: ClaimFields, environ: Mapping[str, str], *, by_command_line: bool = False
 ) -> Plan:
-    """Return the plan of a claim; see `choose` for the parameters.
-
-    Raises ClaimError, with the arithmetic, if the bounds contradict one another.
-    """
+    """Return the plan of a sound claim; see `choose` for parameters and errors."""
     choice = choose(claim, environ, by_command_line=by_command_line)
-    workers = count_workers(claim)
-    if workers.fault:
-        raise ClaimError([workers.fault])
-    minimum, maximum, _, lines, _ = workers
+    minimum, maximum, _, lines, _ = count_workers(claim)
     fixed = minimum == maximum
-    size = f"adaptive, {minimum} to {_count(maximum)}"
+    size = f"adaptive, {minimum} to {counted(maximum, 'worker')}"
     if fixed:
-        size = f"a fixed size of {_count(minimum)}"
+        size = f"a fixed size of {counted(minimum, 'worker')}"
     fills = claim.leaves_workers_open() and provider_class(choice.provider).same_machine
     if fills:
         size = "a local cluster as Dask itself splits this container's cores into workers"
@@ -126,9 +120,10 @@ def count_workers(claim: ClaimFields) -> Workers:
     fault = None
     if most and (maximum < 1 or minimum > maximum):
         fault = _impossible(minimum, least, most)
-    lines.append(f"at least {_count(minimum)}: {_shown('the largest of', floors, 'not specified')}")
-    lines += more
-    lines.append(f"at most {_count(maximum)}: {_shown('the smallest of', ceilings, 'no bound')}")
+    lower = _shown("the largest of", floors, "not specified")
+    upper = _shown("the smallest of", ceilings, "no bound")
+    lines += [f"at least {counted(minimum, 'worker')}: {lower}", *more]
+    lines += [f"at most {counted(maximum, 'worker')}: {upper}"]
     return Workers(minimum, maximum, most and most.workers, lines, fault)
 
 
@@ -152,34 +147,23 @@ def _terms(claim: ClaimFields, which: Literal["min", "max"]) -> tuple[list[_Term
         left, right, rounded = ("⌈", "⌉", ceil) if which == "min" else ("⌊", "⌋", floor)
         workers = rounded(exact(value) / exact(each))
         shown = f"{left}{bound} {value} / {name} {each}{right} = {workers}"
-        terms.append(_Term(bound, workers, shown, each))
+        terms.append(_Term(bound, workers, shown))
     return terms, notes
 
 
 def _impossible(minimum: int, least: _Term | None, most: _Term) -> Fault:
-    needed = max(minimum, 1)
-    if most.field == "max_memory":
-        enough = f"{needed} × {most.each}"
-    else:
-        cores = exact(most.each) * needed
-        enough = str(cores if cores.denominator == 1 else float(cores))
-    hint = f"raise {most.field} to {enough} or more"
-    if least and most.workers:
-        hint += f", or lower {least.field}"
-    problem = (
-        f"at least {_count(minimum)} ({least.shown if least else 'not specified'}), "
-        f"at most {most.workers} ({most.shown})"
-    )
+    hint = f"raise {most.field}"
+    lower = f"at least {counted(minimum, 'worker')}"
+    upper = f"at most {most.workers} ({most.shown})"
     if least is None:
-        return Fault((most.field,), None, f"is too small: {problem}", hint)
-    path, other = (least.field,), (most.field,)
-    return Fault(path, None, f"cannot both hold: {problem}", hint, other=other)
+        problem = f"is too small: {lower} (not specified), {upper}"
+        return Fault((most.field,), None, problem, hint)
+    if most.workers:
+        hint += f", or lower {least.field}"
+    problem = f"cannot both hold: {lower} ({least.shown}), {upper}"
+    return Fault((least.field,), None, problem, hint, other=(most.field,))
 
 
 def _shown(which: str, terms: Sequence[_Term], nothing: str) -> str:
     shown = ", ".join(term.shown for term in terms) or nothing
     return f"{which} {shown}" if len(terms) > 1 else shown
-
-
-def _count(workers: int) -> str:
-    return "1 worker" if workers == 1 else f"{workers} workers"
