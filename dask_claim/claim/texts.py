@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from dask_claim.errors import Fault
@@ -30,23 +30,19 @@ class Written(float):
         return number
 
 
-class _Object(dict[str, object]):
-    """A JSON object that knows which of its keys the text gave more than once."""
-
-    def __init__(self, pairs: list[tuple[str, object]]) -> None:
-        super().__init__(pairs)
-        self.repeated = [
-            key for key, count in Counter(key for key, _ in pairs).items() if count > 1
-        ]
-
-
 def parse_json(text: str) -> tuple[object, list[Fault]]:
     """Return what a JSON text holds, and what is wrong with the text. Never raises."""
     if len(text) > _LARGEST:
         problem = f"is longer than {_LARGEST} characters"
         return None, [Fault((), None, problem, "a claim is a few hundred")]
+    twice: list[str] = []
+
+    def make_object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        twice.extend(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+        return dict(pairs)
+
     try:
-        raw = json.loads(text, object_pairs_hook=_Object, parse_float=_number)
+        raw = json.loads(text, object_pairs_hook=make_object, parse_float=_number)
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
         return None, [Fault((), None, f"is not JSON: {error.msg} at {where}", _EXAMPLE)]
@@ -55,23 +51,12 @@ def parse_json(text: str) -> tuple[object, list[Fault]]:
     except ValueError:
         return None, [Fault((), None, "has a number of too many digits", "write a smaller one")]
     problem = "is given twice in one object"
-    return raw, [Fault(path, None, problem, "keep one of them") for path in _repeated(raw)]
+    return raw, [Fault((key,), None, problem, "keep one of them") for key in twice]
 
 
 def _number(text: str) -> float:
     number = float(text)
     return number if json.dumps(number) == text else Written(text)
-
-
-def _repeated(raw: object) -> Iterator[tuple[str, ...]]:
-    pending: list[tuple[tuple[str, ...], object]] = [((), raw)]
-    while pending:
-        path, value = pending.pop()
-        if isinstance(value, _Object):
-            yield from ((*path, key) for key in value.repeated)
-            pending += [((*path, key), item) for key, item in value.items()]
-        elif isinstance(value, list):
-            pending += [((*path, f"[{index}]"), item) for index, item in enumerate(value)]
 
 
 def parse_yaml(text: str) -> tuple[object, list[Fault]]:
