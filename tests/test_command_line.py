@@ -176,7 +176,7 @@ def test_flags_reach_the_claim(dask_claim: Dask) -> None:
     assert (shown["environment"], shown["hpc"]) == ({"A": "1"}, {"queue": "all"})
 
 
-def test_receipt_of_a_defect_before_the_run(
+def test_receipt_of_a_run_that_does_not_begin(
     dask_claim: Dask, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def broken(fields: object) -> None:
@@ -187,10 +187,21 @@ def test_receipt_of_a_defect_before_the_run(
     done = dask_claim("--receipt", "r.json", "--", "true")
     receipt = json.loads(Path("r.json").read_text())
     assert (done.returncode, receipt["exit_status"], receipt["reason"]) == (70, 70, "defect")
+    assert "RuntimeError: broken" in done.stderr
+    assert "a defect in dask-claim" in done.stderr.splitlines()[-1]
     wrong = dask_claim("--receipt", "o.json", "--", "true", DASK_CLAIM_GRACE="x")
     receipt = json.loads(Path("o.json").read_text())
     assert (wrong.returncode, receipt["reason"]) == (78, "configuration_invalid")
     monkeypatch.delenv("DASK_CLAIM_GRACE")
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    # Nor is a gateway asked, which would be status 75 here.
+    claim = {"gateway_url": "http://127.0.0.1:1", "worker_core": 1, "min_cores": "many"}
+    unsound = dask_claim("--receipt", "u.json", "--", "true", DASK_CLAIM=json.dumps(claim))
+    receipt = json.loads(Path("u.json").read_text())
+    assert (unsound.returncode, receipt["gone"]) == (78, None)
+    assert receipt["error"].startswith("2 faults")
+    assert "did you mean worker_cores?" in unsound.stderr
     same = dask_claim("--receipt", "x", "--report", "x", "--", "true")
     assert same.returncode == 78 and "receipt and report are to be one file" in same.stderr
 
