@@ -145,6 +145,14 @@ class Exhausted(TemporaryError):
         return cls(f"{what}: {error}")
 
 
+def our_error(error: BaseException) -> DaskClaimError:
+    """Return `error` if it is one of these, or what it means: no more resources, or a defect."""
+    if isinstance(error, DaskClaimError):
+        return error
+    defect = DaskClaimError(f"a defect in dask-claim: {error!r}; please report it")
+    return Exhausted.of(error) or defect
+
+
 class ConfigurationError(DaskClaimError):
     """The claim or the site's configuration is wrong; trying again does not help (status 78)."""
 

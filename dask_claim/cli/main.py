@@ -20,7 +20,7 @@ from dask_claim.cli.cwl import cwl_command
 from dask_claim.cli.doctor import doctor_command
 from dask_claim.cli.options import claim_options, claimed, run_flags
 from dask_claim.cli.receipts import receipts_command
-from dask_claim.errors import DaskClaimError, UsageError
+from dask_claim.errors import DaskClaimError, Reason, UsageError, our_error
 from dask_claim.launch import inherited
 from dask_claim.launch.first_process import become_init
 from dask_claim.launch.terminal import process_ends
@@ -163,22 +163,19 @@ def _run(arguments: Sequence[str]) -> int:
         return _fail(UsageError(f"{error.format_message()}\nSee {path} --help"))
     except (click.exceptions.Abort, KeyboardInterrupt):
         return 130
-    except DaskClaimError as error:
-        return _fail(error, type(error) is DaskClaimError)
     except (Exception, SystemExit) as error:
         if isinstance(error, SystemExit) and "_DASK_CLAIM_COMPLETE" in os.environ:
             return int(error.code or 0)  # click has printed what completes a word
         if isinstance(error, SystemExit) and sys.stdout is not stdout:
             return 1  # click has wrapped it and ends, for nobody reads it any more
-        text = f"a defect in dask-claim: {type(error).__name__}; please report it"
-        return _fail(DaskClaimError(text), True)
+        return _fail(our_error(error))
 
 
-def _fail(error: DaskClaimError, is_defect: bool = False) -> int:
+def _fail(error: DaskClaimError) -> int:
     """Write the error that is being handled; return the exit status."""
     from dask_claim.redact import redact_text
 
-    trace = traceback.format_exc() if is_defect else None
+    trace = traceback.format_exc() if error.reason is Reason.DEFECT else None
     if stderr.state.as_json:
         shown = {"reason": error.reason.value, "exit_status": error.exit_status, "traceback": trace}
         stderr.write(stderr.json_line("error", "ERROR", str(error), **shown))

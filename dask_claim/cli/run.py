@@ -9,7 +9,7 @@ from typing import Any
 from dask_claim import log, stderr
 from dask_claim.claim.model import Resolved, load
 from dask_claim.cli.options import claimed
-from dask_claim.errors import UsageError
+from dask_claim.errors import UsageError, our_error
 from dask_claim.files import letters
 from dask_claim.launch.caller import Caller
 from dask_claim.launch.launcher import Launcher
@@ -67,7 +67,7 @@ def _run(
     except Exception as error:
         receipt = Receipt(command, path=options.receipt_file(run))
         receipt.run, receipt.traceparent = run, trace.received
-        receipt.fail(error)
+        receipt.fail(our_error(error))
         receipt.finish()
         write_report(options.report_file(run), receipt)
         raise

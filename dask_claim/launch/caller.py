@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from loguru import logger
 
 from dask_claim.claim.model import Claim, Resolved, load
-from dask_claim.errors import ConfigurationError, DaskClaimError, Exhausted, Reason
+from dask_claim.errors import ConfigurationError, DaskClaimError, Reason, our_error
 
 if TYPE_CHECKING:
     from dask_claim.launch.session import Session
@@ -118,14 +118,10 @@ class Caller:
         """Do the `work`, and send the error that ends it; return the exit status."""
         try:
             return work()
-        except DaskClaimError as error:
-            answer = error
         except (Exception, SystemExit) as error:
-            if exhausted := Exhausted.of(error):
-                answer = exhausted
-            else:
+            answer = our_error(error)
+            if answer.reason is Reason.DEFECT:
                 logger.exception("A defect in dask-claim; please report it")
-                answer = DaskClaimError(f"a defect in dask-claim: {type(error).__name__}: {error}")
         pickled = base64.b64encode(pickle.dumps(answer)).decode()
         if not self.send(error=pickled):
             raise answer

@@ -22,13 +22,6 @@ from dask_claim.launch.terminal import Terminal
 IGNORING_CHILDREN = Path(__file__).with_name("ignoring_children.py")
 
 
-def exit_status(wait_status: int) -> int:
-    """The command's own status, or 128 + n where signal n ended it."""
-    if os.WIFSIGNALED(wait_status):
-        return 128 + os.WTERMSIG(wait_status)
-    return os.WEXITSTATUS(wait_status)
-
-
 class Child:
     """One running command. Make it with `Child.spawn` inside a running event loop."""
 
@@ -100,7 +93,7 @@ class Child:
         return not self._done.done()
 
     async def wait(self) -> int:
-        """The exit status of contract §4, when the command has ended."""
+        """The command's own exit status, or 128 + n where signal n ended it."""
         return await asyncio.shield(self._done)
 
     def send(self, signum: int) -> None:
@@ -131,15 +124,11 @@ class Child:
     def _watch(self) -> None:
         # A closed loop: the launcher is ending already.
         with contextlib.suppress(RuntimeError):
-            try:
+            _, status = os.waitpid(self.pid, os.WUNTRACED)
+            while os.WIFSTOPPED(status):
+                self._loop.call_soon_threadsafe(self._stopped, os.WSTOPSIG(status))
                 _, status = os.waitpid(self.pid, os.WUNTRACED)
-                while os.WIFSTOPPED(status):
-                    self._loop.call_soon_threadsafe(self._stopped, os.WSTOPSIG(status))
-                    _, status = os.waitpid(self.pid, os.WUNTRACED)
-            except ChildProcessError:
-                self._loop.call_soon_threadsafe(self._ended, None)
-            else:
-                self._loop.call_soon_threadsafe(self._ended, status)
+            self._loop.call_soon_threadsafe(self._ended, status)
 
     def _stopped(self, signum: int) -> None:
         if not self.running:
@@ -160,18 +149,10 @@ class Child:
         pending = [int(line.split()[1], 16) for line in status.splitlines() if "Pnd:" in line]
         return any(mask >> (signal.SIGTSTP - 1) & 1 for mask in pending)
 
-    def _ended(self, wait_status: int | None) -> None:
+    def _ended(self, wait_status: int) -> None:
         if self._grace is not None:
             self._grace.cancel()
         self._terminal.take_back()
-        if wait_status is not None:
-            if os.WIFSIGNALED(wait_status):
-                self.ended_by = os.WTERMSIG(wait_status)
-            self._done.set_result(exit_status(wait_status))
-        else:
-            self._done.set_exception(
-                DaskClaimError(
-                    "the command has ended, and its exit status is lost: this process ignores "
-                    "SIGCHLD, or another part of it waits for all children"
-                )
-            )
+        code = os.waitstatus_to_exitcode(wait_status)
+        self.ended_by = -code if code < 0 else None
+        self._done.set_result(code if code >= 0 else 128 - code)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from loguru import logger
 
-from dask_claim.errors import DaskClaimError, Exhausted, Reason
+from dask_claim.errors import DaskClaimError, Reason, our_error
 from dask_claim.launch import events, inherited
 from dask_claim.launch.caller import Block, Caller
 from dask_claim.launch.child import Child
@@ -95,10 +95,9 @@ class Launcher:
                     self.receipt.error = str(self.state.cause) if self.state.cause else None
                     return status
                 except BaseException as error:
-                    failure = error if isinstance(error, DaskClaimError) else Exhausted.of(error)
-                    self._failure = failure or DaskClaimError(repr(error))
-                    self.receipt.fail(failure or error)
-                    if failure is None or failure is error:
+                    self._failure = failure = our_error(error)
+                    self.receipt.fail(failure)
+                    if failure is error:
                         raise
                     raise failure from error
 

@@ -97,13 +97,10 @@ class Receipt:
         self.failed = False
         """Whether the command was not started."""
 
-    def fail(self, error: BaseException) -> None:
+    def fail(self, error: DaskClaimError) -> None:
         """Note what kept the command from being started."""
-        self.failed = True
-        if not isinstance(error, DaskClaimError):
-            error = DaskClaimError(repr(error))
-        self.error, self.reason = str(error), error.reason.value
-        self.exit_status = error.exit_status
+        self.failed, self.error = True, str(error)
+        self.reason, self.exit_status = error.reason.value, error.exit_status
 
     def __call__(self, event: events.Event) -> None:
         """Remember an event."""

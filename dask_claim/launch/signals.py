@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -53,42 +53,35 @@ async def until_signal(work: Coroutine[Any, Any, T]) -> T:
     Interrupted
         When it has ended so; what it does to end in order is not cancelled again.
     """
-    task, first = asyncio.ensure_future(work), []
+    loop, task = asyncio.get_running_loop(), asyncio.ensure_future(work)
+    came: list[signal.Signals] = []
 
     def on_signal(signum: signal.Signals) -> None:
-        first.append(signum)
-        if len(first) == 1:
+        came.append(signum)
+        if len(came) == 1:
             task.cancel()
 
-    with caught(on_signal, None, FORWARDED):
-        await asyncio.wait({task})
-    if task.cancelled() and first:
-        raise Interrupted.by(first[0], "ended this before it was done")
+    for signum in _not_ignored(FORWARDED):
+        loop.add_signal_handler(signum, on_signal, signum)
+    await asyncio.wait({task})
+    if task.cancelled() and came:
+        raise Interrupted.by(came[0], "ended this before it was done")
     return task.result()
 
 
 @contextmanager
 def caught(
-    on_signal: Callable[[signal.Signals], None],
-    end_process: Callable[[], None] | None,
-    signals: Iterable[signal.Signals] = (*FORWARDED, *JOB_CONTROL),
+    on_signal: Callable[[signal.Signals], None], end_process: Callable[[], None]
 ) -> Iterator[list[signal.Signals]]:
-    """Call `on_signal` from the event loop for each of the `signals`.
+    """Call `on_signal` from the event loop for each signal that the launcher takes.
 
-    Yields the signals that are caught. One that was ignored from the start (`nohup`, a shell's
-    `&`) stays ignored.
-
-    `end_process` is for a process whose work is done then: a late SIGTERM calls it, the others are
-    ignored, for none may replace the command's exit status. Without it the handlers are put back
-    as they were.
+    Yields those signals. Afterwards the process's work is done: a late SIGTERM calls
+    `end_process`, the others are ignored, for none may replace the command's exit status.
     """
     loop = asyncio.get_running_loop()
-    taken: list[signal.Signals] = []
-    before = {signum: signal.getsignal(signum) for signum in signals}
-    for signum, handler in before.items():
-        if handler is not signal.SIG_IGN:
-            loop.add_signal_handler(signum, on_signal, signum)
-            taken.append(signum)
+    taken = _not_ignored((*FORWARDED, *JOB_CONTROL))
+    for signum in taken:
+        loop.add_signal_handler(signum, on_signal, signum)
     try:
         yield taken
     finally:
@@ -96,8 +89,12 @@ def caught(
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, taken)
         for signum in taken:
             loop.remove_signal_handler(signum)
-            handler = signal.SIG_IGN if end_process else before[signum]
-            if end_process and signum == signal.SIGTERM:
-                handler = lambda signum, frame: end_process()  # noqa: E731
-            signal.signal(signum, handler)
+            signal.signal(signum, signal.SIG_IGN)
+        if signal.SIGTERM in taken:
+            signal.signal(signal.SIGTERM, lambda signum, frame: end_process())
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+
+
+def _not_ignored(signals: Sequence[signal.Signals]) -> list[signal.Signals]:
+    """Without those that were ignored from the start (`nohup`, a shell's `&`) and stay so."""
+    return [signum for signum in signals if signal.getsignal(signum) is not signal.SIG_IGN]
