@@ -21,14 +21,8 @@ NOT_SEEN = {signal.SIGPIPE, signal.SIGXFSZ, 32, 33}
 
 SIGNALS = {
     "SIGCHLD ignored": ("env", "--ignore-signal=CHLD"),
-    "SIGPIPE, SIGHUP ignored": ("env", "--ignore-signal=PIPE,HUP"),
     "all signals ignored": ("env", "--ignore-signal"),
-    "SIGTERM, SIGCHLD blocked": ("env", "--block-signal=TERM,CHLD"),
     "all signals blocked": ("env", "--block-signal"),
-}
-DESCRIPTORS = {
-    f"descriptors closed: {closing}": ("sh", "-c", f'exec "$@" {closing}', "-")
-    for closing in ("<&- >&-", "<&- 2>&-", ">&- 2>&-", "<&- >&- 2>&-")
 }
 
 # Whatever is not below the test's own folder ($0) cannot be written to.
@@ -56,7 +50,7 @@ OTHERS = {
     "read-only root": READ_ONLY_ROOT,
     "user without an entry": UNKNOWN_USER,
 }
-BIRTHS = {**SIGNALS, **DESCRIPTORS, **OTHERS}
+BIRTHS = {**SIGNALS, **OTHERS}
 
 
 def start(

@@ -139,19 +139,3 @@ def test_second_signal_does_not_abandon_the_stop(
     assert program.process.returncode == -signal.SIGINT
     assert " stopped after " in program.err
     assert gateway.clusters() == []
-
-
-def test_environment_and_configuration_stay(proxy: Proxy, launcher: Launcher) -> None:
-    """Neither the variables nor Dask's configuration are other than before."""
-    code = """
-import dask.config, dask_claim, dask_gateway, copy, os, signal
-def state():
-    handlers = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
-    return handlers, dict(os.environ), copy.deepcopy(dask.config.config["gateway"])
-before = state()
-with dask_claim.connect(): pass
-assert state() == before, (before, state())
-"""
-    program = launcher.program(code, claim=proxy.claim())
-    program.finish()
-    assert program.process.returncode == 0, program.err

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import copy
 import errno
 import json
 import logging
@@ -20,6 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import dask.config
 import pytest
 
 import dask_claim
@@ -105,6 +107,7 @@ def of_this_process() -> dict[str, Any]:
         "handlers": {signum: signal.getsignal(signum) for signum in signums},
         "blocked": signal.pthread_sigmask(signal.SIG_BLOCK, ()),
         "variables": dict(os.environ),
+        "configuration": copy.deepcopy(dask.config.config),
         "folder": os.getcwd(),
     }
 

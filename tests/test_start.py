@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
-import pty
 import resource
 import signal
 import subprocess
 import sys
-import termios
-from pathlib import Path
-
-import pytest
 
 SHOW = """
 # A nanny of Dask leaves the seed in a process that has started workers, as some tests do.
@@ -48,41 +41,3 @@ def test_as_after_a_login() -> None:
         "python": [],
         "open": [True] * 3, "terminal": "0",
     }  # fmt: skip
-
-
-@pytest.mark.slow
-def test_wherever_the_tests_are_started(tmp_path: Path) -> None:
-    controller, terminal = pty.openpty()
-
-    def otherwise() -> None:
-        """As scripts and services start things, and worse."""
-        fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
-        for signum in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
-            signal.signal(signum, signal.SIG_IGN)
-        signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
-        os.umask(0o077)
-        for name, soft in (("CORE", None), ("NOFILE", 200), ("AS", 2**32)):
-            limit = getattr(resource, f"RLIMIT_{name}")
-            hard = resource.getrlimit(limit)[1]
-            resource.setrlimit(limit, (hard if soft is None else soft, hard))
-        os.close(0)
-
-    test = f"{__file__}::{test_as_after_a_login.__name__}"
-    stray = {
-        "PYTHONUNBUFFERED": "1",
-        "DASK_X": "1",
-        "DASK_CLAIM_IMAGE": "x",
-        "LC_ALL": "POSIX",
-        "LC_MESSAGES": "de_DE",
-    }
-    with open(tmp_path / "log", "w+b") as log:
-        status = subprocess.call(
-            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "0", test],
-            cwd=Path(__file__).parent.parent, env={**os.environ, **stray},
-            stdout=log, stderr=log, start_new_session=True, preexec_fn=otherwise,
-        )  # fmt: skip
-        log.seek(0)
-        told = log.read().decode()
-    os.close(controller)
-    os.close(terminal)
-    assert status == 0 and "1 passed" in told, told
