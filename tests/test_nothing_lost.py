@@ -12,50 +12,15 @@ from hypothesis import strategies as st
 
 from dask_claim.claim.fields import leaves
 from dask_claim.claim.model import Claim, Resolved, load
-from dask_claim.claim.spellings import read
-from dask_claim.claim.validation import check
 from dask_claim.cli.show import as_json, as_text
 from dask_claim.errors import ClaimError
 from tests.support.claims import NOWHERE, Env, Fields, faults_of, write
 
 
-@pytest.mark.parametrize(
-    ("field", "entry", "value"),
-    [
-        ("environment", "", "x"),
-        ("environment", "ÄRA", "x"),
-        ("environment", "NUMBER", 1),
-        ("hpc", "queue", "two words"),
-        ("env", "image", 7),
-        ("options", "deep", float("nan")),
-    ],
-)
-def test_wrong_entry_is_named_and_takes_no_other_with_it(
-    field: str, entry: str, value: object
-) -> None:
-    right = {"environment": "AWS_REGION", "hpc": "account", "env": "gateway_url"}.get(field, "tag")
-    checked = check(read({field: {entry: value, right: "RIGHT"}}))
-    assert [fault.path for fault in checked.faults] == [(field, entry)]
-    assert checked.values == {(field, right): "RIGHT"}
-    assert checked.doubtful == {field}
-
-
 def test_null_is_absent() -> None:
-    for field, entry in (
-        ("options", "X"),
-        ("environment", "X"),
-        ("hpc", "queue"),
-        ("env", "image"),
-    ):
-        raw = {field: {entry: None}, "image": "x"}
-        checked = check(read(raw))
-        assert checked.values == {("image",): "x"} and not checked.faults and not checked.doubtful
-
-
-@pytest.mark.parametrize("first", [{"queue": "long"}, "long"])
-@pytest.mark.parametrize("second", [{"queue": "short"}, "short"])
-def test_field_that_is_given_twice(first: object, second: object) -> None:
-    assert check(read({"hpc": first, "Hpc": second})).faults
+    entries = {"options": {"X": None}, "environment": {"X": None}, "hpc": {"queue": None}}
+    claim = Claim.model_validate({**entries, "env": {"image": None}, "gpus": None, "image": "x"})
+    assert claim == Claim(image="x")
 
 
 ADDRESSES = {

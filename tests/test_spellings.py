@@ -162,18 +162,6 @@ def test_the_tables_name_the_fields_of_the_claim() -> None:
     assert set(ALIASES.values()) == set(FIELDS) | set(RESULTS)
 
 
-def test_keys() -> None:
-    found = {
-        "workerCores": "worker_cores", "cores_min": "min_cores", "clusterMinCores": "min_cores",
-        "clustermaxCore": "max_cores", "Cluster-Max-Memory": "max_memory",
-        "memory_max": "max_memory", "workers_min": "min_workers",
-        "clusterMaxWorkers": "max_workers", "gatewayUrl": "gateway_url",
-        "GATEWAY_URL": "gateway_url", "calrissian:workerMemory": "worker_memory",
-        "worker_core": None, "min_memory": None, "": None, 7: None,
-    }  # fmt: skip
-    assert {key: resolve(key) for key in found} == found
-
-
 @pytest.mark.parametrize(
     ("raw", "held"),
     [
@@ -193,8 +181,3 @@ def test_what_is_written_twice_is_no_other_value(raw: Any, held: bool) -> None:
     assert [fault.problem.partition(" ")[0] for fault in read(raw).faults] == (
         [] if held else ["contradicts"]
     )
-
-
-def test_canonical_takes_values_as_they_are() -> None:
-    reading = read({"workerCores": {"value": "many"}, "clusterMaxCores": None})
-    assert reading.values == {("worker_cores",): "many"} and reading.faults == []

@@ -22,7 +22,6 @@ from tests.support.proxy import Proxy
 
 SECRET = "site-secret-1234"
 BASIC = {"DASK_GATEWAY__AUTH__TYPE": "basic", "DASK_GATEWAY__AUTH__KWARGS__PASSWORD": SECRET}
-HUB = {"DASK_GATEWAY__AUTH__TYPE": "jupyterhub", "JUPYTERHUB_API_TOKEN": SECRET}
 
 # As programs that make their own cluster begin.
 PROGRAM = "from dask_gateway import Gateway\nprint(len(Gateway().list_clusters()))"
@@ -51,13 +50,9 @@ def secrets(shown: set[str]) -> list[str]:
     ("create", "site", "env", "kept"),
     [
         (True, SITE, BASIC, OWN),
-        (False, SITE, HUB, OWN),
-        (True, "", {**HUB, "DASK_GATEWAY__ADDRESS": OWN}, OWN),
-        (False, "", {**BASIC, "DASK_GATEWAY__ADDRESS": OWN}, OWN),
         (False, f"{SITE}credentials: {{type: basic, password: {SECRET}}}\n", {}, OWN),
-        # The operator may send them there, and nothing is kept where there is nothing.
+        # The operator may send them there.
         (False, "", {**BASIC, "DASK_CLAIM_GATEWAY_URL": "STRANGER"}, None),
-        (False, "", {}, None),
     ],
 )
 def test_stranger_is_shown_nothing(
@@ -77,7 +72,7 @@ def test_stranger_is_shown_nothing(
     assert SECRET not in run.err + str(run.receipt)
 
 
-@pytest.mark.parametrize("operator", [None, "DASK_CLAIM_GATEWAY_URL", "DASK_GATEWAY__ADDRESS"])
+@pytest.mark.parametrize("operator", [None, "DASK_GATEWAY__ADDRESS"])
 def test_gateway_of_a_cluster_that_is_there(
     launcher: Launcher, stranger: Proxy, operator: str | None
 ) -> None:
