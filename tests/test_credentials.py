@@ -95,10 +95,9 @@ WRITTEN = {"token": "first-secret-1", "secret": CLIENT_SECRET, "password": PASSW
 @pytest.mark.parametrize(
     ("credentials", "end"),
     [
-        (FILE, "ordinary"), (FILE, "SIGKILL"), (FILE, "removed"), (PROVIDER, "ordinary"),
-        ("Dask's", "SIGKILL"), (USERS, "ordinary"),
+        (FILE, "SIGKILL"), (FILE, "removed"), ("Dask's", "SIGKILL"), (USERS, "ordinary"),
     ],
-    ids=["file", "file-SIGKILL", "file-removed", "provider", "Dask-SIGKILL", "users"],
+    ids=["file-SIGKILL", "file-removed", "Dask-SIGKILL", "users"],
 )  # fmt: skip
 def test_token_replaced(
     launcher: Launcher, site: GatewayServer, issuer: Provider, tmp_path: Path,
