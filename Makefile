@@ -18,7 +18,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadgroup
 # Toil and Calrissian, each in an environment of its own, are installed once.
 export CLAIM_TEST_ENVIRONMENTS ?= $(abspath $(VENV))/runners
 
-.PHONY: demo test test-deep test-fast test-lowest lint package clean
+.PHONY: demo test test-deep test-fast test-lowest lint docs package clean
 
 demo: $(VENV)/.installed-bai
 	$(BIN)/python -m bai_example.sample $(OUT)/sample
@@ -57,6 +57,10 @@ lint: $(VENV)/.installed-test
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+docs: $(or $(wildcard $(VENV)/.installed-test),$(VENV)/.installed-docs)
+	$(BIN)/python -m sphinx -W --keep-going -q docs build/docs
+	@echo "The site: build/docs/index.html"
+
 # What is released, in dist/, and what others' checkers say of it.
 CHECK := $(VENV)/package/bin
 package: | $(VENV)/.created
@@ -84,6 +88,11 @@ $(VENV)/.installed-fast: GROUPS_NEEDED := dev
 $(VENV)/.installed-fast $(VENV)/.installed-test: pyproject.toml | $(VENV)/.created
 	$(INSTALL) $(NEEDED) || { $(INSTALL_ELSE) --upgrade 'pip>=25.1' && $(INSTALL_ELSE) $(NEEDED); }
 	@touch $@ $(VENV)/.installed-bai
+
+$(VENV)/.installed-docs: pyproject.toml | $(VENV)/.created
+	$(INSTALL) --group docs --editable . || \
+	    { $(INSTALL_ELSE) --upgrade 'pip>=25.1' && $(INSTALL_ELSE) --group docs --editable .; }
+	@touch $@
 
 $(VENV)/.created:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
