@@ -118,8 +118,7 @@ def test_receipt_of_the_run_around_this_one_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "receipt.json"
-    outer, inner = (Receipt([name], path=path) for name in ("outer", "inner"))
-    outer.run = "outer-run"
+    outer, inner = (Receipt([name], path=path, run=f"{name}-run") for name in ("outer", "inner"))
     outer(TicketsWritten([]))
     monkeypatch.setenv("DASK_CLAIM_RUN_ID", "outer-run")
     inner.finish()

@@ -14,7 +14,6 @@ from dask_claim.files import letters
 from dask_claim.launch.caller import Caller
 from dask_claim.launch.launcher import Launcher
 from dask_claim.launch.receipt import Receipt
-from dask_claim.launch.report_file import write_report
 from dask_claim.launch.run_options import PREFIX, RunOptions, run_options
 from dask_claim.launch.tracing import Trace
 from dask_claim.providers.existing import outside_ended_run
@@ -65,10 +64,8 @@ def _run(
                 os.environ.pop(name, None)
         launcher = Launcher(run, trace, command, resolved, options, caller)
     except Exception as error:
-        receipt = Receipt(command, path=options.receipt_file(run))
-        receipt.run, receipt.traceparent = run, trace.received
+        receipt = Receipt(command, None, options.receipt_file(run), run, trace.received)
         receipt.fail(our_error(error))
-        receipt.finish()
-        write_report(options.report_file(run), receipt)
+        receipt.finish(options.report_file(run))
         raise
     return run_loop(launcher.run())

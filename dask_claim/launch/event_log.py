@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
 from typing import Annotated, Any, Literal, Union, get_type_hints
@@ -18,17 +17,6 @@ from dask_claim.providers.values import Cluster, Outcome
 
 IN_THE_MESSAGE = {"at", "level", "text", "called", "description"}
 """Fields of events that a JSON line has elsewhere."""
-
-PLACE = ("cluster_name", "scheduler_address", "dashboard_url")
-"""What a line has of a cluster."""
-
-GONE: Mapping[Outcome, bool | Literal["kept"] | None] = {
-    Outcome.GONE: True,
-    Outcome.KEPT: "kept",
-    Outcome.NOT_CONFIRMED: False,
-    Outcome.NOTHING: None,
-}
-"""How log and receipt say it; None: there was nothing."""
 
 
 @dataclass(frozen=True)
@@ -69,9 +57,9 @@ def own_fields(event: Event) -> dict[str, Any]:
         if each.name in IN_THE_MESSAGE:
             continue
         if isinstance(value, Cluster):
-            shown |= {name: getattr(value, name) for name in PLACE}
+            shown |= {name: getattr(value, name) for name in events.PLACE}
         elif isinstance(value, Outcome):
-            shown["gone"] = GONE[value]
+            shown["gone"] = value.value
         elif each.name == "tickets":
             shown["tickets"] = [ticket.to_dict() for ticket in value]
         elif isinstance(value, Usage):
@@ -91,7 +79,7 @@ def own_types(kind: type[Event]) -> dict[str, tuple[Any, Any]]:
         if each.name in IN_THE_MESSAGE:
             continue
         if hint is Cluster:
-            shown |= dict.fromkeys(PLACE, (str | None, ...))
+            shown |= dict.fromkeys(events.PLACE, (str | None, ...))
         elif hint is Outcome:
             shown["gone"] = bool | Literal["kept"] | None, ...
         elif each.name == "tickets":

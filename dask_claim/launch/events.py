@@ -6,7 +6,8 @@ The first line of a class's docstring says when; `event_log` turns them into lin
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -17,6 +18,9 @@ from dask_claim.providers.usage import Usage
 from dask_claim.providers.values import Cluster, Outcome, Ticket
 
 Listener = Callable[["Event"], None]
+
+PLACE = ("cluster_name", "scheduler_address", "dashboard_url")
+"""What log and receipt have of a cluster."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -222,6 +226,15 @@ class Released(Event):
         return f"; it stays for {keep:.0f} s (keep)" if keep is not None else ""
 
 
+@contextmanager
+def harmless() -> Iterator[None]:
+    """Log an error of the records about a run, which is to end as it would without them."""
+    try:
+        yield
+    except Exception:
+        logger.exception("A defect in dask-claim's own records; please report it")
+
+
 class Events:
     """Passes every event to every listener, in order."""
 
@@ -230,10 +243,8 @@ class Events:
 
     def __call__(self, event: Event) -> None:
         for listener in self._listeners:
-            try:
+            with harmless():
                 listener(event)
-            except Exception:
-                logger.exception("A defect in dask-claim's own records; please report it")
 
     def add(self, listener: Listener) -> None:
         """Have another one listen from now on."""

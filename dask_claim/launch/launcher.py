@@ -17,15 +17,15 @@ from dask_claim.launch import events, inherited
 from dask_claim.launch.caller import Block, Caller
 from dask_claim.launch.child import Child
 from dask_claim.launch.command import cannot_connect
+from dask_claim.launch.events import harmless
 from dask_claim.launch.explanation import explain
 from dask_claim.launch.facts import facts_of
 from dask_claim.launch.first_process import deaf_parent
 from dask_claim.launch.handoff import variables, write_result_files
-from dask_claim.launch.listeners import harmless, listened
+from dask_claim.launch.listeners import listened
 from dask_claim.launch.own_job import walltime_left
 from dask_claim.launch.preparing import prepare
 from dask_claim.launch.receipt import Receipt
-from dask_claim.launch.report_file import write_report
 from dask_claim.launch.reports import Summary
 from dask_claim.launch.run_options import RunOptions
 from dask_claim.launch.run_state import Phase, RunState
@@ -63,10 +63,9 @@ class Launcher:
             resolved = replace(resolved, claim=nameless)
         self._command, self._resolved = command, resolved
         self._options, self._caller = options, caller
-        self.receipt = Receipt(command, resolved, resolved.plan(), options.receipt_file(run_id))
-        self.receipt.run = self._run_id = run_id
-        self._trace = trace
-        self.receipt.traceparent = trace.received
+        self._run_id, self._trace = run_id, trace
+        path = options.receipt_file(run_id)
+        self.receipt = Receipt(command, resolved, path, run_id, trace.received)
         self._emit = listened(self.receipt, run_id, trace, options, by_program=caller is not None)
         self.state = RunState(options.grace, self._emit)
         self._walltime: asyncio.Task[None] | None = None
@@ -91,8 +90,7 @@ class Launcher:
                 end.push_async_callback(self._release)
                 try:
                     status = self.state.judge(await self._run(signals))
-                    self.receipt.exit_status = status
-                    self.receipt.error = str(self.state.cause) if self.state.cause else None
+                    self.receipt.end(status, self.state.cause)
                     return status
                 except BaseException as error:
                     self._failure = failure = our_error(error)
@@ -232,19 +230,15 @@ class Launcher:
                 cause=self._failure or self.state.cause,
             )  # fmt: skip
             explained = explain(facts)
-            self.receipt.reason = explained.reason
-            if explained.lines:
+            if explained.reason or explained.lines:
                 self._emit(explained)
 
     def _publish(self) -> None:
-        self.receipt.finish()
-        with harmless():
-            session = self.state.session
-            dask_report = session.dask_report if session else NO_CLUSTER
-            write_report(self._options.report_file(self._run_id), self.receipt, dask_report)
-        with harmless():
-            self._emit(Summary.of(self.receipt.to_dict()))
-        if self._caller is not None and not self.receipt.failed:
+        session = self.state.session
+        dask_report = session.dask_report if session else NO_CLUSTER
+        self.receipt.finish(self._options.report_file(self._run_id), dask_report)
+        self._emit(Summary.of(self.receipt.to_dict()))
+        if self._caller is not None and self._failure is None:
             self._caller.send(receipt=self.receipt.to_dict())
 
     def _end_process(self) -> None:

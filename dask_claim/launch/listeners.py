@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-
-from loguru import logger
 
 from dask_claim import stderr
 from dask_claim.launch import event_log, status_line
@@ -16,15 +12,6 @@ from dask_claim.launch.receipt import Receipt
 from dask_claim.launch.run_options import RunOptions
 from dask_claim.launch.spans import Spans, exports
 from dask_claim.launch.tracing import Trace
-
-
-@contextmanager
-def harmless() -> Iterator[None]:
-    """Log an error of the records about a run, which is to end as it would without them."""
-    try:
-        yield
-    except Exception:
-        logger.exception("A defect in dask-claim's own records; please report it")
 
 
 def listened(

@@ -89,16 +89,10 @@ class Summary(Event):
         tasks, workers = receipt["tasks"] or {}, receipt["workers"] or {}
         lost = workers.get("lost")
         return cls(
-            receipt["exit_status"],
-            receipt["reason"],
-            receipt["duration"],
-            tasks.get("done"),
-            tasks.get("failed"),
-            workers.get("core_hours"),
-            receipt["efficiency"],
-            receipt["memory_peak"],
-            None if lost is None else sum(each["count"] for each in lost),
-        )
+            receipt["exit_status"], receipt["reason"], receipt["duration"], tasks.get("done"),
+            tasks.get("failed"), workers.get("core_hours"), receipt["efficiency"],
+            receipt["memory_peak"], None if lost is None else sum(each["count"] for each in lost),
+        )  # fmt: skip
 
     def __str__(self) -> str:
         parts = []

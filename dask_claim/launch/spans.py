@@ -14,7 +14,6 @@ from typing import Any
 from loguru import logger
 
 from dask_claim.launch import events
-from dask_claim.launch.event_log import GONE
 from dask_claim.launch.reports import Summary
 from dask_claim.launch.tracing import Trace, new_id
 from dask_claim.redact import register_secret
@@ -72,7 +71,7 @@ class Spans:
             self._end("command", event.at, event.status != 0, exit_status=event.status)
         elif isinstance(event, events.Released):
             self._end("claim", event.at - event.seconds, failed=True)
-            gone = GONE[event.outcome]
+            gone = event.outcome.value
             self._begin("release", event.at - event.seconds, provider=event.provider)
             cluster = event.cluster.cluster_name
             self._end("release", event.at, gone is False, cluster=cluster, gone=str(gone))

@@ -215,14 +215,14 @@ class Ended:
 
 
 class Outcome(Enum):
-    """What became of a ticket, or of several."""
+    """What became of a ticket, or of several; its value is the `gone` of log and receipt."""
 
-    NOT_CONFIRMED = "not confirmed"
+    NOT_CONFIRMED = False
     KEPT = "kept"
     """It is a cluster that other runs share, or may still join: its scheduler ends it."""
 
-    GONE = "gone"
-    NOTHING = "nothing was made"
+    GONE = True
+    NOTHING = None
 
     @classmethod
     def of_all(cls, outcomes: Sequence[Outcome]) -> Outcome:
