@@ -131,7 +131,7 @@ def address(request: pytest.FixtureRequest, page: Path) -> str:
     return request.getfixturevalue("gateway").url.removeprefix("http://")
 
 
-@pytest.mark.parametrize("page", pages())
+@pytest.mark.parametrize("page", list(pages()))
 def test_page(page: Path, launcher: Launcher, tmp_path: Path, address: str) -> None:
     run_page(page, launcher, tmp_path, address)
 
