@@ -379,7 +379,7 @@ def test_names_that_the_lease_and_a_gateway_of_the_run_use() -> None:
     from dask_gateway_server.app import DaskGateway
     from dask_gateway_server.backends.local import UnsafeLocalBackend
 
-    from dask_claim.providers.local.gateway_server import Backend, Server
+    from dask_claim.providers.local.gateway_host import Backend, Server
 
     names = ("tls_key", "tls_cert")
     assert tuple(inspect.signature(GatewaySecurity).parameters) == names

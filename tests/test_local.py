@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import json
 import os
 import time
@@ -21,10 +20,8 @@ from dask_claim.processes import group_runs
 from dask_claim.providers import hosted
 from dask_claim.providers.local.local_provider import LocalProvider
 from dask_claim.providers.values import Outcome, Request, Ticket
-from dask_claim.threads import in_time
-from tests.support.cwl import Cwltool
 from tests.support.gateway import clean_environment
-from tests.support.launcher import DASK_CLAIM, ONE_TASK, PYTHON, Launcher
+from tests.support.launcher import ONE_TASK, PYTHON, Launcher
 from tests.support.scenes import NOBODY_ELSE
 
 pytestmark = pytest.mark.slow
@@ -206,7 +203,6 @@ def test_variables_of_workers_and_scheduler() -> None:
     [
         # Where memory is short, freed memory goes back at once, as Dask has it.
         ("1G", {}, "65536"),
-        ("4G", {"MALLOC_TRIM_THRESHOLD_": "1234"}, "1234"),
         (
             "4G",
             {"DASK_DISTRIBUTED__NANNY__PRE_SPAWN_ENVIRON": "{'MALLOC_TRIM_THRESHOLD_': 65536}"},
@@ -256,10 +252,10 @@ def _workers_start(local: Local) -> bool:
 @pytest.mark.parametrize(
     "reached",
     [
-        pytest.param(lambda local: True, id="at once"),
         pytest.param(
             lambda local: local.tickets and local.tickets[0].process, id="its process is there"
         ),
+        # Told before its workers are up.
         pytest.param(lambda local: local.provider.cluster.scheduler_address, id="scheduler is up"),
         pytest.param(_workers_start, id="workers start"),
     ],
@@ -336,89 +332,3 @@ def test_workers_that_fail_fail_the_start(tmp_path: Path) -> None:
             assert await local.end() == [Outcome.GONE]
 
     asyncio.run(start())
-
-
-def test_the_scheduler_is_told_before_the_workers_are_up(hanging: dict[str, str]) -> None:
-    async def start() -> None:
-        local = Local({}, hanging)
-        try:
-            await in_time(local.provider.submit(), 30)
-            address = local.provider.cluster.scheduler_address
-            security = local.provider.security()
-            async with Client(address, security=security, asynchronous=True) as client:
-                assert client.scheduler_info()["workers"] == {}
-        finally:
-            assert await local.end() == [Outcome.GONE]
-
-    asyncio.run(start())
-
-
-SCATTERED = """
-import json, sys, time
-from distributed import Client
-
-began = time.time()
-with Client() as client:
-    squares = client.map(lambda number: number ** 2, range(int(sys.argv[1])))
-    result = client.submit(sum, squares).result()
-    workers = client.scheduler_info()["workers"].values()
-    print(json.dumps({
-        "result": result,
-        "threads": sum(worker["nthreads"] for worker in workers),
-        "memory": sum(worker["memory_limit"] for worker in workers),
-        "time": [began, time.time()],
-    }))
-"""
-
-
-def test_a_scatter_takes_no_more_than_its_runner_granted(cwltool: Cwltool, tmp_path: Path) -> None:
-    """Steps of one core each, as many at a time as cwltool grants of this machine."""
-    claim = (
-        '{"provider": "local", "local_cores": $(runtime.cores), "local_memory": "$(runtime.ram)Mi"}'
-    )
-    tool = {
-        "class": "CommandLineTool",
-        "requirements": {
-            "ResourceRequirement": {"coresMin": 1, "coresMax": 1, "ramMin": 512, "ramMax": 512},
-            "EnvVarRequirement": {"envDef": {"DASK_CLAIM": claim}},
-        },
-        "baseCommand": [DASK_CLAIM, "--", PYTHON, str(tmp_path / "step.py")],
-        "inputs": {"count": {"type": "int", "inputBinding": {}}},
-        "stdout": "found.json",
-        "outputs": {"found": "stdout"},
-    }
-    workflow = {
-        "cwlVersion": "v1.2",
-        "class": "Workflow",
-        "requirements": {"ScatterFeatureRequirement": {}},
-        "inputs": {"counts": "int[]"},
-        "outputs": {"found": {"type": "File[]", "outputSource": "step/found"}},
-        "steps": {
-            "step": {
-                "run": tool,
-                "scatter": "count",
-                "in": {"count": "counts"},
-                "out": ["found"],
-            }
-        },
-    }
-    # One more than fits at a time, where there are few cores.
-    counts = list(range(10, 11 + min(os.cpu_count() or 1, 4)))
-    (tmp_path / "step.py").write_text(SCATTERED)
-    (tmp_path / "scatter.cwl").write_text(json.dumps(workflow))
-    (tmp_path / "job.json").write_text(json.dumps({"counts": counts}))
-    words = ("--no-container", "--parallel", "--outdir", tmp_path / "out")
-    run = cwltool(*words, tmp_path / "scatter.cwl", tmp_path / "job.json", folder=tmp_path)
-    assert run.status == 0, run.err
-    files = [Path(output["path"]) for output in run.outputs["found"]]
-    found = [json.loads(file.read_text()) for file in files]
-    assert [step["result"] for step in found] == [
-        sum(number**2 for number in range(count)) for count in counts
-    ]
-    assert [step["threads"] for step in found] == [1] * len(counts)
-    assert all(step["memory"] <= 512 * 2**20 for step in found)
-    changes = itertools.chain.from_iterable(
-        ((step["time"][0], step["threads"]), (step["time"][1], -step["threads"])) for step in found
-    )
-    at_a_time = itertools.accumulate(threads for _, threads in sorted(changes))
-    assert max(at_a_time) <= (os.cpu_count() or 1)

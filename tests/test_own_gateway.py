@@ -86,7 +86,7 @@ def test_scheduler_that_is_stopped_while_it_starts(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], at: str
 ) -> None:
     """It ends without a word."""
-    server = pytest.importorskip("dask_claim.providers.local.gateway_server")
+    server = pytest.importorskip("dask_claim.providers.local.gateway_host")
     name = "sitecustomize.py" if at == "start" else "dask.py"
     (tmp_path / name).write_text("import os; os.kill(os.getpid(), 2); import time; time.sleep(1)")
     words = [PYTHON, "-c", server.QUIET + server.RUN_DASK, str(tmp_path), "scheduler"]

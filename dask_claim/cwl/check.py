@@ -7,22 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dask_claim.cwl.document import Place, read_document
+from dask_claim.cwl.document import Finding, Place, read_document
 from dask_claim.cwl.requirements import CLAIM, ENV, NETWORK, parse_value, read_claim
 from dask_claim.cwl.tool import NO_NETWORK, VARIABLE, Tool, read_requirement
 from dask_claim.cwl.translate import Walk
 from dask_claim.redact import redact
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that is, or may go, wrong."""
-
-    level: str
-    """`error`: it does not work; `warning`: it does not do what was meant somewhere."""
-
-    place: Place
-    text: str
 
 
 @dataclass
@@ -55,15 +44,12 @@ def check(name: str | Path) -> Report:
     report = Report(document.name)
 
     def visit(tool: Tool) -> dict[str, Any]:
-        report.findings += _findings(tool, report)
+        walk.findings += _findings(tool, report)
         return tool.content
 
     walk = Walk(document, visit)
     walk.root()
-    report.findings += [Finding("error", place, text) for place, text in walk.faults]
-    others = (*walk.unreached, *walk.warnings)
-    report.findings += [Finding("warning", place, text) for place, text in others]
-    unique = dict.fromkeys(report.findings)
+    unique = dict.fromkeys(walk.findings)
     report.findings = sorted(unique, key=lambda one: (one.level, one.place.line))
     return report
 

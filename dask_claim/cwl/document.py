@@ -34,6 +34,17 @@ class Place:
         return f"{self.file}:{self.line}" if self.line else self.file
 
 
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is, or may go, wrong."""
+
+    level: str
+    """`error`: it does not work; `warning`: it does not do what was meant somewhere."""
+
+    place: Place
+    text: str
+
+
 class CwlError(ConfigurationError):
     """A document cannot be translated. Carries every fault (status 78)."""
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dask_claim.cwl.document import CwlError, Document, Keys, Place
+from dask_claim.cwl.document import CwlError, Document, Finding, Keys, Place
 from dask_claim.cwl.entries import (
     SHARE_VALUE,
     SHARE_VARIABLE,
@@ -131,9 +131,9 @@ def read_requirement(tool: Tool, entry: Entry) -> tuple[dict[str, Any], list[tup
 
 
 def translate_tool(
-    tool: Tool, gateway_url: str | None, warnings: list[tuple[Place, str]], share: bool = False
+    tool: Tool, gateway_url: str | None, findings: list[Finding], share: bool = False
 ) -> dict[str, Any]:
-    """Return the tool for any runner. Raises CwlError; adds to `warnings`.
+    """Return the tool for any runner. Raises CwlError; adds warnings to `findings`.
 
     `share`: whether an input of it is to say with which other runs it shares its cluster.
     """
@@ -171,7 +171,7 @@ def translate_tool(
     if tool.document.version != "v1.0" and allowed is True and required is None:
         content = add_requirement(content, "NetworkAccess", {"networkAccess": True})
     if network and allowed is False:
-        warnings.append((network.place, NO_NETWORK))
+        findings.append(Finding("warning", network.place, NO_NETWORK))
     return _add_codes(content if tool.is_wrapped else _wrap(content, scope))
 
 

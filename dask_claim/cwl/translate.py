@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from dask_claim.claim.units import web_address
-from dask_claim.cwl.document import CwlError, Document, Keys, Place, read_document
+from dask_claim.cwl.document import CwlError, Document, Finding, Keys, Place, read_document
 from dask_claim.cwl.edits import edit
 from dask_claim.cwl.entries import (
     entries,
@@ -46,12 +46,12 @@ def translate(
         except ValueError as error:
             raise CwlError([(Place("--gateway-url"), f"{gateway_url!r} {error}")]) from None
     document = read_document(name)
-    walk = Walk(document, lambda tool: translate_tool(tool, gateway_url, walk.warnings, share))
+    walk = Walk(document, lambda tool: translate_tool(tool, gateway_url, walk.findings, share))
     root = walk.root()
-    if walk.faults or walk.unreached:
-        raise CwlError([*walk.faults, *walk.unreached])
-    for place, text in dict.fromkeys(walk.warnings):
-        warn(f"{place}: {text}")
+    if faults := [(one.place, one.text) for one in walk.findings if one.level == "error"]:
+        raise CwlError(faults)
+    for one in dict.fromkeys(walk.findings):
+        warn(f"{one.place}: {one.text}")
     if output is not None:
         root = _rebase(document, root, output.resolve().parent)
     if as_json or document.text.lstrip()[:1] == "{":
@@ -68,13 +68,9 @@ class Walk:
 
     document: Document
     visit: Callable[[Tool], dict[str, Any]]
-    """Returns the tool as it is to be; what it raises is kept in `faults`."""
+    """Returns the tool as it is to be; what it raises is kept in `findings`."""
 
-    faults: list[tuple[Place, str]] = field(default_factory=list)
-    unreached: list[tuple[Place, str]] = field(default_factory=list)
-    """Steps that a claim holds for, which run other files."""
-
-    warnings: list[tuple[Place, str]] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
     _done: dict[Keys, dict[str, Any]] = field(default_factory=dict)
 
     def root(self) -> Any:
@@ -123,11 +119,11 @@ class Walk:
             try:
                 process = self.visit(Tool(process, keys, scope, steps, self.document))
             except CwlError as error:
-                self.faults += error.faults
+                self.findings += [Finding("error", *fault) for fault in error.faults]
         for entry in () if kind in ("Workflow", "CommandLineTool") else scope.levels[-1]:
             if entry.kind == CLAIM and entry.section == "requirements":
                 reason = f"{entry.written} is for a CommandLineTool; {kind} runs no command"
-                self.faults.append((entry.place, reason))
+                self.findings.append(Finding("error", entry.place, reason))
         return remove_claims(process)
 
     def _step(self, step: Any, keys: Keys, scope: Scope, steps: tuple[str, ...]) -> Any:
@@ -142,17 +138,14 @@ class Walk:
             process = self._process(target[1], target[0], scope, steps)
             if self._done.setdefault(target[0], process) != process:
                 reason = f"run: other steps run {run} with another claim; copy it for this one"
-                self.faults.append((self.document.place(at), reason))
+                self.findings.append(Finding("error", self.document.place(at), reason))
             step = passing_share(step) if takes_share(process) else step
         elif other := run[IMPORT] if isinstance(run, dict) else run or step.get(IMPORT):
-            reason = f"run: {other} is another file"
-            if scope.effective(CLAIM):
-                self.unreached.append(
-                    (self.document.place(at), f"{reason}; {advise(self.document)}")
-                )
-            else:
-                reason += f", which stays as it is; if it claims a cluster, {advise(self.document)}"
-                self.warnings.append((self.document.place(at), reason))
+            level, then = "error", "; "
+            if not scope.effective(CLAIM):
+                level, then = "warning", ", which stays as it is; if it claims a cluster, "
+            text = f"run: {other} is another file{then}{advise(self.document)}"
+            self.findings.append(Finding(level, self.document.place(at), text))
         return remove_claims(step)
 
     def _find(self, run: str, keys: Keys) -> tuple[Keys, dict[str, Any]] | None:

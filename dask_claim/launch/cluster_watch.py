@@ -142,7 +142,7 @@ class ClusterWatch:
         if not usage.worker or "size" in self._warned or provider is None:
             return
         self._warned.add("size")
-        if not provider.exact_size and (text := _other_size(self._claim, *usage.worker)):
+        if provider.outlives_launcher and (text := _other_size(self._claim, *usage.worker)):
             self._emit.note(text)
 
     def _compare_versions(self, usage: Usage) -> None:

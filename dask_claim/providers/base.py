@@ -74,9 +74,6 @@ class Provider(ABC):
     joined: bool = False
     """Whether the cluster is one that another run has requested."""
 
-    exact_size: ClassVar[bool] = True
-    """Whether a worker has the requested size, unless a message says otherwise."""
-
     description: str
     """Where the cluster is claimed from, for the log."""
 

@@ -121,6 +121,8 @@ def test_cwltool(
     path = written(tmp_path, "map", gateway.url)
     done = cwltool("--no-container", *words, path, "job.json", folder=tmp_path)
     check(done, expected)
+    # Without a gateway a cluster is within what the runner grants the tool.
+    assert "1 core (local_cores)" in done.err
 
 
 def test_toil(

@@ -51,7 +51,6 @@ class GatewayProvider(Provider):
 
     name = "gateway"
     needs = ("gateway_url",)
-    exact_size = False
     outlives_launcher = True
     may_fall_back = True
     of_gateway = True
