@@ -19,6 +19,8 @@ from dask_claim.redact import redact
 CLAIM = "claim"
 """The source of what a program sets itself."""
 
+CLAIM_TEXT = "DASK_CLAIM"
+
 _PREFIX = "DASK_CLAIM_"
 
 
@@ -118,13 +120,12 @@ def nested_name_faults(environ: Mapping[str, str]) -> Iterator[Fault]:
         yield Fault((), None, problem, hint, variable)
 
 
-def claim_text_layers(environ: Mapping[str, str]) -> Iterator[Layer]:
-    text = environ.get("DASK_CLAIM", "")
-    if text.strip():
-        raw, faults = parse_json(text)
-        reading = Reading() if faults and raw is None else read(raw)
-        reading.faults[:0] = faults
-        yield Layer.of("DASK_CLAIM", reading, trusted=False)
+def claim_text_layer(environ: Mapping[str, str]) -> Layer:
+    text = environ.get(CLAIM_TEXT, "")
+    raw, faults = parse_json(text) if text.strip() else ({}, [])
+    reading = Reading() if raw is None and faults else read(raw)
+    reading.faults[:0] = faults
+    return Layer.of(CLAIM_TEXT, reading, trusted=False)
 
 
 def program_layer(source: str, values: Mapping[Path, object]) -> Layer:
@@ -136,21 +137,23 @@ def program_layers(
 ) -> list[Layer]:
     """Return the layers of a program's claim: its own values, and those of the DASK_CLAIM text.
 
-    `sources` says where its values came from. Left out is what came from another source that still
-    sets it; where that does so no more, the value is the program's own.
+    `sources` says where its values came from. Left out is what came from another one of `layers`
+    that still sets it; where that does so no more, the value is the program's own.
     """
     still_set = {
         (layer.source, path): value
         for layer in layers
-        if layer.trusted
         for path, value in leaves(complete(layer.values)).items()
     }
-    by_source: dict[str, dict[Path, Any]] = {}
+    own: dict[Path, Any] = {}
+    of_text: dict[Path, Any] = {}
     for path, value in values.items():
         source = sources.get(".".join(path), CLAIM)
         if (source, path) not in still_set or still_set[source, path] != value:
-            by_source.setdefault(source if source == "DASK_CLAIM" else CLAIM, {})[path] = value
-    return [program_layer(source, own) for source, own in by_source.items()]
+            own[path] = value
+        elif source == CLAIM_TEXT:
+            of_text[path] = value
+    return [program_layer(CLAIM_TEXT, of_text), program_layer(CLAIM, own)]
 
 
 def site_layer(site: Site) -> Layer:

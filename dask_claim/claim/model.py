@@ -13,7 +13,7 @@ from typing_extensions import Self
 
 from dask_claim.claim import units
 from dask_claim.claim.addresses import GatewayAddress
-from dask_claim.claim.fields import FIELDS, ClaimFields, leaves
+from dask_claim.claim.fields import FIELDS, ClaimFields
 from dask_claim.claim.memory import Memory
 from dask_claim.claim.outer_run import EndedRun, ended_run
 from dask_claim.claim.plan import Plan, make_plan
@@ -33,7 +33,7 @@ class Claim(ClaimFields):
     """
 
     _sources: dict[str, str] = PrivateAttr(default_factory=dict)
-    """Field, or `options.X` and the like → source, as far as no program has changed the value."""
+    """Field, or `options.X` and the like → source; a program may have changed the value since."""
 
     def __init__(self, **data: Any) -> None:
         # Pydantic's own __init__ would validate what has just been.
@@ -65,9 +65,7 @@ class Claim(ClaimFields):
         changed = {resolve(name) for name in update}
         kept = {name for name in self.model_fields_set if name not in changed}
         copied = self.model_validate({**{name: getattr(self, name) for name in kept}, **update})
-        before, after = leaves(self._set_values()), leaves(copied._set_values())
-        same = {".".join(path) for path in after if path in before and before[path] == after[path]}
-        copied._sources = {name: source for name, source in self._sources.items() if name in same}
+        copied._sources = self._sources
         return copied
 
     def __eq__(self, other: object) -> bool:

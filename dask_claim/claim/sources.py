@@ -13,7 +13,7 @@ from dask_claim.claim.fields import FIELDS, Path, leaves
 from dask_claim.claim.layers import (
     CLAIM,
     Layer,
-    claim_text_layers,
+    claim_text_layer,
     flag_layers,
     is_nested_name,
     nested_name_faults,
@@ -88,13 +88,14 @@ def gather(
     readable = {name: environ[name] for name in environ if not is_nested_name(name)}
     faults = [*nested_name_faults(environ), *find_conflicts(readable, {})]
     strong = [*flag_layers(flags), *variable_layers(environ)]
-    own = [*claim_text_layers(environ)] if claim is None else [program_layer(CLAIM, program)]
+    text = claim_text_layer(environ)
+    own = [text] if claim is None else [program_layer(CLAIM, program)]
     of_site = site_layer(site)
     weak = [*profile_layers([*strong, *own, of_site], site), of_site]
     if not faults:  # Dask can be imported only where it can read the environment
         weak += [Layer.of(source, reading, _DASK) for source, reading in gateway_of_dask(environ)]
     if claim is not None:
-        own = program_layers(program, claim_sources or {}, [*strong, *weak])
+        own = program_layers(program, claim_sources or {}, [*strong, text, *weak])
     layers = [*strong, *own, *weak]
     _match_option_names(layers)
     operator_gateways = _operator_gateways(layers, site)
