@@ -36,37 +36,38 @@ from tests.support.scenes import (
 )
 
 
-@pytest.mark.parametrize(
-    "moment",
-    ["Claiming", "is requested", "Scheduler is up", "command runs", "The command ended"],
-)
-def test_launcher_is_killed(launcher: Launcher, gateway: GatewayServer, moment: str) -> None:
-    seconds = 0 if moment == "The command ended" else 300
-    run = launcher.start(
-        "sh", "-c", f"echo ready; exec sleep {seconds}",
-        claim={"gateway_url": gateway.url, **SMALL}, flags=("--grace", "2"),
-    )  # fmt: skip
-    if moment == "command runs":
-        wait_for(lambda: (run.receipt() or {}).get("state") == "running", "running command", 60)
-    else:
-        run.until(moment)
-    kill(run)
-    # Its receipt tells how far it came, and what there was to reclaim.
-    left = run.finish().receipt
-    if moment != "Claiming":
-        states = {
-            "is requested": ["claiming"],
-            "Scheduler is up": ["claiming", "running"],  # the command follows at once
-            "command runs": ["running"],
-            "The command ended": ["running", "releasing"],
-        }
-        assert left and left["state"] in states[moment]
-        assert (left["exit_status"], left["gone"]) == (None, None)
-        (ticket,) = (one for one in left["tickets"] if one["provider"] == "gateway")
-        assert ticket["cluster_name"] == left["cluster_name"] in run.err
+def test_launcher_is_killed(launcher: Launcher, gateway: GatewayServer) -> None:
+    """At any moment. Its receipt tells how far it came, and what there was to reclaim."""
+    moments = {
+        "Claiming": [],
+        "is requested": ["claiming"],
+        "Scheduler is up": ["claiming", "running"],  # the command follows at once
+        "command runs": ["running"],
+        "The command ended": ["running", "releasing"],
+    }
+    runs = {}
+    for moment in moments:
+        seconds = 0 if moment == "The command ended" else 300
+        runs[moment] = run = launcher.start(
+            "sh", "-c", f"echo ready; exec sleep {seconds}",
+            claim={"gateway_url": gateway.url, **SMALL}, flags=("--grace", "2"),
+        )  # fmt: skip
+        if moment == "command runs":
+            until_ready(run)
+            wait_for(lambda run=run: run.receipt()["state"] == "running", "running command")
+        else:
+            run.until(moment)
+        kill(run)
     # Much sooner than the lease, whose timeout is 60 s.
     wait_for(lambda: not processes_with(launcher.marker), "end of all processes", 40)
     assert gateway.clusters() == []
+    for moment, run in runs.items():
+        left = run.finish().receipt
+        if states := moments[moment]:
+            assert left and left["state"] in states
+            assert (left["exit_status"], left["gone"]) == (None, None)
+            (ticket,) = (one for one in left["tickets"] if one["provider"] == "gateway")
+            assert ticket["cluster_name"] == left["cluster_name"] in run.err
 
 
 def test_guard_is_there_before_the_request_and_small(

@@ -39,12 +39,15 @@ def send(run: Running, *names: str) -> None:
 def test_pending_the_run_ends_at_once(launcher: Launcher, stuck_gateway: GatewayServer) -> None:
     """Also where two come."""
     runs = {}
-    for name in (*FORWARDED, "TERM INT"):
+    for name in (*FORWARDED[:-1], "TERM INT"):
         claim = {"gateway_url": stuck_gateway.url}
         runs[name] = launcher.start("sh", "-c", "echo started", claim=claim)
     for name, run in runs.items():
         run.until("is requested")
         send(run, *name.split())
+    runs["TERM"] = local = launcher.start("sh", "-c", "echo started")
+    local.until("Claiming")
+    send(local, "TERM")
     for name, run in runs.items():
         ended = run.finish(20)
         signums = {signal.Signals[f"SIG{each}"] for each in name.split()}
@@ -53,14 +56,6 @@ def test_pending_the_run_ends_at_once(launcher: Launcher, stuck_gateway: Gateway
         assert ended.receipt["gone"] is True
         assert ended.receipt["timeline"]["command_start"] is None
         assert any(signum.name in ended.receipt["error"] for signum in signums)
-
-
-def test_pending_local(launcher: Launcher) -> None:
-    run = launcher.start("sh", "-c", "echo started")
-    run.until("Claiming")
-    send(run, "TERM")
-    ended = run.finish()
-    assert (ended.status, ended.out) == (143, b""), ended.err
 
 
 @pytest.mark.parametrize("way_in", RUNS, indirect=True)
@@ -91,15 +86,21 @@ def test_giving_back_it_is_noted(launcher: Launcher, gateway: GatewayServer) -> 
     assert ended.receipt["gone"] is True
 
 
-def test_a_command_that_handles_nothing_ends_by_the_signal(attached: Launcher) -> None:
-    runs = {name: attached.start("sh", "-c", "echo ready; exec sleep 60") for name in FORWARDED}
-    for name, run in runs.items():
+def test_how_a_command_ends(attached: Launcher) -> None:
+    """By the signal where it handles nothing, and also where it is stopped."""
+    waits = ("sh", "-c", "echo ready; exec sleep 60")
+    runs = [(name, attached.start(*waits)) for name in FORWARDED]
+    runs.append(("TERM", attached.start("sh", "-c", "echo ready; kill -STOP $$; sleep 60")))
+    # dash does not pass SIGTERM on to what it waits for: the whole group gets it.
+    group = attached.start("sh", "-c", '"$0" -c "$1"; exit 4', PYTHON, HANDLER)
+    for name, run in [*runs, ("TERM", group)]:
         until_ready(run)
         send(run, name)
-    for name, run in runs.items():
+    for name, run in runs:
         ended = run.finish()
         assert ended.status == 128 + signal.Signals[f"SIG{name}"]
         assert ended.receipt["reason"] == "interrupted"
+    assert group.finish().out == b"SIGTERM\n"
 
 
 def test_term_while_an_eager_command_waits(
@@ -115,14 +116,6 @@ def test_term_while_an_eager_command_waits(
     assert ended.receipt["gone"] is True
 
 
-def test_the_whole_process_group_gets_it(attached: Launcher) -> None:
-    # dash does not pass SIGTERM on to what it waits for.
-    run = attached.start("sh", "-c", '"$0" -c "$1"; exit 4', PYTHON, HANDLER)
-    until_ready(run)
-    send(run, "TERM")
-    assert run.finish().out == b"SIGTERM\n"
-
-
 @pytest.mark.parametrize("way_in", ["command line", "run()"], indirect=True)
 def test_kill_after_the_grace(way_in: Launcher) -> None:
     run = way_in.start(
@@ -135,13 +128,6 @@ def test_kill_after_the_grace(way_in: Launcher) -> None:
     assert (ended.receipt["exit_status"], ended.receipt["reason"]) == (137, "interrupted")
     assert ended.status == (137 if way_in.way == "command line" else -signal.SIGTERM)
     assert "SIGKILL" in ended.err
-
-
-def test_a_stopped_command_can_be_ended(attached: Launcher) -> None:
-    run = attached.start("sh", "-c", "echo ready; kill -STOP $$; sleep 60")
-    until_ready(run)
-    send(run, "TERM")
-    assert run.finish(30).status == 143
 
 
 @pytest.mark.parametrize("way_in", ["command line", "run() in a notebook"], indirect=True)

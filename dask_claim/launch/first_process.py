@@ -13,24 +13,8 @@ import os
 import signal
 from pathlib import Path
 
+from dask_claim.launch.signals import FORWARDED, JOB_CONTROL
 from dask_claim.lifetime.tickets import PROCESS
-
-_KEPT = {
-    signal.SIGCHLD,
-    # Faults of the init itself, and what cannot be caught.
-    signal.SIGSEGV,
-    signal.SIGBUS,
-    signal.SIGFPE,
-    signal.SIGILL,
-    signal.SIGTRAP,
-    signal.SIGABRT,
-    signal.SIGSYS,
-    signal.SIGKILL,
-    signal.SIGSTOP,
-    # A background process that writes to its terminal would be stopped by them.
-    signal.SIGTTIN,
-    signal.SIGTTOU,
-}
 
 # What the terminal sends goes to the whole foreground group, so to the launcher as well.
 _FROM_KERNEL = 0x80  # SI_KERNEL
@@ -44,7 +28,7 @@ def become_init() -> None:
     """
     if os.getpid() != 1:
         return
-    passed = signal.valid_signals() - _KEPT
+    passed = {*FORWARDED, *JOB_CONTROL}
     # Blocked before the fork: none is lost in between.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, passed | {signal.SIGCHLD})
     child = os.fork()

@@ -127,22 +127,21 @@ class Launcher:
             loop = asyncio.get_running_loop()
             loop.call_later(lifetime, self.state.end_at, limit, Reason.LIFETIME)
         self._walltime = asyncio.create_task(self._end_with_job())
-        if self.state.cause is None:
-            looking = None
-            if self._command and session.provider.of_gateway:
-                # Beside the cluster's start: the command does not wait for an interpreter.
-                looking = asyncio.create_task(cannot_connect(self._command, dict(os.environ)))
-            try:
-                self.state.opening = asyncio.create_task(session.open(self._options.start))
-                await self.state.opening
-                why = looking.result() if looking and looking.done() else None
-                if why and session.cluster.cluster_name:
-                    self._emit.warn(why)
-            except asyncio.CancelledError:
-                if self.state.cause is None:
-                    raise
-            finally:
-                await cancel(looking)
+        looking = None
+        if self._command and session.provider.of_gateway:
+            # Beside the cluster's start: the command does not wait for an interpreter.
+            looking = asyncio.create_task(cannot_connect(self._command, dict(os.environ)))
+        try:
+            self.state.opening = asyncio.create_task(session.open(self._options.start))
+            await self.state.opening
+            why = looking.result() if looking and looking.done() else None
+            if why and session.cluster.cluster_name:
+                self._emit.warn(why)
+        except asyncio.CancelledError:
+            if self.state.cause is None:
+                raise
+        finally:
+            await cancel(looking)
         if self.state.cause is not None:
             raise self.state.cause
 

@@ -40,7 +40,6 @@ class LeaseKeeper:
         self._placing: asyncio.Task[None] | None = None
         self._imported: asyncio.Future[Any] | None = None
         self._refusal: Exception | None = None
-        self._turned_away = False
         self._share: dict[str, Any] | None = None
         self._wants_report = request.report
         self._since = 0.0
@@ -52,25 +51,17 @@ class LeaseKeeper:
         return self._lease is not None and self._lease.placed
 
     @property
-    def _outlives(self) -> bool:
-        return self._provider is not None and self._provider.outlives_launcher
-
-    @property
-    def _ends_abandoned(self) -> bool:
-        """Whether the lease is to end a cluster whose launcher is gone."""
-        return self._outlives and self._request.claim.lease_timeout > 0
-
-    @property
     def leased(self) -> bool:
         """Whether the scheduler holds a lease that ends an abandoned cluster."""
-        return self._placed and self._ends_abandoned
+        provider, timeout = self._provider, self._request.claim.lease_timeout
+        return self._placed and provider is not None and provider.outlives_launcher and timeout > 0
 
     @property
     def shared(self) -> bool:
         """Whether the scheduler has taken this run as one of those that share the cluster."""
         return self._placed and self._share is not None
 
-    def begin_import(self) -> asyncio.Future[Any]:
+    def import_dask(self) -> asyncio.Future[Any]:
         """Import the lease, and with it Dask's client, in a thread, and only in one at a time.
 
         It takes most of a second, in which no signal would be handled. Two threads that import
@@ -80,19 +71,15 @@ class LeaseKeeper:
             self._imported = asyncio.ensure_future(asyncio.to_thread(_import_lease))
         return self._imported
 
-    async def import_dask(self) -> Any:
-        """Return when the import is done."""
-        return await asyncio.shield(self.begin_import())
-
     def begin(self, provider: Provider) -> asyncio.Task[None]:
         """Place the lease; return the task that does it."""
-        self._provider, self._refusal, self._turned_away = provider, None, False
+        self._provider, self._refusal = provider, None
         self._share = _terms_of_share(self._request, provider.joined) if provider.shares else None
         self._placing = asyncio.create_task(self._place(provider))
         return self._placing
 
     async def _place(self, provider: Provider) -> None:
-        module = await self.import_dask()
+        module = await asyncio.shield(self.import_dask())
         claim, outlives = self._request.claim, provider.outlives_launcher
         self._lease = lease = module.Lease(
             provider.cluster.scheduler_address,
@@ -106,7 +93,7 @@ class LeaseKeeper:
         try:
             await lease.place(self._watch.report, self._emit.warn, self._is_over)
         except module.JoinRefused as error:
-            self._refusal, self._turned_away = error, True
+            raise ClusterGone(f"{provider.called()} cannot be shared: {error}") from None
         except Exception as error:
             self._refusal = error
             idle = provider.idle_timeout
@@ -119,7 +106,7 @@ class LeaseKeeper:
             )
         else:
             if lease.placed:  # not where the cluster has ended meanwhile
-                self._emit(events.Leased(self._ends_abandoned))
+                self._emit(events.Leased(self.leased))
                 if self._wants_report:
                     self._since = monotonic()
                     await lease.task_record.begin()
@@ -138,14 +125,14 @@ class LeaseKeeper:
         patience = JOINED_WITHIN if self._provider.joined else None
         placed, _ = await asyncio.wait({self._placing}, timeout=patience)
         for task in placed:
-            task.result()
-        name, usage = self._provider.called(), self._watch.usage
+            task.result()  # ClusterGone, where the scheduler refuses this run
+        usage = self._watch.usage
         if self._placed and usage is not None and usage.shared:
             minimum, maximum = usage.shared["bounds"]
             return minimum, maximum
-        if self._turned_away or self._provider.joined:
+        if self._provider.joined:
             why = self._refusal or "its scheduler does not answer"
-            raise ClusterGone(f"{name} cannot be shared: {why}")
+            raise ClusterGone(f"{self._provider.called()} cannot be shared: {why}")
         self._share = None
         return None
 
@@ -218,7 +205,7 @@ class LeaseKeeper:
         if not placed:
             self._lease = None
         # A gateway is asked only where its scheduler had no lease to report with.
-        if not (placed and self._outlives):
+        if not (placed and self._provider is not None and self._provider.outlives_launcher):
             await self._watch.has_ended()
 
 

@@ -79,9 +79,9 @@ class Session:
         self._emit(events.Claimed(provider.announcement(), provider.name, provider.adopts))
         try:
             if provider.asks_with_dask:
-                await self._bound(self.lease.import_dask())
+                await self._bound(asyncio.shield(self.lease.import_dask()))
             elif provider.makes_cluster and not provider.reports_usage:
-                self.lease.begin_import()
+                self.lease.import_dask()
             await self._bound(self._submit())
         except TemporaryError as error:
             await self._fall_back(error)
