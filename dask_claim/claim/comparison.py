@@ -10,15 +10,18 @@ from dask_claim.claim.addresses import GatewayAddress
 from dask_claim.claim.effective import SIZES, Amount, effective
 from dask_claim.claim.fields import ClaimFields, Path
 from dask_claim.claim.plan import Plan
-from dask_claim.claim.site_sections import GatewayOptions, Policy, gateway_allowed, matches
+from dask_claim.claim.site_sections import (
+    WHOLE,
+    GatewayOptions,
+    Policy,
+    gateway_allowed,
+    matches,
+)
 from dask_claim.claim.units import exact
 from dask_claim.redact import redact
 
 BOUNDS = {"worker_cores_limit": "worker_cores"}
 """Field → the policy's bound for it, where that has another name."""
-
-WHOLE = {"worker_cores": "max_cores", "worker_memory": "max_memory"}
-"""Bound of one worker → bound of all together, which one worker may not exceed either."""
 
 _OF_WORKERS = (*SIZES, *WHOLE.values())
 

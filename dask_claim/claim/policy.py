@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from dask_claim.claim.addresses import GatewayAddress
-from dask_claim.claim.comparison import BOUNDS, WHOLE, Comparison, Excess, too_long
+from dask_claim.claim.comparison import Comparison, Excess, too_long
 from dask_claim.claim.effective import SIZES, order
 from dask_claim.claim.fields import ClaimFields
 from dask_claim.claim.memory import Memory
@@ -135,15 +135,11 @@ def _smaller_workers(claim: ClaimFields, compared: Comparison) -> dict[str, Any]
 
 def _limits(compared: Comparison) -> dict[str, Any]:
     """Return field → the most that a single worker may have, where there is a bound."""
-    whole_cores = provider_class(compared.plan.provider).whole_cores
-    limits: dict[str, Any] = {}
-    for name in (*SIZES, "worker_cores_limit"):
-        bound = BOUNDS.get(name, name)
-        bounds = [getattr(compared.policy, one, None) for one in (bound, WHOLE.get(bound, ""))]
-        limit = min((one for one in bounds if one is not None), key=exact, default=None)
-        if limit is not None:
-            rounds = whole_cores and bound == "worker_cores"
-            limits[name] = (math.floor(limit) or limit) if rounds else limit
+    found = compared.policy.limits()
+    limits = {name: getattr(compared.policy, limit.bound) for name, limit in found.items()}
+    if provider_class(compared.plan.provider).whole_cores:
+        cores = [name for name in limits if "cores" in name]
+        limits |= {name: math.floor(limits[name]) or limits[name] for name in cores}
     return limits
 
 

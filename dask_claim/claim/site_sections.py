@@ -5,14 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
-from typing import Annotated, Any, Literal
+from fractions import Fraction
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from dask_claim.claim.addresses import DEFAULT_PORTS, UrlPrefix
 from dask_claim.claim.fields import Cores, Count, Lifetime, Seconds
 from dask_claim.claim.memory import Memory
-from dask_claim.claim.units import Invalid
+from dask_claim.claim.units import Invalid, exact
 
 _PATTERN = re.compile(
     r"https?://(\[[\da-f:*?]+\]|[\w.*?-]+)(:[\d*?]+)?(/(?!\.\.?(/|$))[^/\s%#\\@]+)*/?",
@@ -43,6 +44,17 @@ class Section(BaseModel):
     def to_dict(self) -> dict[str, Any]:
         """Return what the file sets, fit for JSON."""
         return self.model_dump(mode="json", exclude_unset=True)
+
+
+WHOLE = {"worker_cores": "max_cores", "worker_memory": "max_memory"}
+"""Bound of one worker → bound of all together, which one worker may not exceed either."""
+
+
+class Limit(NamedTuple):
+    """The most that one worker may have of something, and the policy's name for it."""
+
+    amount: Fraction
+    bound: str
 
 
 class Policy(Section):
@@ -89,6 +101,21 @@ class Policy(Section):
         names = ("max_workers", "max_cores", "max_memory", "worker_cores", "worker_memory")
         bounds = {name: getattr(self, name) for name in names}
         return {name: bound for name, bound in bounds.items() if bound is not None}
+
+    def limits(self, workers: int = 1) -> dict[str, Limit]:
+        """Return field → limit of each of so many workers, where there is one."""
+        limits: dict[str, Limit] = {}
+        for name in ("gpus", "worker_memory", "worker_cores"):
+            each, whole = getattr(self, name), WHOLE.get(name, "")
+            found = [] if each is None else [Limit(exact(each), name)]
+            if (together := getattr(self, whole, None)) is not None:
+                amount = exact(together) / workers
+                if name == "worker_memory":
+                    amount -= amount % 2**20  # every form of text can have whole mebibytes
+                found.append(Limit(amount, whole))
+            if found:
+                limits[name] = min(found)
+        return limits | {f"{name}_limit": limits[name] for name in WHOLE if name in limits}
 
 
 class WorkerSize(Section):

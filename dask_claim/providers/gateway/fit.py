@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from dask_claim.claim.effective import SIZES
-from dask_claim.claim.site_sections import GatewayOptions, Policy
+from dask_claim.claim.site_sections import GatewayOptions, Limit, Policy
 from dask_claim.claim.units import exact
 from dask_claim.providers.gateway.amounts import cores_in, gpus_in, is_memory, memory_in, written
 from dask_claim.providers.gateway.option import Option, own_names
@@ -18,18 +18,8 @@ from dask_claim.providers.gateway.option import Option, own_names
 if TYPE_CHECKING:
     from dask_claim.claim.model import Claim
 
-_TOGETHER = {"worker_cores": "max_cores", "worker_memory": "max_memory"}
-
 Size = Mapping[str, Fraction]
 """Field → amount, in the order by which sizes are compared."""
-
-
-@dataclass(frozen=True)
-class Limit:
-    """The most that one worker may have of something, and the policy's name for it."""
-
-    amount: Fraction
-    bound: str
 
 
 @dataclass(frozen=True)
@@ -48,20 +38,7 @@ class Bounds:
     @cached_property
     def limits(self) -> dict[str, Limit]:
         """Field → limit of each of so many workers."""
-        limits: dict[str, Limit] = {}
-        for name in SIZES:
-            candidates = []
-            if (each := getattr(self.policy, name, None)) is not None:
-                candidates.append(Limit(exact(each), name))
-            whole = _TOGETHER.get(name, "")
-            if (together := getattr(self.policy, whole, None)) is not None:
-                amount = exact(together) / self.workers
-                if is_memory(name):
-                    amount -= amount % 2**20  # every form of text can have whole mebibytes
-                candidates.append(Limit(amount, whole))
-            if candidates:
-                limits[name] = min(candidates, key=lambda limit: limit.amount)
-        return limits | {f"{name}_limit": limits[name] for name in _TOGETHER if name in limits}
+        return self.policy.limits(self.workers) if self.policy else {}
 
     @property
     def cut(self) -> bool:
