@@ -55,6 +55,7 @@ SCHEDULER_POLL = 0.01
 ROOMY = 2 * 2**30
 SCRATCH = "temporary-directory"
 SPAWN_ENVIRON = "distributed.nanny.pre-spawn-environ"
+METHOD = "distributed.worker.multiprocessing-method"
 TRIM = "MALLOC_TRIM_THRESHOLD_"
 
 
@@ -71,6 +72,7 @@ async def hold(request: dict[str, Any], events: Any) -> None:
     size, step, plan = await divide(request)
     if size.memory >= ROOMY:
         leave_memory_to_glibc()
+    fork_workers()
     cluster = LocalCluster(
         n_workers=size.min_workers,
         threads_per_worker=size.threads,
@@ -78,7 +80,7 @@ async def hold(request: dict[str, Any], events: Any) -> None:
         host=step.address if step else "127.0.0.1",
         protocol="tls://",
         dashboard_address="127.0.0.1:0",
-        scheduler_kwargs={"http_prefix": token},
+        scheduler_kwargs={"http_prefix": token, "dashboard": False},
         processes=True,
         asynchronous=True,
     )
@@ -171,9 +173,26 @@ async def divide(request: dict[str, Any]) -> tuple[LocalSize, Step | None, dict[
 def dashboard(scheduler: Any, token: str) -> str:
     """Return the dashboard's address, which programs find, too.
 
+    Its pages are made when somebody opens one: Bokeh's imports would take as long as Dask's own.
     Dask makes a link of a scheduler's host and this port: with the token in it that of a program to
     this cluster works, and those to clusters of its own are their own.
     """
+
+    def make_pages() -> None:
+        from distributed.http.utils import get_handlers
+
+        server, application = scheduler.http_server, scheduler.http_application
+        try:
+            from distributed.dashboard.scheduler import connect
+        except ImportError:
+            modules = ["distributed.http.scheduler.missing_bokeh"]
+            scheduler.http_application.add_handlers(
+                ".*", get_handlers(scheduler, modules, prefix=token)
+            )
+        else:
+            connect(application, server, scheduler, prefix=token)
+
+    scheduler.http_application.make_pages = make_pages
     scheduler.http_server.port = port = f"{scheduler.http_server.port}/{token}"
     return f"http://127.0.0.1:{port}/status"
 
@@ -191,6 +210,8 @@ def answer_only_below(token: str) -> None:
     def find(application: Any, request: Any, **more: Any) -> Any:
         first = request.path.strip("/").partition("/")[0]
         if hmac.compare_digest(first.encode(), token.encode()):
+            if make_pages := vars(application).pop("make_pages", None):
+                make_pages()
             return find_handler(application, request, **more)
         return application.get_handler_delegate(request, ErrorHandler, {"status_code": 404})
 
@@ -210,6 +231,31 @@ def leave_memory_to_glibc() -> None:
     if isinstance(chosen, dict) and TRIM not in chosen:
         # None: not set at all.
         dask.config.set({SPAWN_ENVIRON: {**dask.config.get(SPAWN_ENVIRON), TRIM: None}})
+
+
+def fork_workers() -> None:
+    """Let Dask fork workers from one process that has imported it, unless it is configured.
+
+    Each worker that starts from nothing takes a second of CPU time for its imports. The process is
+    started here, while the scheduler starts. What workers must have in their variables before
+    their imports, as Dask sets it before it spawns one, it must have as well.
+    """
+    import multiprocessing
+    from multiprocessing import forkserver
+
+    import dask
+
+    if dask.config.get(METHOD, None, config=dask.config.collect()) is None:
+        dask.config.set({METHOD: "forkserver"})
+        os.environ.update(
+            {
+                name: str(value)
+                for name, value in dask.config.get(SPAWN_ENVIRON).items()
+                if value is not None
+            }
+        )
+        multiprocessing.set_forkserver_preload(["distributed"])
+        forkserver.ensure_running()
 
 
 async def end(cluster: Any, opening: asyncio.Future[Any]) -> None:
