@@ -19,14 +19,14 @@ from pathlib import Path
 import pytest
 from _pytest.mark import ParameterSet
 
-from tests.support.gateway import clean_environment
+from tests.support.gateway import clean_environment, free_port
 from tests.support.launcher import Launcher
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 GATEWAY = "127.0.0.1:8000"
 FENCE = re.compile(r"(?m)^(?:<!-- (.*) -->\n)?```(\w*)\n((?:.*\n)*?)```$")
-OPEN = {"README", "attach", "bai", "cwl", "doctor", "kubernetes", "sharing", "sites"}
+OPEN = {"attach", "bai", "cwl", "doctor", "kubernetes", "sharing", "sites"}
 """Pages that are about to be rewritten: each goes from here when its consoles run or are marked."""
 
 SHELLS = ("console", "sh", "bash", "shell")
@@ -101,7 +101,7 @@ def run_page(page: Path, launcher: Launcher, folder: Path, gateway: str) -> None
     running = [each for each in consoles(page) if each.runs]
     steps = [step for each in running for step in each.steps()]
     for name, text in named_files(page).items():
-        (folder / name).write_text(text)
+        (folder / name).write_text(text.replace(GATEWAY, gateway))
     script = "".join(f"{command}printf '\\0%s\\0' $?\n" for command, _ in steps)
     done = subprocess.run(
         ["bash", "-c", script.replace(GATEWAY, gateway)],
@@ -125,7 +125,9 @@ def run_page(page: Path, launcher: Launcher, folder: Path, gateway: str) -> None
 
 @pytest.fixture
 def address(request: pytest.FixtureRequest, page: Path) -> str:
-    """Of a gateway, where the page has one."""
+    """Of a gateway, where the page has one; free where the page starts its own."""
+    if any(GATEWAY in text for text in named_files(page).values()):
+        return f"127.0.0.1:{free_port()}"
     if GATEWAY not in page.read_text():
         return GATEWAY
     return request.getfixturevalue("gateway").url.removeprefix("http://")
