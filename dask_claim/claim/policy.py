@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from dask_claim.claim.addresses import GatewayAddress
-from dask_claim.claim.comparison import Comparison, Excess, too_long
-from dask_claim.claim.effective import SIZES, order
+from dask_claim.claim.effective import SIZES, Comparison, Excess, order, too_long
 from dask_claim.claim.fields import ClaimFields
 from dask_claim.claim.memory import Memory
 from dask_claim.claim.plan import Plan, count_workers
