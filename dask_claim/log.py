@@ -14,7 +14,7 @@ from dask_claim import stderr
 from dask_claim.redact import redact, redact_text, register_secrets
 
 if TYPE_CHECKING:
-    from loguru import Message, Record
+    from loguru import Message
 
 FORMAT = (
     "<dim>{time:YYYY-MM-DD HH:mm:ss.SSS}</dim> | <level>{level: <8}</level> | "
@@ -32,19 +32,26 @@ def configure(level: str, take: Take | None = None) -> None:
     """
     lowest, as_json = logger.level(level).no, stderr.state.as_json
 
-    def is_shown(record: Record) -> bool:
-        # Some events are of no use to people, but to programs.
-        every_event = as_json and lowest <= logger.level("INFO").no
-        return record["level"].no >= lowest or (every_event and "event" in record["extra"])
-
     def write(line: Message) -> None:
         """Write a whole line, its traceback included."""
         record = line.record
-        text = redact_text(line if record["exception"] else record["message"])
-        if take is not None and take(record["level"].name, text, _extra(record)):
+        extra, error, name = record["extra"], record["exception"], record["level"].name
+        word, own = extra.get("event", "log"), extra.get("fields", {})
+        if take is not None:
+            given = {"event": word, "run": stderr.state.run, "fields": redact(own)}
+            if take(name, redact_text(line if error else record["message"]), given):
+                return
+        # Some events are of no use to people, but to programs.
+        every_event = as_json and lowest <= logger.level("INFO").no
+        if record["level"].no < lowest and not (every_event and "event" in extra):
             return
-        if is_shown(record):
-            stderr.write(_json_of(record) if as_json else redact_text(line))
+        if not as_json:
+            stderr.write(redact_text(line))
+            return
+        if error is not None:
+            lines = traceback.format_exception(error.type, error.value, error.traceback)
+            own = {**own, "traceback": "".join(lines)}
+        stderr.write(stderr.json_line(word, name, record["message"], extra.get("at"), **own))
 
     register_secrets(os.environ)
     logger.remove()
@@ -53,23 +60,3 @@ def configure(level: str, take: Take | None = None) -> None:
     logger.add(
         write, format=FORMAT, level="DEBUG", colorize=colours, backtrace=False, diagnose=False
     )
-
-
-def _extra(record: Record) -> dict[str, Any]:
-    """Return what a record of Python's logging has as attributes."""
-    extra = record["extra"]
-    return {
-        "event": extra.get("event", "log"),
-        "run": stderr.state.run,
-        "fields": redact(extra.get("fields", {})),
-    }
-
-
-def _json_of(record: Record) -> str:
-    extra, error = record["extra"], record["exception"]
-    own = dict(extra.get("fields", {}))
-    if error is not None:
-        lines = traceback.format_exception(error.type, error.value, error.traceback)
-        own["traceback"] = "".join(lines)
-    word, level = extra.get("event", "log"), record["level"].name
-    return stderr.json_line(word, level, record["message"], extra.get("at"), **own)

@@ -10,7 +10,7 @@ import re
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, TextIO
 
@@ -20,9 +20,8 @@ VERSION = 1
 """Of the JSON lines: raised when a field changes its meaning or goes."""
 
 LOG_FORMAT = "DASK_CLAIM_LOG_FORMAT"
-GUARDED_RUN = "DASK_CLAIM_GUARDED_RUN"
-GUARDED_TRACE = "DASK_CLAIM_GUARDED_TRACE"
-"""Variables of a run's guard, which has no options."""
+GUARD_LINE = "DASK_CLAIM_GUARD_LINE"
+"""A variable of a run's guard, which has no options: what its JSON lines begin with."""
 
 
 @dataclass
@@ -33,9 +32,7 @@ class State:
     run: str | None = None
     """The run's id."""
 
-    context: dict[str, str] = field(default_factory=dict)
-    """Further fields of every JSON line."""
-
+    trace_id: str | None = None
     stream: TextIO | None = None
     """Where lines go; `sys.stderr` where that is not set."""
 
@@ -52,17 +49,13 @@ class State:
     @classmethod
     def of_guard(cls, environ: Mapping[str, str]) -> State:
         """Return that of the launcher whose guard has these variables."""
-        trace = environ.get(GUARDED_TRACE)
-        run, context = environ.get(GUARDED_RUN) or None, {"trace_id": trace} if trace else {}
-        return cls(environ.get(LOG_FORMAT) == "json", run, context)
+        begins = json.loads(environ.get(GUARD_LINE) or "{}")
+        return cls(bool(begins), begins.get("run"), begins.get("trace_id"))
 
-    def for_guard(self) -> dict[str, str]:
-        """Return the variables for the guard."""
-        return {
-            LOG_FORMAT: "json" if self.as_json else "text",
-            GUARDED_RUN: self.run or "",
-            GUARDED_TRACE: self.context.get("trace_id", ""),
-        }
+    def begin(self) -> dict[str, Any]:
+        """Return what every JSON line has, whatever it tells."""
+        trace = {"trace_id": self.trace_id} if self.trace_id else {}
+        return {"version": VERSION, "run": self.run, **trace}
 
 
 state = State()
@@ -74,46 +67,32 @@ writing = threading.RLock()
 class _Objects(io.TextIOBase):
     """In the place of `sys.stderr`: what is written there is a JSON object, too."""
 
-    def __init__(self, below: TextIO) -> None:
-        self.below = below
-        self._begun = ""
+    _begun = ""
 
     def write(self, text: str) -> int:
         with writing:
             self._begun += text
             if text.endswith("\n"):
-                self.finish()
+                lines, self._begun = self._begun.strip("\n"), ""
+                write(json_line("log", "WARNING", lines))
         return len(text)
-
-    def finish(self) -> None:
-        """Write what there is, though its line may not have ended."""
-        lines, self._begun = self._begun.strip("\n"), ""
-        if lines:
-            write(json_line("log", "WARNING", lines))
-
-    def isatty(self) -> bool:
-        return self.below.isatty()
-
-    def fileno(self) -> int:
-        return self.below.fileno()
 
 
 @contextlib.contextmanager
 def written_by(how: State) -> Iterator[None]:
     """Write as `how` says; as JSON also what libraries and Python itself write to `sys.stderr`."""
     global state
-    before, stream = state, sys.stderr
-    state = how
-    objects = _Objects(stream) if how.as_json and stream is not None else None
-    if objects is not None:
-        # Not looked up later: click wraps `sys.stderr` where nobody reads stdout any more.
-        how.stream, sys.stderr = stream, objects
+    before, state = state, how
     try:
-        yield
+        if how.as_json and sys.stderr is not None:
+            # Not looked up later: click wraps `sys.stderr` where nobody reads stdout any more.
+            how.stream = sys.stderr
+            with contextlib.redirect_stderr(_Objects()):
+                yield
+        else:
+            yield
     finally:
-        if objects is not None:
-            objects.finish()
-        state, sys.stderr = before, stream
+        state = before
 
 
 def write(text: str) -> None:
@@ -143,13 +122,11 @@ def json_line(event: str, level: str, message: str, at: float | None = None, **o
     """
     moment = datetime.now(timezone.utc) if at is None else datetime.fromtimestamp(at, timezone.utc)
     line: Any = {
-        "version": VERSION,
+        **state.begin(),
         "at": moment.isoformat(timespec="milliseconds"),
-        "run": state.run,
         "event": event,
         "level": level,
         "message": redact_text(message),
-        **state.context,
         **{name: redact(value, name) for name, value in own.items()},
     }
     try:

@@ -59,14 +59,13 @@ def test_the_document_has_every_event() -> None:
 def test_a_guard_writes_as_its_launcher(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    launcher = stderr.State(True, "mine", {"trace_id": "0af7651916cd43dd8448eb211c80319c"})
-    for name, value in launcher.for_guard().items():
-        monkeypatch.setenv(name, value)
+    launcher = stderr.State(True, "mine", "0af7651916cd43dd8448eb211c80319c")
+    monkeypatch.setenv(stderr.GUARD_LINE, json.dumps(launcher.begin()))
     guard_process.log("the launcher has vanished")
     with stderr.written_by(stderr.State.of_guard(os.environ)):
         stderr.write(stderr.json_line("log", "WARNING", "the launcher has vanished"))
     first, second = events_of(capsys.readouterr().err)
-    assert first["trace_id"] == launcher.context["trace_id"]
+    assert first["trace_id"] == launcher.trace_id
     assert {**first, "at": ""} == {**second, "at": ""}
 
 

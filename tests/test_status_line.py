@@ -10,12 +10,14 @@ import pexpect
 import pytest
 
 from dask_claim import stderr
+from dask_claim.claim.model import Claim
 from dask_claim.launch import events
-from dask_claim.launch.progress import ProgressReports
+from dask_claim.launch.cluster_watch import ClusterWatch
+from dask_claim.launch.events import Events
 from dask_claim.launch.reports import Progress
 from dask_claim.launch.status_line import StatusLine
 from dask_claim.providers.usage import Usage
-from dask_claim.providers.values import Cluster, Outcome
+from dask_claim.providers.values import Cluster
 from tests.support.launcher import DASK_CLAIM, PYTHON, Launcher
 
 SHOWN, ERASED = "Starting the cluster", "\r\x1b[2K"
@@ -142,21 +144,20 @@ def test_where_it_is_wanted(launcher: Launcher) -> None:
 
 
 def test_progress_once_a_minute() -> None:
-    clock, emitted = [0.0], []
-    reports = ProgressReports(emitted.append, lambda: clock[0])
+    clock, emitted = [0.0], list[str]()
+
+    def listen(event: object) -> None:
+        if isinstance(event, Progress):
+            emitted.append(str(event))
+
+    watch = ClusterWatch(Claim(), Events([listen]), lambda: clock[0])
 
     def report(at: float, done: int, processing: int) -> int:
         clock[0] = at
-        usage = Usage(2, 2, 2, 0, 0.0, 0.0, done, 0, tasks_total=9, processing=processing)
-        reports(events.Reported(usage))
+        watch.report(Usage(2, 2, 2, 0, 0.0, 0.0, done, 0, tasks_total=9, processing=processing))
         return len(emitted)
 
-    assert report(999, 1, 1) == 0  # there is no cluster yet
-    reports(events.Running("local", Cluster(), 1.0))
-    assert [report(1058, 1, 1), report(1059, 2, 1), report(1060, 3, 1)] == [0, 1, 1]
-    assert str(emitted[0]) == "2 of 9 tasks done, 2 workers, 0.00 GiB"
-    assert [report(1119, 2, 0), report(1120, 3, 0), report(1200, 3, 0)] == [1, 2, 2]
-    assert [report(1201, 3, 1), report(1202, 3, 1), report(1261, 3, 1)] == [3, 3, 4]
-    reports(events.Released(Outcome.GONE, "local", Cluster(), None, "it", "", 1.0, None))
-    assert report(1999, 9, 1) == 4
-    assert all(isinstance(each, Progress) for each in emitted)
+    assert [report(59, 1, 1), report(60, 2, 1), report(61, 3, 1)] == [0, 1, 1]
+    assert emitted == ["2 of 9 tasks done, 2 workers, 0.00 GiB"]
+    assert [report(120, 2, 0), report(121, 3, 0), report(200, 3, 0)] == [1, 2, 2]
+    assert [report(201, 3, 1), report(202, 3, 1), report(261, 3, 1)] == [3, 3, 4]

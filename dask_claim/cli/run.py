@@ -51,7 +51,7 @@ def _run(
     trace = Trace.of(os.environ)
     stderr.state.run = run = letters()
     if trace.received:
-        stderr.state.context["trace_id"] = trace.trace_id
+        stderr.state.trace_id = trace.trace_id
     place = given.get("receipt") or os.environ.get(f"{PREFIX}RECEIPT")
     options = RunOptions.model_construct(receipt=place)
     try:

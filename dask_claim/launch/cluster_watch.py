@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from dask_claim.amounts import counted
 from dask_claim.cgroup import MemoryLimit
 from dask_claim.errors import ClusterFailed, printable
 from dask_claim.launch import events
 from dask_claim.launch.events import Events
-from dask_claim.launch.reports import WorkerLost
+from dask_claim.launch.reports import Progress, WorkerLost
 from dask_claim.launch.waiting import Waiting
 from dask_claim.providers.base import Provider
 from dask_claim.providers.usage import Lost, Usage
@@ -31,6 +33,8 @@ ON_ITS_OWN = ("memory_limit", "killed", "exited")
 SETTLED_AFTER = 5.0
 # How long a provider may look how its cluster has ended.
 LOOK_TIMEOUT = 3.0
+# Seconds between two lines of progress.
+PROGRESS_EVERY = 60.0
 
 
 class ClusterWatch:
@@ -43,13 +47,13 @@ class ClusterWatch:
     """
 
     def __init__(self, claim: Claim, emit: Events, now: Callable[[], float] = monotonic) -> None:
-        self._claim, self._emit = claim, emit
+        self._claim, self._emit, self._now = claim, emit, now
         self._provider: Provider | None = None
         self._memory = MemoryLimit()
         self._news = asyncio.Event()
         self._warned: set[str] = set()
         self._lost: dict[str, float] = {}
-        self._now = now
+        self._progress: tuple[float, int] = now(), 0
         self.waiting = Waiting(now)
 
         self.usage: Usage | None = None
@@ -70,6 +74,7 @@ class ClusterWatch:
     def begin(self, provider: Provider) -> None:
         """Watch the cluster of this provider from now on."""
         self._provider, self.usage, self.ended = provider, None, None
+        self._progress = self._now(), 0
         self._warned.discard("size")
 
     @property
@@ -89,8 +94,8 @@ class ClusterWatch:
         self._emit(events.Reported(usage))
         if usage.workers != workers_before:
             self._emit(events.WorkersChanged(usage))
-        self._compare_size(usage)
-        self._compare_versions(usage)
+        self._tell_of_progress(usage)
+        self._compare(usage)
         hint = ""
         if provider := self._provider:
             hint = ". ".join(filter(None, (provider.waits_for, provider.no_workers)))
@@ -98,27 +103,34 @@ class ClusterWatch:
             self._emit(warning)
         for loss in usage.lost:
             self._tell_of_loss(loss)
-        timeout, real = self._claim.no_workers_timeout, usage.no_workers_timeout
-        if timeout is not None and timeout != real:
-            self._warn_once("timeout", _other_timeout(timeout, real))
-        if usage.shared and usage.shared.get("lost_by_others"):
-            self._warn_once(
-                "others",
-                "a worker of the shared cluster was lost with tasks of another run: what it held "
-                "for this one is computed again",
-            )
-        if usage.shared and usage.shared.get("shut_down"):
-            self._emit.note(
-                "client.shutdown() on a shared cluster is this run's leaving: it stays for others"
-            )
         if usage.gave_up:
-            self._warn_once("gave up", _gave_up(*usage.gave_up, real or 0.0))
+            tasks, resources = counted(usage.gave_up[0], "task"), usage.gave_up[1]
+            why = f"no worker has the resources {resources}" if resources else "none was there"
+            self._warn_once(
+                "gave up",
+                f"{tasks} failed after {usage.no_workers_timeout or 0.0:g} s without a worker that "
+                f"could run them: {why}. Claim such workers, or give them longer to come "
+                "(no_workers_timeout)",
+            )
+        self._tell_of_others(usage)
         self._news.set()
 
-    def _warn_once(self, what: str, text: str) -> None:
-        if what not in self._warned:
+    def _warn_once(self, what: str, text: str | None) -> None:
+        if text and what not in self._warned:
             self._warned.add(what)
             self._emit.warn(text)
+
+    def _tell_of_progress(self, usage: Usage) -> None:
+        """Once a minute while tasks run, and where more are done than before."""
+        last, done = self._progress
+        if self._now() - last < PROGRESS_EVERY:
+            return
+        if usage.processing or usage.tasks_done != done:
+            self._progress = self._now(), usage.tasks_done
+            # On a terminal it would come between the command's own lines.
+            level = "DEBUG" if os.isatty(2) else "INFO"
+            figures = usage.tasks_done, usage.tasks_total, usage.workers, usage.memory_used
+            self._emit(Progress(*figures, level=level))
 
     def _tell_of_loss(self, loss: Lost) -> None:
         now = self._now()
@@ -135,22 +147,39 @@ class ClusterWatch:
             )
         self._emit(WorkerLost(text, loss.reason))
 
-    def _compare_size(self, usage: Usage) -> None:
-        """Note what a worker really has, where that is not what was claimed."""
-        # What this machine can give its provider reports itself.
-        provider = self._provider
-        if not usage.worker or "size" in self._warned or provider is None:
-            return
-        self._warned.add("size")
-        if provider.outlives_launcher and (text := _other_size(self._claim, *usage.worker)):
-            self._emit.note(text)
+    def _tell_of_others(self, usage: Usage) -> None:
+        shared = usage.shared or {}
+        if shared.get("lost_by_others"):
+            self._warn_once(
+                "others",
+                "a worker of the shared cluster was lost with tasks of another run: what it held "
+                "for this one is computed again",
+            )
+        if shared.get("shut_down"):
+            self._emit.note(
+                "client.shutdown() on a shared cluster is this run's leaving: it stays for others"
+            )
 
-    def _compare_versions(self, usage: Usage) -> None:
-        """Warn of a worker that comes too late to be compared before the command starts."""
-        if self._claim.versions == "strict" and WORKERS in usage.versions:
-            text = differences(installed_versions(), usage.versions)
-            if text:
-                self._warn_once("versions", text)
+    def _compare(self, usage: Usage) -> None:
+        """Compare what the cluster is with what is claimed."""
+        claim, provider = self._claim, self._provider
+        # What this machine can give its provider reports itself.
+        if usage.worker and provider is not None and "size" not in self._warned:
+            self._warned.add("size")
+            if provider.outlives_launcher and (text := _other_size(claim, *usage.worker)):
+                self._emit.note(text)
+        # Of a worker that comes too late to be compared before the command starts.
+        if claim.versions == "strict" and WORKERS in usage.versions:
+            self._warn_once("versions", differences(installed_versions(), usage.versions))
+        claimed, real = claim.no_workers_timeout, usage.no_workers_timeout
+        if claimed is not None and claimed != real:
+            behaviour = "wait for ever" if real is None else f"fail after {real:g} s"
+            self._warn_once(
+                "timeout",
+                f"no_workers_timeout = {claimed:g} has no effect on this scheduler: tasks that no "
+                f"worker can run {behaviour}. It needs distributed 2024.8 or newer and, on a "
+                "gateway, an option for variables of the scheduler",
+            )
 
     def report_end(self, ended: Ended) -> None:
         """The cluster has ended without the launcher; the first report counts."""
@@ -209,27 +238,8 @@ class ClusterWatch:
 def _other_size(claim: Claim, threads: int, memory: int) -> str | None:
     real = []
     if claim.worker_cores is not None and threads != max(1, int(claim.worker_cores)):
-        noun = "thread" if threads == 1 else "threads"
-        real.append(f"{threads} {noun} (worker_cores {claim.worker_cores:g})")
+        real.append(f"{counted(threads, 'thread')} (worker_cores {claim.worker_cores:g})")
     claimed = claim.worker_memory.bytes if claim.worker_memory else 0
     if claimed and memory and abs(memory - claimed) > ROUNDING * claimed:
         real.append(f"{memory / 2**30:.2f} GiB (worker_memory {claim.worker_memory})")
     return f"A worker here really has {' and '.join(real)}" if real else None
-
-
-def _other_timeout(claimed: float, real: float | None) -> str:
-    behaviour = "wait for ever" if real is None else f"fail after {real:g} s"
-    return (
-        f"no_workers_timeout = {claimed:g} has no effect on this scheduler: tasks that no worker "
-        f"can run {behaviour}. It needs distributed 2024.8 or newer and, on a gateway, an option "
-        "for variables of the scheduler"
-    )
-
-
-def _gave_up(count: int, resources: str, timeout: float) -> str:
-    tasks = "1 task" if count == 1 else f"{count} tasks"
-    why = f"no worker has the resources {resources}" if resources else "none was there"
-    return (
-        f"{tasks} failed after {timeout:g} s without a worker that could run them: {why}. Claim "
-        "such workers, or give them longer to come (no_workers_timeout)"
-    )

@@ -1,22 +1,46 @@
-"""Events as lines of the log: for people, and as JSON of which there is a schema."""
+"""Events as lines of the log, for people and as JSON of which there is a schema; who listens."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field, fields
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime
 from typing import Annotated, Any, Literal, Union, get_type_hints
 
 from loguru import logger
 from pydantic import BaseModel, Field, TypeAdapter, create_model
 
-from dask_claim.launch import events, reports
-from dask_claim.launch.events import Event
+from dask_claim import stderr
+from dask_claim.launch import events, reports, status_line
+from dask_claim.launch.events import Event, Events
+from dask_claim.launch.spans import Spans, exports
+from dask_claim.launch.tracing import Trace
 from dask_claim.providers.usage import Usage
-from dask_claim.providers.values import Cluster, Outcome
 
 IN_THE_MESSAGE = {"at", "level", "text", "called", "description"}
 """Fields of events that a JSON line has elsewhere."""
+
+OTHERWISE: dict[str, tuple[Callable[[Any], dict[str, Any]], dict[str, Any]]] = {
+    "cluster": (
+        lambda cluster: {name: getattr(cluster, name) for name in events.PLACE},
+        dict.fromkeys(events.PLACE, str | None),
+    ),
+    "outcome": (
+        lambda outcome: {"gone": outcome.value},
+        {"gone": bool | Literal["kept"] | None},
+    ),
+    "tickets": (
+        lambda tickets: {"tickets": [ticket.to_dict() for ticket in tickets]},
+        {"tickets": list[dict[str, Any]]},
+    ),
+    "usage": (
+        lambda usage: {"usage": usage and asdict(replace(usage, versions={}))},
+        {"usage": Usage | None},
+    ),
+}
+"""Fields of events that a JSON line has in another form: its fields, and their types."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +62,16 @@ class Aborted(Event):
     level: str = field(default="ERROR", kw_only=True)
 
 
+def listened(receipt: events.Listener, run: str, trace: Trace, *, on_terminal: bool) -> Events:
+    """Return what events are given to; `on_terminal`: a person may read the log there."""
+    emit = Events([receipt, log])
+    if on_terminal and not stderr.state.as_json and status_line.is_wanted(os.environ):
+        emit.add(status_line.StatusLine())
+    if exports(os.environ):
+        emit.add(Spans(trace, run, os.environ))
+    return emit
+
+
 def log(event: Event) -> None:
     """The listener that writes the log."""
     if not event.word:
@@ -52,41 +86,25 @@ def log(event: Event) -> None:
 def own_fields(event: Event) -> dict[str, Any]:
     """Return what is in the event's JSON line beside the fields that every line has."""
     shown: dict[str, Any] = {}
-    for each in fields(event):
-        value = getattr(event, each.name)
-        if each.name in IN_THE_MESSAGE:
-            continue
-        if isinstance(value, Cluster):
-            shown |= {name: getattr(value, name) for name in events.PLACE}
-        elif isinstance(value, Outcome):
-            shown["gone"] = value.value
-        elif each.name == "tickets":
-            shown["tickets"] = [ticket.to_dict() for ticket in value]
-        elif isinstance(value, Usage):
-            shown["usage"] = asdict(value)
-            del shown["usage"]["versions"]
-        else:
-            shown[each.name] = value
+    for name in own_names(type(event)):
+        value = getattr(event, name)
+        shown |= OTHERWISE[name][0](value) if name in OTHERWISE else {name: value}
     return shown
 
 
-def own_types(kind: type[Event]) -> dict[str, tuple[Any, Any]]:
+def own_types(kind: type[Event]) -> dict[str, Any]:
     """Return type and default (`...`: always there) of each of those fields."""
-    shown: dict[str, tuple[Any, Any]] = {}
+    shown: dict[str, Any] = {}
     hints = get_type_hints(kind)
-    for each in fields(kind):
-        hint = hints[each.name]
-        if each.name in IN_THE_MESSAGE:
-            continue
-        if hint is Cluster:
-            shown |= dict.fromkeys(events.PLACE, (str | None, ...))
-        elif hint is Outcome:
-            shown["gone"] = bool | Literal["kept"] | None, ...
-        elif each.name == "tickets":
-            shown["tickets"] = list[dict[str, Any]], ...
-        else:
-            shown[each.name] = hint, None if each.default is None else ...
+    for name in own_names(kind):
+        default = None if getattr(kind, name, ...) is None else ...
+        types = OTHERWISE[name][1] if name in OTHERWISE else {name: hints[name]}
+        shown |= {each: (hint, default) for each, hint in types.items()}
     return shown
+
+
+def own_names(kind: type[Event]) -> list[str]:
+    return [each.name for each in fields(kind) if each.name not in IN_THE_MESSAGE]
 
 
 def kinds() -> list[type[Event]]:
@@ -118,7 +136,7 @@ def schema() -> dict[str, Any]:
     models = []
     for kind in kinds():
         word: Any = Literal[kind.word]
-        own: dict[str, Any] = own_types(kind)
+        own = own_types(kind)
         models.append(
             create_model(
                 kind.__name__, __base__=Line, __doc__=summary(kind), event=(word, ...), **own

@@ -36,7 +36,7 @@ class Event:
     level: str = "INFO"
 
     def __str__(self) -> str:
-        return ""
+        return str(getattr(self, "text", ""))
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,6 @@ class Note(Event):
 
     word = "note"
     text: str
-
-    def __str__(self) -> str:
-        return self.text
 
 
 @dataclass(frozen=True)
@@ -67,9 +64,6 @@ class Claimed(Event):
     provider: str
     adopted: bool
     """Whether it was there before the run."""
-
-    def __str__(self) -> str:
-        return self.text
 
 
 @dataclass(frozen=True)
@@ -93,9 +87,6 @@ class Submitted(Event):
     provider: str
     cluster: Cluster
     text: str = ""
-
-    def __str__(self) -> str:
-        return self.text
 
 
 @dataclass(frozen=True)

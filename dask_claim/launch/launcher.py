@@ -17,12 +17,12 @@ from dask_claim.launch import events, inherited
 from dask_claim.launch.caller import Block, Caller
 from dask_claim.launch.child import Child
 from dask_claim.launch.command import cannot_connect
+from dask_claim.launch.event_log import listened
 from dask_claim.launch.events import harmless
 from dask_claim.launch.explanation import explain
 from dask_claim.launch.facts import facts_of
 from dask_claim.launch.first_process import deaf_parent
 from dask_claim.launch.handoff import variables, write_result_files
-from dask_claim.launch.listeners import listened
 from dask_claim.launch.own_job import walltime_left
 from dask_claim.launch.preparing import prepare
 from dask_claim.launch.receipt import Receipt
@@ -66,7 +66,8 @@ class Launcher:
         self._run_id, self._trace = run_id, trace
         path = options.receipt_file(run_id)
         self.receipt = Receipt(command, resolved, path, run_id, trace.received)
-        self._emit = listened(self.receipt, run_id, trace, options, by_program=caller is not None)
+        on_terminal = caller is None and not options.quiet
+        self._emit = listened(self.receipt, run_id, trace, on_terminal=on_terminal)
         self.state = RunState(options.grace, self._emit)
         self._walltime: asyncio.Task[None] | None = None
         self._failure: DaskClaimError | None = None

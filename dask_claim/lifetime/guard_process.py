@@ -127,13 +127,10 @@ def marked(markers: set[bytes]) -> list[int]:
 
 def log(text: str) -> None:
     line = f"dask-claim guard: {text}"
-    if os.environ.get("DASK_CLAIM_LOG_FORMAT") == "json":
+    if begins := os.environ.get("DASK_CLAIM_GUARD_LINE"):
         at = time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime())
-        run = os.environ.get("DASK_CLAIM_GUARDED_RUN") or None
-        common = {"version": 1, "at": at, "run": run, "event": "log", "level": "WARNING"}
-        if trace := os.environ.get("DASK_CLAIM_GUARDED_TRACE"):
-            common["trace_id"] = trace
-        line = json.dumps({**common, "message": text})
+        own = {"at": at, "event": "log", "level": "WARNING", "message": text}
+        line = json.dumps({**json.loads(begins), **own})
     with contextlib.suppress(OSError):
         print(line, file=sys.stderr, flush=True)
 

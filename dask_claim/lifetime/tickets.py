@@ -118,7 +118,8 @@ class Tickets:
         # Below another run's command it is no part of that: the other run's guard would end it in
         # the middle of its work.
         inherited = {name: value for name, value in os.environ.items() if name != RUN_ID}
-        return {**inherited, **stderr.state.for_guard()}
+        state = stderr.state
+        return {**inherited, stderr.GUARD_LINE: json.dumps(state.begin()) if state.as_json else ""}
 
     def _send(self, message: object) -> None:
         # Without a guard, if it was killed, there are the lease and the launcher itself.
