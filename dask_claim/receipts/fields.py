@@ -109,7 +109,7 @@ class ReceiptFields(Part):
     timeline: Timeline = Field(description="when each stage was reached, ISO 8601 in UTC")
     duration: Amount | None = Field(None, description="seconds, wall time of the run")
     command: list[Text] = Field(description="program and arguments; empty for `connect()`")
-    exit_status: int | None = Field(None, description="as in README; null while the run lasts")
+    exit_status: int | None = Field(None, description="null while the run lasts")
     reason: Text | None = Field(
         None,
         description="why it ended so; null where it ended well",
