@@ -35,18 +35,12 @@ class Bound:
 
 def memory_limits(root: Path = ROOT) -> Iterator[Bound]:
     """Yield each limit of memory, in bytes, that holds for this process. `root` is for tests."""
-    groups = [*_groups("memory", root)]
-    for folder, owner in groups:
+    for folder, owner in _groups("memory", root):
         # Beyond memory.high nothing is killed, but everything is slowed down until it fits again.
         for name in ("memory.max", "memory.high", "memory.limit_in_bytes"):
             for limit in _numbers(folder / name):
                 if 0 < limit < UNLIMITED:
                     yield Bound(limit, owner)
-    # Version 1 also reports the limits of groups above the mounted ones.
-    for folder, _ in groups:
-        above = _count(folder / "memory.stat", "hierarchical_memory_limit")
-        if above and above < UNLIMITED:
-            yield Bound(above, CONTAINER)
 
 
 def cpu_limits(root: Path = ROOT) -> Iterator[Bound]:

@@ -115,12 +115,6 @@ LAYOUTS = {
          f"memory{POD}/memory.limit_in_bytes": NO_LIMIT},
         (256, "cgroup pod1f"),
     ),
-    "Kubernetes, version 1: the pod's limit, above what is mounted": Layout(
-        f"5:memory:{POD}\n", v1(POD, "memory"),
-        {"memory/memory.limit_in_bytes": NO_LIMIT,
-         "memory/memory.stat": f"cache 1\nhierarchical_memory_limit {256 * MIB}"},
-        (256, HERE),
-    ),
     "version 1, cpu mounted alone": Layout(
         "4:memory:/\n1:cpu:/\n", v1("/", "cpu", "memory"),
         {"cpu/cpu.cfs_quota_us": "50000", "cpu/cpu.cfs_period_us": "100000",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import gc
 import importlib.util
 import json
@@ -14,7 +13,6 @@ import ssl
 import subprocess
 import tempfile
 import threading
-import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -26,9 +24,8 @@ import pytest
 from dask_claim import run
 from dask_claim.doctor.examine import examine, exit_status
 from dask_claim.doctor.finding import Examined, Finding, fail, warn
-from dask_claim.doctor.gateway import read_expiry
 from dask_claim.errors import DaskClaimError
-from tests.support.faulty import SECURITY, faulty
+from tests.support.faulty import SECURITY
 from tests.support.gateway import GatewayServer, clean_environment, free_port
 from tests.support.here import Answer, dask_claim, environment
 from tests.support.launcher import DASK_CLAIM, wait_for
@@ -363,31 +360,3 @@ def test_signal_and_a_gateway_that_gives_nothing_back(stuck_gateway: GatewayServ
         assert process.returncode == 128 + signal.SIGTERM, out
         assert "is not confirmed gone" in out and "stopped" not in out
         wait_for(lambda: not stuck_gateway.clusters(), "end of the cluster, by the guard", 40)
-
-
-def token(end: float) -> str:
-    """As an OpenID provider makes them; nobody here checks its signature."""
-    middle = base64.urlsafe_b64encode(json.dumps({"exp": end}).encode()).decode().rstrip("=")
-    return f"e30.{middle}.{SECRET}"
-
-
-@pytest.mark.parametrize(("life", "told"), [(90, "get a new one"), (7230, "120 minutes")])
-def test_end_of_a_token(life: float, told: str) -> None:
-    """Which itself is never shown."""
-    env = {
-        "DASK_GATEWAY__AUTH__TYPE": "dask_claim.credentials.bearer.BearerAuth",
-        "DASK_GATEWAY__AUTH__KWARGS__TOKEN": token(time.time() + life),
-    }
-    with faulty("refused") as server:
-        _, findings = doctor(**env, DASK_CLAIM_GATEWAY_URL=server.url)
-    found = named(findings, "credentials")
-    assert found["state"] == ("warn" if life < 600 else "ok"), found
-    assert told in found["message"] + found["hint"]
-
-
-def test_expiry_of_a_token() -> None:
-    end = time.time() + 90
-    middle = token(end).split(".")[1]
-    assert read_expiry(token(end)) == pytest.approx(end)
-    for other in (None, "", "opaque", "a.b.c", f"e30.{middle[:-3]}.x", "e30.e30.x", "e30.W10.x"):
-        assert read_expiry(other) is None

@@ -37,12 +37,11 @@ MARK = "CONTRACT_OF_PROVIDERS"
 class Here(ProviderContract):
     """Of processes on this machine."""
 
-    variables: ClassVar[dict[str, str]] = {}
     # Other processes of pytest run the other tests of a class at the same time.
     mark: ClassVar[str] = letters()
 
     def environment(self) -> dict[str, str]:
-        return clean_environment(**{MARK: self.mark}, **self.variables)
+        return clean_environment(**{MARK: self.mark})
 
     def made(self) -> set[str]:
         return {str(pid) for pid in processes_with(f"{MARK}={self.mark}")}
@@ -54,19 +53,11 @@ class TestLocal(Here):
 
 
 @pytest.mark.slow
-class TestAllocation(Here):
-    """Of one node; those of several are for `test_allocation`."""
-
-    claim: ClassVar = {"max_workers": 1, "worker_memory": "500M"}
-    variables: ClassVar = {"SLURM_JOB_ID": "7", "SLURMD_NODENAME": "here"}
-
-
-@pytest.mark.slow
 class TestLocalGatewayCluster(Here):
     claim: ClassVar = {"max_workers": 1, "worker_memory": "500M", "env": {"gateway_url": "URL"}}
 
 
-@pytest.mark.slow
+@pytest.mark.deep
 class TestLocalGateway(Here):
     claim: ClassVar = {"create": False, "env": {"gateway_url": "URL"}}
 
@@ -132,7 +123,7 @@ class TestSlurm(ProviderContract):
             yield ticket
 
 
-@pytest.mark.slow
+@pytest.mark.deep
 class TestHTCondor(TestSlurm):
     claim: ClassVar = {**TestSlurm.claim, "provider": "htcondor"}
 

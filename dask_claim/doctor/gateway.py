@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import json
 import socket
 import ssl
-import time
 from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -24,10 +21,6 @@ PATIENCE = 10.0
 
 SKEW = 60.0
 """Seconds of difference between two clocks that tokens and certificates forgive mostly."""
-
-SOON = 600.0
-"""Seconds of life below which a token ends in the middle of most runs."""
-
 
 ANSWER = (
     "does gateway_url name the port and path whose /api/version answers, and is the gateway "
@@ -101,7 +94,7 @@ def _check_clock(ahead: float) -> Finding:
 
 
 async def _check_credentials(api: GatewayApi, seen: Examined) -> Finding:
-    """Whether they are accepted, and how long they live."""
+    """Whether they are accepted, or kept back."""
     try:
         mine = await api.clusters()
     except DaskClaimError as error:
@@ -110,29 +103,7 @@ async def _check_credentials(api: GatewayApi, seen: Examined) -> Finding:
     if withheld := describe_withheld(seen.resolved):
         hint = "see DASK_CLAIM_GATEWAY_URL, and Credentials in docs/sites.md"
         return warn("credentials", withheld, hint)
-    accepted = f"accepted; clusters of yours: {len(mine)}"
-    if api.login.renews:
-        return ok("credentials", f"{accepted}; tokens are renewed before they end")
-    if (expiry := read_expiry(api.login.token)) is None:
-        return ok("credentials", accepted)
-    left = max(expiry - time.time(), 0)
-    if left < SOON:
-        hint = "get a new one before a run, whose cluster could only be ended by the lease"
-        return warn("credentials", f"{accepted}; the token ends in {left:.0f} s", hint)
-    return ok("credentials", f"{accepted}; the token lives for {left / 60:.0f} minutes")
-
-
-def read_expiry(token: str | None) -> float | None:
-    """Seconds since the epoch at which a JSON Web Token (RFC 7519, `exp`) ends; None: unknown.
-
-    Its signature is not checked: this is for a person to read.
-    """
-    try:
-        _, middle, _ = (token or "").split(".")
-        content = json.loads(base64.urlsafe_b64decode(middle + "=" * (-len(middle) % 4)))
-        return float(content["exp"])
-    except (ValueError, TypeError, KeyError, RecursionError):
-        return None
+    return ok("credentials", f"accepted; clusters of yours: {len(mine)}")
 
 
 async def check_options(api: GatewayApi, seen: Examined) -> Finding:

@@ -98,7 +98,7 @@ class ClusterWatch:
         self._compare(usage)
         hint = ""
         if provider := self._provider:
-            hint = ". ".join(filter(None, (provider.waits_for, provider.no_workers)))
+            hint = ". ".join(filter(None, (provider.obstacle, provider.no_workers)))
         if warning := self.waiting.look(usage, self.cluster_name, hint):
             self._emit(warning)
         for loss in usage.lost:

@@ -31,8 +31,7 @@ def waited_for(provider: Provider, usage: Usage | None) -> tuple[str, str | None
     reason = provider.obstacle_reason
     if usage is not None and not usage.workers:
         reason = Reason.NO_WORKERS
-    obstacle = provider.obstacle or provider.waits_for
-    return f"{cluster} from {provider.description}", obstacle, reason
+    return f"{cluster} from {provider.description}", provider.obstacle, reason
 
 
 def unconfirmed(provider: Provider, ticket: Ticket) -> str:

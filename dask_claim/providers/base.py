@@ -84,7 +84,7 @@ class Provider(ABC):
     """One line for the log on what the cluster will be, once that is certain."""
 
     obstacle: str | None = None
-    """What the cluster is being waited for, where that is no ordinary start."""
+    """What stands in the way of the cluster or of its workers; None: nothing but time."""
 
     obstacle_reason: Reason | None = None
     """In one word, where that alone would end the run for a reason of its own."""
@@ -94,9 +94,6 @@ class Provider(ABC):
 
     dask_report: DaskReport | None = None
     """Dask's own report, once this is closed; None where a lease has it, or it is not needed."""
-
-    waits_for: str = ""
-    """What workers that are requested wait for, as their platform says; empty: unknown."""
 
     idle_timeout: float | None = None
     """Seconds without a task after which the cluster ends by itself, if no lease keeps it."""

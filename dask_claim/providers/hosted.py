@@ -131,7 +131,7 @@ class HostedProvider(Provider):
             if self._ended is None:  # what a process that was killed had still written
                 self._on_usage(self._usage)
         elif "waiting" in event:
-            self.waits_for = event["waiting"]
+            self.obstacle = event["waiting"]
         elif "warning" in event:
             self._warn(event["warning"])
         else:

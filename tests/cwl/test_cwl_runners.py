@@ -90,6 +90,10 @@ def written(folder: Path, spelling: str, url: str) -> Path:
     return path
 
 
+FILES = {
+    "catalog.json", "bai.json", "bai.tif", "bai-severity.tif", "bai-severity.tif.aux.xml",
+    "bai.png",
+}  # fmt: skip
 INPUTS = {"cores": 1, "memory": "1 G", "sizes": [1, 2], "number": 7}
 
 
@@ -106,6 +110,7 @@ def check(done: Done, expected: np.ndarray) -> None:
     # The published package, and one in each spelling: the declared files and no other.
     maps = {Path(each["path"]).name: Path(each["path"]) for each in done.outputs["maps"]}
     assert sorted(maps) == ["bai.json", "bai.png", "bai.tif"]
+    assert {path.name for path in done.path("burned_area").iterdir()} == FILES
     for path in (maps["bai.tif"], done.path("burned_area") / "bai.tif"):
         assert np.array_equal(pixels(path), expected, equal_nan=True)
     # Each job of a scatter has a cluster of its own, as large as the expression says.

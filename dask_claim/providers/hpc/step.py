@@ -7,7 +7,6 @@ import contextlib
 import json
 import os
 import re
-import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -61,15 +60,18 @@ class Step:
 
         `step` has its `name` and the claimed `interface`, or None. Raises OSError.
         """
+        from distributed.utils import get_ip, get_ip_interface
+
         nodes, here = environ["SLURM_JOB_NODELIST"], environ["SLURMD_NODENAME"]
         names = (await _output("scontrol", "show", "hostnames", nodes)).split()
         parts = divide(request, here, names, environ)
         if interface := step["interface"]:
-            from distributed.utils import get_ip_interface
-
-            address = str(get_ip_interface(interface))
+            address = get_ip_interface(interface)
         else:
-            address = await _route_to(next(name for name in names if name != here))
+            other = next(name for name in names if name != here)
+            printed = await _output("scontrol", "--oneliner", "show", "node", other)
+            named = re.search(r"\bNodeAddr=(\S+)", printed)
+            address = get_ip(named[1] if named else other)
         return cls(step["name"], interface, *parts, address)
 
     @property
@@ -223,18 +225,6 @@ def _environment(environ: Mapping[str, str], folder: Path) -> dict[str, str]:
         # As quiet as the workers of a LocalCluster.
         kept["DASK_LOGGING__DISTRIBUTED"] = "warning"
     return {**kept, **tls.as_text(folder, "worker"), "DASK_DISTRIBUTED__WORKER__HTTP__ROUTES": "[]"}
-
-
-async def _route_to(node: str) -> str:
-    """Return the address with which this node speaks to another one of the allocation."""
-    printed = await _output("scontrol", "--oneliner", "show", "node", node)
-    address = re.search(r"\bNodeAddr=(\S+)", printed)
-    family, kind, protocol, _, target = socket.getaddrinfo(
-        address.group(1) if address else node, 9, type=socket.SOCK_DGRAM
-    )[0]
-    with socket.socket(family, kind, protocol) as way:
-        way.connect(target)  # nothing is sent
-        return str(way.getsockname()[0])
 
 
 async def _output(*command: str) -> str:
