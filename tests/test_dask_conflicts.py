@@ -15,8 +15,8 @@ from tests.test_gateway_api import answering
 
 PLAIN = ["DASK_EO", "DASK_Eo", "DASK_EO__A", "DASK_EO__A-B", "DASK_EO.A_B"]
 PARTS = ["DASK_EO__A_B__C", "DASK_eo__a__c", "DASK_EO__A-B__C__D", "DASK_OTHER__A"]
-VALUES = ["x", "", "1", "None", "null", "true", "[1]", "{1}", '{"a": true}', '{"a_b": 1}']
-MAPPINGS = ["{}", '{"a-b": {}}', '{"a": {"c": {}}, "a_b": {"c": {"d": 1}}}']
+VALUES = ["x", "", "1", "None", "null", "true", "[1]", "{1}", '{"a": true}']
+MAPPINGS = ["{}", '{"a-b": {}}', '{"a": {"c": {}}, "a_b": {"c": {"d": {}}}}']
 
 _CODE = """
 import json, sys, dask.config
