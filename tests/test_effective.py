@@ -128,7 +128,7 @@ def test_no_room_for_one_worker_names_the_bounds() -> None:
 
 
 # An oracle that knows nothing of the module's ways: amounts in fractions, every choice looked at.
-PARTS = {"worker_cores": "cores", "worker_memory": "memory", "gpus": "gpus"}
+PARTS = ("gpus", "worker_memory", "worker_cores")
 
 
 def amount(value: Any) -> Fraction:
@@ -150,15 +150,17 @@ def worst(claim: Claim, offered: GatewayOptions) -> dict[str, Fraction]:
             enough = [
                 one
                 for one in choices.values()
-                if all(getattr(one, PARTS[name]) >= least for name, least in needed.items())
+                if all(getattr(one, name) >= least for name, least in needed.items())
             ]
-            chosen = min(enough, key=lambda one: (one.gpus, one.memory, one.cores), default=None)
+            chosen = min(
+                enough, key=lambda one: [getattr(one, name) for name in PARTS], default=None
+            )
         default = None if "size" in claim.options else offered.default
-        for name, part in PARTS.items():
+        for name in PARTS:
             if chosen is not None:
-                size[name].append(getattr(chosen, part))
+                size[name].append(getattr(chosen, name))
             elif default is not None and getattr(claim, name) is None:
-                size[name].append(getattr(default, part))
+                size[name].append(getattr(default, name))
     if plan.provider == "slurm":
         size["worker_cores"].append(math.ceil(claim.worker_cores_limit or claim.worker_cores or 1))
         size["worker_memory"].append(claim.worker_memory or Memory("2 GiB"))
@@ -185,7 +187,7 @@ def smaller(claim: Fields, policy: Policy, offered: GatewayOptions) -> Iterator[
     if "gateway_url" in claim and choices and "options" not in claim:
         # By claiming less of what is claimed: nothing else leads to another choice.
         for one in choices.values():
-            less = {name: min(value, getattr(one, PARTS[name])) for name, value in said.items()}
+            less = {name: min(value, getattr(one, name)) for name, value in said.items()}
             yield {**fixed, **less}
         return
     for name, whole in (("worker_cores", "max_cores"), ("worker_memory", "max_memory"),

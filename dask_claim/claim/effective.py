@@ -13,6 +13,7 @@ from dask_claim.claim.fields import ClaimFields, Path
 from dask_claim.claim.memory import Memory
 from dask_claim.claim.plan import Plan, count_workers
 from dask_claim.claim.site_sections import (
+    SIZE,
     WHOLE,
     GatewayOptions,
     Policy,
@@ -24,9 +25,6 @@ from dask_claim.claim.units import exact
 from dask_claim.redact import redact
 from dask_claim.registry import provider_class
 
-SIZES = {"worker_cores": "cores", "worker_memory": "memory", "gpus": "gpus"}
-"""Field of a claim → what it is of a `WorkerSize`."""
-
 BATCH_WORKER = WorkerSize(cores=1, memory=Memory("2 GiB"))
 """The worker of a batch system where the claim does not say."""
 
@@ -34,7 +32,7 @@ BATCH_WORKER = WorkerSize(cores=1, memory=Memory("2 GiB"))
 BOUNDS = {"worker_cores_limit": "worker_cores"}
 """Field → the policy's bound for it, where that has another name."""
 
-_OF_WORKERS = (*SIZES, *WHOLE.values())
+_OF_WORKERS = ("worker_cores", "worker_memory", "gpus", *WHOLE.values())
 
 _OPTIONS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(
@@ -110,12 +108,12 @@ class Comparison:
     def _size(self, claim: ClaimFields) -> dict[str, Amount]:
         """Return what each worker has, after options, choices and defaults."""
         kind, offered = provider_class(self.plan.provider), self.offered
-        fields = {name: getattr(claim, name) for name in (*SIZES, "worker_cores_limit")}
+        fields = {name: getattr(claim, name) for name in (*SIZE, "worker_cores_limit")}
         size = {name: Amount(value, (name,)) for name, value in fields.items() if value is not None}
 
         def raise_to(one: WorkerSize, path: Path | None, cause: str = "") -> None:
-            for name, part in SIZES.items():
-                value = getattr(one, part)
+            for name in SIZE:
+                value = getattr(one, name)
                 if value and (name not in size or size[name].value < value):
                     size[name] = Amount(value, path or (name,), cause)
 
@@ -130,12 +128,13 @@ class Comparison:
                 if one is not None:
                     raise_to(one, None, f"by gateway_options.choices.{option}")
             if offered.default is not None and not any(enough.values()):
-                for name, part in SIZES.items():
-                    default = Amount(getattr(offered.default, part), (name,), "by its default")
+                for name in SIZE:
+                    default = Amount(getattr(offered.default, name), (name,), "by its default")
                     size.setdefault(name, default)
         if kind.whole_cores:
-            cores = math.ceil(claim.worker_cores_limit or claim.worker_cores or BATCH_WORKER.cores)
-            memory = claim.worker_memory or BATCH_WORKER.memory
+            one_core = BATCH_WORKER.worker_cores
+            cores = math.ceil(claim.worker_cores_limit or claim.worker_cores or one_core)
+            memory = claim.worker_memory or BATCH_WORKER.worker_memory
             whole = WorkerSize(cores=cores, memory=memory)
             raise_to(whole, None, "in the batch system's whole cores")
         return size
@@ -229,17 +228,12 @@ def too_long(claim: ClaimFields, policy: Policy) -> Iterator[Excess]:
 
 def choose_smallest(sizes: Mapping[str, WorkerSize], claim: ClaimFields) -> WorkerSize | None:
     """Return the smallest choice that is enough, None where none is, or nothing is claimed."""
-    needed = {name: getattr(claim, name) for name in SIZES if getattr(claim, name)}
+    needed = {name: getattr(claim, name) for name in SIZE if getattr(claim, name)}
     if not any(one.gpus for one in sizes.values()):
         needed.pop("gpus", None)
     enough = [
         one
         for one in sizes.values()
-        if all(getattr(one, SIZES[name]) >= value for name, value in needed.items())
+        if all(getattr(one, name) >= value for name, value in needed.items())
     ]
-    return min(enough, key=order, default=None) if needed else None
-
-
-def order(size: WorkerSize) -> tuple[int, int, float]:
-    """Return by what choices are sorted."""
-    return size.gpus, size.memory, size.cores
+    return min(enough, key=lambda one: one.rank, default=None) if needed else None

@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from dask_claim.claim.addresses import GatewayAddress
-from dask_claim.claim.effective import SIZES, Comparison, Excess, order, too_long
+from dask_claim.claim.effective import Comparison, Excess, too_long
 from dask_claim.claim.fields import ClaimFields
 from dask_claim.claim.memory import Memory
 from dask_claim.claim.plan import Plan, count_workers
 from dask_claim.claim.site import Site
+from dask_claim.claim.site_sections import SIZE, WorkerSize
 from dask_claim.claim.units import exact
 from dask_claim.errors import ClaimError, Fault
 from dask_claim.registry import provider_class
@@ -108,11 +109,11 @@ def _smaller_workers(claim: ClaimFields, compared: Comparison) -> dict[str, Any]
     """
     size, limits = compared.request(claim, workers=1), _limits(compared)
 
-    def cut_to(choice: Mapping[str, Any]) -> dict[str, Any]:
+    def cut_to(choice: WorkerSize | None) -> dict[str, Any]:
         cuts: dict[str, Any] = {}
-        for name in (*SIZES, "worker_cores_limit"):
+        for name in (*SIZE, "worker_cores_limit"):
             own, limit, amount = getattr(claim, name), limits.get(name), size.get(name)
-            bounds = [own, limit, choice.get(name)]
+            bounds = [own, limit, getattr(choice, name, None)]
             if own is None:
                 if limit is None or amount is None or exact(amount.value) <= exact(limit):
                     continue
@@ -125,9 +126,8 @@ def _smaller_workers(claim: ClaimFields, compared: Comparison) -> dict[str, Any]
         return cuts
 
     choices = [one for sizes in compared.offered.choices.values() for one in sizes.values()]
-    choices.sort(key=order, reverse=True)
-    sizes = [{name: getattr(one, part) for name, part in SIZES.items()} for one in choices]
-    tried = [cut_to(size) for size in ({}, *sizes)]
+    choices.sort(key=lambda one: one.rank, reverse=True)
+    tried = [cut_to(one) for one in (None, *choices)]
     enough = (one for one in tried if not compared.exceeding(claim.model_copy(update=one), 1))
     return next(enough, tried[0])
 

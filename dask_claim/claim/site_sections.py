@@ -43,7 +43,7 @@ class Section(BaseModel):
 
     def to_dict(self) -> dict[str, Any]:
         """Return what the file sets, fit for JSON."""
-        return self.model_dump(mode="json", exclude_unset=True)
+        return self.model_dump(mode="json", exclude_unset=True, by_alias=True)
 
 
 WHOLE = {"worker_cores": "max_cores", "worker_memory": "max_memory"}
@@ -105,7 +105,7 @@ class Policy(Section):
     def limits(self, workers: int = 1) -> dict[str, Limit]:
         """Return field → limit of each of so many workers, where there is one."""
         limits: dict[str, Limit] = {}
-        for name in ("gpus", "worker_memory", "worker_cores"):
+        for name in SIZE:
             each, whole = getattr(self, name), WHOLE.get(name, "")
             found = [] if each is None else [Limit(exact(each), name)]
             if (together := getattr(self, whole, None)) is not None:
@@ -118,12 +118,21 @@ class Policy(Section):
         return limits | {f"{name}_limit": limits[name] for name in WHOLE if name in limits}
 
 
+SIZE = ("gpus", "worker_memory", "worker_cores")
+"""The fields of a claim that are a worker's size; GPUs are the dearest."""
+
+
 class WorkerSize(Section):
     """What one worker has."""
 
-    cores: Cores
-    memory: Memory = Field(description='For example "16G".')
+    worker_cores: Cores = Field(alias="cores")
+    worker_memory: Memory = Field(alias="memory", description='For example "16G".')
     gpus: Count = 0
+
+    @property
+    def rank(self) -> tuple[float, ...]:
+        """By what sizes are sorted."""
+        return tuple(getattr(self, name) for name in SIZE)
 
 
 OPTION_NAMES: Mapping[str, tuple[str, ...]] = {

@@ -12,8 +12,7 @@ from collections.abc import Iterator, Mapping, MutableMapping
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from dask_claim.claim.effective import SIZES
-from dask_claim.claim.site_sections import GatewayOptions
+from dask_claim.claim.site_sections import SIZE, GatewayOptions
 from dask_claim.claim.units import exact
 from dask_claim.errors import OptionError
 from dask_claim.providers.gateway.amounts import number_in
@@ -146,7 +145,7 @@ class Filling(Fit):
         most, whole = limit.amount, name.removesuffix("_limit")
         if has is None:
             # Its limit may be more than it has.
-            likely = getattr(self.claim, whole) or getattr(self.names.default, SIZES[whole], None)
+            likely = getattr(self.claim, whole) or getattr(self.names.default, whole, None)
             if likely is None or option.choices:
                 unknown = f"it is unclear how much {option.name} {default!r} is; claim {whole}"
                 operator = f"or its operator writes {_WRITE_DEFAULT}"
@@ -166,7 +165,7 @@ class Filling(Fit):
 
     def leave_to_default(self, name: str, value: Any) -> None:
         """Note what no option stands for: a fault where the default is not enough, or too much."""
-        default = getattr(self.names.default, SIZES.get(name, ""), None)
+        default = getattr(self.names.default, name, None)
         why = "" if default is None else f", and its default is {default}"
         if value is not None:
             enough = name not in ("gpus", "environment") or not value
@@ -176,7 +175,7 @@ class Filling(Fit):
             elif name != "gpus":
                 self.missing.append(name)  # the workers will tell
         limit = self.bounds.limits.get(name)
-        if limit is None or self.size_is_certain or name in self.named or name not in SIZES:
+        if limit is None or self.size_is_certain or name in self.named or name not in SIZE:
             return
         if default is None and name != "gpus":
             why = f", and no file tells its default; its operator writes {_WRITE_DEFAULT}"

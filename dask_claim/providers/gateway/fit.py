@@ -9,8 +9,7 @@ from fractions import Fraction
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from dask_claim.claim.effective import SIZES
-from dask_claim.claim.site_sections import GatewayOptions, Limit, Policy
+from dask_claim.claim.site_sections import SIZE, GatewayOptions, Limit, Policy
 from dask_claim.claim.units import exact
 from dask_claim.providers.gateway.amounts import cores_in, gpus_in, is_memory, memory_in, written
 from dask_claim.providers.gateway.option import Option, own_names
@@ -72,9 +71,7 @@ def worker_sizes(option: Option, site: GatewayOptions) -> dict[Any, Size]:
         for choice, worker in by_site.items():
             with suppress(TypeError, ValueError):
                 by_choice[option.spec.validate(option.as_written(choice))] = {
-                    "gpus": exact(worker.gpus),
-                    "worker_memory": exact(worker.memory),
-                    "worker_cores": exact(worker.cores),
+                    name: exact(getattr(worker, name)) for name in SIZE
                 }
         return by_choice
     if "scheduler" in option.name.lower():
@@ -158,7 +155,7 @@ class Fit:
         """Set an option whose choices stand for a whole worker; return the fields it decides."""
         needed = {
             part: value
-            for part in SIZES
+            for part in SIZE
             if (value := getattr(self.claim, part)) is not None and self.option_for(part) is None
         }
         if not any(size["gpus"] for size in sizes.values()):

@@ -82,7 +82,7 @@ class BatchProvider(HostedProvider):
         entries, directives = self._job(claim.hpc)
         if claim.gpus and system.gpus:
             directives.append(system.gpus.format(claim.gpus))
-        cores = claim.worker_cores_limit or claim.worker_cores or BATCH_WORKER.cores
+        cores = claim.worker_cores_limit or claim.worker_cores or BATCH_WORKER.worker_cores
         return {
             "cluster": system.cluster,
             "folder": self._folder,
@@ -95,7 +95,7 @@ class BatchProvider(HostedProvider):
                 **entries,
                 "job_name": self._jobs,
                 "cores": math.ceil(cores),
-                "memory": (claim.worker_memory or BATCH_WORKER.memory).bytes,
+                "memory": (claim.worker_memory or BATCH_WORKER.worker_memory).bytes,
                 "death_timeout": DEATH_TIMEOUT,
             },
         }
