@@ -259,6 +259,6 @@ def test_a_scheduler_that_gives_no_report(
 ) -> None:
     monkeypatch.setattr(dask_report, "PATIENCE", 0.1)
     monkeypatch.setattr(dask_report, "LARGEST", 1000)
-    report = asyncio.run(DaskReport.made_by(ask))
+    report = asyncio.run(DaskReport.made_by(lambda **_: ask(), 0.0))
     assert report.html is None
     assert missing in report.missing

@@ -14,9 +14,11 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Coroutine
+from dataclasses import asdict
+from time import time
 from typing import Any
 
-from dask_claim.providers.dask_report import HostedReport
+from dask_claim.providers.dask_report import report_here
 from dask_claim.threads import cancel, in_time, run_loop
 
 # The web server of a scheduler or worker answers every user of the machine: without routes it has
@@ -43,7 +45,7 @@ def serve(hold: Callable[[dict[str, Any], Any], Coroutine[Any, Any, None]]) -> N
 
 
 def launcher_left() -> asyncio.Event:
-    """Return what is set when standard input closes."""
+    """Return what is set when standard input closes, or the launcher asks for Dask's report."""
     left = asyncio.Event()
     asyncio.get_running_loop().add_reader(0, left.set)
     return left
@@ -90,19 +92,19 @@ def watch_processes(cluster: Any, watched: set[Any], on_end: Callable[[str, int]
     watched.update(processes)
 
 
-async def until_over(
-    cluster: Any, left: asyncio.Event, events: Any, descriptor: int | None = None
-) -> None:
+async def until_over(cluster: Any, left: asyncio.Event, events: Any, recorded: bool) -> None:
     """Report what the cluster does, and return when the launcher has left, or the scheduler ends.
 
-    `descriptor`: of the file for Dask's own report, where one is wanted.
+    `recorded`: the scheduler remembers its tasks, for Dask's own report, which the launcher asks
+    for when it leaves.
 
     A client that shuts the cluster down (`client.shutdown()`) waits until it is closed from here,
     workers first. A worker that its scheduler closes takes seconds, and complains.
     """
     scheduler, shut_down = cluster.scheduler, asyncio.Event()
-    dask_report = HostedReport(descriptor)
-    dask_report.begin(scheduler)
+    since = time()
+    if recorded:
+        scheduler.get_task_stream(start=0, stop=0)
     close = scheduler.handlers["terminate"]
 
     async def terminate(**_: Any) -> None:
@@ -126,8 +128,9 @@ async def until_over(
         # Or Dask would try for 30 s to reach it.
         cluster.shutdown_scheduler = False
         tell(events, ended="has ended by itself: its scheduler closed")
-    else:
-        await dask_report.leave(scheduler)
+    elif os.read(0, 100):
+        # While the workers are still there, which it asks for their profiles.
+        tell(events, dask_report=asdict(await report_here(scheduler, since)))
 
 
 # What fails again however often it is tried: a module, a setting or a file that is not there.

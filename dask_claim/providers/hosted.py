@@ -17,10 +17,8 @@ from dask_claim.cgroup import MORE_MEMORY, MemoryLimit
 from dask_claim.claim.dask_config import dask_config
 from dask_claim.errors import ClusterFailed, ConfigurationError
 from dask_claim.processes import ended, kill_group
-from dask_claim.providers import tls
+from dask_claim.providers import dask_report, tls
 from dask_claim.providers.base import NO_WORKERS_TIMEOUT, Provider, tells_of_no_workers
-from dask_claim.providers.dask_report import PATIENCE as REPORT_WITHIN
-from dask_claim.providers.dask_report import Handover
 from dask_claim.providers.usage import Usage
 from dask_claim.providers.values import Ended, Request, Warn, Write
 from dask_claim.threads import in_time
@@ -55,8 +53,6 @@ class HostedProvider(Provider):
         self._ended: Ended | None = None
         self._memory = MemoryLimit()
         self._closing = False
-        self._handover: Handover | None = None
-        self._in_haste = False
         self._folder: str | None = None
         """Where the keys of this run are; None where there are none."""
 
@@ -71,8 +67,7 @@ class HostedProvider(Provider):
             raise
         assert self._host is not None and self._host.stdin is not None
         asked = self._host_request()
-        if self._handover is not None:
-            asked["report"] = self._handover.descriptor
+        asked["report"] = self._wants_report
         self._host.stdin.write(json.dumps(asked).encode() + b"\n")
         self._reading = asyncio.create_task(self._read())
         await self._use(await self._event())
@@ -100,14 +95,12 @@ class HostedProvider(Provider):
             more = {NO_WORKERS_TIMEOUT: str(timeout), **more}
         keys = tls.in_folder(self._folder, *tls.ROLES) if self._folder else {}
         pipe = asyncio.subprocess.PIPE
-        if self.request.report and self.reports_usage:
-            self._handover = Handover()
         self._host = await asyncio.create_subprocess_exec(
             sys.executable, str(self.host), stdin=pipe, stdout=pipe,
             env={**_environment(self.request.environ), **more, **keys},
             # Neither Ctrl-C nor a signal to the launcher's group may reach the cluster.
             start_new_session=True,
-            pass_fds=(self._handover.descriptor,) if self._handover else (),
+            limit=2 * dask_report.LARGEST,  # of a line
         )  # fmt: skip
         return self._host.pid
 
@@ -130,6 +123,8 @@ class HostedProvider(Provider):
             self._usage = Usage.of(event["usage"])
             if self._ended is None:  # what a process that was killed had still written
                 self._on_usage(self._usage)
+        elif "dask_report" in event:
+            self.dask_report = dask_report.DaskReport(**event["dask_report"])
         elif "waiting" in event:
             self.obstacle = event["waiting"]
         elif "warning" in event:
@@ -192,13 +187,16 @@ class HostedProvider(Provider):
             self._ended = Ended(f"has ended by itself: its process {how}", killed=killed)
         return self._ended
 
+    @property
+    def _wants_report(self) -> bool:
+        return self.request.report and self.reports_usage
+
     def security(self) -> Any:
         return tls.client_security(self._folder) if self._folder else None
 
     def hurry(self) -> None:
-        self._in_haste = True
-        if self._handover is not None:
-            self._handover.forgo()
+        if self._wants_report:
+            self.dask_report = dask_report.IN_HASTE
 
     async def close(self) -> None:
         await self._close(self.request.stop_timeout)
@@ -210,9 +208,10 @@ class HostedProvider(Provider):
             return
         assert host.stdin is not None
         self._closing = True
+        if self._wants_report and self.dask_report is None:
+            host.stdin.write(b"report\n")
+            patience += dask_report.PATIENCE
         host.stdin.close()
-        if self._handover is not None and not self._in_haste:
-            patience += REPORT_WITHIN
         try:
             await in_time(host.wait(), patience)
         except asyncio.TimeoutError:
@@ -223,8 +222,6 @@ class HostedProvider(Provider):
             # The last report; another process may still hold the other end of the pipe.
             await asyncio.wait({self._reading}, timeout=LAST_WORDS)
             self._reading.cancel()
-        if self._handover is not None:
-            self.dask_report, self._handover = self._handover.take(), None
 
 
 def _environment(environ: Mapping[str, str]) -> dict[str, str]:

@@ -58,8 +58,7 @@ async def hold(request: dict[str, Any], events: Any) -> None:
             end.push_async_callback(jobs.look)
             end.push_async_callback(cancel, asyncio.create_task(jobs.watch()))
         minimum, maximum = request["min_workers"], request["max_workers"]
-        report = request.get("report")
-        over = asyncio.ensure_future(until_over(cluster, left, events, report))
+        over = asyncio.ensure_future(until_over(cluster, left, events, request["report"]))
         tell(events, scheduler_address=cluster.scheduler_address)
         try:
             cluster.scale(minimum)

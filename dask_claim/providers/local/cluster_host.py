@@ -67,7 +67,7 @@ async def hold(request: dict[str, Any], events: Any) -> None:
 
     from dask_claim.files import letters, remove_private_folder
 
-    folder, token, report = request.pop("folder"), letters(), request.pop("report", None)
+    folder, token, report = request.pop("folder"), letters(), request.pop("report")
     configure(Path(folder), token)
     size, step, plan = await divide(request)
     if size.memory >= ROOMY:
