@@ -391,8 +391,8 @@ assert not {"pydantic", "dask", "yaml", "ruamel.yaml"} & set(sys.modules)
 
 
 def test_before_and_after_of_the_documentation(tmp_path: Path) -> None:
-    text = (ROOT / "docs" / "cwl.md").read_text()
-    before, after = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    text = (ROOT / "docs" / "translate.md").read_text()
+    before, after = re.findall(r"```yaml\n(?:# tool.cwl\n)?(.*?)```", text, re.DOTALL)
     assert translate(write(tmp_path, before)) == after
 
 
