@@ -140,7 +140,7 @@ def _read_value(reading: Reading, name: str, value: object, path: Path) -> None:
             if name == "options" or (isinstance(item, Plain) and item.startswith("[")):
                 item = as_data(item)
             if item is not None:
-                reading.put((name, safe_text(entry)), item, (*path, _written(entry)))
+                reading.put((name, str(entry)), item, (*path, _written(entry)))
     else:
         reading.put((name,), value, path)
 
@@ -169,12 +169,12 @@ def _read_names(reading: Reading, value: object, path: Path) -> None:
 
 def _written(key: object) -> str:
     """Return a key as its author wrote it, fit for a path."""
-    return str(redact(safe_text(key)))[:60]
+    return str(redact(str(key)))[:60]
 
 
 def _same(one: object, other: object) -> bool:
     """Whether two values are one, also where a number is a text."""
-    return safe_text(one).strip() == safe_text(other).strip()
+    return str(one).strip() == str(other).strip()
 
 
 def resolve(key: object) -> str | None:
@@ -191,14 +191,4 @@ def suggest(key: object, names: Mapping[str, str] = ALIASES) -> str:
 def plain_name(key: object) -> str:
     """Return a key in lower case, without `_`, `-` and any namespace."""
     # A namespace may stand before any key: calrissian:X, https://…/schema#X.
-    return re.split(r"[:#/]", safe_text(key))[-1].lower().replace("_", "").replace("-", "")
-
-
-def safe_text(value: object) -> str:
-    """Return the text of any value that JSON or YAML can hold."""
-    try:
-        return str(value)
-    except ValueError:  # Python does not write out numbers of many thousand digits
-        return hex(value) if isinstance(value, int) else "…"
-    except RecursionError:
-        return "…"
+    return re.split(r"[:#/]", str(key))[-1].lower().replace("_", "").replace("-", "")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dask_claim.claim.fields import FIELDS, MAPPINGS, Path, nested
-from dask_claim.claim.spellings import Reading, plain_name, read, safe_text
+from dask_claim.claim.spellings import Reading, plain_name, read
 from dask_claim.claim.validation import check, cross_faults, respell
 from dask_claim.cwl import expressions
 from dask_claim.cwl.document import CwlError, Document, Keys, Place
@@ -60,7 +60,7 @@ def requirements_of(owner: Any, keys: Keys, document: Document) -> Iterator[Entr
             if isinstance(content, list):
                 fields = {name: value for name, value in item.items() if name != "class"}
             place = document.place((*at, key))
-            yield Entry(_kind(written), safe_text(written), fields, section, (*at, key), place)
+            yield Entry(_kind(written), written, fields, section, (*at, key), place)
 
 
 def _kind(written: object) -> str:
