@@ -28,7 +28,7 @@ def test_good(file: Path, tmp_path: Path) -> None:
     text = file.read_text(encoding="utf-8")
     expected = json.loads(file.with_suffix(".expected.json").read_text(encoding="utf-8"))
     claim = Claim.model_validate(json.loads(text))
-    assert claim.to_dict() == expected
+    assert claim.to_dict() == {**Claim().to_dict(), **expected}
     assert Claim.model_validate_json(text) == claim == Claim.model_validate(expected)
     site = write(tmp_path / "site.yaml", "profiles: {large: {}}\n")
     environ = {**NOWHERE, "DASK_CLAIM_SITE": str(site), "DASK_CLAIM": text}
@@ -53,6 +53,14 @@ def test_bad(file: Path) -> None:
 def test_there_is_a_case_for_every_field() -> None:
     said = {key for file in GOOD for key in json.loads(file.read_text(encoding="utf-8"))}
     assert set(FIELDS) - said == {"share"}  # which no claim of a developer sets
+
+
+def test_defaults() -> None:
+    assert Claim().to_dict() == {
+        "version": 1, "options": {}, "env": {}, "environment": {}, "hpc": {}, "provider": "auto",
+        "fallback": "fail", "create": True, "strict": True, "versions": "warn",
+        "lease_timeout": 60, "reconnect_timeout": 10, "keep": 60,
+    }  # fmt: skip
 
 
 def test_direct_construction_is_checked_too() -> None:
