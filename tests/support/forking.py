@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import array
 import contextlib
+import gc
 import json
 import os
 import selectors
@@ -176,9 +177,15 @@ if __name__ == "__main__":
         sys.exit(ask(path, rest))
     # Not this file's folder, whose modules are not for Dask.
     del sys.path[0]
+    import dask_gateway.scheduler_preload
     import distributed.cli.dask_scheduler
-    import distributed.cli.dask_worker  # noqa: F401
+    import distributed.cli.dask_ssh
+    import distributed.cli.dask_worker
+    import distributed.dashboard.scheduler
+    import distributed.dashboard.worker  # noqa: F401
 
+    # What is there already stays in the memory that forked processes share.
+    gc.freeze()
     server = Server(path)
     print(end=".", flush=True)
     if told := server.serve():
