@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from dask_claim.credentials.oidc import PATIENCE
+from tests.support.forking import ForkedDask
 from tests.support.gateway import REFERENCE, GatewayServer, clean_environment
 from tests.support.launcher import DASK_CLAIM, PYTHON, Launcher, wait_for
 from tests.support.oidc_provider import (
@@ -58,8 +59,9 @@ def issuer() -> Iterator[Provider]:
 
 
 @pytest.fixture(scope="module")
-def site(issuer: Provider) -> Iterator[GatewayServer]:
-    server = GatewayServer(REFERENCE + issuer.checking(), password="operator-1234")
+def site(issuer: Provider, forked_dask: ForkedDask) -> Iterator[GatewayServer]:
+    options = REFERENCE + issuer.checking()
+    server = GatewayServer(options, password="operator-1234", dask=forked_dask)
     yield server
     server.stop()
 

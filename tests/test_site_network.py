@@ -16,6 +16,7 @@ from typing import NamedTuple
 import pytest
 
 from tests.support.certificates import certificates
+from tests.support.forking import ForkedDask
 from tests.support.gateway import REFERENCE, GatewayServer, free_port
 from tests.support.launcher import PYTHON, Launcher, wait_for
 from tests.support.missing import PATH, need
@@ -84,7 +85,7 @@ class Site(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def site(tmp_path_factory: pytest.TempPathFactory, forked_dask: ForkedDask) -> Iterator[Site]:
     need("nginx")
     certificates(folder := tmp_path_factory.mktemp("site"))
     port, login_port = free_port(), free_port()
@@ -93,7 +94,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     user = f"user {getpass.getuser()};" if os.geteuid() == 0 else ""
     error, tunnels = folder / "error.log", []
     with provider(60, issuer=issuer) as login, in_thread(tunnelling(tunnels)) as proxy:
-        gateway = GatewayServer(REFERENCE + login.checking(), password="operator-1234")
+        options = REFERENCE + login.checking()
+        gateway = GatewayServer(options, password="operator-1234", dask=forked_dask)
         (folder / "secret").write_text(CLIENT_SECRET)
         (folder / "claim.yaml").write_text(
             f"gateway_url: {url}\nproxy_url: {gateway.url.replace('http', 'gateway')}\n"

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from tests.k8s.objects import ROOT, container, variables
+from tests.support.forking import ForkedDask
 from tests.support.gateway import GatewayServer, clean_environment
 from tests.support.launcher import ONE_TASK
 
@@ -43,10 +44,11 @@ def forwarded() -> str:
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[GatewayServer]:
+def server(forked_dask: ForkedDask) -> Iterator[GatewayServer]:
     for name, text in CODE.items():
         compile(text, f"gateway.extraConfig.{name}", "exec")
-    made = GatewayServer(options="\n".join([KUBERNETES, forwarded(), *CODE.values()]))
+    options = "\n".join([KUBERNETES, forwarded(), *CODE.values()])
+    made = GatewayServer(options=options, dask=forked_dask)
     try:
         yield made
     finally:

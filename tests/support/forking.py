@@ -10,6 +10,7 @@ from __future__ import annotations
 import array
 import contextlib
 import gc
+import importlib
 import json
 import os
 import selectors
@@ -177,13 +178,12 @@ if __name__ == "__main__":
         sys.exit(ask(path, rest))
     # Not this file's folder, whose modules are not for Dask.
     del sys.path[0]
-    import dask_gateway.scheduler_preload
-    import distributed.cli.dask_scheduler
-    import distributed.cli.dask_ssh
-    import distributed.cli.dask_worker
-    import distributed.dashboard.scheduler
-    import distributed.dashboard.worker  # noqa: F401
-
+    for name in (
+        "dask_gateway.scheduler_preload",
+        *(f"distributed.cli.dask_{command}" for command in ("scheduler", "ssh", "worker")),
+        *(f"distributed.dashboard.{role}" for role in ("scheduler", "worker")),
+    ):
+        importlib.import_module(name)
     # What is there already stays in the memory that forked processes share.
     gc.freeze()
     server = Server(path)
