@@ -14,8 +14,8 @@ import pytest
 
 from dask_claim.credentials.oidc import PATIENCE
 from tests.support.forking import ForkedDask
-from tests.support.gateway import REFERENCE, GatewayServer, clean_environment
-from tests.support.launcher import DASK_CLAIM, PYTHON, Launcher, wait_for
+from tests.support.gateway import REFERENCE, GatewayServer
+from tests.support.launcher import PYTHON, Launcher, wait_for
 from tests.support.oidc_provider import (
     CLIENT,
     CLIENT_SECRET,
@@ -148,17 +148,6 @@ def test_token_replaced(
     for secret in ("secret-1", "secret-2", "eyJ", PASSWORD):
         assert secret not in run.err + str(result.receipt) + shown
     assert "eyJ" not in site.log.read_text()
-
-
-@pytest.mark.slow
-def test_doctor_tells_that_tokens_are_renewed(
-    site: GatewayServer, issuer: Provider, tmp_path: Path
-) -> None:
-    (tmp_path / "secret").write_text(CLIENT_SECRET)
-    env = written(tmp_path, site.url, PROVIDER.replace("ISSUER", issuer.issuer))
-    command = [DASK_CLAIM, "doctor"]
-    told = subprocess.run(command, env=clean_environment(**env), capture_output=True, text=True)
-    assert "credentials: accepted; clusters of yours: 0; tokens are renewed" in told.stdout
 
 
 @pytest.mark.parametrize(
