@@ -36,7 +36,7 @@ PROVIDERS = {
 
 SUBSTITUTES = {
     "none": "existing:NoProvider",
-    "shared-gateway": "gateway.shared_provider:SharedGatewayProvider",
+    "shared-gateway": "gateway.shared:SharedGatewayProvider",
     "program-on-gateway": "gateway.program:MarkingProvider",
     "local-gateway": "local.own_gateway:OwnGatewayProvider",
     "local-gateway-cluster": "local.own_gateway:OwnGatewayClusterProvider",

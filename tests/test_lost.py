@@ -14,8 +14,8 @@ from dask_claim.claim.addresses import GatewayAddress
 from dask_claim.claim.model import Claim
 from dask_claim.providers.gateway import reclaiming
 from dask_claim.providers.gateway.api import GatewayApi
-from dask_claim.providers.gateway.reclaiming import end_lost
-from dask_claim.providers.values import Outcome
+from dask_claim.providers.gateway.reclaiming import Ending
+from dask_claim.providers.values import Outcome, Ticket
 from tests.support.gateway import GatewayServer
 from tests.support.launcher import Launcher
 from tests.support.proxy import CREATION, Proxy
@@ -38,10 +38,12 @@ def test_lost_cluster_is_found_whatever_the_clocks_say(
             options = await api.options()
             request = {"before": [], "sent": time.time(), "options": dict(options)}
             name = await api.create(options)
-            earlier = {"sent": request["sent"] - 60, "given_up": request["sent"] - 30}
-            for more in (earlier, {"before": [name]}):
-                assert await end_lost(api, {**request, **more}, told.append) is Outcome.NOTHING
-            assert await end_lost(api, request, told.append) is Outcome.GONE
+            later = {"sent": request["sent"] + 60}
+            for more, outcome in (
+                (later, Outcome.NOTHING), ({"before": [name]}, Outcome.NOTHING), ({}, Outcome.GONE)
+            ):  # fmt: skip
+                ticket = Ticket("gateway", {"requested": {**request, **more}})
+                assert await Ending(api, told.append).end_all_of(ticket) is outcome
             return name
         finally:
             await api.close()

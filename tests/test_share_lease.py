@@ -18,7 +18,7 @@ from dask_claim.lifetime.lease_connection import JoinRefused, LeaseConnection
 from dask_claim.lifetime.lease_plugin import NAME, RENEW
 from dask_claim.lifetime.workers_service import WorkersService
 from dask_claim.providers.gateway import reclaiming
-from dask_claim.providers.gateway.reclaiming import end_unused
+from dask_claim.providers.gateway.reclaiming import Ending
 from dask_claim.providers.gateway.reports import MARK, Mark
 from dask_claim.providers.gateway.shared import SharedClusters
 from dask_claim.providers.share import Share
@@ -204,7 +204,7 @@ def test_only_what_is_surely_unused_is_ended_and_only_what_is_used_is_left(
             cluster: Any = OneCluster("tcp://127.0.0.1:9")
 
             async def end(seconds: float) -> Outcome:
-                return await in_time(end_unused(cluster, "c1", None, warnings.append), seconds)
+                return await in_time(Ending(cluster, warnings.append).end_unused("c1"), seconds)
 
             with pytest.raises(asyncio.TimeoutError):
                 await end(0.5)

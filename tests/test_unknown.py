@@ -119,7 +119,7 @@ def test_gateway_that_cannot_be_asked(fault: str, monkeypatch: pytest.MonkeyPatc
         assert stop_orphaned(gateway) == []
         for requested in ({"mark": ASKED[MARK]}, guess(gateway)):
             outcome, told = end(gateway, 0.4, requested=requested)
-            assert outcome is Outcome.NOT_CONFIRMED and "could not be looked for" in told[0]
+            assert outcome is Outcome.NOT_CONFIRMED and "is not certain" in told[0]
             assert gateway.ended == []
         # What has a name is ended whatever the list says, and not confirmed without a report.
         gateway.faults = {"list": fault, "report": fault}

@@ -30,12 +30,10 @@ STOP_REQUEST_TIMEOUT = 8.0
 async def repeat(
     step: Callable[[], Awaitable[T]],
     on_error: Callable[[DaskClaimError, float], float],
-    done: Callable[[T], bool] = lambda _: True,
-    first: float = 0.05,
+    first: float = 0.1,
     longest: float = 1.0,
-    growth: float = 1.15,
 ) -> T:
-    """Repeat a step until it is done, and return its result.
+    """Repeat a step until it raises no error any more, and return its result.
 
     Parameters
     ----------
@@ -43,22 +41,17 @@ async def repeat(
     on_error : callable
         Given an error of the step and the pause until the next one, in seconds; it raises what is
         not to be repeated, else returns how long to wait.
-    done : callable
-        Whether a result is the last one.
-    first, longest, growth : float
+    first, longest : float
         Of the pauses.
     """
-    pause = wait = first
+    pause = first
     while True:
         try:
-            result = await step()
-            if done(result):
-                return result
-            wait = pause
+            return await step()
         except DaskClaimError as error:
             wait = on_error(error, pause)
         await asyncio.sleep(wait)
-        pause = min(pause * growth, longest)
+        pause = min(pause * 1.5, longest)
 
 
 class Patience:
@@ -93,7 +86,7 @@ class Patience:
             return min(max(pause * random.uniform(0.5, 1.5), retry_after), left)
 
         step = question if passing else lambda: self._once(question)
-        answer = await repeat(step, bear, first=FIRST_PAUSE, longest=LONGEST_PAUSE, growth=1.5)
+        answer = await repeat(step, bear, first=FIRST_PAUSE, longest=LONGEST_PAUSE)
         if troubled:
             self._provider.obstacle = self._provider.obstacle_reason = None
         return answer

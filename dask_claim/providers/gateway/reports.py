@@ -12,12 +12,15 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
+from dask_claim.errors import DaskClaimError
 from dask_claim.providers.share import Share, told_by_others
 from dask_claim.providers.usage import LOOK, RENOUNCED
 from dask_claim.threads import in_time
 
 if TYPE_CHECKING:
     from dask_gateway.client import ClusterReport
+
+    from dask_claim.providers.gateway.api import GatewayApi
 
 MARK = "CLAIMED_BY_RUN"
 """Not one of Dask's variables, and not the one of the command's own processes (`choice.RUN_ID`):
@@ -120,6 +123,16 @@ async def look_at_lease(report: ClusterReport) -> Look:
     except Exception:
         # Whatever was in the way: connection, TLS, time, an error of the scheduler's.
         return Look(Hold.UNREACHABLE)
+
+
+async def look_at(api: GatewayApi, name: str) -> Look | None:
+    """Look at the lease of a cluster; None where it does not run, or the gateway does not tell."""
+    try:
+        # A list comes without the credentials that the scheduler wants.
+        report = await api.report(name)
+    except DaskClaimError:
+        return None
+    return await look_at_lease(report) if report and status_of(report) == "RUNNING" else None
 
 
 async def _ask(report: ClusterReport) -> Any:
