@@ -105,7 +105,7 @@ def test_the_timeline_is_drawn(tmp_path: Path) -> None:
             track = page.locator("#timeline .track").first.bounding_box()
             assert track and boxes[2]
             assert boxes[2]["width"] == pytest.approx(0.96 * track["width"], abs=3)
-            for curve in page.locator("#timeline path.line").all():
+            for curve in page.locator("#timeline polyline.line").all():
                 box = curve.bounding_box()
                 assert box and box["height"] > 50 and box["width"] > 0.9 * track["width"]
             assert overflow(page) <= 0

@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup, escape
 
-from dask_claim.amounts import gib, seconds
-from dask_claim.receipts.chart import Chart
-from dask_claim.receipts.fields import ReceiptFields, Workers
+from dask_claim.amounts import duration, gib, seconds
+from dask_claim.receipts.fields import ReceiptFields
 from dask_claim.receipts.rows import program
 
 TEMPLATE = Path(__file__).with_name("report.html")
 
 LINK = re.compile(r"<link\b[^>]*>", re.IGNORECASE)
 """Dask's report has one, to an icon on its site."""
+
+PHASES = (
+    ("Cluster starts", "claimed", "running"),
+    ("First worker", "running", "first_worker"),
+    ("Command", "command_start", "command_end"),
+    ("Release", "command_end", "gone"),
+)
+"""What a bar is called, and the two stages that it lies between."""
+
+STEPS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 60, 120, 300, 600, 1800, 3600, 7200, 21600, 86400)
+"""Seconds between two marks of the chart, of which there are at most `MARKS`."""
+
+MARKS = 6
 
 
 def html(receipt: Mapping[str, Any], dask_report: str | None = None, missing: str = "") -> str:
@@ -44,17 +56,14 @@ def html(receipt: Mapping[str, Any], dask_report: str | None = None, missing: st
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters["code"] = _code
+    environment.filters |= {"code": _code, "gib": gib, "seconds": seconds}
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
+    stages = sorted((moment, name) for name, moment in fields.timeline if moment is not None)
     return template.render(
         receipt=fields,
         program=program(fields.command),
-        status=_status(fields),
-        tiles=_tiles(fields),
-        workers=_workers(fields.workers) if fields.workers else [],
-        chart=Chart.of(fields),
-        stages=_stages(fields),
-        claim=_claim(fields),
+        chart=_chart(fields),
+        stages=[((at - stages[0][0]).total_seconds(), name, at) for at, name in stages],
         dask_report=LINK.sub("", dask_report) if dask_report else None,
         missing=missing,
     )
@@ -65,78 +74,45 @@ def _code(text: str) -> Markup:
     parts = [escape(part) for part in text.split("`")]
     if len(parts) % 2 == 0:
         return escape(text)
-    code = [Markup("<code>{}</code>").format(part) for part in parts[1::2]]
-    parts[1::2] = code
+    parts[1::2] = [Markup("<code>{}</code>").format(part) for part in parts[1::2]]
     return Markup("").join(parts)
 
 
-def _status(receipt: ReceiptFields) -> tuple[str, str]:
-    """How the run ended, as a style and in words."""
-    if receipt.state != "ended":
-        return "open", f"{receipt.state}, not ended"
-    if receipt.exit_status == 0:
-        return "good", "status 0"
-    return "bad", f"status {receipt.exit_status}"
+def _chart(receipt: ReceiptFields) -> dict[str, Any] | None:
+    """Return what is drawn, with places in per cent of its length; None where nothing began."""
+    moments = {name: moment for name, moment in receipt.timeline if moment is not None}
+    if not moments:
+        return None
+    start = min(moments.values())
+    after = {name: (moment - start).total_seconds() for name, moment in moments.items()}
+    begun = after.get("claimed", 0.0)
+    history = [(begun + since, workers, done) for since, workers, done in receipt.history]
+    length = max(*after.values(), *(point[0] for point in history), 0.0) or 1.0
+    bars = []
+    for name, begin, end in PHASES:
+        lasted = after.get(end, length) - after.get(begin, length)
+        if begin in after and lasted >= 0:
+            places = {"left": 100 * after[begin] / length, "width": 100 * lasted / length}
+            bars.append({"name": name, "text": seconds(lasted), "open": end not in after, **places})
+    end = 100 * after.get("gone", length) / length
+    curves = []
+    for column, name in enumerate(("Workers", "Tasks done"), start=1) if history else ():
+        points = [(100 * point[0] / length, point[column]) for point in history]
+        curves.append({"name": name, **_curve(points, end)})
+    step = next((step for step in STEPS if length / step < MARKS), length)
+    marks = []
+    for number in range(int(length / step) + 1):
+        at = number * step
+        marks.append((100 * at / length, f"{at:g} s" if length < 100 else duration(at)))
+    return {"bars": bars, "curves": curves, "marks": marks}
 
 
-def _tiles(receipt: ReceiptFields) -> list[tuple[str, str, str]]:
-    """The most important numbers: name, value, a note."""
-    tiles, workers, tasks = [], receipt.workers, receipt.tasks
-    if receipt.duration is not None:
-        tiles.append(("Wall time", seconds(receipt.duration), ""))
-    if tasks:
-        tiles.append(("Tasks", f"{tasks.done}", f"{tasks.failed} failed" if tasks.failed else ""))
-    if workers:
-        lost = sum(each.count for each in workers.lost)
-        tiles.append(("Workers", f"{workers.peak}", f"{lost} lost" if lost else ""))
-        tiles.append(("Core-hours", f"{workers.core_hours:.3f}", ""))
-    if receipt.efficiency is not None:
-        tiles.append(("Efficiency", f"{100 * receipt.efficiency:.0f} %", "of them busy"))
-    if workers and workers.memory_peak:
-        of = f"of {gib(workers.memory)}" if workers.memory else ""
-        tiles.append(("Worker memory", gib(workers.memory_peak), of))
-    if receipt.memory_peak:
-        tiles.append(("Cluster memory", gib(receipt.memory_peak), "at the peak"))
-    if receipt.spilled:
-        tiles.append(("Spilled", gib(receipt.spilled), "to the workers' disks"))
-    return tiles
-
-
-def _workers(workers: Workers) -> list[tuple[str, str]]:
-    """The table of the workers' numbers."""
-    rows = [
-        ("At most at one time", f"{workers.peak}"),
-        ("Worker-seconds", f"{workers.worker_seconds:.1f}"),
-        ("Core-hours", f"{workers.core_hours:.6f}"),
-    ]
-    if workers.threads is not None:
-        rows.append(("Threads of one worker", f"{workers.threads}"))
-    if workers.memory is not None:
-        rows.append(("Memory of one worker", gib(workers.memory)))
-    if workers.memory_peak is not None:
-        rows.append(("Memory of the fullest one, at its peak", gib(workers.memory_peak)))
-    rows += [(f"Lost: {each.reason}", f"{each.count} ({each.text})") for each in workers.lost]
-    return rows
-
-
-def _stages(receipt: ReceiptFields) -> list[tuple[str, str, str]]:
-    """The stages in the order in which they were reached: name, seconds since the first, time."""
-    times = sorted((moment, name) for name, moment in receipt.timeline if moment is not None)
-    return [
-        (
-            name.replace("_", " "),
-            f"{(moment - times[0][0]).total_seconds():.1f}",
-            moment.isoformat(sep=" ", timespec="seconds"),
-        )
-        for moment, name in times
-    ]
-
-
-def _claim(receipt: ReceiptFields) -> list[tuple[str, str, str]]:
-    """The claim's fields that somebody has set: name, value, where it comes from."""
-    sources = receipt.sources or {}
-    return [
-        (name, str(value), str(sources.get(name, "")))
-        for name, value in (receipt.claim or {}).items()
-        if value is not None and sources.get(name) != "default"
-    ]
+def _curve(points: Sequence[tuple[float, float]], end: float) -> dict[str, Any]:
+    """Return the corners of a line in a box of 100 by 100; a value holds until the next one."""
+    top, before = max(value for _, value in points), 0.0
+    corners = []
+    for place, value in (*points, (max(end, points[-1][0]), points[-1][1])):
+        corners += [(place, before), (place, value)]
+        before = value
+    line = " ".join(f"{place:.2f},{100 - 100 * value / (top or 1):.2f}" for place, value in corners)
+    return {"top": top, "last": before, "line": line, "area": f"{line} {corners[-1][0]:.2f},100"}
