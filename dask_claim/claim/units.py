@@ -74,6 +74,8 @@ def text(value: object) -> str:
         raise Invalid("is empty", "write a text, or leave the field out")
     if not stripped.isprintable():
         raise Invalid("has control characters", "write plain text")
+    if stripped.startswith(("$(", "${")):
+        raise Invalid("is an expression that no runner has evaluated", "write its value")
     return stripped
 
 

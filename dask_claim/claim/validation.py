@@ -58,18 +58,15 @@ def list_problems(error: ValidationError) -> Iterator[tuple[Path, Invalid]]:
 
 
 def _wrong_entries(values: Mapping[Path, object]) -> Iterator[tuple[Path, Invalid]]:
-    for path, value in values.items():
-        is_template = isinstance(value, str) and value.lstrip().startswith(("$(", "${"))
+    for (name, *entry), value in values.items():
         try:
-            if is_template and path[0] != "options":
-                raise Invalid("is an expression that no runner has evaluated", "write its value")
-            if path[0] == "env" and len(path) > 1 and isinstance(value, str):
-                if reason := refusal(value.strip(), path[1]):
+            if name == "env" and entry and isinstance(value, str):
+                if reason := refusal(value.strip(), entry[0]):
                     raise reason
-            elif path[0] == "hpc" and len(path) > 1:
-                _check_hpc_entry(path[1], value)
+            elif name == "hpc" and entry:
+                _check_hpc_entry(entry[0], value)
         except Invalid as error:
-            yield path, error
+            yield (name, *entry), error
 
 
 def _check_hpc_entry(name: str, value: object) -> None:
