@@ -148,21 +148,18 @@ def describe_withheld(resolved: Resolved) -> str | None:
 def _auth_of_dask(environ: Mapping[str, str]) -> tuple[Any, Mapping[str, Any]]:
     """Return type and arguments. Raises ConfigurationError where they cannot be read."""
     try:
-        configured: Any = collect(environ)
+        configured = collect(environ)
     except (ValueError, TypeError) as error:
         words = redact_text(" ".join(str(error).split()))
         raise ConfigurationError(f"Dask's configuration cannot be read: {words}") from error
-    path: list[str] = []
-    auth: Mapping[str, Any] = {}
-    for key in ("gateway", "auth", "kwargs"):
-        path.append(key)
-        auth, configured = configured, configured.get(key) or {}
-        if not isinstance(configured, Mapping):
-            name = ".".join(path)
-            raise ConfigurationError(
-                f"{name} in Dask's configuration: must be a mapping of names and values"
-            )
-    return auth.get("type", "basic"), configured
+    try:
+        auth = (configured.get("gateway") or {}).get("auth") or {}
+        return auth.get("type", "basic"), dict(auth.get("kwargs") or {})
+    except (AttributeError, TypeError, ValueError):
+        raise ConfigurationError(
+            "gateway.auth in Dask's configuration, or its kwargs: must be a mapping of names and "
+            "values"
+        ) from None
 
 
 def _dask_has_secrets(environ: Mapping[str, str]) -> bool:
