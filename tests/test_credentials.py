@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import os
 import socket
@@ -12,7 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from dask_claim.claim.addresses import GatewayAddress
 from dask_claim.credentials.oidc import PATIENCE
+from dask_claim.errors import AuthenticationError
+from dask_claim.providers.gateway.api import GatewayApi
 from tests.support.forking import ForkedDask
 from tests.support.gateway import REFERENCE, GatewayServer
 from tests.support.launcher import PYTHON, Launcher, wait_for
@@ -163,14 +167,23 @@ def test_token_replaced(
     ids=["password", "client", "audience"],
 )
 def test_what_is_refused(
-    launcher: Launcher, site: GatewayServer, issuer: Provider, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, site: GatewayServer, issuer: Provider, tmp_path: Path,
     credentials: str, words: str,
 ) -> None:  # fmt: skip
     env = written(tmp_path, site.url, credentials.replace("ISSUER", issuer.issuer))
-    run = launcher("true", claim=SMALL, env=env)
-    assert run.status == 78
-    assert words.format(issuer=issuer.issuer, file=tmp_path / "claim.yaml") in run.err
-    assert "-secret" not in run.err + str(run.receipt)
+    monkeypatch.setenv("DASK_CLAIM_SITE", env["DASK_CLAIM_SITE"])
+
+    async def ask() -> None:
+        api = GatewayApi(GatewayAddress(site.url, trusted=True))
+        try:
+            await api.clusters()
+        finally:
+            await api.close()
+
+    with pytest.raises(AuthenticationError) as caught:
+        asyncio.run(ask())
+    assert caught.value.exit_status == 78 and "-secret" not in str(caught.value)
+    assert words.format(issuer=issuer.issuer, file=tmp_path / "claim.yaml") in str(caught.value)
 
 
 ELSEWHERE = """
