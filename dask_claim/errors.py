@@ -59,7 +59,7 @@ class Reason(Enum):
 
 
 class DaskClaimError(Exception):
-    """The root of the tree. Raised itself it means a defect in dask-claim (status 70)."""
+    """The base of all errors. Raised itself, it is a defect in dask-claim (status 70)."""
 
     reason: Reason = Reason.DEFECT
 
@@ -70,7 +70,7 @@ class DaskClaimError(Exception):
 
     @property
     def exit_status(self) -> int:
-        """The status that dask-claim ends with."""
+        """The status with which dask-claim ends."""
         status = self.reason.exit_status
         return 70 if status is None else status
 
@@ -82,7 +82,7 @@ class UsageError(DaskClaimError):
 
 
 class TemporaryError(DaskClaimError):
-    """The same run may well succeed later (status 75)."""
+    """The same run can succeed later (status 75)."""
 
     reason = Reason.TEMPORARY
 
@@ -224,7 +224,7 @@ class Fault:
 
 
 class ClaimError(ConfigurationError, ValueError):
-    """The claim is not sound. Carries every fault, never only the first one."""
+    """The claim is wrong; `faults` has every fault, never only the first one."""
 
     reason = Reason.CLAIM_INVALID
 

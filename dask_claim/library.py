@@ -27,10 +27,10 @@ class Result:
     """How a run ended."""
 
     exit_status: int
-    """The command's own, or 128 + n where signal n ended it."""
+    """The command's own, or 128 + n if signal n ended it."""
 
     receipt: Mapping[str, Any]
-    """The receipt as it is (or would be) written."""
+    """The receipt, also if it is not written to a file."""
 
 
 def run(
@@ -46,29 +46,29 @@ def run(
 ) -> Result:
     """Run `command` on a claimed cluster and stop the cluster, as `dask-claim -- …` does.
 
-    KeyboardInterrupt, or whatever a signal raises here, ends the run: the command gets SIGINT, and
-    SIGKILL `grace` seconds later. The exception goes on when all is released.
+    KeyboardInterrupt, or any exception that a signal raises here, ends the run: the command gets
+    SIGINT, and SIGKILL `grace` seconds later. The exception is raised when all is released.
 
     Parameters
     ----------
     command : sequence of str
         Program and arguments.
     claim : Claim or mapping, optional
-        In the place of `DASK_CLAIM`; by default what the environment says, as for the command line.
+        Replaces `DASK_CLAIM`. By default the environment's claim, as for the command line.
     start, start_timeout, stop_timeout, grace, receipt, report
-        See `RunOptions`; times in seconds. By default what the environment says, too.
+        As the options of the command line; times in seconds. By default the environment's.
 
     Returns
     -------
     Result
-        The command ran, whatever its exit status is.
+        Of a command that ran, whatever its exit status is.
 
     Raises
     ------
     ClaimError, ConfigurationError, CommandNotFound, CommandNotExecutable
-        Something is wrong, of `dask_claim.errors`; nothing was created.
+        The claim, the configuration or the command is wrong; nothing was created.
     TemporaryError
-        The cluster could not be had now.
+        No cluster is available now.
     """
     times = {"start_timeout": start_timeout, "stop_timeout": stop_timeout, "grace": grace}
     options = {"start": start, **times, **_texts(receipt=receipt, report=report)}
@@ -94,21 +94,21 @@ def connect(
     grace: float | None = None,
     **client_options: Any,
 ) -> Iterator[Client]:
-    """A connected client, for the length of a `with` block.
+    """Connect a Dask client for the length of a `with` block.
 
-    Under the launcher, or wherever `DASK_SCHEDULER_ADDRESS` names a scheduler, it is connected to
-    that one. Alone, the claim is fulfilled here and the cluster stopped at the end of the block,
-    also when the block raises, or the process is ended or killed at any moment. In a job of Slurm
-    the program gets SIGTERM `grace` seconds before its walltime ends.
+    Under the launcher, or if `DASK_SCHEDULER_ADDRESS` names a scheduler, the client uses that
+    scheduler. Otherwise a cluster is requested as the claim says, and stopped at the end of the
+    block, also if the block raises, or the process is ended or killed at any moment. In a Slurm
+    job the program gets SIGTERM `grace` seconds before its walltime ends.
 
     Parameters
     ----------
     claim : Claim or mapping, optional
-        What to claim when alone, in the place of `DASK_CLAIM`.
+        Replaces `DASK_CLAIM`.
     start_timeout, stop_timeout, grace : float
         Seconds, as for `run()`.
     **client_options
-        For `distributed.Client`.
+        Arguments of `distributed.Client`.
 
     Yields
     ------
@@ -119,7 +119,7 @@ def connect(
     ClaimError, ConfigurationError
         The claim or the site's configuration is wrong; nothing was created.
     TemporaryError
-        The cluster could not be had now.
+        No cluster is available now.
     """
     address = os.environ.get("DASK_SCHEDULER_ADDRESS", "").strip()
     if claim is None and address:

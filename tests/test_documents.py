@@ -19,6 +19,10 @@ from pathlib import Path
 import pytest
 from _pytest.mark import ParameterSet
 
+from dask_claim.claim.addresses import GatewayAddress
+from dask_claim.claim.model import Claim
+from dask_claim.launch.handoff import variables
+from dask_claim.providers.values import Cluster
 from tests.support.gateway import clean_environment, free_port
 from tests.support.launcher import Launcher
 
@@ -136,6 +140,22 @@ def address(request: pytest.FixtureRequest, page: Path) -> str:
 @pytest.mark.parametrize("page", list(pages()))
 def test_page(page: Path, launcher: Launcher, tmp_path: Path, address: str) -> None:
     run_page(page, launcher, tmp_path, address)
+
+
+def test_variables() -> None:
+    """The page on the environment has every variable that a run adds, and no other."""
+    section = (ROOT / "docs/environment.md").read_text().partition("\n## What dask-claim reads")[0]
+    documented = {*re.findall(r"`([A-Z_]+…?)`", "".join(re.findall(r"(?m)^\|[^|]*", section)))}
+    gateway = GatewayAddress("http://127.0.0.1:1", "gateway://a:1", "http://a", password="x")
+    clusters = [
+        Cluster("gateway://a:1/x", "x", "http://a", gateway),
+        Cluster("tls://a:1", None, "http://b", tls_folder="folder"),
+    ]
+    added = {name for each in clusters for name in variables(each, Claim(), {}, "id", shares=True)}
+    assert documented == added | {
+        # The site file's credentials, the command's own clusters, and the launcher's trace.
+        "DASK_GATEWAY__AUTH__KWARGS__SITE_FILE", "DASK_GATEWAY__CLUSTER__OPTIONS__…", "TRACEPARENT"
+    }  # fmt: skip
 
 
 def test_links() -> None:

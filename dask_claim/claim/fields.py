@@ -65,16 +65,16 @@ class ClaimFields(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     version: Annotated[Literal[1], BeforeValidator(units.number)] = Field(
-        1, description="Version of this contract."
+        1, description="Version of the claim's form."
     )
     gateway_url: Url | None = Field(
-        None, description="Dask Gateway to claim the cluster from, http or https."
+        None, description="Dask Gateway that the cluster comes from, http or https."
     )
     proxy_url: Annotated[str, BeforeValidator(units.proxy_address)] | None = Field(
-        None, description="Scheduler proxy, gateway://host:port or a port, where that differs."
+        None, description="Scheduler proxy, gateway://host:port or a port, if that differs."
     )
     public_url: Annotated[str, BeforeValidator(units.public_address)] | None = Field(
-        None, description="Address of the gateway in a browser, where that differs."
+        None, description="Address of the gateway in a browser, if that differs."
     )
     image: Text | None = Field(None, description="Container image of the scheduler and workers.")
     worker_cores: Cores | None = Field(None, description="Cores per worker; may be fractional.")
@@ -84,30 +84,30 @@ class ClaimFields(BaseModel):
     worker_memory: Memory | None = Field(
         None, description="Memory per worker, such as '4 G'; a bare number is bytes."
     )
-    min_cores: Bound | None = Field(None, description="Minimum of cores, all workers together.")
-    max_cores: Bound | None = Field(None, description="Maximum of cores, all workers together.")
-    max_memory: Memory | None = Field(None, description="Maximum of memory, all workers together.")
+    min_cores: Bound | None = Field(None, description="Minimum of cores over all workers.")
+    max_cores: Bound | None = Field(None, description="Maximum of cores over all workers.")
+    max_memory: Memory | None = Field(None, description="Maximum of memory over all workers.")
     min_workers: Count | None = Field(None, description="Minimum number of workers.")
     max_workers: Count | None = Field(None, description="Maximum number of workers.")
     options: Entries = Field(
         default_factory=FrozenDict,
-        description="Further options of the gateway by their own names, passed verbatim.",
+        description="Further options of the gateway by their own names, passed unchanged.",
     )
     env: Annotated[
         Mapping[str, Text], BeforeValidator(units.mapping), AfterValidator(FrozenDict)
     ] = Field(
         default_factory=FrozenDict,
-        description="Field, and the variable in which the program wants its value.",
+        description="Fields, each with the variable in which the program wants its value.",
         json_schema_extra=lambda schema: schema.update(propertyNames={"enum": [*FIELDS, *RESULTS]}),
     )
     provider: Provider = Field(
         "auto", description="Where the cluster comes from: auto, gateway, local, …"
     )
     fallback: Annotated[Literal["fail", "local"], BeforeValidator(units.word)] = Field(
-        "fail", description="fail or local: what to do when the gateway cannot serve."
+        "fail", description="fail or local: what to do if the gateway cannot serve."
     )
     create: Switch = Field(
-        True, description="Or the program makes its own cluster, and the claim only maps names."
+        True, description="Whether dask-claim makes the cluster; otherwise the program does."
     )
     lease_timeout: Seconds = Field(
         60, description="The cluster of a launcher that fell silent ends after this; 0: no lease."
@@ -115,9 +115,9 @@ class ClaimFields(BaseModel):
     reconnect_timeout: Seconds = Field(
         10, description="The cluster of a launcher whose connection was closed ends after this."
     )
-    max_lifetime: Lifetime | None = Field(None, description="The longest that a run may take.")
+    max_lifetime: Lifetime | None = Field(None, description="Longest duration of a run.")
     no_workers_timeout: Lifetime | None = Field(
-        None, description="Tasks that no worker can run fail after this; absent: they wait."
+        None, description="Tasks that no worker can run fail after this; otherwise they wait."
     )
     share: Text | None = Field(
         None,
@@ -129,7 +129,7 @@ class ClaimFields(BaseModel):
         None, description="Cores granted to this container or job: the bound of a local cluster."
     )
     local_memory: Memory | None = Field(
-        None, description="Memory granted to this container or job, likewise."
+        None, description="Memory granted to this container or job, likewise a bound."
     )
     gpus: Count | None = Field(
         None, description="GPUs per worker, where the gateway or batch system has them."
@@ -140,16 +140,16 @@ class ClaimFields(BaseModel):
         AfterValidator(FrozenDict),
     ] = Field(
         default_factory=FrozenDict,
-        description="Variables of the scheduler and workers.",
+        description="Variables for the scheduler and workers.",
     )
-    profile: Text | None = Field(None, description="One of the site's named profiles.")
+    profile: Text | None = Field(None, description="Name of one of the site's profiles.")
     strict: Switch = Field(
-        True, description="What a site cannot give is an error, or else a warning."
+        True, description="Whether what a site cannot give is an error (78), otherwise a warning."
     )
     versions: Annotated[Literal["warn", "strict", "ignore"], BeforeValidator(units.word)] = Field(
         "warn",
-        description="warn, strict or ignore: what package versions on the workers mean that "
-        "differ from those here.",
+        description="warn, strict (an error) or ignore: what different package versions here and "
+        "on the workers mean.",
     )
     hpc: Entries = Field(
         default_factory=FrozenDict,

@@ -41,12 +41,12 @@ class Claim(ClaimFields):
 
     @classmethod
     def model_validate(cls, obj: Any, **_: Any) -> Self:
-        """Return the claim that `obj`, an object in any spelling, stands for."""
+        """Return the claim that `obj`, an object in any spelling, describes."""
         return obj if isinstance(obj, cls) else cls.model_construct(**check_values(read(obj)))
 
     @classmethod
     def model_validate_json(cls, json_data: str | bytes | bytearray, **_: Any) -> Self:
-        """Return the claim that a JSON text in any spelling stands for."""
+        """Return the claim that a JSON text in any spelling describes."""
         text = (
             json_data if isinstance(json_data, str) else bytes(json_data).decode("utf-8", "replace")
         )
@@ -56,7 +56,7 @@ class Claim(ClaimFields):
         return cls.model_construct(**check_values(reading))
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """Return this claim with the fields of `update`, in any spelling; None takes one away.
+        """Return this claim with the fields of `update`, in any spelling; None removes one.
 
         Raises ClaimError if the result is not sound.
         """
@@ -76,9 +76,9 @@ class Claim(ClaimFields):
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Claim:
-        """Return the claim of this environment: all that `load` considers.
+        """Return the claim of this environment, merged from all its sources.
 
-        It keeps the source of each value. `environ` stands in for `os.environ`. Raises ClaimError.
+        It keeps the source of each value. `environ` replaces `os.environ`. Raises ClaimError.
         """
         resolved = load(environ=environ)
         claim = resolved.claim.model_copy()
@@ -106,7 +106,7 @@ class Claim(ClaimFields):
     def plan(self, environ: Mapping[str, str] | None = None) -> Plan:
         """Return what will be requested.
 
-        `environ` stands in for `os.environ`, read for a scheduler or cluster that is there already.
+        `environ` replaces `os.environ`, which may name a scheduler or cluster that exists already.
         """
         return make_plan(self, os.environ if environ is None else environ)
 

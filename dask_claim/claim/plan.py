@@ -26,16 +26,16 @@ class Plan:
     """Where the cluster comes from; never `auto`."""
 
     min_workers: int
-    """The minimum of workers; 0 only where the claim says so."""
+    """The minimum of workers; 0 only if the claim says so."""
 
     max_workers: int
-    """The maximum of workers: where the claim says none, the minimum, but at least one."""
+    """The maximum of workers; by default the minimum, but at least one."""
 
     scaling: Literal["scale", "adapt"]
     """`scale` to a fixed size, or `adapt` between the two bounds."""
 
     arithmetic: tuple[str, ...]
-    """How the numbers come about, in lines for a person."""
+    """How the numbers follow from the claim, in lines for a person."""
 
     choice: Choice = field(repr=False)
     """Where the cluster comes from, and what takes its place."""

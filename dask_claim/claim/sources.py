@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from operator import itemgetter
 from typing import Any
 
 from dask_claim.claim.addresses import OperatorGateways, UrlPrefix
@@ -161,7 +162,8 @@ def _overruled(
     layers: list[Layer], winners: Mapping[Path, Layer], merged: Mapping[Path, Any]
 ) -> Iterator[Overruled]:
     for layer in layers:
-        for path, value in layer.values.items():
+        # A reading has its fields in no order.
+        for path, value in sorted(layer.values.items(), key=itemgetter(0)):
             if winners[path] is not layer and value != merged[path]:
                 yield Overruled(".".join(path), value, layer.source, winners[path].source)
 

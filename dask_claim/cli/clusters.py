@@ -24,9 +24,9 @@ OF_SHARED = ("share", "runs", "ends_in")
 @click.option("--json", "as_json", is_flag=True, help="A JSON list.")
 @click.pass_context
 def clusters_command(context: click.Context, gateway_url: str | None, as_json: bool) -> None:
-    """List my clusters on the gateway; stop some.
+    """List your clusters on the gateway, or stop some.
 
-    Shown are their age, workers, and whether a live lease holds them.
+    Shows their age and workers, and whether a live lease holds them.
     """
     from dask_claim.claim.model import load
     from dask_claim.log import configure
@@ -52,7 +52,7 @@ def clusters_command(context: click.Context, gateway_url: str | None, as_json: b
     positive=False,
 )
 @click.option("--share", metavar="KEY", help="Those that the runs with this key share.")
-@click.option("--all", "everything", is_flag=True, help="Every cluster of mine.")
+@click.option("--all", "everything", is_flag=True, help="All your clusters.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @seconds_option("--stop-timeout", 30.0, "Longest wait until they are gone.")
 @click.pass_context
@@ -66,7 +66,7 @@ def stop_command(
     yes: bool,
     stop_timeout: float,
 ) -> int:
-    """Stop clusters of mine, and wait until they are gone.
+    """Stop clusters of yours, and wait until they are gone.
 
     Orphaned is a cluster that a run of dask-claim has requested, with a lease, and whose launcher
     is gone: the lease is silent, or there is none although the cluster is older than

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 def doctor_command(
     start: bool, start_timeout: float, stop_timeout: float, as_json: bool, **given: Any
 ) -> int:
-    """Does it work here? Looks at every part of a run, with a hint where one does not.
+    """Check every part of a run here, with a hint for each that fails.
 
-    Ends with 0 where nothing fails, else with the status (75 or 78) that a run would end with.
+    Ends with 0 if nothing fails, otherwise with the status (75 or 78) that a run would end with.
     """
     from dask_claim.doctor.examine import examine, exit_status
     from dask_claim.log import configure

@@ -104,7 +104,7 @@ def _refuse_options(context: click.Context) -> None:
 @claim_options
 @click.option("--json", "as_json", is_flag=True, help="One JSON object: claim, plan, sources.")
 def show_command(as_json: bool, **given: Any) -> int:
-    """Every effective value, where it comes from, and the plan.
+    """Print every effective value with its source, and the plan.
 
     Nothing is created, and no gateway gets a request.
     """
@@ -119,11 +119,11 @@ def show_command(as_json: bool, **given: Any) -> int:
 
 @cli.command("schema")
 @click.option("--json", is_flag=True, hidden=True, expose_value=False, help="As always.")
-@click.option("--site", is_flag=True, help="Of the site's file: profiles and policy.")
-@click.option("--receipt", is_flag=True, help="Of a receipt.")
-@click.option("--events", is_flag=True, help="Of the lines that --log-format json writes.")
+@click.option("--site", is_flag=True, help="That of the site file: profiles and policy.")
+@click.option("--receipt", is_flag=True, help="That of a receipt.")
+@click.option("--events", is_flag=True, help="That of the lines that --log-format json writes.")
 def schema_command(site: bool, receipt: bool, events: bool) -> int:
-    """JSON Schema of the claim, in all its spellings; of the site's file, a receipt or the log."""
+    """Print the JSON Schema of the claim, or of the site file, a receipt or the log."""
     from dask_claim.claim import site as site_file
     from dask_claim.cwl import schema
 

@@ -37,23 +37,23 @@ class RunOptions(BaseSettings):
     )
     start_timeout: float = Field(600.0, gt=0, description="Longest wait for the cluster.")
     stop_timeout: float = Field(
-        30.0, gt=0, description="Longest wait for the confirmation that it is gone."
+        30.0, gt=0, description="Longest wait for the cluster's end to be confirmed."
     )
-    grace: float = Field(15.0, ge=0, description="From SIGTERM to SIGKILL for the command.")
+    grace: float = Field(15.0, ge=0, description="Time from SIGTERM to SIGKILL for the command.")
     receipt: str | None = Field(
         None,
         description="Write what happened to FILE, as JSON; in a folder, to a file for each run.",
     )
     report: str | None = Field(
         None,
-        description="Draw what happened in FILE, a page of HTML with Dask's own report; in a "
-        "folder as well.",
+        description="Write a page of HTML about the run, with Dask's own report, to FILE; in a "
+        "folder, one for each run.",
     )
     log_format: LogFormat = Field(
-        "text", description="Of the lines on stderr: for people, or one JSON object each."
+        "text", description="Format of the log on stderr: text, or one JSON object per line."
     )
     quiet: bool = Field(False, description="Log warnings and errors only.")
-    verbose: bool = Field(False, description="Log details, too.")
+    verbose: bool = Field(False, description="Log details.")
 
     def receipt_file(self, run: str) -> Path | None:
         """Return the file for the receipt of the run with this id; its folder is made."""
