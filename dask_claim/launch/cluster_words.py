@@ -45,15 +45,33 @@ def unconfirmed(provider: Provider, ticket: Ticket) -> str:
 def released(session: Session, outcome: Outcome, seconds: float) -> Released:
     """Return the event of a cluster whose release has taken so many `seconds`."""
     provider, watch = session.provider, session.watch
+    lease_timeout = session.request.claim.lease_timeout if session.lease.leased else None
+    called = provider.called()
+    what, text = called[0].upper() + called[1:], ""
+    if outcome is Outcome.KEPT:
+        text = f"Left the shared {called}{_who_stays(watch.usage)}"
+    elif outcome is Outcome.GONE and watch.ended is not None:
+        text = f"{what} was already gone"
+    elif outcome is Outcome.GONE:
+        text = f"{what} stopped after {seconds:.1f} s"
+    elif outcome is Outcome.NOT_CONFIRMED:
+        claimed = f"; it was claimed from {provider.description}" if provider.makes_cluster else ""
+        lease = f"Its lease ends it within {lease_timeout:g} s; " if lease_timeout else ""
+        text = (
+            f"{what} is NOT confirmed gone after {seconds:.1f} s{claimed}. {lease}a process in the "
+            "background goes on trying for a while, unless this container or job ends before. "
+            "`dask-claim clusters` shows whether it still runs, and stops it"
+        )
     return Released(
-        outcome,
-        provider.name,
-        provider.cluster,
-        watch.usage,
-        provider.called(),
-        provider.description if provider.makes_cluster else "",
-        seconds,
-        session.request.claim.lease_timeout if session.lease.leased else None,
-        watch.ended is not None,
+        outcome, provider.name, provider.cluster, watch.usage, seconds, lease_timeout,
+        watch.ended is not None, text,
         level="ERROR" if outcome is Outcome.NOT_CONFIRMED else "INFO",
-    )
+    )  # fmt: skip
+
+
+def _who_stays(usage: Usage | None) -> str:
+    shared = (usage.shared if usage else None) or {}
+    others, keep = shared.get("others"), shared.get("keep")
+    if others:
+        return f"; {others} other {'run uses' if others == 1 else 'runs use'} it"
+    return f"; it stays for {keep:.0f} s (keep)" if keep is not None else ""

@@ -19,7 +19,7 @@ from dask_claim.launch.spans import Spans, exports
 from dask_claim.launch.tracing import Trace
 from dask_claim.providers.usage import Usage
 
-IN_THE_MESSAGE = {"at", "level", "text", "called", "description"}
+IN_THE_MESSAGE = {"at", "level", "text"}
 """Fields of events that a JSON line has elsewhere."""
 
 OTHERWISE: dict[str, tuple[Callable[[Any], dict[str, Any]], dict[str, Any]]] = {

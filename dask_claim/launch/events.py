@@ -177,44 +177,14 @@ class Released(Event):
     provider: str
     cluster: Cluster
     usage: Usage | None
-    called: str
-    """What a sentence calls that."""
-
-    description: str
-    """Where it was claimed from; empty where nothing was."""
-
     seconds: float
     lease_timeout: float | None
     """Seconds after which a lease ends an abandoned cluster; None where there is none."""
 
-    by_itself: bool = False
+    by_itself: bool
     """Whether the cluster had ended before."""
 
-    def __str__(self) -> str:
-        what = self.called[0].upper() + self.called[1:]
-        if self.outcome is Outcome.KEPT:
-            return f"Left the shared {self.called}{self._who_stays()}"
-        if self.outcome is Outcome.GONE and self.by_itself:
-            return f"{what} was already gone"
-        if self.outcome is Outcome.GONE:
-            return f"{what} stopped after {self.seconds:.1f} s"
-        if self.outcome is Outcome.NOTHING:
-            return ""
-        return (
-            f"{what} is NOT confirmed gone after {self.seconds:.1f} s"
-            + (f"; it was claimed from {self.description}" if self.description else "")
-            + ". "
-            + (f"Its lease ends it within {self.lease_timeout:g} s; " if self.lease_timeout else "")
-            + "a process in the background goes on trying for a while, unless this container or "
-            "job ends before. `dask-claim clusters` shows whether it still runs, and stops it"
-        )
-
-    def _who_stays(self) -> str:
-        shared = (self.usage.shared if self.usage else None) or {}
-        others, keep = shared.get("others"), shared.get("keep")
-        if others:
-            return f"; {others} other {'run uses' if others == 1 else 'runs use'} it"
-        return f"; it stays for {keep:.0f} s (keep)" if keep is not None else ""
+    text: str
 
 
 @contextmanager
