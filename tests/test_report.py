@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -18,7 +18,7 @@ from dask_claim.providers import dask_report
 from dask_claim.providers.dask_report import IN_HASTE, OTHERS, DaskReport
 from dask_claim.receipts.report import html
 from tests.support.gateway import GatewayServer
-from tests.support.launcher import ONE_TASK, PYTHON, RUNS, Launcher
+from tests.support.launcher import ONE_TASK, PYTHON, Launcher
 from tests.support.missing import CHROMIUM, need
 from tests.test_receipts import KILLED, NOTHING, receipt
 
@@ -176,10 +176,16 @@ with dask_claim.connect() as client:
 
 
 def test_the_report_of_a_local_cluster(launcher: Launcher, tmp_path: Path) -> None:
+    """Opened in a browser; and that of a run that is ended, which waits for none of Dask's."""
     need("Bokeh")
-    report = tmp_path / "r.html"
+    report, other = tmp_path / "r.html", tmp_path / "other.html"
+    flags = ("--report", str(other))
+    running = launcher.start(PYTHON, "-c", "import time; time.sleep(60)", flags=flags)
     done = launcher.program(BLOCK, env={"DASK_CLAIM_REPORT": str(report)}).finish()
-    assert done.status == 0, done.err
+    running.until("Running ")
+    running.process.terminate()
+    assert (done.status, running.finish().status) == (0, 143), done.err
+    assert escape(IN_HASTE.missing) in other.read_text()
     with browser() as started:
         page = opened(started, report)
         frame = page.frame_locator("#dask")
@@ -203,62 +209,42 @@ def test_the_report_of_a_run_on_a_gateway(
 
 
 def test_a_run_that_fails_leaves_a_report(launcher: Launcher, tmp_path: Path) -> None:
-    flags = ("--report", str(tmp_path / "r.html"))
-    done = launcher("true", flags=flags, claim={"worker_cores": -1})
-    page = (tmp_path / "r.html").read_text()
-    assert (done.status, "status 78" in page, "worker_cores" in page) == (78, True, True)
-    assert done.receipt
     folder = tmp_path / "reports"
     done = launcher("true", flags=("--report", f"{folder}/"), claim={"worker_cores": -1})
-    assert done.receipt
-    assert (folder / f"dask-claim-{done.receipt['run']}.html").read_text() != page
+    page = (folder / f"dask-claim-{done.receipt['run']}.html").read_text()
+    assert (done.status, "status 78" in page, "worker_cores" in page) == (78, True, True)
 
 
-@pytest.mark.parametrize("way", RUNS)
-def test_every_run_leaves_a_report(attached: Launcher, way: str, tmp_path: Path) -> None:
-    attached.way, report = way, tmp_path / "r.html"
+def test_a_cluster_of_others_gives_no_report(attached: Launcher, tmp_path: Path) -> None:
+    attached.way, report = "run()", tmp_path / "r.html"
     done = attached(PYTHON, "-c", ONE_TASK, env={"DASK_CLAIM_REPORT": str(report)})
     assert done.status == 0, done.err
     assert OTHERS.missing in report.read_text()
 
 
-def test_a_run_that_is_ended_waits_for_no_report(launcher: Launcher, tmp_path: Path) -> None:
-    flags = ("--report", str(tmp_path / "r.html"))
-    running = launcher.start(PYTHON, "-c", "import time; time.sleep(60)", flags=flags)
-    running.until("Running ")
-    running.process.terminate()
-    assert running.finish().status == 143
-    assert escape(IN_HASTE.missing) in (tmp_path / "r.html").read_text()
-
-
-async def never() -> str:
-    await asyncio.sleep(60)
-    return ""
-
-
-async def raising(error: Exception) -> str:
-    raise error
-
-
-async def giving(page: Any) -> Any:
-    return page
-
-
 @pytest.mark.parametrize(
-    ("ask", "missing"),
+    ("given", "missing"),
     [
-        (never, "within 0.1 s"),
-        (lambda: raising(ModuleNotFoundError("No module named 'bokeh'")), "has no Bokeh"),
-        (lambda: raising(OSError("connection lost")), "connection lost"),
-        (lambda: giving("x" * 2000), "too large"),
-        (lambda: giving({"status": "error"}), "too large"),
+        (None, "within 0.1 s"),
+        (ModuleNotFoundError("No module named 'bokeh'"), "has no Bokeh"),
+        (OSError("connection lost"), "connection lost"),
+        ("x" * 2000, "too large"),
+        ({"status": "error"}, "too large"),
     ],
 )
 def test_a_scheduler_that_gives_no_report(
-    ask: Callable[[], Awaitable[str]], missing: str, monkeypatch: pytest.MonkeyPatch
+    given: object, missing: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dask_report, "PATIENCE", 0.1)
     monkeypatch.setattr(dask_report, "LARGEST", 1000)
-    report = asyncio.run(DaskReport.made_by(lambda **_: ask(), 0.0))
+
+    async def ask(**_: object) -> object:
+        if given is None:
+            await asyncio.sleep(60)
+        if isinstance(given, Exception):
+            raise given
+        return given
+
+    report = asyncio.run(DaskReport.made_by(ask, 0.0))
     assert report.html is None
     assert missing in report.missing
