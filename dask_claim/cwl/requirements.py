@@ -25,7 +25,8 @@ SCRIPT = "inlinejavascriptrequirement"
 SHELL = "shellcommandrequirement"
 IMPORT = "$import"
 
-SECTIONS = ("requirements", "hints")
+REQUIRED = ("requirements",)
+SECTIONS = (*REQUIRED, "hints")
 
 
 @dataclass(frozen=True)
@@ -71,21 +72,19 @@ def _kind(written: object) -> str:
 
 @dataclass(frozen=True)
 class Scope:
-    """What holds for a process: its own requirements and those around it, outermost first."""
+    """What holds for a process: its own requirements and those around it."""
 
-    levels: tuple[tuple[Entry, ...], ...] = ()
+    entries: tuple[Entry, ...] = ()
+    """Any requirement before any hint, the innermost first."""
 
     def within(self, owner: Any, keys: Keys, document: Document) -> Scope:
-        return Scope((*self.levels, tuple(requirements_of(owner, keys, document))))
+        all_entries = [*requirements_of(owner, keys, document), *self.entries]
+        return Scope(tuple(sorted(all_entries, key=lambda entry: entry.section == "hints")))
 
-    def effective(self, kind: str, *sections: str) -> Entry | None:
-        """The entry that holds: any requirement before any hint, the innermost first."""
-        for section in sections or SECTIONS:
-            for level in reversed(self.levels):
-                for entry in level:
-                    if entry.kind == kind and entry.section == section:
-                        return entry
-        return None
+    def effective(self, kind: str, sections: tuple[str, ...] = SECTIONS) -> Entry | None:
+        """The entry that holds."""
+        of_kind = (entry for entry in self.entries if entry.kind == kind)
+        return next((entry for entry in of_kind if entry.section in sections), None)
 
     def fields(self, kind: str) -> Mapping[str, Any]:
         """The fields of the entry that holds; empty where there is none."""

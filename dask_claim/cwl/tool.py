@@ -22,6 +22,7 @@ from dask_claim.cwl.requirements import (
     ENV,
     IMPORT,
     NETWORK,
+    REQUIRED,
     SCRIPT,
     SHELL,
     Entry,
@@ -162,12 +163,12 @@ def translate_tool(
         content = with_share_input(content)
     if entry is None:
         return content
-    if script and scope.effective(SCRIPT, "requirements") is None:
+    if script and scope.effective(SCRIPT, REQUIRED) is None:
         fields = dict(scope.fields(SCRIPT))
         content = add_requirement(content, "InlineJavascriptRequirement", fields)
     # CWL v1.0 has no NetworkAccess: there a tool may use the network.
     network, allowed = scope.effective(NETWORK), scope.fields(NETWORK).get("networkAccess", True)
-    required = scope.effective(NETWORK, "requirements")
+    required = scope.effective(NETWORK, REQUIRED)
     if tool.document.version != "v1.0" and allowed is True and required is None:
         content = add_requirement(content, "NetworkAccess", {"networkAccess": True})
     if network and allowed is False:

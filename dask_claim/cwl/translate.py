@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from dask_claim.cwl.entries import (
     with_contents,
     with_share_input,
 )
-from dask_claim.cwl.requirements import CLAIM, IMPORT, Scope, remove_claims
+from dask_claim.cwl.requirements import CLAIM, IMPORT, REQUIRED, Scope, remove_claims
 from dask_claim.cwl.tool import Tool, advise, id_of, translate_tool
 
 _DEEPEST = 30
@@ -75,20 +75,16 @@ class Walk:
 
     def root(self) -> Any:
         """Return the document's value with what the visits returned."""
-        processes = self._processes()
-        run = {run for _, process in processes for run in _local_runs(process)}
-        roots = [
-            (keys, process)
-            for keys, process in processes
-            if not keys or id_of(process) not in run or id_of(process) == "main"
-        ]
-        if processes and not roots:
-            place = self.document.place(("$graph",))
-            raise CwlError([(place, "every process runs another one")])
-        for keys, process in roots:
-            self._done[keys] = self._process(process, keys, Scope(), ())
-        if not processes or not processes[0][0]:
-            return self._done.get((), self.document.root)
+        # `main` first, and workflows before the tools that they run.
+        ranks = {"main": 0, "Workflow": 1}
+        for keys, process in sorted(
+            self._processes(),
+            key=lambda each: ranks.get(id_of(each[1]), ranks.get(str(each[1].get("class")), 2)),
+        ):
+            if keys not in self._done:
+                self._done[keys] = self._process(process, keys, Scope(), ())
+        if () in self._done:
+            return self._done[()]
         done = {keys[1]: process for keys, process in self._done.items()}
         return {**self.document.root, "$graph": with_contents(self.document.root["$graph"], done)}
 
@@ -120,26 +116,28 @@ class Walk:
                 process = self.visit(Tool(process, keys, scope, steps, self.document))
             except CwlError as error:
                 self.findings += [Finding("error", *fault) for fault in error.faults]
-        for entry in () if kind in ("Workflow", "CommandLineTool") else scope.levels[-1]:
-            if entry.kind == CLAIM and entry.section == "requirements":
-                reason = f"{entry.written} is for a CommandLineTool; {kind} runs no command"
-                self.findings.append(Finding("error", entry.place, reason))
+        claim = scope.effective(CLAIM, REQUIRED)
+        if claim and kind not in ("Workflow", "CommandLineTool") and claim.keys[:-2] == keys:
+            reason = f"{claim.written} is for a CommandLineTool; {kind} runs no command"
+            self.findings.append(Finding("error", claim.place, reason))
         return remove_claims(process)
 
     def _step(self, step: Any, keys: Keys, scope: Scope, steps: tuple[str, ...]) -> Any:
         if not isinstance(step, dict):
             return step
         scope, run, at = scope.within(step, keys, self.document), step.get("run"), (*keys, "run")
-        if isinstance(run, dict) and IMPORT not in run:
-            process = self._process(run, at, scope, steps)
-            step = passing_share(step) if takes_share(process) else step
-            return remove_claims({**step, "run": process})
-        if isinstance(run, str) and (target := self._find(run, at)):
+        target = self._find(run, at) if isinstance(run, str) else None
+        if embedded := isinstance(run, dict) and IMPORT not in run:
+            target = at, run
+        if target:
             process = self._process(target[1], target[0], scope, steps)
-            if self._done.setdefault(target[0], process) != process:
+            if embedded:
+                step = {**step, "run": process}
+            elif self._done.setdefault(target[0], process) != process:
                 reason = f"run: other steps run {run} with another claim; copy it for this one"
                 self.findings.append(Finding("error", self.document.place(at), reason))
-            step = passing_share(step) if takes_share(process) else step
+            if takes_share(process):
+                step = passing_share(step)
         elif other := run[IMPORT] if isinstance(run, dict) else run or step.get(IMPORT):
             level, then = "error", "; "
             if not scope.effective(CLAIM):
@@ -160,15 +158,6 @@ class Walk:
             return None
         reason = f"run: {run} names no process of {self.document.name}"
         raise CwlError([(self.document.place(keys), reason)])
-
-
-def _local_runs(value: Any) -> Iterator[str]:
-    """The ids of what the steps of a process, and of those inside it, run of this file."""
-    for _, _, step in entries(value.get("steps"), "id") if isinstance(value, dict) else ():
-        run = step.get("run") if isinstance(step, dict) else None
-        if isinstance(run, str) and run.startswith("#"):
-            yield run[1:]
-        yield from _local_runs(run)
 
 
 _REFERENCES = ("run", "$import", "$include", "$mixin", "$schemas", "location", "path")

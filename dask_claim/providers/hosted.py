@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 from dask_claim.cgroup import MORE_MEMORY, MemoryLimit
 from dask_claim.claim.dask_config import dask_config
 from dask_claim.errors import ClusterFailed, ConfigurationError
-from dask_claim.processes import ended, kill_group
+from dask_claim.processes import ended, group_runs, kill_group
 from dask_claim.providers import dask_report, tls
 from dask_claim.providers.base import NO_WORKERS_TIMEOUT, Provider, tells_of_no_workers
 from dask_claim.providers.usage import Usage
@@ -222,6 +222,16 @@ class HostedProvider(Provider):
             # The last report; another process may still hold the other end of the pipe.
             await asyncio.wait({self._reading}, timeout=LAST_WORDS)
             self._reading.cancel()
+
+
+async def group_is_gone(group: int | None, timeout: float) -> bool:
+    """Return whether no process of a group runs any more, after `timeout` seconds at most."""
+    deadline = monotonic() + timeout
+    while group_runs(group):
+        if monotonic() > deadline:
+            return False
+        await asyncio.sleep(0.02)
+    return True
 
 
 def _environment(environ: Mapping[str, str]) -> dict[str, str]:

@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from dask_claim.errors import ConfigurationError
@@ -32,12 +32,15 @@ class AllocationProvider(LocalProvider):
         super().__init__(request, write, warn)
         environ = request.environ
         nodes = read_number(environ, "SLURM_JOB_NUM_NODES") or 1
-        if nodes > 1:
-            if why := self._why_no_step():
-                warn(f"the allocation has {nodes} nodes: only this one is used, since {why}")
-            else:
-                self._facts = {"name": name_jobs(request.run_id), "job": environ["SLURM_JOB_ID"]}
-                self.description = f"the {nodes} nodes of the Slurm allocation"
+        if nodes > 1 and _can_step(environ):
+            self._facts = {"name": name_jobs(request.run_id), "job": environ["SLURM_JOB_ID"]}
+            self.description = f"the {nodes} nodes of the Slurm allocation"
+        elif nodes > 1:
+            warn(
+                f"only this one of the allocation's {nodes} nodes is used; to use them all, start "
+                "dask-claim once, in the job's script or by srun --ntasks=1, with srun, scontrol, "
+                "squeue and scancel on PATH"
+            )
         elif not environ.get("SLURMD_NODENAME"):
             warn(
                 "not running on a node of the allocation (SLURMD_NODENAME is not set: salloc may "
@@ -59,20 +62,6 @@ class AllocationProvider(LocalProvider):
                 f"{', '.join(networks)}"
             )
 
-    def _why_no_step(self) -> str | None:
-        """Why no step can be run on the other nodes; None where one can."""
-        environ = self.request.environ
-        tasks = read_number(environ, "SLURM_STEP_NUM_TASKS") or 1
-        if tasks > 1:
-            return f"srun runs dask-claim {tasks} times: run it once (srun --ntasks=1)"
-        for name in ("SLURM_JOB_ID", "SLURM_JOB_NODELIST", "SLURMD_NODENAME"):
-            if not environ.get(name):
-                return f"{name} is not set: start dask-claim in the job's script, or by srun"
-        for command in ("srun", "scontrol", "squeue", "scancel"):
-            if shutil.which(command, path=environ.get("PATH", os.defpath)) is None:
-                return f"{command} is not on PATH"
-        return None
-
     def _host_request(self) -> dict[str, Any]:
         request = super()._host_request()
         if self._facts:
@@ -89,6 +78,15 @@ class AllocationProvider(LocalProvider):
             except asyncio.TimeoutError:
                 return Outcome.NOT_CONFIRMED
         return outcome
+
+
+def _can_step(environ: Mapping[str, str]) -> bool:
+    """Whether a step can be run on the other nodes, and is this process's alone to run."""
+    names = ("SLURM_JOB_ID", "SLURM_JOB_NODELIST", "SLURMD_NODENAME")
+    path = environ.get("PATH", os.defpath)
+    commands = (shutil.which(name, path=path) for name in ("srun", "scontrol", "squeue", "scancel"))
+    alone = (read_number(environ, "SLURM_STEP_NUM_TASKS") or 1) == 1
+    return alone and all(map(environ.get, names)) and all(commands)
 
 
 async def _end_step(name: str, job: str) -> None:

@@ -15,8 +15,8 @@ from dask_claim.claim.effective import BATCH_WORKER
 from dask_claim.claim.memory import Memory
 from dask_claim.errors import ConfigurationError
 from dask_claim.files import private_folder, remove_private_folder
-from dask_claim.processes import group_runs, kill_group
-from dask_claim.providers.hosted import KILLED_WITHIN, HostedProvider
+from dask_claim.processes import kill_group
+from dask_claim.providers.hosted import KILLED_WITHIN, HostedProvider, group_is_gone
 from dask_claim.providers.hpc import condor
 from dask_claim.providers.hpc.systems import SYSTEMS, System, ask, name_jobs, parse_jobs
 from dask_claim.providers.values import Cluster, Outcome, Request, Ticket, Warn, Write
@@ -135,11 +135,7 @@ class BatchProvider(HostedProvider):
     async def _end_jobs(cls, name: str, host: int | None, warn: Callable[[str], None]) -> None:
         """Return when the system lists no job of this name any more."""
         # As long as its host lives it may submit another one.
-        for _ in range(int(KILLED_WITHIN / 0.1)):
-            if not group_runs(host):
-                break
-            await asyncio.sleep(0.1)
-        else:
+        if not await group_is_gone(host, KILLED_WITHIN):
             kill_group(host)
         system, warned = cls.system, False
         while True:

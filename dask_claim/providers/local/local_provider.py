@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -12,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from dask_claim.claim.plan import GATEWAY_NAMES, speaks_gateway
 from dask_claim.files import private_folder, remove_private_folder
-from dask_claim.processes import ended, group_runs, kill_group
-from dask_claim.providers.hosted import KILLED_WITHIN, HostedProvider
+from dask_claim.processes import ended, kill_group
+from dask_claim.providers.hosted import KILLED_WITHIN, HostedProvider, group_is_gone
 from dask_claim.providers.local.size import LocalRequest
 from dask_claim.providers.values import Cluster, Outcome, Ticket
 
@@ -97,10 +96,10 @@ class LocalProvider(HostedProvider):
         if group is not None:
             # What has lost its leader does not end in order.
             patience = min(timeout, ORPHANS_END_WITHIN) if ended(group) else timeout
-            if not await _group_is_gone(group, patience):
+            if not await group_is_gone(group, patience):
                 # What is left of the session: a host that hangs, or workers that outlived it.
                 kill_group(group)
-            gone = await _group_is_gone(group, KILLED_WITHIN)
+            gone = await group_is_gone(group, KILLED_WITHIN)
         if ticket.folder:
             remove_private_folder(ticket.folder)
         if group is None:
@@ -122,13 +121,3 @@ def server_missing(claim: ClaimFields) -> str | None:
         f"env.{name} of the claim needs a gateway, and there is none; one on this machine needs "
         f"dask-gateway-server: {INSTALL}"
     )
-
-
-async def _group_is_gone(group: int, timeout: float) -> bool:
-    now = asyncio.get_running_loop().time
-    deadline = now() + timeout
-    while group_runs(group):
-        if now() > deadline:
-            return False
-        await asyncio.sleep(0.02)
-    return True
