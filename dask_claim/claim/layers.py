@@ -23,6 +23,9 @@ CLAIM_TEXT = "DASK_CLAIM"
 
 _PREFIX = "DASK_CLAIM_"
 
+OF_DASK = "DASK_CLAIM__"
+"""How the variables begin that Dask reads as entries of DASK_CLAIM, which is a text."""
+
 
 @dataclass
 class Layer(Reading):
@@ -76,7 +79,11 @@ def variable_layers(environ: Mapping[str, str]) -> list[Layer]:
 
 
 def _read_variable(variable: str, value: str) -> Reading:
-    head, nested, tail = variable[len(_PREFIX) :].partition("__")
+    name = variable[len(_PREFIX) :]
+    if variable.upper().startswith(OF_DASK):
+        problem = "two underscores would make this a Dask setting"
+        return Reading(faults=[Fault((), None, problem, f"write {_PREFIX}{name.lstrip('_')}")])
+    head, nested, tail = name.partition("__")
     field = resolve(head)
     if field is None:
         names = [name.upper() for name in (*FIELDS, "site", *RUN_OPTIONS)]
@@ -101,23 +108,8 @@ def _read_variable(variable: str, value: str) -> Reading:
 
 def _is_ours(variable: str, value: str) -> bool:
     upper = variable.upper()
-    if not upper.startswith(_PREFIX) or is_nested_name(variable):
-        return False
     is_link = upper.endswith("_PORT") and SERVICE_LINK.fullmatch(value)
-    return not is_link and not NOT_FIELDS.fullmatch(upper)
-
-
-def is_nested_name(variable: str) -> bool:
-    """Whether Dask reads a variable as an entry of DASK_CLAIM, which is a text."""
-    return variable.upper().startswith(f"{_PREFIX}_")
-
-
-def nested_name_faults(environ: Mapping[str, str]) -> Iterator[Fault]:
-    """Yield a fault for each variable with two underscores after DASK_CLAIM."""
-    for variable in sorted(filter(is_nested_name, environ)):
-        hint = f"write {_PREFIX}{variable[len(_PREFIX) :].lstrip('_')}"
-        problem = "two underscores would make this a Dask setting"
-        yield Fault((), None, problem, hint, variable)
+    return upper.startswith(_PREFIX) and not is_link and not NOT_FIELDS.fullmatch(upper)
 
 
 def claim_text_layer(environ: Mapping[str, str]) -> Layer:

@@ -13,11 +13,10 @@ from dask_claim.claim.dask_config import gateway_of_dask
 from dask_claim.claim.fields import FIELDS, Path, leaves
 from dask_claim.claim.layers import (
     CLAIM,
+    OF_DASK,
     Layer,
     claim_text_layer,
     flag_layers,
-    is_nested_name,
-    nested_name_faults,
     profile_layers,
     program_layer,
     program_layers,
@@ -86,14 +85,14 @@ def gather(
     Raises ClaimError with every fault of every layer.
     """
     site, program = read_site(environ), leaves(claim or {})
-    readable = {name: environ[name] for name in environ if not is_nested_name(name)}
-    faults = [*nested_name_faults(environ), *find_conflicts(readable, {})]
+    readable = {name: environ[name] for name in environ if not name.upper().startswith(OF_DASK)}
+    faults = find_conflicts(readable, {})
     strong = [*flag_layers(flags), *variable_layers(environ)]
     text = claim_text_layer(environ)
     own = [text] if claim is None else [program_layer(CLAIM, program)]
     of_site = site_layer(site)
     weak = [*profile_layers([*strong, *own, of_site], site), of_site]
-    if not faults:  # Dask can be imported only where it can read the environment
+    if not faults and len(readable) == len(environ):  # else Dask cannot be imported
         weak += [Layer.of(source, reading, _DASK) for source, reading in gateway_of_dask(environ)]
     if claim is not None:
         own = program_layers(program, claim_sources or {}, [*strong, text, *weak])
