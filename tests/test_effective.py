@@ -88,6 +88,9 @@ def test_beyond(policy: Fields, claim: Fields, offered: Fields, refused: dict[st
 @pytest.mark.parametrize(
     ("policy", "claim", "offered", "cut"),
     [
+        ({"worker_cores": 4, "worker_memory": "8G", "max_cores": 8},
+         {"worker_cores": 8, "worker_memory": "16G", "max_workers": 9}, {},
+         {"worker_cores": 4, "worker_memory": Memory("8G"), "max_workers": 2}),
         # As many workers as before, not twice as many small ones.
         ({"worker_cores": 4}, {"worker_cores": 8, "max_cores": 16}, {},
          {"worker_cores": 4, "max_workers": 2}),
@@ -113,7 +116,10 @@ def test_beyond(policy: Fields, claim: Fields, offered: Fields, refused: dict[st
 def test_cut(policy: Fields, claim: Fields, offered: Fields, cut: Fields) -> None:
     found, warnings = kept({**policy, "excess": "cut"}, claim, **offered)
     assert {field: getattr(found, field) for field in cut} == cut
-    assert warnings and all(FILE in warning for warning in warnings)
+    assert warnings and all(f"by the policy in {FILE}" in warning for warning in warnings)
+    lowered = [name for name in cut if name in claim and cut[name] != claim[name]]
+    told = "; ".join(warnings)
+    assert all(f"{name} {claim[name]} is cut to {cut[name]}, " in told for name in lowered)
 
 
 def test_no_room_for_one_worker_names_the_bounds() -> None:

@@ -183,17 +183,6 @@ def test_what_a_site_allows(tmp_path: Path, text: str, claim: Fields, refused: s
         assert load(environ={**env, "DASK_CLAIM_GATEWAY_URL": url}).claim.gateway_url == url
 
 
-def test_cut_with_a_warning(tmp_path: Path) -> None:
-    text = POLICY + "  excess: cut\n"
-    claim = {"worker_cores": 8, "worker_memory": "16G", "max_workers": 9}
-    found = load(environ=environ(tmp_path, text, **claim))
-    assert (found.claim.worker_cores, str(found.claim.worker_memory)) == (4, "8G")
-    assert found.claim.plan({}).max_workers == 2
-    assert len(found.warnings()) == 3
-    assert any("max_workers 9 is cut to 2" in warning for warning in found.warnings())
-    assert "None" not in str(found.warnings())
-
-
 SITES_OWN = """
 gateway_url: https://gw.example.org
 proxy_url: 8786
