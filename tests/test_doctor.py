@@ -169,7 +169,7 @@ CASES = [
          hidden="dask_jobqueue"),
     Case("no gateway of the run", "provider", "warn", "dask-claim[local-gateway]",
          claim={"env": {"gateway_url": "DASK_GATEWAY_URL"}}, hidden="dask_gateway_server"),
-    Case("login node", "provider", "warn", "docs/sites.md", env={"SLURM_JOB_ID": "7"},
+    Case("login node", "provider", "warn", "docs/batch.md", env={"SLURM_JOB_ID": "7"},
          start=("--start",)),
     Case("no batch system", "provider", "fail", "node from which jobs are submitted", 78,
          claim={"provider": "oar"}),

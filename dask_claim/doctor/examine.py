@@ -91,7 +91,7 @@ def _prepare(
         findings.append(fail_with("provider", error, "choose another --provider"))
         return None
     finally:
-        findings += [warn("provider", text, "see docs/sites.md") for text in warnings]
+        findings += [warn("provider", text, "see docs/batch.md and docs/attach.md") for text in warnings]
 
 
 def exit_status(findings: Iterable[Finding]) -> int:

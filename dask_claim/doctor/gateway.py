@@ -101,7 +101,7 @@ async def _check_credentials(api: GatewayApi, seen: Examined) -> Finding:
         refused = isinstance(error, AuthenticationError)
         return fail_with("credentials", error, CREDENTIALS if refused else ASK_LATER)
     if withheld := describe_withheld(seen.resolved):
-        hint = "see DASK_CLAIM_GATEWAY_URL, and Credentials in docs/sites.md"
+        hint = "see DASK_CLAIM_GATEWAY_URL, and docs/credentials.md"
         return warn("credentials", withheld, hint)
     return ok("credentials", f"accepted; clusters of yours: {len(mine)}")
 
