@@ -91,7 +91,8 @@ def _prepare(
         findings.append(fail_with("provider", error, "choose another --provider"))
         return None
     finally:
-        findings += [warn("provider", text, "see docs/batch.md and docs/attach.md") for text in warnings]
+        hint = "see docs/batch.md and docs/attach.md"
+        findings += [warn("provider", text, hint) for text in warnings]
 
 
 def exit_status(findings: Iterable[Finding]) -> int:
