@@ -39,6 +39,7 @@ class Here(ProviderContract):
 
     # Other processes of pytest run the other tests of a class at the same time.
     mark: ClassVar[str] = letters()
+    cancel_after = (0.1, 0.5)
 
     def environment(self) -> dict[str, str]:
         return clean_environment(**{MARK: self.mark})
@@ -97,6 +98,7 @@ class TestProgramOnGateway(OnGateway):
 @pytest.mark.slow
 @pytest.mark.xdist_group("slurm batch")
 class TestSlurm(ProviderContract):
+    cancel_after = (0.1, 2.0)
     claim: ClassVar = {
         "provider": "slurm",
         "max_workers": 1,

@@ -55,6 +55,7 @@ def test_one_task_as_jobs(launcher: Launcher, slurm_gateway: GatewayServer) -> N
     assert slurm_gateway.clusters() == []
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("whom", ["node", "launcher"])
 def test_jobs_end_with_their_launcher(
     launcher: Launcher, slurm_gateway: GatewayServer, slurm: Slurm, whom: str

@@ -1,9 +1,7 @@
 """The process that hosts the scheduler, and submits jobs. The launcher runs this file.
 
-As with a local cluster, the pipe from the launcher ends it in whatever way the launcher ends. It
-reads one JSON request from standard input and then waits for that input to close; its events,
-one JSON object a line, go to standard output: the first when the scheduler is up, the second when
-the minimum of jobs is submitted.
+As with a local cluster, the pipe from the launcher ends it (see `host_process`). Its first event
+comes when the scheduler is up, the second when the minimum of jobs is submitted.
 """
 
 from __future__ import annotations

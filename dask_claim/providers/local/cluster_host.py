@@ -2,11 +2,8 @@
 
 A process of its own, for three reasons: the scheduler's work never delays a signal to the command;
 workers start anew from this file, never from the user's script; and the pipe from the launcher
-ends it, and with it every worker, in whatever way the launcher ends.
-
-It reads one JSON request from standard input and then waits for that input to close. Its events,
-one JSON object a line, go to standard output: the first when the scheduler is up, the second when
-the minimum of workers is.
+ends it, and with it every worker, in whatever way the launcher ends (see `host_process`). Its first
+event comes when the scheduler is up, the second when the minimum of workers is.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """The process that hosts a Dask Gateway of this run: dask-gateway-server, as one run needs it.
 
 As with a local cluster, the pipe from the launcher ends it, with everything that the gateway has
-started, in whatever way the launcher ends. It reads one JSON request from standard input and then
-waits for that input to close; its one event, where the gateway is, goes to standard output.
+started (see `host_process`). Its one event tells where the gateway is.
 """
 
 from __future__ import annotations
