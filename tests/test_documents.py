@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 GATEWAY = "127.0.0.1:8000"
 FENCE = re.compile(r"(?m)^(?:<!-- (.*) -->\n)?```(\w*)\n((?:.*\n)*?)```$")
-OPEN = {"bai", "sharing"}
+OPEN = {"bai"}
 """Pages that are about to be rewritten: each goes from here when its consoles run or are marked."""
 
 SHELLS = ("console", "sh", "bash", "shell")
