@@ -38,7 +38,7 @@ def run_for(caller: Caller, command: list[str] | None) -> int:
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(2, 1)
     log.configure("INFO", caller.log)
-    return caller.answer(lambda: _run(command or [], caller.options(), caller.claim, caller))
+    return caller.answer(lambda: _run(command or [], caller.options, caller.claim, caller))
 
 
 def _run(

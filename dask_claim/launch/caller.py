@@ -46,21 +46,19 @@ class Caller:
             line = lines.readline()
         if not line.startswith(b"{"):
             raise DaskClaimError("the program ended before it sent its request")
-        self._order = json.loads(line)
+        order = json.loads(line)
         self._socket.settimeout(PATIENCE)
-        self._pid: int = self._order.get("pid", os.getppid())
+        self._pid: int = order.get("pid", os.getppid())
+        self._claim = order.get("claim")
+        self.options: dict[str, Any] = order.get("options", {})
+        """The options of the run, as they were given."""
+
         self._writing = threading.Lock()
         self._listens = True
 
     def claim(self) -> Resolved:
         """Return the effective claim. Raises ClaimError."""
-        if (given := self._order.get("claim")) is None:
-            return load()
-        return Resolved.of(Claim.take_over(given))
-
-    def options(self) -> dict[str, Any]:
-        """Return the options of the run, as they were given."""
-        return dict(self._order.get("options", {}))
+        return load() if self._claim is None else Resolved.of(Claim.take_over(self._claim))
 
     @property
     def alive(self) -> bool:

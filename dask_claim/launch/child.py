@@ -9,12 +9,12 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from loguru import logger
 
-from dask_claim.errors import CommandNotExecutable, CommandNotFound, DaskClaimError
+from dask_claim.errors import CommandNotExecutable, DaskClaimError, Exhausted
 from dask_claim.launch import inherited
 from dask_claim.launch.signals import Interrupted
 from dask_claim.launch.terminal import Terminal
@@ -42,20 +42,19 @@ class Child:
         cls,
         command: Sequence[str],
         environment: Mapping[str, str],
-        default_signals: Iterable[signal.Signals],
         terminal: Terminal,
     ) -> Child:
         """Start `command`, found on the launcher's PATH, with these variables and no others.
 
-        `default_signals` are those that the launcher handles itself: the command has their
-        default. What the launcher inherited as ignored (`nohup`) is not among them and stays so.
+        What the launcher inherited as ignored (`nohup`) stays so; what it handles itself has its
+        default there, as after every exec.
 
         Raises
         ------
-        CommandNotFound, CommandNotExecutable
+        CommandNotExecutable
         """
         # Python ignores these two from its start; a command expects them as the system has them.
-        restored = {signal.SIGPIPE, signal.SIGXFSZ, *default_signals}
+        restored = {signal.SIGPIPE, signal.SIGXFSZ}
         if terminal.ttou is not signal.SIG_IGN:
             restored.add(signal.SIGTTOU)
         inheritance, started = inherited.state, list(command)
@@ -73,15 +72,12 @@ class Child:
                 setsigmask=inheritance.blocked,
                 setsigdef=restored,
             )
-        except (FileNotFoundError, NotADirectoryError) as error:
-            raise CommandNotFound(f"{command[0]}: {error.strerror}") from None
-        except OSError as error:
-            reason = error.strerror or str(error)
-            if error.errno == errno.ENOEXEC:
-                reason += " (a script needs a first line such as #!/bin/sh)"
-            raise CommandNotExecutable(f"{command[0]}: {reason}") from None
-        except ValueError as error:  # a NUL character in an argument or variable
-            raise CommandNotExecutable(f"{command[0]}: {error}") from None
+        except (OSError, ValueError) as error:  # such as a NUL character in an argument
+            hint = ""
+            if isinstance(error, OSError) and error.errno in (errno.ENOEXEC, errno.ENOENT):
+                hint = " (a script needs a first line such as #!/bin/sh)"
+            failed = CommandNotExecutable(f"{command[0]}: {error}{hint}")
+            raise Exhausted.of(error) or failed from None
         if terminal.is_interactive():
             # Where it has read the keyboard before this moment it is stopped: see `_stopped`. A
             # SIGCONT to be on the safe side would undo a Ctrl-Z that came just now.

@@ -13,7 +13,7 @@ import os
 import signal
 from pathlib import Path
 
-from dask_claim.launch.signals import FORWARDED, JOB_CONTROL
+from dask_claim.launch.signals import TAKEN
 from dask_claim.lifetime.tickets import PROCESS
 
 # What the terminal sends goes to the whole foreground group, so to the launcher as well.
@@ -28,7 +28,7 @@ def become_init() -> None:
     """
     if os.getpid() != 1:
         return
-    passed = {*FORWARDED, *JOB_CONTROL}
+    passed = set(TAKEN)
     # Blocked before the fork: none is lost in between.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, passed | {signal.SIGCHLD})
     child = os.fork()

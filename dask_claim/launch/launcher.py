@@ -12,27 +12,27 @@ from typing import TYPE_CHECKING
 
 from loguru import logger
 
+from dask_claim.credentials.login import describe_withheld
 from dask_claim.errors import DaskClaimError, Reason, our_error
 from dask_claim.launch import events, inherited
 from dask_claim.launch.caller import Block, Caller
 from dask_claim.launch.child import Child
-from dask_claim.launch.command import cannot_connect
+from dask_claim.launch.command import cannot_connect, check_command
 from dask_claim.launch.event_log import listened
 from dask_claim.launch.events import harmless
 from dask_claim.launch.explanation import explain
 from dask_claim.launch.facts import facts_of
 from dask_claim.launch.first_process import deaf_parent
-from dask_claim.launch.handoff import variables, write_result_files
-from dask_claim.launch.own_job import walltime_left
-from dask_claim.launch.preparing import prepare
+from dask_claim.launch.handoff import check_variables, variables, write_result_files
 from dask_claim.launch.receipt import Receipt
 from dask_claim.launch.reports import Summary
 from dask_claim.launch.run_options import RunOptions
 from dask_claim.launch.run_state import Phase, RunState
 from dask_claim.launch.session import Session
 from dask_claim.launch.signals import caught
-from dask_claim.launch.tracing import Trace
+from dask_claim.launch.tracing import TRACEPARENT, Trace
 from dask_claim.providers.dask_report import NO_CLUSTER
+from dask_claim.providers.values import Request
 from dask_claim.redact import redact_command
 from dask_claim.threads import cancel
 
@@ -57,10 +57,6 @@ class Launcher:
 
         Raises ClaimError.
         """
-        if not command:
-            # A block finds no names of the claim in its environment.
-            nameless = resolved.claim.model_copy(update={"env": None})
-            resolved = replace(resolved, claim=nameless)
         self._command, self._resolved = command, resolved
         self._options, self._caller = options, caller
         self._run_id, self._trace = run_id, trace
@@ -69,7 +65,6 @@ class Launcher:
         on_terminal = caller is None and not options.quiet
         self._emit = listened(self.receipt, run_id, trace, on_terminal=on_terminal)
         self.state = RunState(options.grace, self._emit)
-        self._walltime: asyncio.Task[None] | None = None
         self._failure: DaskClaimError | None = None
 
     async def run(self) -> int:
@@ -83,14 +78,14 @@ class Launcher:
         if self._caller is not None:
             self._caller.watch(self.state.on_caller_end)
         # Signals are caught before anything is made, and until the receipt tells that all is gone.
-        with caught(self.state.on_signal, self._end_process) as signals:
+        with caught(self.state.on_signal, self._end_process):
             # What has to happen is registered before there is anything for it to do, and happens
             # whatever fails before it.
             async with AsyncExitStack() as end:
                 end.callback(self._publish)
                 end.push_async_callback(self._release)
                 try:
-                    status = self.state.judge(await self._run(signals))
+                    status = self.state.judge(await self._run())
                     self.receipt.end(status, self.state.cause)
                     return status
                 except BaseException as error:
@@ -100,13 +95,8 @@ class Launcher:
                         raise
                     raise failure from error
 
-    async def _run(self, signals: Sequence[signal.Signals]) -> int:
-        request = prepare(
-            self._run_id, self._command, self._resolved, self._options, self._emit, self._trace
-        )
-        # A program that uses the library has handlers of its own, or does without.
-        if self._caller is None and (deaf := deaf_parent()):
-            self._emit.warn(deaf)
+    async def _run(self) -> int:
+        request = self._prepare()
         session = self.state.session = Session(request, self._emit, self._options.grace)
         await self._open(session)
         claim, cluster = self._resolved.claim, session.cluster
@@ -115,56 +105,69 @@ class Launcher:
         added = variables(cluster, claim, os.environ, *terms) | self._trace.variables()
         self.state.phase = Phase.RUNNING
         if self._command:
-            return await self._execute(session, added, signals)
+            return await self._execute(session, added)
         assert self._caller is not None
         self.state.work = block = Block(self._caller, session, added)
         status = await block.wait()
         session.watch.look_at_memory(status)
         return status
 
+    def _prepare(self) -> Request:
+        """Return the request for the cluster; what can be wrong is looked at before."""
+        resolved, trace, emit = self._resolved, self._trace, self._emit
+        places = dict.fromkeys(resolved.sources.values())
+        if named := [place for place in places if place != "default"]:
+            emit.note(f"The claim comes from {', '.join(named)}")
+        for line in resolved.plan().arithmetic:
+            logger.debug(line)
+        if self._command:
+            check_command(self._command, os.environ)
+        check_variables(resolved.claim, resolved.plan(), os.environ)
+        if trace.received:
+            emit.note(f"This run is part of a trace: {trace.received}")
+        if trace.invalid:
+            emit.warn(
+                f"{TRACEPARENT} = {trace.invalid!r} is not a trace context of W3C's: the command "
+                "gets it as it is"
+            )
+        options = self._options
+        request = Request.of(resolved, options.start_timeout, options.stop_timeout, self._run_id)
+        # A program that uses the library has handlers of its own, or does without.
+        deaf = deaf_parent() if self._caller is None else None
+        for warning in (*resolved.warnings(), describe_withheld(resolved), deaf):
+            if warning:
+                emit.warn(warning)
+        return replace(request, report=options.report is not None)
+
     async def _open(self, session: Session) -> None:
-        if lifetime := self._resolved.claim.max_lifetime:
-            limit = f"the max_lifetime of {lifetime:g} s"
-            loop = asyncio.get_running_loop()
-            loop.call_later(lifetime, self.state.end_at, limit, Reason.LIFETIME)
-        self._walltime = asyncio.create_task(self._end_with_job())
-        looking = None
-        if self._command and session.provider.of_gateway:
-            # Beside the cluster's start: the command does not wait for an interpreter.
-            looking = asyncio.create_task(cannot_connect(self._command, dict(os.environ)))
+        state = self.state
+        state.watch_limits(self._resolved.claim.max_lifetime)
+        # Beside the cluster's start: the command does not wait for an interpreter.
+        looking = asyncio.create_task(self._look_at_interpreter(session))
         try:
-            self.state.opening = asyncio.create_task(session.open(self._options.start))
-            await self.state.opening
-            why = looking.result() if looking and looking.done() else None
-            if why and session.cluster.cluster_name:
-                self._emit.warn(why)
+            state.opening = asyncio.create_task(session.open(self._options.start))
+            await state.opening
         except asyncio.CancelledError:
-            if self.state.cause is None:
+            if state.cause is None:
                 raise
         finally:
             await cancel(looking)
-        if self.state.cause is not None:
-            raise self.state.cause
+        if state.cause is not None:
+            raise state.cause
 
-    async def _end_with_job(self) -> None:
-        """End the run before the batch job ends that this launcher is, if it is one."""
-        left = await walltime_left(os.environ)
-        if left is not None:
-            self._emit.note(f"This job's walltime ends in {left:.0f} s")
-            await asyncio.sleep(max(left - self._options.grace, 0.0))
-            self.state.end_at("this job's walltime", Reason.WALLTIME)
+    async def _look_at_interpreter(self, session: Session) -> None:
+        if self._command and session.provider.of_gateway:
+            why = await cannot_connect(self._command, dict(os.environ))
+            if why and session.provider.of_gateway:  # and nothing has taken its place
+                self._emit.warn(why)
 
-    async def _execute(
-        self, session: Session, added: dict[str, str], signals: Sequence[signal.Signals]
-    ) -> int:
+    async def _execute(self, session: Session, added: dict[str, str]) -> int:
         """Run the command; return the run's exit status."""
         self._emit.note(f"Running {redact_command(self._command)}")
         now = asyncio.get_running_loop().time
         session.tickets.expect_command()
         environment = {**inherited.environment(), **added}
-        child = self.state.work = Child.spawn(
-            self._command, environment, signals, self.state.terminal
-        )
+        child = self.state.work = Child.spawn(self._command, environment, self.state.terminal)
         session.tickets.command_started(child.pid)
         started = now()
         self._emit(events.CommandStarted())
@@ -204,8 +207,7 @@ class Launcher:
         state = self.state
         state.phase = Phase.RELEASING
         async with AsyncExitStack() as end:
-            end.callback(state.close_terminal)
-            end.push_async_callback(cancel, self._walltime)
+            end.push_async_callback(state.close)
             end.callback(self._explain)
             end.push_async_callback(self._release_cluster)
             if state.work is not None and state.work.running:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import os
 import signal
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -16,8 +17,10 @@ from dask_claim.errors import DaskClaimError, Reason, StartTimeout
 from dask_claim.launch.caller import Block
 from dask_claim.launch.child import Child
 from dask_claim.launch.events import Events
+from dask_claim.launch.own_job import walltime_left
 from dask_claim.launch.signals import JOB_CONTROL, Interrupted
 from dask_claim.launch.terminal import Terminal, process_ends
+from dask_claim.threads import cancel
 
 if TYPE_CHECKING:
     from dask_claim.launch.session import Session
@@ -50,6 +53,7 @@ class RunState:
         that has ended those that may have been the cause."""
 
         self.terminal = Terminal()
+        self._walltime: asyncio.Task[None] | None = None
 
     def end(self, cause: DaskClaimError) -> None:
         """End the run before its work does so by itself."""
@@ -63,6 +67,22 @@ class RunState:
             self._emit.warn(str(cause))
             self.cause = self.cause or cause
             self.work.end_for(cause, self._grace)
+
+    def watch_limits(self, lifetime: float | None) -> None:
+        """End the run after so many seconds, and before the batch job ends that this process is."""
+        if lifetime:
+            limit = f"the max_lifetime of {lifetime:g} s"
+            loop = asyncio.get_running_loop()
+            loop.call_later(lifetime, self.end_at, limit, Reason.LIFETIME)
+
+        async def end_with_job() -> None:
+            left = await walltime_left(os.environ)
+            if left is not None:
+                self._emit.note(f"This job's walltime ends in {left:.0f} s")
+                await asyncio.sleep(max(left - self._grace, 0.0))
+                self.end_at("this job's walltime", Reason.WALLTIME)
+
+        self._walltime = asyncio.create_task(end_with_job())
 
     def end_at(self, limit: str, reason: Reason) -> None:
         """End a run that has reached a limit of time, set by the claim or the batch system."""
@@ -132,8 +152,9 @@ class RunState:
         else:
             self.terminal.stop_with(None)
 
-    def close_terminal(self) -> None:
-        """Take the terminal's foreground back, where it was lent to the command."""
+    async def close(self) -> None:
+        """Watch no limit any more, and take the terminal back, where the command had it."""
+        await cancel(self._walltime)
         ended_by = self.work.ended_by if self.work else getattr(self.cause, "signum", None)
         if ended_by == signal.SIGINT and (end := self.terminal.ctrl_c()):
             process_ends.append(end)

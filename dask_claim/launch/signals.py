@@ -24,6 +24,7 @@ FORWARDED = (
     signal.SIGUSR2,
 )
 JOB_CONTROL = (signal.SIGTSTP, signal.SIGCONT)
+TAKEN = (*FORWARDED, *JOB_CONTROL)
 
 
 class Interrupted(DaskClaimError):
@@ -72,18 +73,18 @@ async def until_signal(work: Coroutine[Any, Any, T]) -> T:
 @contextmanager
 def caught(
     on_signal: Callable[[signal.Signals], None], end_process: Callable[[], None]
-) -> Iterator[list[signal.Signals]]:
+) -> Iterator[None]:
     """Call `on_signal` from the event loop for each signal that the launcher takes.
 
-    Yields those signals. Afterwards the process's work is done: a late SIGTERM calls
-    `end_process`, the others are ignored, for none may replace the command's exit status.
+    Afterwards the process's work is done: a late SIGTERM calls `end_process`, the others are
+    ignored, for none may replace the command's exit status.
     """
     loop = asyncio.get_running_loop()
-    taken = _not_ignored((*FORWARDED, *JOB_CONTROL))
+    taken = _not_ignored(TAKEN)
     for signum in taken:
         loop.add_signal_handler(signum, on_signal, signum)
     try:
-        yield taken
+        yield
     finally:
         # Blocked meanwhile: asyncio puts the default action back, which would end the process.
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, taken)
