@@ -33,13 +33,9 @@ from dask_claim.redact import redact, redact_command, redact_text, register_secr
     ("name", "field"),
     [
         *((suggest_name(field), field) for field in (*FIELDS, *RESULTS)),
-        ("DASK_WORKER_IMAGE", "image"), ("DASK_GATEWAY_URL", "gateway_url"),
-        ("DASK_WORKER_CORES", "worker_cores"), ("DASK_GATEWAY__ADDRESS", "gateway_url"),
-        ("DASK_GATEWAY__PROXY_ADDRESS", "proxy_url"),
-        ("DASK_GATEWAY__PUBLIC_ADDRESS", "public_url"),
-        ("DASK_SCHEDULER_ADDRESS", "scheduler_address"), ("DASK_CLUSTER", "cluster_name"),
-        ("OMP_NUM_THREADS", "worker_cores"), ("cores", "worker_cores"), ("_CORES", "worker_cores"),
-        ("PATHS", "image"), ("HOME_IMAGE", "image"),
+        ("DASK_GATEWAY__ADDRESS", "gateway_url"), ("DASK_GATEWAY__PROXY_ADDRESS", "proxy_url"),
+        ("DASK_GATEWAY__PUBLIC_ADDRESS", "public_url"), ("DASK_CLUSTER", "cluster_name"),
+        ("OMP_NUM_THREADS", "worker_cores"), ("_cores", "worker_cores"), ("PATHS", "image"),
     ],
 )  # fmt: skip
 def test_names_that_are_fine(name: str, field: str) -> None:
@@ -186,16 +182,12 @@ def test_a_known_secret_is_masked_wherever_it_stands(monkeypatch: pytest.MonkeyP
     assert redact("one-of-several 123456789") == "*** 123456789"
 
 
-def test_the_value_of_a_secret_key_is_masked_whatever_it_is() -> None:
-    assert redact("hunter2", "db_password") == "***"
-    assert redact({"user": "u"}, "credentials") == "***"
-
-
 def test_masking_copes_with_anything() -> None:
     deep: list[object] = []
     for _ in range(5000):
         deep = [deep]
     redact(deep)
+    assert redact("hunter2", "db_password") == redact({"user": "u"}, "credentials") == "***"
     original = {"a": ["x"]}
     copied = redact(original)
     assert copied == original and copied["a"] is not original["a"]  # type: ignore[index]

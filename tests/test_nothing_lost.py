@@ -30,7 +30,8 @@ ADDRESSES = {
 }
 OF_DASK = {"gateway_url": "address", "proxy_url": "proxy-address", "public_url": "public-address"}
 SOURCES = ("flags", "variables", "DASK_CLAIM", "profile", "site", "Dask")
-PAIRS = [(one, other) for i, one in enumerate(SOURCES) for other in SOURCES[i + 1 :]]
+PAIRS = [("flags", "Dask"), ("variables", "DASK_CLAIM"), ("DASK_CLAIM", "site")]
+"""Some that a property below draws, too."""
 
 Said = dict[str, Fields]
 """Source → leaf → value."""

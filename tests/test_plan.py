@@ -29,12 +29,8 @@ def plan_of(**fields: Any) -> Plan:
 @pytest.mark.parametrize(
     ("fields", "least", "most"),
     [
-        ({}, 1, 1),
-        ({"min_workers": 0}, 0, 1),
-        ({"min_cores": 0, "min_workers": 2}, 2, 2),
         ({"min_cores": 4, "max_cores": 10, "worker_cores": 0.5, "worker_cores_limit": 1}, 8, 10),
         ({"max_memory": "20GB", "worker_memory": "4G"}, 1, 4),
-        ({"max_memory": "20G", "min_workers": 4}, 4, 4),
         ({"max_workers": 9, "max_cores": 8, "max_memory": "28G", "worker_memory": "4G"}, 1, 7),
         # 0.3 / 0.1 is 2.9999999999999996 to a computer, and 3 to everybody else.
         ({"min_cores": 0.3, "max_cores": 0.3, "worker_cores": 0.1}, 3, 3),
@@ -117,21 +113,15 @@ def test_provider(fields: Fields, environ: dict[str, str], provider: str, backen
     assert plan.arithmetic[0].startswith(f"provider {provider}: ")
 
 
-def test_run_whose_program_makes_its_own_cluster_is_attached_to_none() -> None:
+def test_inside_another_run() -> None:
     inside = SCHEDULER | RUN
     assert Claim().plan(inside).choice.run == "id"
+    # A program that makes its own cluster is attached to none.
     assert Claim(create=False).plan(inside).choice.run is None
-
-
-def test_address_without_a_scheme() -> None:
-    """As REANA has it; a run inside this one has to see whether it is over."""
+    assert make_plan(Claim(provider="local"), inside, by_command_line=True).provider == "local"
+    # As REANA has it; a run inside this one has to see whether it is over.
     existing = Claim().plan({"DASK_SCHEDULER_URI": "dask.svc:8786"}).choice.existing
     assert existing is not None and existing.scheduler_address == "tcp://dask.svc:8786"
-
-
-def test_the_command_line_wins_inside_another_run() -> None:
-    inside = SCHEDULER | RUN
-    assert make_plan(Claim(provider="local"), inside, by_command_line=True).provider == "local"
 
 
 @pytest.mark.parametrize(
