@@ -146,7 +146,7 @@ def _drop_other_gateways(layers: list[Layer]) -> Iterator[Overruled]:
             if path in layer.values:
                 yield Overruled(path[0], layer.values.pop(path), layer.source, why)
         if layer.group == _DASK:
-            layer.faults, layer.doubtful = [], frozenset()
+            layer.faults, layer.doubtful = [], set()
 
 
 def _place(layer: Layer) -> object:

@@ -43,7 +43,7 @@ class Reading:
     written: dict[Path, Path] = field(default_factory=dict)
     """Path → how the author spelled it."""
 
-    doubtful: frozenset[str] = frozenset()
+    doubtful: set[str] = field(default_factory=set)
     """Fields whose value is not sound, once it is checked."""
 
     options: dict[str, Path] = field(default_factory=dict)

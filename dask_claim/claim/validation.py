@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from dask_claim.claim import units
-from dask_claim.claim.fields import MAPPINGS, ClaimFields, Path, leaves, nested
+from dask_claim.claim.fields import ClaimFields, Path, leaves, nested
 from dask_claim.claim.memory import Memory
 from dask_claim.claim.names import SET_BY_LAUNCHER, nested_names, refusal
 from dask_claim.claim.plan import COUNTED_BY, count_workers
@@ -25,27 +25,21 @@ _HPC_WORD = re.compile(r"[\w.:@/+=,-]+\Z")
 
 
 def check(reading: Reading) -> Reading:
-    """Return a reading of what is sound, as a claim holds it, each field checked by itself."""
-    wrong = dict(_wrong_entries(reading.values))
-    try:
-        fields = ClaimFields.model_validate(nested(reading.values))
-    except ValidationError as error:
-        for path, cause in list_problems(error):
-            wrong.setdefault(path[: 2 if path[0] in MAPPINGS else 1], cause)
-    if wrong:
-        # What is left may still be at fault with fields of its own or another source.
-        rest = {path: value for path, value in reading.values.items() if path not in wrong}
-        fields = ClaimFields.model_validate(nested(rest))
-    faults = list(reading.faults)
-    for path in (*reading.values, *(wrong.keys() - reading.values.keys())):
-        if path in wrong:
-            cause = wrong[path]
+    """Return a reading of what is sound, as a claim holds it, each value checked by itself."""
+    checked = Reading({}, list(reading.faults), reading.written)
+    for path, value in reading.values.items():
+        try:
+            _check_entry(path, value)
+            fields = ClaimFields.model_validate(nested({path: value}))
+        except (Invalid, ValidationError) as error:
+            cause = error if isinstance(error, Invalid) else next(list_problems(error))[1]
             at = reading.written.get(path, path)
-            value = redact(reading.values.get(path), dotted(at))
-            faults.append(Fault(at, value, cause.problem, cause.hint))
-    sound = leaves({name: getattr(fields, name) for name in fields.model_fields_set})
-    doubtful = frozenset(path[0] for path in wrong)
-    return Reading(sound, faults, reading.written, doubtful)
+            shown = redact(value, dotted(at))
+            checked.faults.append(Fault(at, shown, cause.problem, cause.hint))
+            checked.doubtful.add(path[0])
+        else:
+            checked.values |= leaves({path[0]: getattr(fields, path[0])})
+    return checked
 
 
 def list_problems(error: ValidationError) -> Iterator[tuple[Path, Invalid]]:
@@ -57,16 +51,14 @@ def list_problems(error: ValidationError) -> Iterator[tuple[Path, Invalid]]:
         yield tuple(map(str, each["loc"])), cause
 
 
-def _wrong_entries(values: Mapping[Path, object]) -> Iterator[tuple[Path, Invalid]]:
-    for (name, *entry), value in values.items():
-        try:
-            if name == "env" and entry and isinstance(value, str):
-                if reason := refusal(value.strip(), entry[0]):
-                    raise reason
-            elif name == "hpc" and entry:
-                _check_hpc_entry(entry[0], value)
-        except Invalid as error:
-            yield (name, *entry), error
+def _check_entry(path: Path, value: object) -> None:
+    """Raise `Invalid` for a variable or a setting of a batch job that is refused."""
+    name, *entry = path
+    if name == "env" and entry and isinstance(value, str):
+        if reason := refusal(value.strip(), entry[0]):
+            raise reason
+    elif name == "hpc" and entry:
+        _check_hpc_entry(entry[0], value)
 
 
 def _check_hpc_entry(name: str, value: object) -> None:
