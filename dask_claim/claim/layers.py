@@ -114,9 +114,7 @@ def _is_ours(variable: str, value: str) -> bool:
 
 def claim_text_layer(environ: Mapping[str, str]) -> Layer:
     text = environ.get(CLAIM_TEXT, "")
-    raw, faults = parse_json(text) if text.strip() else ({}, [])
-    reading = Reading() if raw is None and faults else read(raw)
-    reading.faults[:0] = faults
+    reading = read(*parse_json(text)) if text.strip() else Reading()
     return Layer.of(CLAIM_TEXT, reading, trusted=False)
 
 
@@ -149,9 +147,7 @@ def program_layers(
 
 
 def site_layer(site: Site) -> Layer:
-    reading = read(site.claim, SECTIONS)
-    reading.faults[:0] = site.faults
-    return Layer.of(site.path, reading)
+    return Layer.of(site.path, read(site.claim, site.faults, SECTIONS))
 
 
 def profile_layers(layers: Iterable[Layer], site: Site) -> Iterator[Layer]:

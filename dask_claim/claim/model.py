@@ -50,10 +50,7 @@ class Claim(ClaimFields):
         text = (
             json_data if isinstance(json_data, str) else bytes(json_data).decode("utf-8", "replace")
         )
-        raw, faults = parse_json(text)
-        reading = read({} if faults and raw is None else raw)
-        reading.faults[:0] = faults
-        return cls.model_construct(**check_values(reading))
+        return cls.model_construct(**check_values(read(*parse_json(text))))
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """Return this claim with the fields of `update`, in any spelling; None removes one.

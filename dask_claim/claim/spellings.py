@@ -73,17 +73,20 @@ class Reading:
         self.written.setdefault(path, written)
 
 
-def read(raw: object, beside: Iterable[str] = ()) -> Reading:
+def read(raw: object, faults: Iterable[Fault] = (), beside: Iterable[str] = ()) -> Reading:
     """Return the canonical fields of a claim in any spelling. Never raises.
 
-    Values are taken over as they are; `null` and what is faulty is left out. `beside` names what
-    else may stand there, to suggest it for a misspelt key.
+    Values are taken over as they are; `null` and what is faulty is left out. `faults` are those of
+    the text that `raw` was in, None where nothing of it could be read. `beside` names what else may
+    stand there, to suggest it for a misspelt key.
     """
-    reading = Reading(keys={**_KEYS, **{plain_name(name): name for name in beside}})
+    reading = Reading(
+        faults=[*faults], keys={**_KEYS, **{plain_name(name): name for name in beside}}
+    )
     try:
         if isinstance(raw, Mapping):
             _read_object(reading, raw, ())
-        else:
+        elif raw is not None or not reading.faults:
             reading.fault((), raw, "is not an object", 'write one, for example {"worker_cores": 1}')
     except RecursionError:
         reading.faults = [Fault((), None, "is nested too deeply", "write a flat claim")]

@@ -16,8 +16,7 @@ from dask_claim.claim.names import SET_BY_LAUNCHER, nested_names, refusal
 from dask_claim.claim.plan import COUNTED_BY, count_workers
 from dask_claim.claim.spellings import Reading, suggest
 from dask_claim.claim.units import Invalid
-from dask_claim.errors import ClaimError, Fault, dotted
-from dask_claim.redact import redact
+from dask_claim.errors import ClaimError, Fault
 from dask_claim.registry import provider_class
 
 _HPC = {name: name for name in ("queue", "account", "walltime", "interface", "disk", "directives")}
@@ -33,9 +32,7 @@ def check(reading: Reading) -> Reading:
             fields = ClaimFields.model_validate(nested({path: value}))
         except (Invalid, ValidationError) as error:
             cause = error if isinstance(error, Invalid) else next(list_problems(error))[1]
-            at = reading.written.get(path, path)
-            shown = redact(value, dotted(at))
-            checked.faults.append(Fault(at, shown, cause.problem, cause.hint))
+            checked.fault(reading.written.get(path, path), value, cause.problem, cause.hint)
             checked.doubtful.add(path[0])
         else:
             checked.values |= leaves({path[0]: getattr(fields, path[0])})
