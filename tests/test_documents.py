@@ -175,3 +175,15 @@ def test_site(tmp_path: Path) -> None:
     assert built.returncode == 0, built.stderr
     for name in ("index", "claim", "api", "command-line"):
         assert (tmp_path / f"{name}.html").exists()
+
+
+def test_design_names_what_is_there() -> None:
+    """Its table of packages is that of the code, and each module that it names exists."""
+    page, code = (ROOT / "docs" / "design.md").read_text(), ROOT / "dask_claim"
+    table = re.search(r"\| package \| contents \|\n((?:\|.*\n)+)", page)
+    assert table
+    packages = set(re.findall(r"`(\w+)`", re.sub(r"(?m)^(\|[^|]*\|).*$", r"\1", table[1])))
+    there = {path.stem for path in code.iterdir() if not path.name.startswith(("_", "py."))}
+    assert packages == there
+    for module in re.findall(r"`([\w/]+\.py)`", page):
+        assert (code / module).is_file(), module
