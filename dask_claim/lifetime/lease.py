@@ -69,14 +69,6 @@ class Lease:
         self._task: asyncio.Task[None] | None = None
         self._released = False
         self._workers = self._missed = 0
-        self._refused_since: float | None = None
-        self.left = False
-        """Whether the scheduler of a shared cluster has heard that this run is out."""
-
-        self._gone = False
-        """Whether the scheduler has taken no connection for `reconnect_timeout`. Even if it came
-        back it would have given this launcher up."""
-
         self.cut_off = False
         """Whether at the end the scheduler took no connection, and nobody knows of its end."""
 
@@ -96,7 +88,7 @@ class Lease:
     @staticmethod
     def prepare() -> None:
         """Do beforehand, perhaps in a thread, what costs time and needs no scheduler."""
-        pickled_plugin("", 0.0, 1.0, None)
+        pickled_plugin({"holder": "", "timeout": 0.0, "reconnect_timeout": 1.0, "lifetime": None})
 
     async def place(
         self,
@@ -109,9 +101,9 @@ class Lease:
         Tries again as long as the scheduler is too busy to answer, or cannot be reached. Raises
         whatever it objects to.
 
-        `warn` is called once when the scheduler does not answer, once when it must be taken for
-        gone, and once when it answers again. `is_over` tells whether the cluster has ended,
-        where no scheduler answers; then this returns.
+        `warn` is called once when the scheduler does not answer, and once when it answers again.
+        `is_over` tells whether the cluster has ended, where no scheduler answers; then this
+        returns.
         """
         self._on_usage, self._warn, self._is_over = on_usage, warn, is_over
         while not self._released:
@@ -158,11 +150,9 @@ class Lease:
             return
         self._released = True
         await cancel(self._task)
-        self.cut_off = self._gone
-        if self.placed and not self._gone and not self.shut_down:
+        if self.placed and not self.shut_down:
             try:
                 await self._renew(self._last_message)
-                self.left = self._last_message == sharing.LEAVE
             except Exception:
                 self.cut_off = not await self._is_over() and self._connection.cut
                 if self.cut_off:
@@ -205,33 +195,21 @@ class Lease:
         usage = Usage.of(await self._connection.exchange(message))
         if self._missed >= WARN_AFTER:
             self._warn("the scheduler answers again")
-        self._missed, self._refused_since, self._gone = 0, None, False
-        self._workers = usage.workers
+        self._missed, self._workers = 0, usage.workers
         self._on_usage(usage)
 
     def _miss(self, error: Exception) -> None:
         """Count a renewal without an answer: the scheduler is busy, out of reach, or gone."""
         self._missed += 1
+        if self._missed != WARN_AFTER:
+            return
         # Dask wraps what happened, sometimes several times.
         causes: list[BaseException] = [error]
         while causes[-1].__cause__ is not None:
             causes.append(causes[-1].__cause__)
         why = next((str(cause) for cause in reversed(causes) if str(cause)), "no answer")
-        if any(isinstance(cause, (asyncio.TimeoutError, TimeoutError)) for cause in causes):
-            # Busy, or behind a network that is down: it may be so for as long as it likes.
-            self._refused_since = None
-        elif self._refused_since is None:
-            self._refused_since = monotonic()
-        if self._missed == WARN_AFTER:
-            hint = ""
-            if self._address.startswith("gateway://") and not self.placed:
-                hint = ". proxy_url names where the gateway's proxy listens for schedulers"
-            text = f"the scheduler does not answer at {self._address}; trying again ({why}){hint}"
-            self._warn(text)
-        refused = self._refused_since
-        if not self.placed or refused is None or self._gone:
-            return
-        if monotonic() - refused > self._reconnect_timeout:
-            self._gone = True
-            text = f"it has taken no connection for {self._reconnect_timeout:g} s ({why})"
-            self._warn(f"the scheduler is gone: {text}")
+        hint = ""
+        if self._address.startswith("gateway://") and not self.placed:
+            hint = ". proxy_url names where the gateway's proxy listens for schedulers"
+        text = f"the scheduler does not answer at {self._address}; trying again ({why}){hint}"
+        self._warn(text)

@@ -10,7 +10,7 @@ import cloudpickle
 from distributed.comm import connect
 from distributed.core import send_recv
 
-from dask_claim.lifetime import lease_plugin, parts, sharing, workers_service
+from dask_claim.lifetime import lease_plugin, parts, sharing
 from dask_claim.providers import meter, troubles, versions
 from dask_claim.threads import in_time
 
@@ -19,7 +19,7 @@ CALL_TIMEOUT = 3.0
 CONNECT_TIMEOUT = 2.0
 PLACE_TIMEOUT = 10.0
 
-BY_VALUE = (lease_plugin, parts, sharing, workers_service, meter, troubles, versions)
+BY_VALUE = (lease_plugin, parts, sharing, meter, troubles, versions)
 """The modules that the scheduler's image may lack."""
 
 
@@ -34,7 +34,7 @@ class LeaseConnection:
     """
 
     def __init__(self, address: str, security: Any, terms: dict[str, Any]) -> None:
-        """`terms`: the arguments of `LeasePlugin`."""
+        """`terms`: the arguments of `LeasePlugin`, or of `SharedLease` where there is a `share`."""
         self._address, self._terms = address, terms
         self._arguments = security.get_connection_args("client") if security else {}
         self._comm: Any = None
@@ -55,7 +55,7 @@ class LeaseConnection:
 
     async def _place(self) -> None:
         comm = await self._connect(PLACE_TIMEOUT)
-        call = {"op": "register_scheduler_plugin", "plugin": pickled_plugin(**self._terms)}
+        call = {"op": "register_scheduler_plugin", "plugin": pickled_plugin(self._terms)}
         try:
             await send_recv(comm, **call, name=lease_plugin.NAME, idempotent=True)
             await self._hold(comm)
@@ -135,22 +135,14 @@ class LeaseConnection:
         self._reading = asyncio.ensure_future(comm.read())
 
 
-def pickled_plugin(
-    holder: str,
-    timeout: float,
-    reconnect_timeout: float,
-    lifetime: float | None,
-    share: Mapping[str, Any] | None = None,
-) -> bytes:
-    """Return the plugin by value."""
+def pickled_plugin(terms: Mapping[str, Any]) -> bytes:
+    """Return the plugin by value; `terms`: its arguments."""
     # The registration is global to the process, so it lasts only as long as it is needed.
     for module in BY_VALUE:
         cloudpickle.register_pickle_by_value(module)
     try:
-        first = holder, timeout, reconnect_timeout, lifetime
-        plugin = sharing.SharedLease(*first, share=share) if share else None
-        plugin = plugin or lease_plugin.LeasePlugin(*first)
-        return bytes(cloudpickle.dumps(plugin))
+        plugin = sharing.SharedLease if "share" in terms else lease_plugin.LeasePlugin
+        return bytes(cloudpickle.dumps(plugin(**terms)))
     finally:
         for module in BY_VALUE:
             cloudpickle.unregister_pickle_by_value(module)

@@ -14,7 +14,6 @@ from typing import Any
 
 from dask_claim.lifetime.lease_plugin import Holder
 from dask_claim.lifetime.parts import Part, PartedLease
-from dask_claim.lifetime.workers_service import WorkersService
 
 LEAVE = "leave"
 """A run's last message: it is out, and the cluster stays for the others."""
@@ -65,7 +64,6 @@ class SharedLease(PartedLease):
         self._bounds = 0, 0
         self._warm_until = 0.0
         self._shut_down_at = -CLOSES_WITHIN
-        self._service = WorkersService(scheduler)
         super().start(scheduler)
         handlers = scheduler.handlers
         handlers["terminate"], handlers[RESIZE] = self.terminate, self.resize
@@ -194,7 +192,7 @@ class SharedLease(PartedLease):
         """Have the bounds of all runs hold; workers are retired before they are closed."""
         self._bounds = self.bounds()
         try:
-            await self._service.adapt(*self._bounds)
+            await adapt_workers(self._scheduler, *self._bounds)
         except Exception:
             # Names of dask-gateway's own: what lacks one still ends its cluster.
             log = logging.getLogger("distributed.scheduler")
@@ -228,3 +226,17 @@ class SharedLease(PartedLease):
         chosen = set(terms.get("workers") or ()), set(terms.get("names") or ())
         left = [s for s in states if s.address not in chosen[0] and s.name not in chosen[1]]
         return not any(chosen) or not left
+
+
+async def adapt_workers(scheduler: Any, minimum: int, maximum: int) -> None:
+    """Have at least `minimum` workers at once, and at most `maximum` as tasks need them.
+
+    Fewer than before only after the gateway's own adaptation has seen for some seconds that no
+    more are needed; it retires them, their data moved, before they are closed. This uses what
+    `dask_gateway.scheduler_preload` has on a scheduler, which is no public interface.
+    """
+    service = getattr(scheduler, "services", {}).get("gateway")
+    if service is not None and hasattr(service, "adapt"):
+        await service.adapt(minimum=minimum, maximum=maximum, active=True)
+        if minimum > service.count:
+            await service._scale(minimum)
