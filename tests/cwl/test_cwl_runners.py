@@ -130,6 +130,7 @@ def test_cwltool(
     assert "1 core (local_cores)" in done.err
 
 
+@pytest.mark.deep
 def test_toil(
     toil: Toil, words: list[Any], expected: np.ndarray, gateway: GatewayServer, tmp_path: Path
 ) -> None:

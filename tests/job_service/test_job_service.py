@@ -56,6 +56,7 @@ def test_a_job_from_request_to_map(start_service: Callable[..., Service]) -> Non
         assert answer.headers["content-type"].startswith(links[rel]["type"])
 
 
+@pytest.mark.deep
 def test_many_jobs_at_once(start_service: Callable[..., Service], job_cluster: str) -> None:
     """Never more than the limit, each started in the order it came, each with its own outcome."""
     service = start_service({"DASK_SCHEDULER_ADDRESS": job_cluster}, limit=2)
