@@ -28,24 +28,18 @@ from dask_claim.registry import provider_class
 BATCH_WORKER = WorkerSize(cores=1, memory=Memory("2 GiB"))
 """The worker of a batch system where the claim does not say."""
 
-
-BOUNDS = {"worker_cores_limit": "worker_cores"}
-"""Field → the policy's bound for it, where that has another name."""
+BOUNDS = {
+    "worker_cores_limit": "worker_cores",
+    "worker_threads": "worker_cores",
+    "worker_memory_limit": "worker_memory",
+    "image": "images",
+    "cluster_max_workers": "max_workers",
+    "cluster_max_cores": "max_cores",
+    "cluster_max_memory": "max_memory",
+}
+"""Field, or what a gateway's option stands for → the policy's bound, where its name differs."""
 
 _OF_WORKERS = ("worker_cores", "worker_memory", "gpus", *WHOLE.values())
-
-_OPTIONS: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys(
-        ("worker_cores", "worker_cores_limit", "worker_threads"), ("worker_cores", "max_cores")
-    ),
-    **dict.fromkeys(("worker_memory", "worker_memory_limit"), ("worker_memory", "max_memory")),
-    "gpus": ("gpus",),
-    "image": ("images",),
-    "cluster_max_workers": ("max_workers",),
-    "cluster_max_cores": ("max_cores",),
-    "cluster_max_memory": ("max_memory",),
-}
-"""What an option of a gateway can stand for → the policy's bounds for that."""
 
 
 class Amount(NamedTuple):
@@ -198,7 +192,9 @@ class Comparison:
                 continue
             if policy.options is not None and not matches(policy.options, name):
                 yield Excess(path, value, "options", ", ".join(policy.options) or "none")
-            if bound := self._first(_OPTIONS.get(offered.field_of(name) or "", ())):
+            meaning = offered.field_of(name) or ""
+            own = BOUNDS.get(meaning, meaning)
+            if bound := self._first((own, WHOLE.get(own, ""))):
                 allowed = f"the claim's own field for {name}, which can be checked"
                 yield Excess(path, value, bound, allowed)
             sizes = offered.choices_for(name)
@@ -211,7 +207,7 @@ class Comparison:
 
     def _first(self, bounds: Iterable[str]) -> str | None:
         """Return the first of these bounds that the policy has."""
-        return next((one for one in bounds if getattr(self.policy, one) is not None), None)
+        return next((one for one in bounds if getattr(self.policy, one, None) is not None), None)
 
 
 def too_long(claim: ClaimFields, policy: Policy) -> Iterator[Excess]:
