@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 
 from dask_claim.claim.fields import RUN_OPTIONS
-from dask_claim.claim.units import Invalid, variable_name
+from dask_claim.claim.units import VARIABLE
 from dask_claim.errors import Fault
 from dask_claim.redact import redact
 
@@ -76,31 +76,25 @@ _BREAKING = re.compile(
 """Variables with a meaning for many programs."""
 
 
-def refusal(name: str, field: str) -> Invalid | None:
+def refusal(name: str, field: str) -> str | None:
     """Return why the variable `name` must not be set to the value of `field`; None if it may.
 
-    `field` is a field of the claim or one of `fields.RESULTS`. The reason says what would break,
-    and which name would do.
+    `field` is a field of the claim or one of `fields.RESULTS`.
     """
-    hint = f"write {suggest_name(field)}"
-    try:
-        variable_name(name)
-    except Invalid as error:
-        return Invalid(error.problem, f"{error.hint}, for example {suggest_name(field)}")
+    if not VARIABLE.fullmatch(name):
+        return "is not a valid variable name"
     if owner := _ALLOWED.get(name):
-        problem = f"is reserved for {owner}"
-        return None if owner == field else Invalid(problem, hint)
+        return None if owner == field else f"is reserved for {owner}"
     if re.match("DASK_CLAIM(_|$)", name, re.IGNORECASE):
-        return Invalid("would change what dask-claim itself reads", hint)
+        return "would change what dask-claim itself reads"
     if name.startswith("DASK_"):
         key = _levels(name)[0].replace("_", "-")
         if not key:
-            return Invalid("would become a Dask setting without a name", hint)
-        if _OF_DASK.fullmatch(key):
-            return Invalid(f"would become Dask's own setting {key!r} and break it", hint)
-        return None
+            return "would become a Dask setting without a name"
+        is_set = _OF_DASK.fullmatch(key)
+        return f"would become Dask's own setting {key!r} and break it" if is_set else None
     if _BREAKING.fullmatch(name):
-        return Invalid("would break the program, whose system or libraries read it", hint)
+        return "would break the program, whose system or libraries read it"
     return None
 
 

@@ -18,6 +18,7 @@ _LARGEST = 10**15
 _LONGEST = 64
 
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,3})?", re.ASCII)
+VARIABLE = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 _PROXY_EXAMPLE = "gateway://gateway.example.org:8786"
 
 
@@ -81,7 +82,7 @@ def text(value: object) -> str:
 
 def variable_name(value: object) -> str:
     """Return `value` if it is a name that every shell and program can read as a variable."""
-    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z_]\w*", value, re.ASCII):
+    if not isinstance(value, str) or not VARIABLE.fullmatch(value):
         raise Invalid("is not a valid variable name", "use letters, digits and _, no digit first")
     return value
 

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from dask_claim.claim import units
 from dask_claim.claim.fields import ClaimFields, Path, leaves, nested
 from dask_claim.claim.memory import Memory
-from dask_claim.claim.names import SET_BY_LAUNCHER, nested_names, refusal
+from dask_claim.claim.names import SET_BY_LAUNCHER, nested_names, refusal, suggest_name
 from dask_claim.claim.plan import COUNTED_BY, count_workers
 from dask_claim.claim.spellings import Reading, suggest
 from dask_claim.claim.units import Invalid
@@ -52,8 +52,8 @@ def _check_entry(path: Path, value: object) -> None:
     """Raise `Invalid` for a variable or a setting of a batch job that is refused."""
     name, *entry = path
     if name == "env" and entry and isinstance(value, str):
-        if reason := refusal(value.strip(), entry[0]):
-            raise reason
+        if problem := refusal(value.strip(), entry[0]):
+            raise Invalid(problem, f"write {suggest_name(entry[0])}")
     elif name == "hpc" and entry:
         _check_hpc_entry(entry[0], value)
 
