@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from operator import itemgetter
 from typing import Any
 
 from dask_claim.claim.addresses import OperatorGateways, UrlPrefix
@@ -162,7 +161,8 @@ def _overruled(
 ) -> Iterator[Overruled]:
     for layer in layers:
         # A reading has its fields in no order.
-        for path, value in sorted(layer.values.items(), key=itemgetter(0)):
+        for path in sorted(layer.values):
+            value = layer.values[path]
             if winners[path] is not layer and value != merged[path]:
                 yield Overruled(".".join(path), value, layer.source, winners[path].source)
 
