@@ -1,29 +1,25 @@
 """Lease holders on a real scheduler: what ends one, what does not, and what it tells.
 
-Schedulers and holders are processes of their own, forked from one that has Dask imported.
+The scheduler is in a thread of its own, as if it were elsewhere. What kills and stops real
+launchers is tried in `test_guard` and `test_lease`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import multiprocessing
-import os
-import re
-import signal
 import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import fields
-from multiprocessing.connection import Connection
 from typing import Any
 
 import pytest
-from distributed import Client, Scheduler, Worker
-from distributed.comm import connect
-from distributed.core import send_recv
+from distributed import Client, Scheduler, Status, Worker
+from distributed.core import rpc
 
 from dask_claim.claim.model import Claim
 from dask_claim.launch.cluster_watch import ClusterWatch
@@ -35,156 +31,102 @@ from dask_claim.lifetime.lease import Lease
 from dask_claim.providers.base import Provider
 from dask_claim.providers.usage import LOOK, Usage
 from dask_claim.providers.values import Cluster, Ended, Request
-from tests.support.launcher import wait_for
+from dask_claim.threads import cancel
+from tests.support.serving import in_thread
 
 RECONNECT = 1.0
 """The shortest there is."""
 
 LONG = 60.0
 
-FORKED = multiprocessing.get_context("forkserver")
-FORKED.set_forkserver_preload([__name__])
+
+class Held(Lease):
+    """The lease of one launcher, with what it is told."""
+
+    def __init__(self, address: str, timeout: float = LONG, reconnect: float = RECONNECT) -> None:
+        super().__init__(address, None, timeout, None, reconnect)
+        self.said, self.usages = list[str](), list[Usage]()
+
+    async def placed_here(self) -> Held:
+        async def running() -> bool:
+            return False
+
+        await self.place(self.usages.append, self.said.append, running)
+        return self
+
+    async def stop(self) -> None:
+        """Say nothing any more, as a process that is stopped."""
+        await cancel(self._task)
+
+    async def kill(self) -> None:
+        """Be gone without a word, as the kernel closes what a process has left open."""
+        await self.stop()
+        await self._connection.close()
 
 
-def serve(end: Connection) -> None:
-    """Be a scheduler."""
-
-    async def main() -> None:
-        async with Scheduler(
-            host="127.0.0.1", port=0, dashboard=False, dashboard_address="127.0.0.1:0"
-        ) as scheduler:
-            end.send(scheduler.address)
-            await scheduler.finished()
-
-    asyncio.run(main())
+Hold = Callable[..., Awaitable[Held]]
 
 
-async def running() -> bool:
-    return False
-
-
-def hold(end: Connection, address: str, terms: dict[str, Any]) -> None:
-    """Hold a lease until told to release it; tell what is heard, and what was used."""
-    # As a minute after the start: renewed every few seconds only.
-    module.SOON_FOR = 0
-
-    async def main() -> None:
-        lease = Lease(address, None, lifetime=None, **terms)
-        seen: list[Usage] = []
-        await lease.place(seen.append, end.send, running)
-        end.send("placed")
-        await asyncio.get_running_loop().run_in_executor(None, end.recv)
-        await lease.release()
-        end.send(vars(seen[-1]))
-
-    asyncio.run(main())
-
-
-def work(end: Connection, address: str) -> None:
-    """Have five tasks done, and one failed."""
+def with_holders(address: str, test: Callable[[Hold], Awaitable[None]]) -> None:
+    """Run a test that is given a function to place leases with."""
 
     async def main() -> None:
-        worker = Worker(address, dashboard_address=None)
-        async with Client(address, asynchronous=True) as client, worker:
-            await client.gather(client.map(abs, range(5)))
-            with contextlib.suppress(ValueError):
-                await client.submit(int, "x")
+        made: list[Held] = []
 
-    asyncio.run(main())
-    end.send("done")
+        async def hold(at: str = address, **terms: float) -> Held:
+            made.append(Held(at, **terms))
+            return await made[-1].placed_here()
 
-
-class Other:
-    """A process that does `what`."""
-
-    def __init__(self, what: Callable[..., None], *arguments: Any) -> None:
-        self.end, theirs = FORKED.Pipe()
-        self.process = FORKED.Process(target=what, args=(theirs, *arguments), daemon=True)
-        self.process.start()
-        theirs.close()
-        self.said = ""
-
-    def hear(self) -> Any:
-        assert self.end.poll(60)
-        return self.end.recv()
-
-    def until(self, pattern: str) -> None:
-        def heard() -> bool:
-            while self.end.poll():
-                self.said += f"{self.end.recv()}\n"
-            return bool(re.search(pattern, self.said))
-
-        wait_for(heard, repr(pattern), context=lambda: self.said)
-
-    def signal(self, signum: int) -> None:
-        os.kill(self.process.pid or 0, signum)
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.join()
-
-    def release(self) -> Any:
-        """What was used."""
-        self.end.send("release")
-        return self.hear()
-
-    def ends(self) -> None:
-        self.process.join(20)
-        assert not self.process.is_alive()
-
-    def stays(self, seconds: float) -> None:
-        self.process.join(seconds)
-        assert self.process.is_alive()
-
-
-Forks = Callable[..., Other]
-
-
-@pytest.fixture
-def fork() -> Iterator[Forks]:
-    made: list[Other] = []
-
-    def start(*arguments: Any) -> Other:
-        made.append(Other(*arguments))
-        return made[-1]
-
-    yield start
-    for other in made:
-        other.kill()
-        other.end.close()
-
-
-@pytest.fixture
-def served(fork: Forks) -> Other:
-    return fork(serve)
-
-
-@pytest.fixture
-def address(served: Other) -> str:
-    return str(served.hear())
-
-
-@pytest.fixture
-def holder(fork: Forks, address: str) -> Forks:
-    def start(timeout: float = LONG, at: str = address, reconnect: float = RECONNECT) -> Other:
-        made = fork(hold, at, {"timeout": timeout, "reconnect_timeout": reconnect})
-        made.until("placed")
-        return made
-
-    return start
-
-
-def look(address: str) -> Any:
-    """What a scheduler answers to a look at its lease."""
-
-    async def exchange() -> Any:
-        comm = await connect(address)
         try:
-            return await send_recv(comm, op=LOOK)
+            await test(hold)
         finally:
-            comm.abort()
+            for each in made:
+                await each.kill()
 
-    return asyncio.run(exchange())
+    asyncio.run(main())
+
+
+@asynccontextmanager
+async def scheduler() -> AsyncIterator[Scheduler]:
+    async with Scheduler(
+        host="127.0.0.1", port=0, dashboard=False, dashboard_address="127.0.0.1:0"
+    ) as made:
+        yield made
+
+
+@pytest.fixture
+def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[Scheduler]:
+    # As a minute after the start: leases are renewed every few seconds only.
+    monkeypatch.setattr(module, "SOON_FOR", 0)
+    with in_thread(scheduler()) as made:
+        yield made
+
+
+@pytest.fixture
+def address(served: Scheduler) -> str:
+    return str(served.address)
+
+
+async def until(condition: Callable[[], object], context: object = "") -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline, context
+        await asyncio.sleep(0.02)
+
+
+async def ends(served: Scheduler) -> None:
+    await until(lambda: served.status is Status.closed, "the scheduler stays")
+
+
+async def stays(served: Scheduler, seconds: float) -> None:
+    await asyncio.sleep(seconds)
+    assert served.status is Status.running
+
+
+async def look(address: str) -> Any:
+    """Return what a scheduler answers to a look at its lease."""
+    async with rpc(address) as calls:
+        return await getattr(calls, LOOK)()
 
 
 class Relay:
@@ -246,46 +188,51 @@ def relay(address: str) -> Iterator[Relay]:
 
 
 @pytest.mark.parametrize(("first", "last"), [("release", "kill"), ("kill", "release")])
-def test_cluster_ends_with_its_last_holder(
-    served: Other, holder: Forks, first: str, last: str
-) -> None:
+def test_cluster_ends_with_its_last_holder(served: Scheduler, first: str, last: str) -> None:
     """It is killed, or leaves the end to its launcher for a while; who only counts is none."""
-    holder(timeout=0).kill()
-    counting = holder(timeout=0)
-    served.stays(RECONNECT + 1)
-    one, other = holder(), holder()
-    getattr(one, first)()
-    served.stays(RECONNECT + 1)
-    leaves = time.monotonic()
-    getattr(other, last)()
-    served.ends()
-    assert time.monotonic() - leaves > RECONNECT
-    assert counting.process.is_alive()
+
+    async def test(hold: Hold) -> None:
+        await (await hold(timeout=0)).kill()
+        await hold(timeout=0)
+        await stays(served, RECONNECT + 1)
+        one, other = await hold(), await hold()
+        await getattr(one, first)()
+        await stays(served, RECONNECT + 1)
+        leaves = time.monotonic()
+        await getattr(other, last)()
+        await ends(served)
+        assert time.monotonic() - leaves > RECONNECT
+
+    with_holders(served.address, test)
 
 
-def test_stopped_holder_is_silent_and_not_closed(served: Other, holder: Forks) -> None:
-    holder(timeout=4).signal(signal.SIGSTOP)
-    served.stays(RECONNECT + 1)
-    served.ends()
+def test_stopped_holder_is_silent_and_not_closed(served: Scheduler) -> None:
+    async def test(hold: Hold) -> None:
+        await (await hold(timeout=4)).stop()
+        await stays(served, RECONNECT + 1)
+        await ends(served)
+
+    with_holders(served.address, test)
 
 
-def test_connection_that_is_back_in_time_changes_nothing(
-    address: str, holder: Forks, relay: Relay
-) -> None:
+def test_connection_that_is_back_in_time_changes_nothing(address: str, relay: Relay) -> None:
     """Also where the close comes with an answer."""
-    with contextlib.closing(Relay(address)) as other:
-        held = holder(at=relay.address, reconnect=2)
-        holder(timeout=6, at=other.address, reconnect=2)
+
+    async def test(hold: Hold) -> None:
+        held = await hold(relay.address, reconnect=2)
+        await hold(other.address, timeout=6, reconnect=2)
         other.cut_with_answer = True  # the next answer is due in a second
         for connections in (2, 3):
             relay.cut()
-            wait_for(lambda n=connections: relay.accepted >= n, "another connection")
-        wait_for(lambda: other.accepted > 1, "another connection")
-        time.sleep(4)
-        assert look(address)["holders"] == 2
-    held.until("")
-    assert held.release()["workers"] == 0
-    assert "scheduler" not in held.said
+            await until(lambda n=connections: relay.accepted >= n)
+        await until(lambda: other.accepted > 1)
+        await asyncio.sleep(4)
+        assert (await look(address))["holders"] == 2
+        await held.release()
+        assert (held.usages[-1].workers, held.said) == (0, [])
+
+    with contextlib.closing(Relay(address)) as other:
+        with_holders(address, test)
 
 
 class Forgetful(Provider):
@@ -321,12 +268,6 @@ def test_scheduler_is_believed_before_a_gateway_that_has_forgotten_it(
     watch = ClusterWatch(provider.request.claim, emit)
     keeper = LeaseKeeper(provider.request, emit, watch)
 
-    async def until(condition: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + 20
-        while not condition():
-            assert time.monotonic() < deadline, seen
-            await asyncio.sleep(0.02)
-
     async def run() -> None:
         watch.begin(provider)
         await keeper.begin(provider)
@@ -350,42 +291,60 @@ def test_scheduler_is_believed_before_a_gateway_that_has_forgotten_it(
     assert ("has not ended" in str(seen)) is away
 
 
-def test_scheduler_that_takes_no_connection_is_told_once(holder: Forks, relay: Relay) -> None:
-    held = holder(at=relay.address)
-    relay.away = True
-    relay.cut()
-    held.until("does not answer")
-    asked = relay.refused
-    wait_for(lambda: relay.refused > asked + 4, "more attempts")
-    held.until("")
-    assert held.said.count("scheduler") == 1, held.said
+def test_scheduler_that_takes_no_connection_is_told_once(address: str, relay: Relay) -> None:
+    async def test(hold: Hold) -> None:
+        held = await hold(relay.address)
+        relay.away = True
+        relay.cut()
+        await until(lambda: held.said)
+        asked = relay.refused
+        await until(lambda: relay.refused > asked + 4)
+        [told] = held.said
+        assert "does not answer" in told
+
+    with_holders(address, test)
 
 
-def test_busy_scheduler_is_told_and_its_recovery_too(served: Other, holder: Forks) -> None:
-    held = holder(timeout=3)
-    served.signal(signal.SIGSTOP)
-    held.until("does not answer")
-    served.signal(signal.SIGCONT)
-    held.until("answers again")
-    served.stays(RECONNECT + 1)
+def test_busy_scheduler_is_told_and_its_recovery_too(served: Scheduler) -> None:
+    free = threading.Event()
+
+    async def test(hold: Hold) -> None:
+        held = await hold(timeout=3)
+        served.loop.asyncio_loop.call_soon_threadsafe(free.wait, 60)
+        await until(lambda: held.said)
+        free.set()
+        await until(lambda: len(held.said) > 1)
+        assert "does not answer" in held.said[0] and "answers again" in held.said[1]
+        await stays(served, RECONNECT + 1)
+
+    try:
+        with_holders(served.address, test)
+    finally:
+        free.set()
 
 
-def test_tasks_from_before_the_lease_count(address: str, fork: Forks, holder: Forks) -> None:
-    assert fork(work, address).hear() == "done"
-    usage = holder().release()
-    assert (usage["tasks_done"], usage["tasks_failed"]) == (5, 1)
+def test_what_a_look_and_a_report_tell(address: str) -> None:
+    """Tasks from before the lease count; of a report each release reads what it understands."""
 
+    async def test(hold: Hold) -> None:
+        worker = Worker(address, dashboard_address=None)
+        async with Client(address, asynchronous=True) as client, worker:
+            await client.gather(client.map(abs, range(5)))
+            with contextlib.suppress(ValueError):
+                await client.submit(int, "x")
+        await hold()
+        held = await hold()
+        await held.release()
+        reported = vars(held.usages[-1])
+        assert (reported["tasks_done"], reported["tasks_failed"]) == (5, 1)
+        assert set(reported) == {field.name for field in fields(Usage)}
+        answer = await look(address)
+        assert (answer["holders"], answer["workers"], answer["ends_cluster"]) == (2, 0, True)
+        oldest = {name: 0 for name in list(reported)[:8]}
+        assert Usage.of(oldest).waiting == 0
+        assert Usage.of({**oldest, "waiting": 2, "of_tomorrow": 3}).waiting == 2
 
-def test_a_look_and_a_report(address: str, holder: Forks) -> None:
-    """Of a report each release reads what it understands."""
-    holder()
-    reported = holder().release()
-    assert set(reported) == {field.name for field in fields(Usage)}
-    answer = look(address)
-    assert (answer["holders"], answer["workers"], answer["ends_cluster"]) == (2, 0, True)
-    oldest = {name: 0 for name in list(reported)[:8]}
-    assert Usage.of(oldest).waiting == 0
-    assert Usage.of({**oldest, "waiting": 2, "of_tomorrow": 3}).waiting == 2
+    with_holders(address, test)
 
 
 @pytest.mark.parametrize("address", ["gateway://127.0.0.1:1/name", "tcp://127.0.0.1:1"])
