@@ -11,16 +11,17 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from time import monotonic
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from dask_claim.cgroup import MORE_MEMORY, MemoryLimit
 from dask_claim.claim.dask_config import dask_config
 from dask_claim.errors import ClusterFailed, ConfigurationError
+from dask_claim.files import private_folder
 from dask_claim.processes import ended, group_runs, kill_group
 from dask_claim.providers import dask_report, tls
 from dask_claim.providers.base import NO_WORKERS_TIMEOUT, Provider, tells_of_no_workers
 from dask_claim.providers.usage import Usage
-from dask_claim.providers.values import Ended, Request, Warn, Write
+from dask_claim.providers.values import Ended, Request, Ticket, Warn, Write
 from dask_claim.threads import in_time
 
 KILLED_WITHIN = 5.0
@@ -40,6 +41,9 @@ class HostedProvider(Provider):
     host: ClassVar[Path]
     """The program that the process runs."""
 
+    content: ClassVar[Literal["keys", "gateway"]] = "keys"
+    """Of its private folder: the keys of the cluster, or what a gateway writes."""
+
     def __init__(self, request: Request, write: Write, warn: Warn) -> None:
         super().__init__(request, write, warn)
         self._host: asyncio.subprocess.Process | None = None
@@ -53,8 +57,9 @@ class HostedProvider(Provider):
         self._ended: Ended | None = None
         self._memory = MemoryLimit()
         self._closing = False
-        self._folder: str | None = None
-        """Where the keys of this run are; None where there are none."""
+        self._folder = ""
+        self._facts: dict[str, Any] = {}
+        """What its ticket names besides."""
 
     async def submit(self) -> None:
         self.check()
@@ -66,9 +71,9 @@ class HostedProvider(Provider):
             await start
             raise
         assert self._host is not None and self._host.stdin is not None
-        asked = self._host_request()
-        asked["report"] = self._wants_report
-        self._host.stdin.write(json.dumps(asked).encode() + b"\n")
+        more = {"folder": self._folder, "report": self._wants_report}
+        asked = json.dumps({**self._host_request(), **more})
+        self._host.stdin.write(asked.encode() + b"\n")
         self._reading = asyncio.create_task(self._read())
         await self._use(await self._event())
 
@@ -76,28 +81,38 @@ class HostedProvider(Provider):
         """Return at the second event: the minimum of workers is up, or in its queue."""
         await self._event()
 
-    @abstractmethod
     async def _start(self) -> None:
-        """Write the tickets, and spawn the process between them."""
+        """Start the process, with a ticket ahead of it: its jobs are found by their name.
+
+        The process itself needs none so early: its pipe ends it however this process ends.
+        """
+        self._folder = str(private_folder(self.content))
+        ticket = Ticket(self.name, self._facts, folder=self._folder)
+        self._write(ticket)
+        self._write(self._held(ticket, await self._spawn()))
+
+    def _held(self, ticket: Ticket, process: int) -> Ticket:
+        """Return the ticket with the process that holds the cluster."""
+        return ticket.with_(process=process)
 
     @abstractmethod
     def _host_request(self) -> dict[str, Any]:
-        """Return what the process reads: JSON types."""
+        """Return what the process reads besides its folder: JSON types."""
 
     @abstractmethod
     async def _use(self, event: Mapping[str, Any]) -> None:
         """Set `cluster` by the first event, which has the scheduler's address."""
 
-    async def _spawn(self, more: Mapping[str, str]) -> int:
-        """Start the process, with `more` variables than the launcher's; return its pid."""
-        timeout = self.request.claim.no_workers_timeout
-        if timeout is not None and tells_of_no_workers():
-            more = {NO_WORKERS_TIMEOUT: str(timeout), **more}
-        keys = tls.in_folder(self._folder, *tls.ROLES) if self._folder else {}
-        pipe = asyncio.subprocess.PIPE
+    async def _spawn(self) -> int:
+        """Start the process, with more variables than the launcher's; return its pid."""
+        claim, pipe, more = self.request.claim, asyncio.subprocess.PIPE, dict[str, str]()
+        if claim.no_workers_timeout is not None and tells_of_no_workers():
+            more[NO_WORKERS_TIMEOUT] = str(claim.no_workers_timeout)
+        if self.content == "keys":
+            more |= {**claim.environment, **tls.in_folder(self._folder, *tls.ROLES)}
         self._host = await asyncio.create_subprocess_exec(
             sys.executable, str(self.host), stdin=pipe, stdout=pipe,
-            env={**_environment(self.request.environ), **more, **keys},
+            env={**_environment(self.request.environ), **more},
             # Neither Ctrl-C nor a signal to the launcher's group may reach the cluster.
             start_new_session=True,
             limit=2 * dask_report.LARGEST,  # of a line
@@ -192,7 +207,7 @@ class HostedProvider(Provider):
         return self.request.report and self.reports_usage
 
     def security(self) -> Any:
-        return tls.client_security(self._folder) if self._folder else None
+        return tls.client_security(self._folder) if self.content == "keys" else None
 
     def hurry(self) -> None:
         if self._wants_report:

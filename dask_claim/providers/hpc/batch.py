@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 from dask_claim.claim.effective import BATCH_WORKER
 from dask_claim.claim.memory import Memory
 from dask_claim.errors import ConfigurationError
-from dask_claim.files import private_folder, remove_private_folder
+from dask_claim.files import remove_private_folder
 from dask_claim.processes import kill_group
 from dask_claim.providers.hosted import KILLED_WITHIN, HostedProvider, group_is_gone
 from dask_claim.providers.hpc import condor
@@ -39,6 +39,7 @@ class BatchProvider(HostedProvider):
     def __init__(self, request: Request, write: Write, warn: Warn) -> None:
         super().__init__(request, write, warn)
         self._jobs = name_jobs(request.run_id)
+        self._facts = {"name": self._jobs}
         self.description = f"{self.system.title} (dask-jobqueue)"
         self.no_workers = (
             f"Its jobs are named {self._jobs}: {self.system.find[0]} shows what they wait for"
@@ -65,12 +66,9 @@ class BatchProvider(HostedProvider):
                 )
         self._job(hpc)
 
-    async def _start(self) -> None:
-        self._folder = str(private_folder("keys"))
-        # Before there is a job: they are found by their name.
-        ticket = Ticket(self.name, {"name": self._jobs}, folder=self._folder)
-        self._write(ticket)
-        self._write(ticket.with_({"host": await self._spawn({})}))
+    def _held(self, ticket: Ticket, process: int) -> Ticket:
+        # As long as that lives it may submit another job.
+        return ticket.with_({"host": process})
 
     async def _use(self, event: Mapping[str, Any]) -> None:
         address = event["scheduler_address"]
@@ -85,7 +83,6 @@ class BatchProvider(HostedProvider):
         cores = claim.worker_cores_limit or claim.worker_cores or BATCH_WORKER.worker_cores
         return {
             "cluster": system.cluster,
-            "folder": self._folder,
             "environment": dict(claim.environment),
             "min_workers": plan.min_workers,
             "max_workers": plan.max_workers,
@@ -134,7 +131,6 @@ class BatchProvider(HostedProvider):
     @classmethod
     async def _end_jobs(cls, name: str, host: int | None, warn: Callable[[str], None]) -> None:
         """Return when the system lists no job of this name any more."""
-        # As long as its host lives it may submit another one.
         if not await group_is_gone(host, KILLED_WITHIN):
             kill_group(host)
         system, warned = cls.system, False

@@ -6,11 +6,10 @@ import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from dask_claim.claim.plan import GATEWAY_NAMES, speaks_gateway
-from dask_claim.files import private_folder, remove_private_folder
+from dask_claim.files import remove_private_folder
 from dask_claim.processes import ended, kill_group
 from dask_claim.providers.hosted import KILLED_WITHIN, HostedProvider, group_is_gone
 from dask_claim.providers.local.size import LocalRequest
@@ -33,8 +32,6 @@ class LocalProvider(HostedProvider):
     title = "the local cluster"
     host = Path(__file__).with_name("cluster_host.py")
     description = "this machine (LocalCluster)"
-    _facts: Mapping[str, str] = MappingProxyType({})
-    """What else its ticket names, see `hpc.allocation`."""
 
     @classmethod
     def serves_with(cls, claim: ClaimFields) -> tuple[str, str | None]:
@@ -45,19 +42,6 @@ class LocalProvider(HostedProvider):
         if speaks_gateway(claim) and (has_server() or needed):
             return "local-gateway-cluster" if claim.create else "local-gateway", None
         return super().serves_with(claim)[0], missing
-
-    async def _start(self) -> None:
-        self._folder = str(private_folder("keys"))
-        await self._spawn_with(self._folder, self.request.claim.environment)
-
-    async def _spawn_with(self, folder: str, more: Mapping[str, str]) -> None:
-        """Start the process, with a ticket for `folder` ahead of it.
-
-        The process itself needs none so early: its pipe ends it however this process ends.
-        """
-        ticket = Ticket(self.name, self._facts, folder=folder)
-        self._write(ticket)
-        self._write(ticket.with_(process=await self._spawn(more)))
 
     async def _use(self, event: Mapping[str, Any]) -> None:
         self.cluster = Cluster(
@@ -71,7 +55,7 @@ class LocalProvider(HostedProvider):
             self._warn(event["shortfall"])
 
     def _host_request(self) -> dict[str, Any]:
-        return {**asdict(self._size()), "folder": self._folder}
+        return asdict(self._size())
 
     def _size(self) -> LocalRequest:
         claim, plan = self.request.claim, self.request.plan

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from dask_claim.claim.addresses import GatewayAddress
 from dask_claim.errors import ClusterFailed, ConfigurationError, GatewayUnreachable
-from dask_claim.files import letters, private_folder
+from dask_claim.files import letters
 from dask_claim.providers.base import import_quietly
 from dask_claim.providers.gateway.asking import Patience
 from dask_claim.providers.gateway.reports import status_of
@@ -36,6 +36,7 @@ class OwnGatewayProvider(LocalProvider):
     title = "the Dask Gateway of this run"
     reports_usage = False
     host = Path(__file__).with_name("gateway_host.py")
+    content = "gateway"
     description = (
         "a Dask Gateway on this machine, for clusters that the program makes (create: false)"
     )
@@ -48,14 +49,9 @@ class OwnGatewayProvider(LocalProvider):
         if missing := server_missing(self.request.claim):
             raise ConfigurationError(missing)
 
-    async def _start(self) -> None:
-        self._place = str(private_folder("gateway"))
-        await self._spawn_with(self._place, {})
-
     def _host_request(self) -> dict[str, Any]:
         claim, self._password = self.request.claim, letters()
         return {
-            "folder": self._place,
             "cwd": _here(),
             "password": self._password,
             "size": asdict(self._size()),
