@@ -43,9 +43,7 @@ Lifetime = Annotated[Number, Field(gt=0)]
 Url = Annotated[str, BeforeValidator(units.web_address)]
 Switch = Annotated[bool, BeforeValidator(units.boolean)]
 Entries = Annotated[
-    Mapping[str, Annotated[Any, BeforeValidator(units.json_copy)]],
-    BeforeValidator(units.mapping),
-    AfterValidator(FrozenDict),
+    Mapping[str, Annotated[Any, BeforeValidator(units.json_copy)]], BeforeValidator(units.mapping)
 ]
 
 
@@ -93,9 +91,7 @@ class ClaimFields(BaseModel):
         default_factory=FrozenDict,
         description="Further options of the gateway by their own names, passed unchanged.",
     )
-    env: Annotated[
-        Mapping[str, Text], BeforeValidator(units.mapping), AfterValidator(FrozenDict)
-    ] = Field(
+    env: Annotated[Mapping[str, Text], BeforeValidator(units.mapping)] = Field(
         default_factory=FrozenDict,
         description="Fields, each with the variable in which the program wants its value.",
         json_schema_extra=lambda schema: schema.update(propertyNames={"enum": [*FIELDS, *RESULTS]}),
@@ -137,7 +133,6 @@ class ClaimFields(BaseModel):
     environment: Annotated[
         Mapping[Annotated[str, BeforeValidator(units.variable_name)], Text],
         BeforeValidator(units.mapping),
-        AfterValidator(FrozenDict),
     ] = Field(
         default_factory=FrozenDict,
         description="Variables for the scheduler and workers.",
