@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 EVERY = 0.5
 """Seconds between two looks at what there is to show."""
 
+ERASE = "\r\x1b[2K"
+"""Takes the cursor's line away."""
+
 PHASES: Mapping[type[events.Event], str | None] = {
     events.Claimed: "Starting the cluster",
     events.Running: "Waiting for the workers",
@@ -78,15 +81,11 @@ class StatusLine:
 
     def clear(self) -> None:
         """Take the line away."""
-        with stderr.writing:
-            if self._shown and self._console is not None:
-                from rich.control import Control
-                from rich.segment import ControlType
-
-                erase = Control(ControlType.CARRIAGE_RETURN, (ControlType.ERASE_IN_LINE, 2))
+        with stderr.writing, contextlib.suppress(OSError):
+            if self._shown:
                 self._shown = False
-                with contextlib.suppress(OSError):
-                    self._console.control(erase)
+                sys.stderr.write(ERASE)
+                sys.stderr.flush()
 
     def _again(self) -> None:
         self._next = asyncio.get_running_loop().call_later(EVERY, self._refresh)

@@ -28,30 +28,34 @@ RANK = ("connection_lost", "closed", "silent", "exited", "killed", "memory_limit
 _CLASS = re.compile(r"([A-Za-z_][\w.]*)\(")
 
 
+class Record:
+    """What is known of a worker, and why it will be gone, or is."""
+
+    def __init__(self, state: Any) -> None:
+        self.state = state
+        self.reason, self.text = RANK[0], ""
+
+
 class Troubles:
     """Counts losses and failures, by the scheduler's own events."""
 
     def __init__(self, scheduler: Any) -> None:
         self._scheduler = scheduler
-        self._workers: dict[str, Any] = {}
-        self._closing: set[str] = set()
-        self._fates: dict[str, tuple[str, str]] = {}
-        """Why a worker that is still there will be gone: reason and text."""
+        self._records: dict[str, Record] = {}
+        """Of the workers that are there, and of those that were lost."""
 
+        self._losses: list[Record] = []
+        self._failures: dict[tuple[str, str], list[Any]] = {}
         self.memory_peak = 0
         """Bytes of the fullest worker that was killed for them: it can tell no more itself."""
 
-        self._losses: list[list[str]] = []
-        self._failures: dict[tuple[str, str], list[Any]] = {}
-
     def came(self, worker: str) -> None:
         """A worker has registered."""
-        self._workers[worker] = self._scheduler.workers[worker]
+        self._records[worker] = Record(self._scheduler.workers[worker])
 
     def forget(self, worker: str) -> None:
         """What becomes of a worker is of no concern."""
-        self._workers.pop(worker, None)
-        self._fates.pop(worker, None)
+        self._records.pop(worker, None)
 
     def hear(self, topic: str, event: Any) -> None:
         """Something is written to the scheduler's log of events."""
@@ -61,12 +65,10 @@ class Troubles:
         if topic == "worker-restart-memory":
             self.killed_for_memory(str(event.get("worker", "")), int(event.get("rss", 0)))
         elif action == "worker-status-change" and str(event.get("status")).startswith("clos"):
-            self._closing.add(topic)
+            self.learn(topic, "closed", "was closed while it had tasks or their results")
         elif action == "worker-ttl-timed-out":
             for worker in event.get("workers", ()):
-                self.learn(
-                    worker, "silent", f"worker {worker} was not heard for {event.get('ttl')} s"
-                )
+                self.learn(worker, "silent", f"was not heard for {event.get('ttl')} s")
         elif action == "remove-worker" and topic == "all":
             self._removed(event)
         elif action == "update-graph" and topic == "scheduler" and event.get("status") == "error":
@@ -76,10 +78,10 @@ class Troubles:
     def killed_for_memory(self, worker: str, used: int) -> None:
         """A nanny ends its worker, which has reached the limit of its memory."""
         self.memory_peak = max(self.memory_peak, used)
-        state = self._workers.get(worker)
-        limit = (state.memory_limit if state is not None else 0) or 0
+        record = self._records.get(worker)
+        limit = getattr(record and record.state, "memory_limit", 0)
         size = f": {used / GIB:.2f} of {limit / GIB:.2f} GiB" if limit else ""
-        self.learn(worker, "memory_limit", f"worker {worker} was killed at its memory limit{size}")
+        self.learn(worker, "memory_limit", f"was killed at its memory limit{size}")
 
     def process_ended(self, worker: str, status: int) -> None:
         """The process of a worker has ended, by its nanny in this process."""
@@ -88,41 +90,34 @@ class Troubles:
                 name = signal.Signals(-status).name
             except ValueError:
                 name = f"signal {-status}"
-            self.learn(worker, "killed", f"the process of worker {worker} was killed by {name}")
+            self.learn(worker, "killed", f"had a process that was killed by {name}")
         elif status:
-            self.learn(
-                worker, "exited", f"the process of worker {worker} ended with status {status}"
-            )
+            self.learn(worker, "exited", f"had a process that ended with status {status}")
 
     def learn(self, worker: str, reason: str, text: str) -> None:
-        """Note why a worker is about to be lost, or was."""
-        if worker in self._workers:
-            if RANK.index(reason) >= RANK.index(self._fates.get(worker, ("connection_lost",))[0]):
-                self._fates[worker] = reason, text
-            return
-        for loss in reversed(self._losses):
-            if loss[0] == worker:
-                if RANK.index(reason) > RANK.index(loss[1]):
-                    loss[1:] = reason, text
-                return
+        """Note why a worker is about to be lost, or was; `text` follows its name."""
+        record = self._records.get(worker)
+        if record is not None and RANK.index(reason) > RANK.index(record.reason):
+            record.reason, record.text = reason, f"worker {worker} {text}"
 
     def _removed(self, event: dict[str, Any]) -> None:
         worker = str(event.get("worker", ""))
-        state, fate = self._workers.pop(worker, None), self._fates.pop(worker, None)
-        closing = worker in self._closing
-        self._closing.discard(worker)
-        ends = self._scheduler.status.name in ("closing", "closed")
-        retired = event.get("expected") or str(event.get("stimulus_id")).startswith(
+        record = self._records.get(worker)
+        if record is None or record.state is None:
+            return
+        in_order = event.get("expected") or str(event.get("stimulus_id")).startswith(
             ("retire-workers", "client-restart", "restart-workers")
         )
-        if state is None or ends or (fate is None and retired):
+        if record.reason == "closed":
+            in_order = in_order or not (
+                event.get("processing-tasks") or event.get("lost-computed-tasks")
+            )
+        ends = self._scheduler.status.name in ("closing", "closed")
+        if ends or len(self._losses) >= LOSSES or (in_order and record.reason in RANK[:2]):
+            self.forget(worker)
             return
-        if fate is None and closing:
-            if not (event.get("processing-tasks") or event.get("lost-computed-tasks")):
-                return
-            fate = "closed", f"worker {worker} was closed while it had tasks or their results"
-        if len(self._losses) < LOSSES:
-            self._losses.append([worker, *(fate or ("connection_lost", _last_seen(state)))])
+        record.text, record.state = record.text or _last_seen(record.state), None
+        self._losses.append(record)
 
     def failed(self, key: Any, text: str | None, exception: Any = None) -> None:
         """A task has failed for good; `text` is its exception's `repr`, None of a scheduler's."""
@@ -155,8 +150,8 @@ class Troubles:
     def lost(self) -> list[list[Any]]:
         """Return reason, count and an example of each reason for which workers were lost."""
         reasons: dict[str, list[Any]] = {}
-        for _, reason, text in self._losses:
-            reasons.setdefault(reason, [reason, 0, text[:LONGEST]])[1] += 1
+        for loss in self._losses:
+            reasons.setdefault(loss.reason, [loss.reason, 0, loss.text[:LONGEST]])[1] += 1
         return list(reasons.values())
 
     def errors(self) -> list[list[Any]]:

@@ -74,39 +74,45 @@ def advice(rows: Iterable[Row]) -> list[Advice]:
 
 def advise(runs: Sequence[Row]) -> Advice | None:
     """Return what to claim for one program, by its runs in the order of their start."""
-    return _more_memory(runs) or _fewer_workers(runs) or _less_memory(runs)
+    # What is claimed now, as far as a run tells, and what its workers held at the most.
+    claimed = next((run.memory for run in reversed(runs) if run.memory), 0)
+    peak = max(run.memory_peak or 0 for run in runs)
+    killed_at = max((run.memory or 0 for run in runs if run.lost_memory), default=-STEP)
+    needed = max(peak * MARGIN, killed_at + STEP, STEP)
+    good = [run for run in runs if run.exit_status == 0]
+    answer = _more_memory(runs, claimed, needed) if claimed else None
+    if answer is None and len(good) >= ENOUGH:
+        answer = _fewer_workers(runs, good, claimed) or _less_memory(good, claimed, needed, peak)
+    return answer
 
 
-def _more_memory(runs: Sequence[Row]) -> Advice | None:
-    claimed = _claimed_memory(runs)
-    if not claimed:
-        return None
+def _more_memory(runs: Sequence[Row], claimed: int, needed: float) -> Advice | None:
     as_large = [run for run in runs if (run.memory or 0) >= claimed]
     killed = [run for run in as_large if run.lost_memory]
     full = [run for run in runs if (run.memory_peak or 0) > PAUSED * claimed]
     spilled = [run for run in as_large if (run.spilled or 0) > STEP]
-    needed = _needed_memory(runs)
     if killed:
-        evidence = f"{_of(killed, runs)} lost workers at their {in_gib(claimed)} GiB"
+        some, evidence = killed, f"lost workers at their {in_gib(claimed)} GiB"
     elif full:
         most = in_gib(max(run.memory_peak or 0 for run in full))
-        evidence = f"{_of(full, runs)} used up to {most} of {in_gib(claimed)} GiB per worker"
+        some, evidence = full, f"used up to {most} of {in_gib(claimed)} GiB per worker"
     elif spilled:
         most = in_gib(max(run.spilled or 0 for run in spilled))
-        evidence = f"{_of(spilled, runs)} wrote up to {most} GiB to the workers' disks"
+        some, evidence = spilled, f"wrote up to {most} GiB to the workers' disks"
     else:
         return None
-    # How much more a worker would have used is unknown where it was killed, or made to spill.
-    wanted = needed if full and not killed else max(needed, 2 * claimed)
-    return Advice(runs[0].program, "worker_memory", _memory(wanted), evidence, len(runs))
+    if killed or not full:  # how much more a worker would have used is unknown
+        needed = max(needed, 2 * claimed)
+    evidence = f"{len(some)} of {counted(len(runs), 'run')} {evidence}"
+    return Advice(runs[0].program, "worker_memory", _memory(needed), evidence, len(runs))
 
 
-def _fewer_workers(runs: Sequence[Row]) -> Advice | None:
-    good = [run for run in _good(runs) if run.efficiency is not None]
-    highest = max((run.efficiency or 0.0 for run in good), default=1.0)
-    if len(good) < ENOUGH or highest >= IDLE:
+def _fewer_workers(runs: Sequence[Row], good: Sequence[Row], memory: int) -> Advice | None:
+    measured = [run for run in good if run.efficiency is not None]
+    highest = max((run.efficiency or 0.0 for run in measured), default=1.0)
+    if len(measured) < ENOUGH or highest >= IDLE:
         return None
-    workers, memory = runs[-1].workers or 0, _claimed_memory(runs)
+    workers, minimum = runs[-1].workers or 0, runs[-1].min_workers or 1
     busy = max((run.workers or 0) * min(run.efficiency or 0.0, 1.0) for run in runs)
     held = max(run.cluster_memory_peak or 0 for run in runs)
     to_work = max(1, math.ceil(busy / BUSY))
@@ -115,46 +121,26 @@ def _fewer_workers(runs: Sequence[Row]) -> Advice | None:
     if wanted >= workers:
         return None
     evidence = (
-        f"{len(good)} runs kept at most {max(1, math.ceil(busy))} of {workers} workers busy on "
+        f"{len(measured)} runs kept at most {max(1, math.ceil(busy))} of {workers} workers busy on "
         f"average (efficiency {100 * highest:.0f} %)"
     )
     if to_hold > to_work:
         evidence += f", and the {gib(held)} that they held take {to_hold}"
-    minimum = runs[-1].min_workers or 1
     field = "max_workers" if minimum <= wanted else "min_workers and max_workers"
-    return Advice(runs[0].program, field, wanted, evidence, len(good))
+    return Advice(runs[0].program, field, wanted, evidence, len(measured))
 
 
-def _less_memory(runs: Sequence[Row]) -> Advice | None:
-    claimed, needed = _claimed_memory(runs), _needed_memory(runs)
-    good = [run for run in _good(runs) if run.memory_peak]
-    if len(good) < ENOUGH or needed > WORTHWHILE * claimed:
+def _less_memory(good: Sequence[Row], claimed: int, needed: float, peak: int) -> Advice | None:
+    measured = [run for run in good if run.memory_peak]
+    if len(measured) < ENOUGH or math.ceil(needed / STEP) * STEP > WORTHWHILE * claimed:
         return None
-    most = in_gib(max(run.memory_peak or 0 for run in runs))
-    evidence = f"{len(good)} runs used at most {most} of {in_gib(claimed)} GiB per worker"
-    return Advice(runs[0].program, "worker_memory", _memory(needed), evidence, len(good))
+    evidence = (
+        f"{len(measured)} runs used at most {in_gib(peak)} of {in_gib(claimed)} GiB per worker"
+    )
+    program = measured[0].program
+    return Advice(program, "worker_memory", _memory(needed), evidence, len(measured))
 
 
-def _good(runs: Sequence[Row]) -> list[Row]:
-    return [run for run in runs if run.exit_status == 0]
-
-
-def _claimed_memory(runs: Sequence[Row]) -> int:
-    """Bytes of one worker in the last run that tells."""
-    return next((run.memory for run in reversed(runs) if run.memory), 0)
-
-
-def _needed_memory(runs: Sequence[Row]) -> int:
-    """Bytes for the highest peak with its margin, and more than workers were killed at."""
-    peak = max(run.memory_peak or 0 for run in runs)
-    killed_at = max((run.memory or 0 for run in runs if run.lost_memory), default=-STEP)
-    return math.ceil(max(peak * MARGIN, killed_at + STEP, STEP) / STEP) * STEP
-
-
-def _memory(needed: int) -> str:
+def _memory(needed: float) -> str:
     """As a claim has it."""
     return f"{math.ceil(needed / STEP) * STEP / 2**30:g} G"
-
-
-def _of(some: Sequence[Row], runs: Sequence[Row]) -> str:
-    return f"{len(some)} of {counted(len(runs), 'run')}"
