@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from loguru import logger
 
-from dask_claim.errors import ConfigurationError, DaskClaimError
+from dask_claim.errors import ConfigurationError
 from dask_claim.threads import run_loop
 
 if TYPE_CHECKING:
@@ -95,8 +94,7 @@ async def _find(resolved: Resolved) -> list[ListedCluster]:
     api = GatewayApi(resolved.claimed_gateway)
     try:
         reports = sorted(await api.clusters(), key=lambda report: report.start_time)
-        clusters = await asyncio.gather(*(_look(api, report) for report in reports))
-        return [cluster for cluster in clusters if cluster is not None]
+        return await asyncio.gather(*(_look(api, report) for report in reports))
     finally:
         await api.close()
 
@@ -118,37 +116,26 @@ def stop(resolved: Resolved, names: Sequence[str], timeout: float) -> dict[str, 
     return {name: outcome is Outcome.GONE for name, outcome in zip(names, outcomes, strict=True)}
 
 
-async def _look(api: GatewayApi, report: ClusterReport) -> ListedCluster | None:
-    """Look at a listed cluster; None where it is gone meanwhile."""
-    from dask_claim.providers.gateway.reports import Hold, Look, Mark, look_at_lease, mark_on
+async def _look(api: GatewayApi, report: ClusterReport) -> ListedCluster:
+    from dask_claim.providers.gateway.reports import Mark, look_at, mark_on
 
-    # By the gateway's own clock, which may differ from the one here.
-    age = time.time() + (api.clock_ahead or 0.0) - report.start_time.timestamp()
-    status, look = report.status.name, None
-    if status == "RUNNING":
-        look = Look(Hold.UNREACHABLE)
-        with contextlib.suppress(DaskClaimError):
-            # The list comes without the credentials that the scheduler wants.
-            full = await api.report(report.name)
-            if full is None:
-                return None
-            status = full.status.name
-            look = await look_at_lease(full) if status == "RUNNING" else None
+    status = report.status.name
+    look = await look_at(api, report.name) if status == "RUNNING" else None
     text = mark_on(report)
     mark = Mark.parse(text) if text is not None else None
     ends_cluster = look.ends_cluster if look else None
     # A mark that is not understood may mean anything.
     needs_lease = mark.leased and ends_cluster is not False if mark else not text and ends_cluster
-    workers, hold = (look.workers, look.hold.value) if look else (None, "unknown")
     share = (look.share if look else None) or (mark.share if mark else None)
     return ListedCluster(
         report.name,
         status.lower(),
-        age,
-        workers,
-        hold,
-        bool(needs_lease),
-        share.key if share else None,
-        look.holders if look else None,
-        look.ends_in if look else None,
+        # By the gateway's own clock, which may differ from the one here.
+        age=time.time() + (api.clock_ahead or 0.0) - report.start_time.timestamp(),
+        workers=look.workers if look else None,
+        lease=look.hold.value if look else "unknown",
+        needs_lease=bool(needs_lease),
+        share=share.key if share else None,
+        runs=look.holders if look else None,
+        ends_in=look.ends_in if look else None,
     )

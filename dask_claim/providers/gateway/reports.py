@@ -126,12 +126,12 @@ async def look_at_lease(report: ClusterReport) -> Look:
 
 
 async def look_at(api: GatewayApi, name: str) -> Look | None:
-    """Look at the lease of a cluster; None where it does not run, or the gateway does not tell."""
+    """Look at the lease of a cluster; None where it does not run."""
     try:
         # A list comes without the credentials that the scheduler wants.
         report = await api.report(name)
     except DaskClaimError:
-        return None
+        return Look(Hold.UNREACHABLE)
     return await look_at_lease(report) if report and status_of(report) == "RUNNING" else None
 
 
