@@ -1,7 +1,7 @@
 """The documents: every console in them is run as it is written, and the site is built strictly.
 
 A page's consoles are run in their order, by one shell, in a new folder with the page's named files:
-those whose first line is `# NAME`. A comment on the line before a console can say otherwise:
+those whose first line is `# NAME`, and with `examples`. A comment on the line before a console can say otherwise:
 `<!-- not run: WHY -->`, `<!-- deep -->` (only in `make test-deep`), `<!-- status 78 -->`. Where a
 page speaks of the gateway at http://127.0.0.1:8000, there is a real one at another port. dask-claim
 itself and the packages of the examples are those of the tests' environment.
@@ -88,8 +88,8 @@ def named_files(page: Path) -> dict[str, str]:
 def normal(text: str) -> list[str]:
     """Lines without what differs from run to run and from machine to machine."""
     text = re.sub(r"\b\d{4}-\d\d-\d\d[ T][\d:.]+(?:\+00:00)?", "TIME", text)
-    text = re.sub(r"\b(?:[0-9a-f]{32}|[a-z]{32})\b", "NAME", text)
-    text = re.sub(r"\d+(?:\.\d+)?", "N", text)
+    text = re.sub(r"\b(?:[0-9a-f]{32}|[a-z]{32}|^[a-z]{8}(?=  ))\b", "NAME", text, flags=re.M)
+    text = re.sub(r"[\d,]*\d(?:\.\d+)?", "N", re.sub("  +", "  ", text))
     return re.sub(r"\b(N \w+?)s\b", r"\1", text).splitlines()
 
 
@@ -102,6 +102,7 @@ def assert_shown(shown: str, real: str) -> None:
 
 
 def run_page(page: Path, launcher: Launcher, folder: Path, gateway: str) -> None:
+    (folder / "examples").symlink_to(ROOT / "examples")
     running = [each for each in consoles(page) if each.runs]
     steps = [step for each in running for step in each.steps()]
     for name, text in named_files(page).items():

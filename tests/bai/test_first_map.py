@@ -1,4 +1,4 @@
-"""The first example of the README makes the map that it says."""
+"""The first example of the tutorials makes the map that it says."""
 
 from __future__ import annotations
 
