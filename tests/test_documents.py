@@ -1,10 +1,11 @@
 """The documents: every console in them is run as it is written, and the site is built strictly.
 
 A page's consoles are run in their order, by one shell, in a new folder with the page's named files:
-those whose first line is `# NAME`, and with `examples`. A comment on the line before a console can say otherwise:
-`<!-- not run: WHY -->`, `<!-- deep -->` (only in `make test-deep`), `<!-- status 78 -->`. Where a
-page speaks of the gateway at http://127.0.0.1:8000, there is a real one at another port. dask-claim
-itself and the packages of the examples are those of the tests' environment.
+those whose first line is `# NAME`, and with `examples`. A comment on the line before a console can
+say otherwise: `<!-- not run: WHY -->`, `<!-- deep -->` (only in `make test-deep`),
+`<!-- status 78 -->`. Where a page speaks of the gateway at http://127.0.0.1:8000, there is a real
+one at another port. dask-claim itself and the packages of the examples are those of the tests'
+environment.
 """
 
 from __future__ import annotations
