@@ -41,7 +41,7 @@ def kept(policy: Fields, claim: Fields, **offered: Any) -> tuple[Claim, list[str
     made = Claim.model_validate(claim)
     sources = {name: "claim" if name in claim else "default" for name in FIELDS}
     options = GatewayOptions.model_validate(offered)
-    site = Site(FILE, policy=Policy.model_validate(policy), gateway_options=options)
+    site = Site(path=FILE, policy=Policy.model_validate(policy), gateway_options=options)
     found, warnings, _ = within(made, made.plan({}), site, sources, None)
     return found, warnings
 

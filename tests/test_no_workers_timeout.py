@@ -40,7 +40,7 @@ IDLE: dict[str, Any] = {
 def request(**claim: Any) -> Request:
     sound = Claim.model_validate(claim)
     options = GatewayOptions.model_validate({"names": {"environment": "env_vars"}})
-    return Request(sound, sound.plan({}), {}, site=Site("", gateway_options=options))
+    return Request(sound, sound.plan({}), {}, site=Site(path="", gateway_options=options))
 
 
 @pytest.mark.slow

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from dask_claim.claim.site_credentials import Credentials
 from dask_claim.claim.site_sections import GatewayOptions, Policy
@@ -40,20 +39,15 @@ SECTIONS = tuple(Sections.model_fields)
 """What stands in the site's file beside the fields of a claim."""
 
 
-@dataclass(frozen=True)
-class Site:
+class Site(Sections):
     """The content of the site's file."""
 
+    model_config = ConfigDict(frozen=True)
+
     path: str
-    claim: Any = field(default_factory=dict)
+    claim: Any = {}
     """Its own claim, as parsed: an object in any spelling."""
 
-    profiles: Mapping[str, Any] = field(default_factory=dict)
-    """Name → claim in any spelling."""
-
-    policy: Policy | None = None
-    gateway_options: GatewayOptions = field(default_factory=GatewayOptions)
-    credentials: Credentials | None = None
     faults: tuple[Fault, ...] = ()
 
     def asks_for(self, sources: Mapping[str, str]) -> frozenset[str]:
@@ -74,25 +68,25 @@ def read_site(environ: Mapping[str, str]) -> Site:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
         if not chosen and isinstance(error, (FileNotFoundError, NotADirectoryError)):
-            return Site(path)
+            return Site(path=path)
         problem = f"cannot be read: {getattr(error, 'strerror', None) or error}"
         fault = Fault((), None, problem, "correct it, or DASK_CLAIM_SITE")
-        return Site(path, faults=(fault,))
+        return Site(path=path, faults=(fault,))
     raw, faults = parse_yaml(text)
     if faults or not isinstance(raw, Mapping):
-        return Site(path, {} if raw is None else raw, faults=tuple(faults))
+        return Site(path=path, claim={} if raw is None else raw, faults=tuple(faults))
     claim = {key: value for key, value in raw.items() if key not in SECTIONS}
     given = {name: raw[name] for name in SECTIONS if raw.get(name) is not None}
     if isinstance(own := given.get("credentials"), Mapping) and own.get("gateway") is None:
         gateway = read(claim).values.get(("gateway_url",))
         given["credentials"] = {**own, "gateway": gateway}
     try:
-        return Site(path, claim, **dict(Sections.model_validate(given)))
+        return Site.model_validate({**given, "path": path, "claim": claim})
     except ValidationError as error:
         problems = list_problems(error)
     # No fault shows a value: a secret may stand in the wrong place.
     wrong = [Fault(where, None, cause.problem, cause.hint) for where, cause in problems]
-    return Site(path, claim, faults=tuple(wrong))
+    return Site(path=path, claim=claim, faults=tuple(wrong))
 
 
 def schema_text() -> str:
