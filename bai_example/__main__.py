@@ -154,6 +154,21 @@ def parser() -> argparse.ArgumentParser:
         "Landsat 8/9 Collection 2 Level-2.",
         epilog="Name the items, or have the least cloudy pair searched with --api.",
     )
+    _scenes(made)
+    _pixels(made)
+    add = made.add_argument_group("result").add_argument
+    # fmt: off
+    add("--index", choices=INDICES, default="dnbr",
+        help="what the map shows (default: %(default)s); severity classes are always by dNBR")
+    add("--output-dir", default=".", metavar="DIR",
+        help="folder for the files, made if needed, or s3://bucket/prefix (default: here)")
+    add("--overwrite", action="store_true", help="replace files that are there")
+    add("--progress", type=Path, metavar="FILE", help="how many blocks are done, as JSON")
+    # fmt: on
+    return made
+
+
+def _scenes(made: argparse.ArgumentParser) -> None:
     # fmt: off
     add = made.add_argument_group("scenes by name").add_argument
     add("--pre-event", "--pre_fire_url", "--pre-fire-url", dest="pre_event", metavar="ITEM",
@@ -168,11 +183,14 @@ def parser() -> argparse.ArgumentParser:
     add("--collection", metavar="ID", help="such as sentinel-2-l2a")
     add("--event", metavar="WHEN",
         help="when it burned: 2021-07-14, a time, or an interval 2021-07-06/2021-08-14")
-    add("--before", metavar="DATE", help="in place of --event: the first day of the fire")
-    add("--after", metavar="DATE", help="and the last one")
     add("--window", type=int, default=30, metavar="DAYS",
         help="days to search before and after the event (default: %(default)s)")
     add("--max-cloud", type=float, metavar="PERCENT", help="most cloud of a scene (default: any)")
+    # fmt: on
+
+
+def _pixels(made: argparse.ArgumentParser) -> None:
+    # fmt: off
     add = made.add_argument_group("area").add_mutually_exclusive_group().add_argument
     add("--bbox", nargs=4, type=float, metavar=("W", "S", "E", "N"),
         help="make the map of this box only, degrees")
@@ -189,23 +207,12 @@ def parser() -> argparse.ArgumentParser:
         "water, since a fresh burn may pass for it)")
     add("--no-mask", dest="masked", action="store_const", const=(frozenset(), frozenset()),
         help="leave out none of these, and no saturated pixels")
-    add = made.add_argument_group("result").add_argument
-    add("--index", choices=INDICES, default="dnbr",
-        help="what the map shows (default: %(default)s); severity classes are always by dNBR")
-    add("--output-dir", default=".", metavar="DIR",
-        help="folder for the files, made if needed, or s3://bucket/prefix (default: here)")
-    add("--overwrite", action="store_true", help="replace files that are there")
-    add("--progress", type=Path, metavar="FILE", help="how many blocks are done, as JSON")
     # fmt: on
-    return made
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """Read the command line; wrong usage ends the program with status 2."""
     options = (made := parser()).parse_args(arguments)
-    if bool(options.before) != bool(options.after) or (options.before and options.event):
-        made.error("give --event, or both --before and --after")
-    options.event = options.event or (options.before and f"{options.before}/{options.after}")
     named, area = options.pre_event and options.post_event, options.bbox or options.geometry
     for wrong, message in (
         (options.api and (options.pre_event or options.post_event),

@@ -60,10 +60,6 @@ class Job:
         return self.read("status.json")
 
     @property
-    def inputs(self) -> Inputs:
-        return Inputs.model_validate(self.read("request.json"))
-
-    @property
     def results(self) -> list[str]:
         return sorted(path.name for path in self.folder.glob("out/[!.]*") if path.is_file())
 
@@ -77,7 +73,7 @@ class Jobs:
     """All jobs; `limit` of them run at a time, in the order in which they came."""
 
     def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+        self.settings = settings
         self.folder = settings.data.absolute() / "jobs"
         self._room = asyncio.Semaphore(settings.limit)
         self._tasks: dict[Job, asyncio.Task[None]] = {}
@@ -111,10 +107,10 @@ class Jobs:
             job.update(dismiss=True)
         elif job.status["status"] == "accepted":
             job.update(status="dismissed", message="dismissed before it ran", finished=now())
-            if task := self._tasks.get(job):
-                task.cancel()
+            self._tasks[job].cancel()
 
     async def stop(self) -> None:
+        self.stopping.set()
         for job, task in self._tasks.items():
             if launcher := self._launchers.get(job):
                 launcher.terminate()
@@ -145,10 +141,11 @@ class Jobs:
         return lock
 
     def _launch(self, job: Job, lock: IO[str]) -> subprocess.Popen[bytes]:
+        inputs = Inputs.model_validate(job.read("request.json"))
         command = ["setpriv", "--pdeathsig", "TERM", "--", *DASK_CLAIM]
         command += [f"--receipt={job.folder / 'receipt.json'}", "--"]
-        command += [sys.executable, "-m", "bai_example", *job.inputs.arguments()]
-        command += [f"--items={self._settings.inputs.absolute()}", "--overwrite"]
+        command += [sys.executable, "-m", "bai_example", *inputs.arguments()]
+        command += [f"--items={self.settings.inputs.absolute()}", "--overwrite"]
         command += [f"--output-dir={job.folder / 'out'}"]
         command += [f"--progress={job.folder / 'progress.json'}"]
         with lock, (job.folder / "log.txt").open("ab") as output:
@@ -158,11 +155,11 @@ class Jobs:
 
     def _environment(self, job: Job) -> dict[str, str]:
         made = {k: v for k, v in os.environ.items() if not k.startswith(PREFIX)}
-        claim = Claim.model_validate(self._settings.claim)
+        claim = Claim.model_validate(self.settings.claim)
         # As the operator's word: only a gateway that an operator names gets credentials.
         names = ("gateway_url", "proxy_url", "public_url")
         made |= {f"DASK_CLAIM_{n.upper()}": str(u) for n in names if (u := getattr(claim, n))}
-        if most := job.inputs.max_workers:
+        if most := job.read("request.json")["max_workers"]:
             made["DASK_CLAIM_MAX_WORKERS"] = str(min(most, claim.plan().max_workers))
         return {**made, "DASK_CLAIM": json.dumps(claim.to_dict())}
 

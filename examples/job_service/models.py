@@ -51,8 +51,6 @@ Items = Annotated[
     BeforeValidator(lambda value: value if isinstance(value, list) else [value]),
     Field(min_length=1, max_length=100, description="STAC items, paths in the inputs folder"),
 ]
-
-
 Degrees = Annotated[float, Field(allow_inf_nan=False)]
 
 

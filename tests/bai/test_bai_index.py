@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import math
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -81,17 +80,6 @@ def test_indices_by_hand() -> None:
     np.testing.assert_array_equal(post, before[1])
 
 
-def test_indices_are_described() -> None:
-    assert list(INDICES) == ["dnbr", "rdnbr", "rbr"]
-    for name, index in INDICES.items():
-        assert name == index.title.lower()
-        # The formula is the function.
-        python = index.formula.replace("|NBRpre|", "abs(NBRpre)")
-        values = {"NBRpre": -0.3, "NBRpost": -0.4, "sqrt": math.sqrt, "abs": abs, "max": max}
-        result = index.function(np.array([-0.3]), np.array([-0.4]))
-        assert result[0] == pytest.approx(eval(python, values), abs=1e-12)
-
-
 # USGS' table as UN-SPIDER prints it: first and last value of each class, and its number here.
 PRINTED = [
     (-0.500, -0.251, 1), (-0.250, -0.101, 2), (-0.100, 0.099, 3), (0.100, 0.269, 4),
@@ -109,49 +97,11 @@ def test_classes() -> None:
     assert classify(np.nextafter(edges, np.float32(-9))).tolist() == [1, 2, 3, 4, 5, 6]
 
 
-def test_classes_are_everywhere_but_at_nan() -> None:
-    values = np.float32([[-2, -math.inf, NAN], [2, math.inf, 0]])
-    result = classify(values)
-    assert result.dtype == np.uint8
-    assert result.tolist() == [[1, 1, 0], [7, 7, 3]]
-    for low, high in pairwise(SEVERITIES):
-        assert low.upper == high.lower
-    assert classify(np.empty((0, 4), np.float32)).shape == (0, 4)
-
-
 # Masks
-
-# QA_PIXEL values that occur, and what USGS' table of values (LSDS-1619) says of each.
-QA_PIXEL_VALUES = {
-    1: "no data",  # fill
-    21824: "kept",  # clear, all confidences low
-    21826: "cloud",  # dilated cloud over land
-    21888: "water",  # water, the clear bit not set
-    21890: "cloud",  # dilated cloud over water
-    21952: "water",  # clear water
-    22080: "kept",  # mid confidence cloud: the cloud bit is not set
-    22144: "water",  # mid confidence cloud over water
-    22280: "cloud",  # high confidence cloud
-    23888: "shadow",  # high confidence cloud shadow
-    23952: "shadow",  # shadow over water
-    24088: "cloud",  # mid confidence cloud with shadow
-    24216: "cloud",  # the same over water
-    24344: "cloud",  # high confidence cloud with shadow
-    24472: "cloud",  # the same over water
-    30048: "snow",  # high confidence snow or ice
-    54596: "cloud",  # high confidence cirrus
-    54852: "cloud",  # cirrus, mid confidence cloud
-    55052: "cloud",  # cirrus, high confidence cloud
-}
 
 
 def code(kind: str, value: int) -> int:
     return int(reasons(np.array([value], np.uint16), kind)[0])
-
-
-def test_qa_pixel_values() -> None:
-    found = {value: REASONS[code("qa_pixel", value)] for value in QA_PIXEL_VALUES}
-    assert found == QA_PIXEL_VALUES
 
 
 def declared(realdata: Path, file: str, key: str) -> dict[str, object]:
@@ -192,14 +142,6 @@ def test_scl_by_the_classes_the_catalogue_declares(realdata: Path) -> None:
     for entry in classes:
         assert REASONS[code("scl", entry["value"])] == because[entry["name"]], entry["name"]
     assert {code("scl", value) for value in (12, 255, 256, 260, 65535)} == {1}
-
-
-def test_numbers_that_are_no_mask() -> None:
-    for dtype in (np.int16, np.float32, np.int64, np.bool_):
-        with pytest.raises(TypeError, match="a mask of kind scl holds uint8 or uint16, not"):
-            reasons(np.zeros((2, 2), dtype), "scl")
-    small, large = (reasons(np.arange(12, dtype=dtype), "scl") for dtype in (np.uint8, np.uint16))
-    assert (small.dtype, large.dtype, small.tolist()) == (np.uint8, np.uint8, large.tolist())
 
 
 def test_merge_takes_the_first_reason() -> None:

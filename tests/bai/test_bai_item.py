@@ -17,8 +17,6 @@ import shapely
 from affine import Affine
 from odc.geo.geobox import GeoBox
 from pyproj import Transformer
-from pystac.extensions.classification import ClassificationExtension
-from pystac.extensions.projection import ProjectionExtension
 from pystac.validation import validate_dict
 from rasterio.crs import CRS
 
@@ -112,23 +110,6 @@ def test_it_is_valid() -> None:
         document = made()
         (document["assets"].get(part) or document[part])[field] = value
         assert faults(document, core=field == "datetime"), field
-
-
-def test_pystac_reads_the_extensions_back() -> None:
-    read = pystac.Item.from_dict(made())
-    projection = ProjectionExtension.ext(read)
-    assert (projection.code, projection.shape) == ("EPSG:32629", [20, 30])
-    assert projection.transform == [10, 0, 600_000, 0, -10, 4_500_000]
-    assert projection.bbox == [600_000, 4_499_800, 600_300, 4_500_000]
-    assert ProjectionExtension.ext(read.assets["bai"]).code == "EPSG:32629"
-    assert read.assets["quicklook"].to_dict()["proj:code"] is None, "a drawing, not a map"
-    classes = ClassificationExtension.ext(read.assets["severity"]).classes
-    assert classes is not None
-    assert [c.value for c in classes] == list(range(8))
-    assert [c.title for c in classes[1:]] == [severity.name for severity in SEVERITIES]
-    assert [f"#{c.color_hint}" for c in classes[1:]] == [s.color.upper() for s in SEVERITIES]
-    assert [c.nodata for c in classes] == [True] + 7 * [None]
-    assert classes[1].name == "enhanced-regrowth-high"
 
 
 def test_bands() -> None:

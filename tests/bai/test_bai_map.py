@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -148,27 +147,6 @@ def test_real_landsat(realdata: Path, make_raster: Callable[..., Path], masked: 
         assert (counted["cloud"] > 10_000) == masked
 
 
-def test_real_grids_that_differ(realdata: Path) -> None:
-    """Landsat dates with one shape and different grids: off by 4, by 0.008 and by 0.1 pixels."""
-    scenes = []
-    for date in ("20180131", "20180405", "20180710", "20180827"):
-        path = realdata / "rasters" / "gdalcubes_L8NY18" / f"LC08_L1TP_013032_{date}"
-        fields = {"raster:bands": [{"scale": 2e-5, "offset": -0.1, "nodata": 0}]}
-        assets = {
-            "nir08": fields | {"href": f"{path}_B5.TIF"},
-            "swir22": fields | {"href": f"{path}_B7.TIF"},
-        }
-        scenes.append(to_scene(item(date, assets), "/item.json"))
-    said = []
-    for first, second in pairwise(scenes):
-        with pytest.raises(InputError, match=r"NIR: .*: the pixels do not line up") as caught:
-            opened([first], [second])
-        assert len(caught.value.args) == 2  # NIR and SWIR
-        said.append(str(caught.value))
-    assert "it has pixels of 3024.08 x 3031.56 from " in said[0]
-    assert "; pre-event NIR has pixels of 3020.13 x 3031.56" in said[0]
-
-
 @pytest.mark.parametrize(("right", "down"), [(0, 0), (2, 4), (3, 1), (-1, -3), (-2, 5)])
 def test_scenes_that_overlap_in_part(
     make_raster: Callable[..., Path], tmp_path: Path, right: int, down: int
@@ -266,18 +244,6 @@ def test_saturated_counts(make_raster: Callable[..., Path], masked: bool) -> Non
     assert np.array_equal(np.isnan(made.index), expected)
     assert made.statistics.without_value(0)["saturated"] == (6 if masked else 0)
     assert made.statistics.without_value(1)["saturated"] == 0
-
-
-def test_a_pixel_at_a_threshold_has_the_class_of_its_value_in_the_file(
-    make_raster: Callable[..., Path],
-) -> None:
-    """Classes are of the rounded values, so that both files say the same."""
-    near = np.full((100, 100), 5000, np.uint16)
-    short = np.arange(5000 - 1250, 5000 + 1250).reshape(50, 50).astype(np.uint16)
-    flat = {"counts": near, "swir2_counts": np.full((50, 50), 5000, np.uint16)}
-    made = computed(pair_of(make_raster, flat, {"counts": near, "swir2_counts": short}, 100))
-    edges = np.array([-0.25, -0.1, 0.1, 0.27, 0.44, 0.66], np.float32)
-    assert np.array_equal(made.severity, 1 + np.searchsorted(edges, made.index, side="right"))
 
 
 def test_dark_pixels_are_a_reason_of_their_own(make_raster: Callable[..., Path]) -> None:

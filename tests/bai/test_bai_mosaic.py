@@ -134,7 +134,8 @@ def test_two_zones(make_raster: MakeRaster) -> None:
     home = Tile(make_raster, "a", 1, shape=(200, 200), corner=corner(x29 - 1900, y29 + 1000))
     # Counts that say where they are: NIR 1000 + column, SWIR 1000 + row, of the source.
     rows, columns = np.mgrid[:200, :200]
-    side = {"corner": corner(x30 - 100, y30 + 1000), "epsg": 32630}
+    # Its files do not say which count means "no data": nothing may come from beyond their corners.
+    side = {"corner": corner(x30 - 100, y30 + 1000), "epsg": 32630, "nodata": None}
     assets = {
         "B08": make_raster("b_B08.tif", (1000 + 20 * columns).astype(np.uint16), **side),
         "B12": make_raster("b_B12.tif", (1000 + 20 * rows[::2, ::2]).astype(np.uint16), 20, **side),
@@ -179,33 +180,6 @@ def test_two_zones(make_raster: MakeRaster) -> None:
     assert np.isnan(nbr[outside & ~at_home]).all()
     assert np.count_nonzero(outside & ~at_home) > 500
     assert not np.isnan(nbr[at_home]).any()
-
-
-def test_a_tile_of_another_zone_that_knows_no_nodata_value(make_raster: MakeRaster) -> None:
-    """Its corners on the map, turned, are beyond its pixels, and so have no value either."""
-    (x29, y29), (x30, y30) = border()
-    home = {"corner": corner(x29, y29)}
-    away = {"corner": corner(x30 + 1000, y30), "epsg": 32630}
-    fields = {"raster:bands": [{"scale": 1e-4, "offset": 0.1}]}
-    gaps = []
-    for nodata in (0, None):
-        scenes = []
-        for name, place in (("a", home), ("b", away)):
-            options = place | {"nodata": nodata}
-            near = np.random.default_rng(1).integers(1000, 9000, (80, 80)).astype(np.uint16)
-            files = {
-                "nir": make_raster(f"{name}_{nodata}_NIR.tif", near, **options),
-                "swir22": make_raster(f"{name}_{nodata}_SWIR.tif", near[::2, ::2], 20, **options),
-            }
-            assets = {key: fields | {"href": str(path)} for key, path in files.items()}
-            document = item(name, assets, s2__product_type=None, platform=None)
-            scenes.append(to_scene(document, f"/{name}.json"))
-        assert scenes[0].nir.nodata is None
-        made = computed(opened(scenes, scenes))
-        gaps.append(np.isnan(made.index))
-        assert made.statistics.without_value(0)["no data"] == np.count_nonzero(gaps[-1])
-    assert np.array_equal(*gaps)
-    assert np.count_nonzero(~gaps[0]) == pytest.approx(2 * 6400, rel=0.02)
 
 
 def test_scenes_that_are_refused(make_raster: MakeRaster) -> None:

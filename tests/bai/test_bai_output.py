@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 from xml.etree import ElementTree
@@ -225,23 +225,6 @@ def test_cogs_of_every_size(
         below = below.reshape(whole.shape[0], side, whole.shape[1], side)
         there = (below == whole[:, None, :, None]).any(axis=(1, 3))
         assert there[whole > 0].all(), "a class that no pixel below has"
-
-
-def test_failure_in_the_middle(tmp_path: Path, pair_of_shape: Any) -> None:
-    """The blocks are closed, so that the cluster is given back, and no map is there."""
-    closed = []
-
-    def broken() -> Iterator[Block]:
-        try:
-            yield block_of(np.zeros((128, 128), np.float32))
-            raise RuntimeError("worker lost")
-        finally:
-            closed.append(True)
-
-    with pytest.raises(RuntimeError, match="worker lost"):
-        write_maps(tmp_path, pair_of_shape((256, 256)), "dnbr", broken())
-    assert closed
-    assert not [*tmp_path.iterdir()]
 
 
 def test_blocks_that_travel_compressed() -> None:

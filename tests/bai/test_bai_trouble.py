@@ -201,13 +201,6 @@ def test_server_that_stalls(server: RasterServer, monkeypatch: pytest.MonkeyPatc
         first_block(pair)
 
 
-def test_the_settings_bound_the_patience() -> None:
-    """What the tests above shorten is there, and in a measure that a user waits for."""
-    assert 10 <= rasters.SETTINGS["GDAL_HTTP_LOW_SPEED_TIME"] <= 60
-    assert 5 <= rasters.SETTINGS["GDAL_HTTP_CONNECTTIMEOUT"] <= 60
-    assert 1 <= rasters.SETTINGS["GDAL_HTTP_MAX_RETRY"] <= 5
-
-
 # Secrets
 
 
