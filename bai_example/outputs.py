@@ -28,6 +28,8 @@ from bai_example.pair import EVENTS, Pair
 MAP, SEVERITY, QUICKLOOK = "bai.tif", "bai-severity.tif", "bai.png"
 NAMES = f"{SEVERITY}.aux.xml"
 ITEM, CATALOG = "bai.json", "catalog.json"
+#: By number in the severity map.
+CLASS_NAMES = ("No data", *(one.name for one in SEVERITIES))
 #: All files of a result, the catalogue last: whoever goes by it sees all files.
 ALL = (MAP, SEVERITY, NAMES, QUICKLOOK, ITEM, CATALOG)
 _BUCKET = re.compile(r"s3://([A-Za-z0-9][A-Za-z0-9._-]+)(?:/([^?#]*))?", re.IGNORECASE)
@@ -167,7 +169,7 @@ def write_maps(folder: Path, pair: Pair, index: str, blocks: Iterable[Block]) ->
     Raises:
         InputError: the map has no value at all.
     """
-    statistics, shown = Statistics(), INDICES[index]
+    statistics = Statistics()
     with (
         tempfile.TemporaryDirectory(dir=folder, prefix=".raw-") as raw,
         rasterio.Env(GDAL_CACHEMAX=32),
@@ -180,21 +182,7 @@ def write_maps(folder: Path, pair: Pair, index: str, blocks: Iterable[Block]) ->
                 values.write(block.values, 1, window=block.window)
                 classes.write(block.classes, 1, window=block.window)
                 statistics.merge(block.statistics)
-            # Under GDAL's own names, so that a viewer need not read the map to stretch it.
-            tags = {
-                "MINIMUM": statistics.minimum, "MAXIMUM": statistics.maximum,
-                "MEAN": statistics.mean, "STDDEV": statistics.deviation,
-                "VALID_PERCENT": statistics.valid_percent,
-            }  # fmt: skip
-            values.update_tags(1, **{f"STATISTICS_{name}": value for name, value in tags.items()})
-            values.update_tags(TIFFTAG_IMAGEDESCRIPTION=shown.description)
-            values.set_band_description(1, shown.title)
-            names = ["No data", *(one.name for one in SEVERITIES)]
-            classes.update_tags(1, **{f"CLASS_{n}": name for n, name in enumerate(names)})
-            classes.update_tags(TIFFTAG_IMAGEDESCRIPTION="Burn severity classes of dNBR")
-            classes.set_band_description(1, "Burn severity")
-            colors = [(0, 0, 0, 0), *(rgba(one.color) for one in SEVERITIES)]
-            classes.write_colormap(1, dict(enumerate(colors)))
+            _describe(values, classes, index, statistics)
         if not statistics.valid:
             raise InputError(_nothing(statistics))
         levels = [2**n for n in range(1, 30) if 256 * 2**n < max(pair.grid.shape)]
@@ -203,7 +191,7 @@ def write_maps(folder: Path, pair: Pair, index: str, blocks: Iterable[Block]) ->
             with rasterio.open(f"{raw}/{name}", "r+") as file:
                 file.build_overviews(levels, resampling)
             rasterio.shutil.copy(f"{raw}/{name}", folder / name, **COG)
-    categories = "".join(f"<Category>{name}</Category>" for name in names)
+    categories = "".join(f"<Category>{name}</Category>" for name in CLASS_NAMES)
     (folder / NAMES).write_text(
         '<PAMDataset><PAMRasterBand band="1"><CategoryNames>'
         f"{categories}</CategoryNames></PAMRasterBand></PAMDataset>\n"
@@ -222,6 +210,23 @@ def _plain(path: str, pair: Pair, dtype: str, nodata: float) -> Any:
     for key, scenes in zip(("PRE_EVENT", "POST_EVENT"), pair.events, strict=True):
         file.update_tags(**{key: ", ".join(one.scene.id for one in scenes)})
     return file
+
+
+def _describe(values: Any, classes: Any, index: str, statistics: Statistics) -> None:
+    """Say in both files what they show, for viewers."""
+    # Under GDAL's own names, so that a viewer need not read the map to stretch it.
+    tags = {
+        "MINIMUM": statistics.minimum, "MAXIMUM": statistics.maximum, "MEAN": statistics.mean,
+        "STDDEV": statistics.deviation, "VALID_PERCENT": statistics.valid_percent,
+    }  # fmt: skip
+    values.update_tags(1, **{f"STATISTICS_{name}": value for name, value in tags.items()})
+    values.update_tags(TIFFTAG_IMAGEDESCRIPTION=INDICES[index].description)
+    values.set_band_description(1, INDICES[index].title)
+    classes.update_tags(1, **{f"CLASS_{n}": name for n, name in enumerate(CLASS_NAMES)})
+    classes.update_tags(TIFFTAG_IMAGEDESCRIPTION="Burn severity classes of dNBR")
+    classes.set_band_description(1, "Burn severity")
+    colors = [(0, 0, 0, 0), *(rgba(one.color) for one in SEVERITIES)]
+    classes.write_colormap(1, dict(enumerate(colors)))
 
 
 def _nothing(statistics: Statistics) -> str:

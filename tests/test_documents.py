@@ -31,8 +31,6 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 GATEWAY = "127.0.0.1:8000"
 FENCE = re.compile(r"(?m)^(?:<!-- (.*) -->\n)?```(\w*)\n((?:.*\n)*?)```$")
-OPEN = {"bai"}
-"""Pages that are about to be rewritten: each goes from here when its consoles run or are marked."""
 
 SHELLS = ("console", "sh", "bash", "shell")
 
@@ -75,7 +73,7 @@ def pages() -> Iterator[ParameterSet]:
     """Those with something to run."""
     for page in PAGES:
         marks = {each.mark for each in consoles(page) if each.runs}
-        if marks and page.stem not in OPEN:
+        if marks:
             deep = [pytest.mark.deep] if "deep" in marks else []
             yield pytest.param(page, id=page.stem, marks=deep)
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
+from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, StreamingResponse
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
@@ -34,7 +34,7 @@ def find(request: Request, job_id: str) -> Job:
 
 
 Found = Annotated[Job, Depends(find)]
-router = APIRouter()
+router = APIRouter(responses={422: {"description": "Refused, with the reasons"}})
 
 
 @router.get("/")
@@ -100,7 +100,7 @@ async def dismiss(request: Request, job: Found) -> dict[str, Any]:
     return status_info(request, job)
 
 
-@router.get("/jobs/{job_id}/log")
+@router.get("/jobs/{job_id}/log", response_class=PlainTextResponse)
 def read_log(request: Request, job: Found, follow: bool = False) -> StreamingResponse:
     lines = stream(job, follow, request.app.state.jobs.stopping)
     return StreamingResponse(lines, media_type="text/plain; charset=utf-8")
@@ -116,7 +116,7 @@ def results(request: Request, job: Found) -> dict[str, Any]:
     return {"map": files["catalog.json"], **files}
 
 
-@router.get("/jobs/{job_id}/results/{name}")
+@router.get("/jobs/{job_id}/results/{name}", response_class=FileResponse)
 def result(job: Found, name: str) -> FileResponse:
     # A name that is in the folder has no slash, and so leads nowhere else.
     if name not in job.results:
