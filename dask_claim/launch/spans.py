@@ -6,8 +6,9 @@ They are made of the events, and sent at the run's end. The library is the extra
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as TimeoutExpired
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,9 +22,6 @@ from dask_claim.redact import register_secret
 COLLECTOR = "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
 HEADERS = "OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_HEADERS"
 EXPORTER = "OTEL_TRACES_EXPORTER"
-
-# The variables may be there for others.
-MISSING = "that needs dask-claim[otel]"
 
 EXPORT_WITHIN = 3.0
 """Seconds by which a collector may delay the end of a run."""
@@ -96,26 +94,22 @@ class Spans:
             begin = summary.at - summary.seconds
             failed = summary.exit_status != 0
             self._spans["run"] = Span("run", begin, summary.at, failed, ended)
-        problem = ["it takes too long"]
-        # A thread: a collector that hangs must not hold the run up.
-        thread = threading.Thread(target=self._send, args=(problem,), daemon=True)
-        thread.start()
-        thread.join(EXPORT_WITHIN)
-        if problem:
-            level = "DEBUG" if problem[0] == MISSING else "WARNING"
-            logger.log(level, f"The spans of this run are not sent: {problem[0]}")
-
-    def _send(self, problem: list[str]) -> None:
-        """Send the spans; clear `problem` when that is done, or write there what it is."""
+        made = [*self._spans.values()]
         try:
-            if send([*self._spans.values()], self._trace, self._run):
-                problem.clear()
-            else:
-                problem[0] = "the collector did not take them"
+            # A thread: a collector that hangs must not hold the run up.
+            sending = ThreadPoolExecutor(1).submit(send, made, self._trace, self._run)
+            if sending.result(EXPORT_WITHIN):
+                return
+            problem = "the collector did not take them"
         except ImportError:
-            problem[0] = MISSING
+            # The variables may be there for others.
+            logger.debug("The spans of this run are not sent: that needs dask-claim[otel]")
+            return
+        except TimeoutExpired:
+            problem = "it takes too long"
         except Exception as error:
-            problem[0] = f"{type(error).__name__}: {error}"
+            problem = f"{type(error).__name__}: {error}"
+        logger.warning(f"The spans of this run are not sent: {problem}")
 
 
 def send(spans: Sequence[Span], trace: Trace, run: str) -> bool:
