@@ -84,7 +84,12 @@ def usage() -> Usage:
             await asyncio.wait([reporting])
         return lines.getvalue().splitlines()[-1]
 
-    with dask.config.set({"distributed.scheduler.allowed-failures": 0}):
+    settings = {
+        "distributed.scheduler.allowed-failures": 0,
+        # By then a cluster gives a worker up that happens to be lost once more.
+        "distributed.deploy.lost-worker-timeout": "5 m",
+    }
+    with dask.config.set(settings):
         return Usage.of(json.loads(asyncio.run(main()))["usage"])
 
 
