@@ -78,7 +78,7 @@ def test_memory_limit_that_ends_a_part_of_a_local_cluster_is_named(
         before=inside(small_cgroup), env=ONLY_THE_KERNEL,
     )  # fmt: skip
     assert run.status == (0 if memory else 1), run.err
-    (warning,) = run.receipt["warnings"]
+    *_, warning = run.receipt["warnings"]  # after that of a lost worker, on a busy machine
     assert warning.startswith(told) and "memory limit of 1.00 GiB was reached" in warning
 
 

@@ -79,10 +79,14 @@ SIGNALS = [signal.SIGTERM, signal.SIGINT, signal.SIGKILL]
 ENTRIES = ["connect()", "run()", "command line"]
 # Every moment with every signal, and each of them with every way in.
 CASES = [
-    (ENTRIES[(i + j) % 3], signum, moment)
+    pytest.param(
+        ENTRIES[(i + j) % 3], signum, moment,
+        # Before the request there is nothing to leave.
+        marks=[pytest.mark.deep] if i == 0 and j else [],
+    )
     for i, moment in enumerate(MOMENTS)
     for j, signum in enumerate(SIGNALS)
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("way", "signum", "moment"), CASES)

@@ -68,19 +68,15 @@ def test_connect_under_the_launcher(attached: Launcher, tmp_path: Path) -> None:
     assert run.err.count("Using the running scheduler") == 1
 
 
-def test_connect_alone(launcher: Launcher, tmp_path: Path) -> None:
-    run = launcher.program(PROGRAM.format(more="pass"), env={"HOME": str(tmp_path)}).finish()
-    assert (run.status, run.out) == (0, b"42\nafter\n"), run.err
-    assert "stopped after" in run.err
-
-
 def test_connect_gives_back_when_the_block_raises(
-    launcher: Launcher, gateway: GatewayServer
+    launcher: Launcher, gateway: GatewayServer, tmp_path: Path
 ) -> None:
     code = PROGRAM.format(more="raise KeyError('mine')")
-    run = launcher.program(code, claim={"GatewayUrl": gateway.url}).finish()
-    assert (run.status, run.out) == (1, b"42\n"), run.err
-    assert "KeyError: 'mine'" in run.err
+    there = launcher.program(code, claim={"GatewayUrl": gateway.url})
+    here = launcher.program(code, env={"HOME": str(tmp_path)})
+    for run in there.finish(), here.finish():
+        assert (run.status, run.out) == (1, b"42\n"), run.err
+        assert "KeyError: 'mine'" in run.err and "stopped after" in run.err
     assert gateway.clusters() == []
 
 

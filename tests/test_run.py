@@ -117,7 +117,7 @@ def test_exit_status_of_run(
     assert all(name == f"dask-claim-{run}.json" for run, name in written.items())
 
 
-@pytest.mark.parametrize("start", ["ready", "workers", "eager"])
+@pytest.mark.parametrize("start", ["workers", "eager"])
 def test_unmodified_client_on_a_gateway(
     launcher: Launcher, gateway: GatewayServer, start: str
 ) -> None:
