@@ -49,9 +49,6 @@ class Reading:
     options: dict[str, Path] = field(default_factory=dict)
     """Option in lower case → its path: a gateway has one for all names that differ in case only."""
 
-    keys: Mapping[str, str] = field(default_factory=lambda: _KEYS, repr=False)
-    """Plain name → key that may stand in the claim, to suggest the nearest one."""
-
     def fault(self, path: Path, value: object, problem: str, hint: str = "") -> None:
         """Note what is wrong with a value."""
         self.faults.append(Fault(path, redact(value, dotted(path)), problem, hint))
@@ -80,12 +77,11 @@ def read(raw: object, faults: Iterable[Fault] = (), beside: Iterable[str] = ()) 
     the text that `raw` was in, None where nothing of it could be read. `beside` names what else may
     stand there, to suggest it for a misspelt key.
     """
-    reading = Reading(
-        faults=[*faults], keys={**_KEYS, **{plain_name(name): name for name in beside}}
-    )
+    reading = Reading(faults=[*faults])
+    keys = {**_KEYS, **{plain_name(name): name for name in beside}}
     try:
         if isinstance(raw, Mapping):
-            _read_object(reading, raw, ())
+            _read_object(reading, raw, (), keys)
         elif raw is not None or not reading.faults:
             reading.fault((), raw, "is not an object", 'write one, for example {"worker_cores": 1}')
     except RecursionError:
@@ -93,7 +89,10 @@ def read(raw: object, faults: Iterable[Fault] = (), beside: Iterable[str] = ()) 
     return reading
 
 
-def _read_object(reading: Reading, raw: Mapping[object, object], prefix: Path) -> None:
+def _read_object(
+    reading: Reading, raw: Mapping[object, object], prefix: Path, keys: Mapping[str, str]
+) -> None:
+    """Read an object of fields; `keys`: plain name → key that may stand there."""
     for key, value in raw.items():
         path, plain = (*prefix, _written(key)), plain_name(key)
         if plain == _CLASS:
@@ -103,7 +102,7 @@ def _read_object(reading: Reading, raw: Mapping[object, object], prefix: Path) -
             continue
         elif plain.endswith(_REQUIREMENT) or plain == _VALUES:
             if isinstance(value, Mapping):
-                _read_object(reading, value, path)
+                _read_object(reading, value, path, keys)
             else:
                 reading.fault(path, value, "is not an object of fields and their values")
         elif plain in (_NAMES, "env"):
@@ -111,7 +110,7 @@ def _read_object(reading: Reading, raw: Mapping[object, object], prefix: Path) -
         elif plain in ALIASES:
             _read_field(reading, ALIASES[plain], value, path)
         else:
-            hint = suggest(key, reading.keys) or "an option of the gateway's own goes into options"
+            hint = suggest(key, keys) or "an option of the gateway's own goes into options"
             reading.fault(path, value, "is not a field of the claim", hint)
 
 
