@@ -6,21 +6,11 @@ import os
 import re
 import signal
 import subprocess
-from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import pytest
 
 from dask_claim import processes
-from dask_claim.claim.model import Claim
-from dask_claim.launch.cluster_watch import ClusterWatch
-from dask_claim.launch.events import Events, Note
-from dask_claim.launch.reports import WorkerLost
-from dask_claim.launch.waiting import Waiting
-from dask_claim.providers.existing import NoProvider
-from dask_claim.providers.usage import Lost, Usage
-from dask_claim.providers.values import Request
 from tests.support.gateway import GatewayServer
 from tests.support.launcher import PYTHON, Launcher, Run, Running, wait_for
 from tests.support.scenes import (
@@ -146,10 +136,10 @@ def test_somebody_else_ends_a_gateways_cluster(
     run: Running, gateway: GatewayServer, when: str
 ) -> None:
     (name,) = gateway.clusters()
+    words = f"Cluster {name} was ended by somebody else"
     if when == "with the command":
         run.process.stdin.write(b"\n")
     clusters_command(gateway, "stop", name, "--yes")
-    words = f"Cluster {name} was ended by somebody else"
     if when == "at once":
         run.until(words)
         run.process.stdin.write(b"\n")
@@ -163,9 +153,8 @@ def test_scheduler_of_a_gateways_cluster_dies(run: Running, gateway: GatewayServ
     run.process.stdin.write(b"\n")
     ended = run.finish()
     (warning,) = ended.receipt["warnings"]
-    words = "closed its connection and takes no other one"
-    assert words in warning and ended.err.count(warning) == 1
-    assert ended.receipt["gone"] is True
+    assert "closed its connection and takes no other one" in warning
+    assert (ended.err.count(warning), ended.receipt["gone"]) == (1, True)
     assert (ended.status, ended.receipt["reason"]) == (7, "cluster_lost")
 
 
@@ -202,59 +191,6 @@ def test_tasks_that_wait_for_a_worker_are_told(
     assert "3 tasks wait" in warning and "The gateway's operator finds the reason" in warning
     without = never.finish()
     assert (without.status, without.receipt["reason"]) == (75, "no_workers"), without.err
-
-
-def test_waiting_is_told_now_and_then() -> None:
-    clock = [0.0]
-    said: list[tuple[float, str]] = []
-
-    def listen(event: object) -> None:
-        if isinstance(event, Note):
-            assert "3 tasks wait" in event.text
-            said.append((clock[0], event.level))
-
-    claim = Claim.model_validate({"create": False})
-    watch = ClusterWatch(claim, Events([listen]), lambda: clock[0])
-    watch.begin(NoProvider(Request(claim, claim.plan({}), {}), lambda ticket: None, print))
-    idle = Usage(0, 0, 0, 0, 0.0, 0.0, 0, 0)
-    waiting, working = replace(idle, waiting=3), replace(idle, workers=1, waiting=3)
-    for moment, usage in (
-        (0, idle), (100, idle),  # nobody waits
-        (100, waiting), (159, waiting), (160, waiting), (200, waiting), (221, waiting),
-        (222, working), (300, waiting), (359, waiting), (400, waiting), (600, waiting),
-    ):  # fmt: skip
-        clock[0] = moment
-        watch.report(usage)
-    assert said == [(160, "WARNING"), (221, "WARNING"), (400, "WARNING"), (600, "WARNING")]
-    # Workers that are up, and cannot run them.
-    for usage, words in (
-        (
-            replace(working, unrunnable=3, needs="the resources {'GPU': 1}"),
-            "that has the resources",
-        ),
-        (replace(working, paused=1), "the workers here (1) are paused, for their memory is full"),
-    ):
-        moments = [0.0, 59.0, 60.0]
-        waits = Waiting(partial(moments.pop, 0))
-        first, second, told = (waits.look(usage, "the cluster", "") for _ in range(3))
-        assert (first, second) == (None, None) and words in str(told)
-        assert words in (waits.in_vain or "")
-        waits.look(replace(idle, workers=1), "", "")  # the client has gone, and its tasks with it
-        assert words in (waits.in_vain or "")
-        waits.look(replace(idle, workers=1, processing=1), "", "")
-        assert waits.in_vain is None
-
-
-def test_a_lost_worker_is_told_once_its_cluster_goes_on() -> None:
-    """One that was killed for its memory at once."""
-    clock, told = [0.0], []
-    watch = ClusterWatch(Claim(), Events([told.append]), lambda: clock[0])
-    lost = [Lost("connection_lost", 1, "worker A was lost"), Lost("memory_limit", 1, "worker B")]
-    for moment in (0.0, 4.0, 5.0, 9.0):
-        clock[0] = moment
-        watch.report(Usage(1, 1, 1, 1, 0.0, 0.0, 0, 0, lost=lost))
-        reasons = [event.reason for event in told if isinstance(event, WorkerLost)]
-        assert reasons == ["memory_limit", "connection_lost"][: 1 + (moment >= 5)]
 
 
 # Gives up as soon as the worker is lost, while its nanny starts another one.

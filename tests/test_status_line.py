@@ -1,4 +1,4 @@
-"""The line on a terminal while a cluster starts and stops; in its place, a line a minute."""
+"""The line on a terminal while a cluster starts and stops."""
 
 from __future__ import annotations
 
@@ -10,13 +10,8 @@ import pexpect
 import pytest
 
 from dask_claim import stderr
-from dask_claim.claim.model import Claim
 from dask_claim.launch import events
-from dask_claim.launch.cluster_watch import ClusterWatch
-from dask_claim.launch.events import Events
-from dask_claim.launch.reports import Progress
 from dask_claim.launch.status_line import StatusLine
-from dask_claim.providers.usage import Usage
 from dask_claim.providers.values import Cluster
 from tests.support.launcher import DASK_CLAIM, PYTHON, Launcher
 
@@ -141,23 +136,3 @@ def test_where_it_is_wanted(launcher: Launcher) -> None:
     child = launcher.terminal(PYTHON, "-c", WHERE)
     child.expect_exact("[True, False, False]")
     child.expect_exact("0")
-
-
-def test_progress_once_a_minute() -> None:
-    clock, emitted = [0.0], list[str]()
-
-    def listen(event: object) -> None:
-        if isinstance(event, Progress):
-            emitted.append(str(event))
-
-    watch = ClusterWatch(Claim(), Events([listen]), lambda: clock[0])
-
-    def report(at: float, done: int, processing: int) -> int:
-        clock[0] = at
-        watch.report(Usage(2, 2, 2, 0, 0.0, 0.0, done, 0, tasks_total=9, processing=processing))
-        return len(emitted)
-
-    assert [report(59, 1, 1), report(60, 2, 1), report(61, 3, 1)] == [0, 1, 1]
-    assert emitted == ["2 of 9 tasks done, 2 workers, 0.00 GiB"]
-    assert [report(120, 2, 0), report(121, 3, 0), report(200, 3, 0)] == [1, 2, 2]
-    assert [report(201, 3, 1), report(202, 3, 1), report(261, 3, 1)] == [3, 3, 4]
