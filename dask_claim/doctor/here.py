@@ -14,7 +14,7 @@ from dask_claim.doctor.finding import TEMPORARY, Examined, Finding, fail, fail_w
 from dask_claim.errors import DaskClaimError
 from dask_claim.launch.first_process import deaf_parent
 from dask_claim.launch.own_job import seconds_left
-from dask_claim.providers.local.size import here
+from dask_claim.providers.local.size import describe, here
 
 SMALL_MEMORY = 512 * 2**20
 NO_NETWORK = (
@@ -82,8 +82,7 @@ def _check_resources(seen: Examined) -> Finding:
     """What the machine has, control groups allow and a batch system granted."""
     environ = seen.provider.request.environ
     cores, memory = here(environ)
-    shown = f"cores: {round(cores.amount, 2):g} ({cores.owner}), "
-    shown += f"memory: {memory.amount / 2**30:.1f} GiB ({memory.owner})"
+    shown = describe(cores, memory)
     if (left := seconds_left(environ)) is not None:
         shown += f", walltime: {left:.0f} s"
     if memory.amount < SMALL_MEMORY:

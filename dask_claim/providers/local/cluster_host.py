@@ -9,7 +9,6 @@ event comes when the scheduler is up, the second when the minimum of workers is.
 from __future__ import annotations
 
 import asyncio
-import hmac
 import logging
 import os
 import signal
@@ -63,6 +62,7 @@ async def hold(request: dict[str, Any], events: Any) -> None:
     from distributed import LocalCluster
 
     from dask_claim.files import letters, remove_private_folder
+    from dask_claim.providers.local.dashboard import dashboard
 
     folder, token, report = request.pop("folder"), letters(), request.pop("report")
     configure(Path(folder), token)
@@ -124,6 +124,7 @@ def configure(folder: Path, token: str) -> None:
     import dask
 
     from dask_claim.providers import tls
+    from dask_claim.providers.local.dashboard import answer_only_below
 
     # Dask finds the keys by its variables.
     tls.make_keys(folder)
@@ -165,54 +166,6 @@ async def divide(request: dict[str, Any]) -> tuple[LocalSize, Step | None, dict[
             "shortfall": ". ".join(filter(None, (size.shortfall, shortfall))),
         },
     )
-
-
-def dashboard(scheduler: Any, token: str) -> str:
-    """Return the dashboard's address, which programs find, too.
-
-    Its pages are made when somebody opens one: Bokeh's imports would take as long as Dask's own.
-    Dask makes a link of a scheduler's host and this port: with the token in it that of a program to
-    this cluster works, and those to clusters of its own are their own.
-    """
-
-    def make_pages() -> None:
-        from distributed.http.utils import get_handlers
-
-        server, application = scheduler.http_server, scheduler.http_application
-        try:
-            from distributed.dashboard.scheduler import connect
-        except ImportError:
-            modules = ["distributed.http.scheduler.missing_bokeh"]
-            scheduler.http_application.add_handlers(
-                ".*", get_handlers(scheduler, modules, prefix=token)
-            )
-        else:
-            connect(application, server, scheduler, prefix=token)
-
-    scheduler.http_application.make_pages = make_pages
-    scheduler.http_server.port = port = f"{scheduler.http_server.port}/{token}"
-    return f"http://127.0.0.1:{port}/status"
-
-
-def answer_only_below(token: str) -> None:
-    """Let the web server of this process answer only below `token`.
-
-    It has no login, and its root and its map of all pages list their addresses.
-    """
-    from distributed.http.routing import RoutingApplication
-    from tornado.web import ErrorHandler
-
-    find_handler = RoutingApplication.find_handler
-
-    def find(application: Any, request: Any, **more: Any) -> Any:
-        first = request.path.strip("/").partition("/")[0]
-        if hmac.compare_digest(first.encode(), token.encode()):
-            if make_pages := vars(application).pop("make_pages", None):
-                make_pages()
-            return find_handler(application, request, **more)
-        return application.get_handler_delegate(request, ErrorHandler, {"status_code": 404})
-
-    RoutingApplication.find_handler = find
 
 
 def leave_memory_to_glibc() -> None:

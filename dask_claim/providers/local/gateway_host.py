@@ -101,6 +101,9 @@ async def hold(request: dict[str, Any], events: Any) -> None:
     left = launcher_left()
     # The server handles the others: what it starts has signals as usual, not ignored ones.
     signal.signal(signal.SIGHUP, lambda *_: None)
+    request["cwd"] = "/"
+    with contextlib.suppress(FileNotFoundError):  # it was deleted
+        request["cwd"] = os.getcwd()
     os.chdir(request["folder"])
     port = free_port()
     server = make_server(request, f"{HOST}:{port}", f"{HOST}:{free_port()}")
@@ -151,11 +154,9 @@ def answers(port: int) -> bool:
     if not own_child_listens(port):
         return False
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with (
-        contextlib.suppress(OSError),
-        direct.open(f"http://{HOST}:{port}/api/health", timeout=5) as answer,
-    ):
-        return bool(answer.status == 200)
+    health = f"http://{HOST}:{port}/api/health"
+    with contextlib.suppress(OSError), direct.open(health, timeout=5):
+        return True
     return False
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -52,7 +51,6 @@ class OwnGatewayProvider(LocalProvider):
     def _host_request(self) -> dict[str, Any]:
         claim, self._password = self.request.claim, letters()
         return {
-            "cwd": _here(),
             "password": self._password,
             "size": asdict(self._size()),
             "worker_memory": claim.worker_memory and str(claim.worker_memory),
@@ -143,11 +141,3 @@ class OwnGatewayClusterProvider(OwnGatewayProvider):
         if self._api is not None:
             await self._api.close()
         await super().close()
-
-
-def _here() -> str:
-    """Where the command runs, unless that is deleted."""
-    try:
-        return os.getcwd()
-    except FileNotFoundError:
-        return "/"

@@ -81,6 +81,12 @@ def here(environ: Mapping[str, str], root: Path = ROOT) -> tuple[Bound, Bound]:
     return _least(cores), _least(memory)
 
 
+def describe(cores: Bound, memory: Bound) -> str:
+    """Return how much there is, and who has set these bounds."""
+    first = f"{_number(cores.amount, 'core')} ({cores.owner})"
+    return f"{first} and {_gib(memory.amount)} ({memory.owner})"
+
+
 def fit_here(request: LocalRequest, environ: Mapping[str, str] | None = None) -> LocalSize:
     """Return the largest part of `request` that this process has room for.
 
@@ -133,8 +139,7 @@ def fit(request: LocalRequest, has_cores: Bound, has_memory: Bound) -> LocalSize
         short.append(f"{threads} of {claimed_threads:g} cores per worker")
     if worker_memory < claimed_memory:
         short.append(f"{_gib(worker_memory)} of {_gib(claimed_memory)} per worker")
-    cores_here = f"{_number(has_cores.amount, 'core')} ({has_cores.owner})"
-    bounds = f"{cores_here} and {_gib(memory)} ({has_memory.owner})"
+    bounds = describe(has_cores, has_memory)
     shortfall = f"This machine gives {', '.join(short)}: it has {bounds}" if short else None
     return LocalSize(min(minimum, workers), workers, threads, worker_memory, bounds, shortfall)
 
@@ -152,7 +157,7 @@ def _least(bounds: list[Bound]) -> Bound:
     return min(bounds, key=lambda bound: bound.amount)
 
 
-def _gib(size: int) -> str:
+def _gib(size: float) -> str:
     return f"{size / 1024**3:.1f} GiB"
 
 
