@@ -23,6 +23,8 @@ version = release = __version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_click"]
 myst_heading_anchors = 3
 napoleon_google_docstring = False
+# Single backticks in docstrings.
+default_role = "code"
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
 
@@ -30,7 +32,8 @@ html_theme = "furo"
 html_title = f"dask-claim {version}"
 html_show_copyright = False
 html_show_sourcelink = False
-# A page of the site needs no other host.
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 html_theme_options = {"top_of_page_buttons": []}
 
 OUTSIDE = re.compile(r"\[(`?)([^\]`]*)`?\]\(\.\./[^)]*\)")
