@@ -66,30 +66,40 @@ class Patience:
         self.lasting = False
         """Whether there is a cluster already, so that trouble is borne until the start timeout."""
 
-        self._limit, self._since = math.inf, 0.0
-        """For how many seconds the present trouble is borne, and the loop's time at its begin."""
-
     async def ask(self, question: Callable[[], Awaitable[T]], *passing: type[DaskClaimError]) -> T:
         """Return the answer; repeat the question after `passing` errors (default: temporary).
 
         With `passing` it may make something, so it is not cut off.
         """
-        troubled = False
+        provider, time = self._provider, asyncio.get_running_loop().time
+        limit, since = 0.0, 0.0  # for how many seconds the present trouble is borne, and since when
 
         def bear(error: DaskClaimError, pause: float) -> float:
-            nonlocal troubled
+            nonlocal limit, since
             if not isinstance(error, passing or TemporaryError):
                 raise error
-            troubled, left = True, self._bear(error)
+            if (seconds := self._limit(error)) != limit:
+                limit, since = seconds, time()
+            if provider.obstacle is None:
+                end = "" if str(error).endswith(("?", ".")) else "."
+                for_seconds = min(limit, provider.request.start_timeout)
+                logger.warning(f"{error}{end} Trying again for up to {for_seconds:g} s")
+            provider.obstacle, provider.obstacle_reason = str(error), error.reason
+            if (left := since + limit - time()) <= 0:
+                raise error
             # Many who were refused together must not all come back together.
             retry_after = min(getattr(error, "retry_after", 0.0), LONGEST_RETRY_AFTER)
             return min(max(pause * random.uniform(0.5, 1.5), retry_after), left)
 
         step = question if passing else lambda: self._once(question)
         answer = await repeat(step, bear, first=FIRST_PAUSE, longest=LONGEST_PAUSE)
-        if troubled:
-            self._provider.obstacle = self._provider.obstacle_reason = None
+        if limit:
+            provider.obstacle = provider.obstacle_reason = None
         return answer
+
+    def _limit(self, error: DaskClaimError) -> float:
+        soon = self._hurried or isinstance(error, NoGatewayThere)
+        return SOON if soon and not self.lasting else math.inf
 
     async def _once(self, question: Callable[[], Awaitable[T]]) -> T:
         if not self._hurried:
@@ -100,19 +110,3 @@ class Patience:
             raise GatewayUnreachable(
                 f"{self._provider.description} does not answer within {SOON:g} s"
             ) from error
-
-    def _bear(self, error: DaskClaimError) -> float:
-        """Return for how many seconds the question may still be repeated; raise where none."""
-        now, provider = asyncio.get_running_loop().time(), self._provider
-        soon = not self.lasting and (self._hurried or isinstance(error, NoGatewayThere))
-        limit = SOON if soon else math.inf
-        if provider.obstacle is None or limit != self._limit:
-            self._limit, self._since = limit, now
-        if provider.obstacle is None:
-            seconds = min(limit, provider.request.start_timeout)
-            end = "" if str(error).endswith(("?", ".")) else "."
-            logger.warning(f"{error}{end} Trying again for up to {seconds:g} s")
-        provider.obstacle, provider.obstacle_reason = str(error), error.reason
-        if now - self._since >= limit:
-            raise error
-        return limit - (now - self._since)
