@@ -70,11 +70,8 @@ def test_unreachable(launcher: Launcher) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # and never listens
         claim = {"gateway_url": f"http://127.0.0.1:{taken.getsockname()[1]}"}
-        waiting = launcher.start("echo", "ran", claim=claim, flags=("--start-timeout", "15"))
         fallen = launcher(PYTHON, "-c", ONE_TASK, claim={**claim, "fallback": "local"})
-        run = waiting.finish()
-    assert (run.status, run.out) == (75, b"")
-    assert "cannot be reached" in run.err
+    assert "cannot be reached" in fallen.err
     assert (fallen.status, fallen.out) == (0, b"42\n"), fallen.err
     assert "Falling back to a local cluster" in fallen.err
     assert fallen.receipt["provider"] == "local"
@@ -152,7 +149,7 @@ def test_many_at_once(launcher: Launcher, gateway: GatewayServer) -> None:
         assert (ended.status, ended.receipt["gone"]) == (n, True), ended.err
 
 
-@pytest.mark.parametrize("moments", [6, pytest.param(20, marks=pytest.mark.deep)])
+@pytest.mark.parametrize("moments", [4, pytest.param(20, marks=pytest.mark.deep)])
 def test_terminated_while_the_request_is_on_its_way(
     launcher: Launcher, gateway: GatewayServer, moments: int
 ) -> None:

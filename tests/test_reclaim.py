@@ -20,6 +20,7 @@ from dask_claim.lifetime.reclaim import reclaim, reclaim_all
 from dask_claim.providers.base import import_quietly
 from dask_claim.providers.gateway import reclaiming
 from dask_claim.providers.gateway.api import GatewayApi
+from dask_claim.providers.gateway.filling import IDLE_TIMEOUT
 from dask_claim.providers.gateway.provider import GatewayProvider
 from dask_claim.providers.gateway.reports import MARK
 from dask_claim.providers.values import Outcome, Request, Ticket
@@ -202,7 +203,7 @@ def test_request_carries_the_mark_of_its_run() -> None:
         assert gateway.requested["environment"] == {MARK: f"1:no-lease:{request.run_id}"}
         # By the gateway's own name, and the claim's own words stay.
         request = asyncio.run(submit(gateway, options={"environment": {"OF_THE_CLAIM": "1"}}))
-        assert gateway.requested["environment"].keys() == {"OF_THE_CLAIM", MARK}
+        assert gateway.requested["environment"].keys() == {"OF_THE_CLAIM", IDLE_TIMEOUT, MARK}
         # The guard ends it, but not before the gateway is done with it.
         made = tickets[-1]
         assert made.cluster_name == CLUSTER

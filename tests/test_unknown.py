@@ -91,11 +91,7 @@ def test_scheduler_that_cannot_be_asked(fault: str, monkeypatch: pytest.MonkeyPa
         ("none", {MARK: str(Mark("feed", leased=False))}, "none", False),
         ("counting", BY_HAND, "live", False),
         ("silent", {MARK: "2:shared:feed"}, "silent", False),
-        # Those of the second release: a bare mark, and a lease that does not say what it ends.
         ("none", {MARK: "4f1d"}, "none", False),
-        ("old silent", BY_HAND, "silent", False),
-        ("old silent", ASKED, "silent", True),
-        ("old deaf", ASKED, "live", False),
     ],
 )
 def test_scheduler_that_answers(

@@ -181,7 +181,6 @@ class LeasePlugin(Meter):
         """
         return {
             "version": VERSION,
-            "held": bool(self._holders),  # for the second release
             "holders": len(self._holders),
             "ends_cluster": self._ends_cluster,
             "workers": len(self._scheduler.workers),

@@ -162,14 +162,7 @@ async def _scheduler(kind: str) -> AsyncIterator[int]:
             plugin.start(scheduler)
             if kind == "silent":
                 plugin._holders.clear()
-        # As a lease of the second release answers; `deaf`: when its scheduler was busy.
-        usage = {"workers": 0, "unread": None}
-        answers = {
-            "odd": "yes",
-            "no holders": {"workers": 0},
-            "old silent": {"held": False, "holders": 0, **usage},
-            "old deaf": {"held": False, "holders": 1, **usage},
-        }
+        answers = {"odd": "yes", "no holders": {"workers": 0}}
         if kind in answers:
             scheduler.handlers["dask_claim_lease"] = lambda: answers[kind]
         if kind == "renounced":

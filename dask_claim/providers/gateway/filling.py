@@ -213,15 +213,10 @@ def _text(value: Any) -> str:
 
 
 def variables_option(
-    options: MutableMapping[str, Any], site: GatewayOptions | None, claim: Claim | None = None
+    options: MutableMapping[str, Any], site: GatewayOptions | None = None
 ) -> str | None:
-    """Return the option that takes variables of scheduler and workers; None: there is none.
-
-    With a `claim`, nor is there where that sets it by its own name.
-    """
-    own = own_names(options, claim)
-    offered = [name for name in options if name not in own]
-    name = (site or GatewayOptions()).option_for("environment", offered)
+    """Return the option that takes variables of scheduler and workers; None: there is none."""
+    name = (site or GatewayOptions()).option_for("environment", options)
     return name if name and Option.of(options, name).kind == "mapping" else None
 
 
@@ -236,9 +231,8 @@ def end_when_idle(
     From its request on, without anything of ours in its image: a launcher whose whole container
     ends before its lease is placed leaves nothing else. The lease counts as use.
     """
-    offered = False
-    own = own_names(options, claim)
-    if name := variables_option(options, site, claim):
+    own, offered = own_names(options, claim), False
+    if name := variables_option(options, site):
         options[name] = {IDLE_TIMEOUT: f"{seconds:g}s", **(options[name] or {})}
         offered = True
     for name in options:

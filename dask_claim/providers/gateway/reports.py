@@ -161,8 +161,6 @@ def _understood(answer: Any) -> Look:
         ends_cluster = None
     if "holders" not in answer and answer.keys() <= {"version", "ends_cluster"}:
         return Look(Hold.NONE, None, ends_cluster)
-    # The `held` of an older lease leaves out launchers that could not be heard while the scheduler
-    # was busy; `holders` counts all that it has not given up.
     holders, workers = answer["holders"], answer["workers"]
     if type(holders) is not int or type(workers) is not int:
         return Look(Hold.UNREACHABLE)
