@@ -94,12 +94,7 @@ def _passed_over(others: Sequence[Path], unreadable: dict[Path, str]) -> Iterabl
     if others:
         names = ", ".join(path.name for path in others[:NAMED])
         more = f" and {len(others) - NAMED} more" if len(others) > NAMED else ""
-        what = (
-            "1 file is not a receipt"
-            if len(others) == 1
-            else f"{len(others)} files are not receipts"
-        )
-        yield printable(f"{what}: {names}{more}")
+        yield printable(f"not receipts: {names}{more}")
 
 
 def _shown(rows: Sequence[Row], advised: Sequence[str]) -> list[str]:
