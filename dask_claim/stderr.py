@@ -105,6 +105,13 @@ def write(text: str) -> None:
             stream.flush()
 
 
+def tell(text: str, event: str = "log", level: str = "WARNING", **own: Any) -> None:
+    """Write a line of what is no part of a run's log; the parameters are those of `json_line`."""
+    trace = own.get("traceback") or ""
+    plain = redact_text(f"{trace}dask-claim: {text}\n")
+    write(json_line(event, level, text, **own) if state.as_json else plain)
+
+
 def json_line(event: str, level: str, message: str, at: float | None = None, **own: Any) -> str:
     """Return a JSON object on a line of its own.
 

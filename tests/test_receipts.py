@@ -273,6 +273,7 @@ def test_bad_input_is_named_and_left_out(tmp_path: Path) -> None:
     assert dask_claim("receipts", str(folder / "absent.json")).status == 64
 
 
+@pytest.mark.deep
 def test_ten_thousand_receipts(tmp_path: Path) -> None:
     text = json.dumps(receipt(history=[[float(second), 8, second] for second in range(100)]))
     for number in range(10_000):

@@ -173,14 +173,9 @@ def _run(arguments: Sequence[str]) -> int:
 
 def _fail(error: DaskClaimError) -> int:
     """Write the error that is being handled; return the exit status."""
-    from dask_claim.redact import redact_text
-
     trace = traceback.format_exc() if error.reason is Reason.DEFECT else None
-    if stderr.state.as_json:
-        shown = {"reason": error.reason.value, "exit_status": error.exit_status, "traceback": trace}
-        stderr.write(stderr.json_line("error", "ERROR", str(error), **shown))
-    else:
-        stderr.write(redact_text(f"{trace or ''}dask-claim: {error}\n"))
+    own = {"reason": error.reason.value, "exit_status": error.exit_status, "traceback": trace}
+    stderr.tell(str(error), "error", "ERROR", **own)
     return error.exit_status
 
 

@@ -64,8 +64,7 @@ def receipts_command(paths: Sequence[Path], as_json: bool) -> int:
     rows = sorted((Row.of(_name(path), each) for path, each in receipts), key=_order)
     advised = advice(rows)
     for line in _passed_over(receipts.others, receipts.unreadable):
-        as_object = stderr.json_line("log", "WARNING", line)
-        stderr.write(as_object if stderr.state.as_json else f"dask-claim: {line}\n")
+        stderr.tell(line)
     if as_json:
         content = {
             "runs": [row.to_dict() for row in rows],
