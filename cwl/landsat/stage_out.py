@@ -1,4 +1,4 @@
-"""Stage-out: sends a dataset's folder to an S3 store, whole or not at all.
+"""Stage-out: sends a dataset's folder to an S3 store.
 
     python stage_out.py FOLDER s3://BUCKET/PREFIX [--endpoint URL] [--region NAME]
 
@@ -13,22 +13,14 @@ or is overloaded, and another try may succeed.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import re
-import signal
 import sys
 from pathlib import Path
 from typing import Any
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    ConnectionClosedError,
-    ConnectionError,
-    HTTPClientError,
-)
+from botocore.exceptions import BotoCoreError, ClientError
 
 TEMPORARY = {408, 429, 500, 502, 503, 504}
 TYPES = {".TIF": "image/tiff", ".png": "image/png", ".json": "application/json"}
@@ -58,7 +50,7 @@ def stage_out(folder: Path, location: str, endpoint: str | None, region: str) ->
     """Send the files of `folder`; return their s3:// URLs.
 
     Raises:
-        Failure: nothing was sent, or what was sent has been removed again.
+        Failure: the dataset is not in the store, or without its met.json.
     """
     found = re.fullmatch(r"s3://([A-Za-z0-9][A-Za-z0-9._-]+)(?:/([^?#]*))?", location)
     if not found:  # not shown: it may hold a secret where the bucket should be
@@ -68,27 +60,19 @@ def stage_out(folder: Path, location: str, endpoint: str | None, region: str) ->
     files = sorted(folder.iterdir(), key=lambda path: (path.suffix == ".json", path.name))
     if not files or not files[-1].name.endswith(".met.json"):
         raise Failure(f"{folder.name}: is no complete dataset, it has no met.json")
-    shown, sent = f"s3://{bucket}/{start}", []
+    shown = f"s3://{bucket}/{start}"
     try:
         s3 = connect(endpoint, region)
         if exists(s3, bucket, start + files[-1].name):
             raise Failure(f"{shown}: exists already")
-        try:
-            for file in files:
-                key = start + file.name
-                sent.append(key)
-                about = {"ContentType": TYPES.get(file.suffix, "application/octet-stream")}
-                # By upload_file an error may reach us without what the store answered.
-                with file.open("rb") as content:
-                    s3.upload_fileobj(content, bucket, key, ExtraArgs=about)
-        except BaseException:
-            for key in reversed(sent):
-                with contextlib.suppress(Exception):
-                    s3.delete_object(Bucket=bucket, Key=key)
-            raise
+        for file in files:
+            about = {"ContentType": TYPES.get(file.suffix, "application/octet-stream")}
+            # By upload_file an error may reach us without what the store answered.
+            with file.open("rb") as content:
+                s3.upload_fileobj(content, bucket, start + file.name, ExtraArgs=about)
     except (BotoCoreError, ClientError, ValueError) as error:
         raise explained(error, shown) from None
-    return [f"s3://{bucket}/{key}" for key in sent]
+    return [shown + file.name for file in files]
 
 
 def exists(s3: Any, bucket: str, key: str) -> bool:
@@ -105,10 +89,10 @@ def exists(s3: Any, bucket: str, key: str) -> bool:
 def explained(error: Exception, shown: str) -> Failure:
     """In one line, without what a store may say: only its error's code."""
     answer = getattr(error, "response", {})
-    code = answer.get("Error", {}).get("Code") or type(error).__name__
-    lost = isinstance(error, (ConnectionError, ConnectionClosedError, HTTPClientError))
+    code = str(answer.get("Error", {}).get("Code") or type(error).__name__)
+    lost = "Connect" in code or "Timeout" in code
     temporary = lost or answer.get("ResponseMetadata", {}).get("HTTPStatusCode") in TEMPORARY
-    code = re.sub(r"[^A-Za-z0-9]", "", str(code))[:60]
+    code = re.sub(r"[^A-Za-z0-9]", "", code)[:60]
     return Failure(f"{shown}: not sent ({code})", 75 if temporary else 1)
 
 
@@ -119,8 +103,6 @@ if __name__ == "__main__":
     parser.add_argument("--endpoint", metavar="URL", help="of another store than Amazon's")
     parser.add_argument("--region", default="us-east-1")
     options = parser.parse_args()
-    # SIGTERM as an exception, so that what was sent is removed.
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         urls = stage_out(options.folder, options.location, options.endpoint, options.region)
     except Failure as failure:
