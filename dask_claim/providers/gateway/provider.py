@@ -127,7 +127,7 @@ class GatewayProvider(Provider):
         requested: dict[str, Any] = {"mark": self._mark}
         if self._mark is None:
             before = [report.name for report in await self._patience.ask(api.clusters)]
-            requested = {"before": before, "sent": time.time(), "options": dict(options)}
+            requested = {"before": before, "options": dict(options)}
         ticket = self._ticket.with_({"requested": requested}, login=api.login)
         if self._unanswered:
             # Should both requests have made one, the other one is ended with the run.

@@ -34,8 +34,6 @@ GONE = ("STOPPED", "FAILED", "UNKNOWN")
 POLL = 0.1
 # A request that was on its way when the command ended is in the gateway's list at once.
 LOOK_AGAIN_AFTER = 0.5
-# Between the clocks of a gateway's machines, and for times that come in whole seconds.
-CLOCK_SKEW = 5.0
 # Every launcher places its lease within a second or two of a cluster's start.
 LEASE_EXPECTED_WITHIN = 10.0
 
@@ -182,13 +180,12 @@ class Ending:
     async def _end_guessed(self, requested: Mapping[str, Any]) -> Outcome:
         """End what a request without a mark has left behind whose answer was lost.
 
-        A cluster is taken for it that was not there before, was made since it was sent, with the
-        same options, and whose scheduler says, some seconds after it was up, that it has no lease,
-        as every launcher places one at once. `requested` is the ticket's.
+        A cluster is taken for it that was not there before, has the same options, and whose
+        scheduler says, some seconds after it was up, that it has no lease, as every launcher places
+        one at once. `requested` is the ticket's.
         """
         reports = await self._ask(self._api.clusters)
-        ahead = self._api.clock_ahead
-        similar = [each.name for each in reports if _may_be(each, requested, ahead)]
+        similar = [each.name for each in reports if _may_be(each, requested)]
         return Outcome.of_all(await asyncio.gather(*map(self._end_unheld, similar)))
 
     async def _end_unheld(self, name: str) -> Outcome:
@@ -235,16 +232,11 @@ class Ending:
         return await repeat(request, renew)
 
 
-def _may_be(report: ClusterReport, requested: Mapping[str, Any], ahead: float | None) -> bool:
+def _may_be(report: ClusterReport, requested: Mapping[str, Any]) -> bool:
     """Whether a cluster may be the one that was requested.
 
-    `requested`: the names `before` it, its `options`, and when it was `sent`, by this machine's
-    clock. The gateway's is so many seconds `ahead`; None: it does not tell the time.
+    `requested`: the names that there were `before` it, and its `options`.
     """
     options = requested["options"].items()
-    if report.name in requested["before"]:
-        return False
-    if any(report.options.get(name) != value for name, value in options):
-        return False
-    earliest = requested["sent"] - CLOCK_SKEW
-    return ahead is None or bool(report.start_time.timestamp() - ahead >= earliest)
+    is_new = report.name not in requested["before"]
+    return is_new and all(report.options.get(name) == value for name, value in options)
