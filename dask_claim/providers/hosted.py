@@ -17,7 +17,7 @@ from dask_claim.cgroup import MORE_MEMORY, MemoryLimit
 from dask_claim.claim.dask_config import dask_config
 from dask_claim.errors import ClusterFailed, ConfigurationError
 from dask_claim.files import private_folder
-from dask_claim.processes import ended, group_runs, kill_group
+from dask_claim.processes import ended, kill_group
 from dask_claim.providers import dask_report, tls
 from dask_claim.providers.base import NO_WORKERS_TIMEOUT, Provider, tells_of_no_workers
 from dask_claim.providers.usage import Usage
@@ -148,6 +148,7 @@ class HostedProvider(Provider):
             if "ended" in event:
                 self._ended = Ended(event["ended"], event.get("ordinary", False))
                 self._on_end(self._ended)
+                event = {"error": f"it {event['ended']}"}
             self._events.put_nowait(event)
 
     async def _event(self) -> dict[str, Any]:
@@ -161,8 +162,6 @@ class HostedProvider(Provider):
             There is none, for a reason that may pass or is unknown.
         """
         event = await self._events.get() or await self._silent_end()
-        if "ended" in event:
-            event = {"error": f"it {event['ended']}"}
         if "error" in event:
             kind = ConfigurationError if event.get("lasting") else ClusterFailed
             raise kind(f"{self.description} gives no cluster: {event['error']}")
@@ -195,9 +194,8 @@ class HostedProvider(Provider):
         while self._ended is None and host.returncode is None and monotonic() < deadline:
             await asyncio.sleep(0.02)
         if self._ended is None and (status := host.returncode) is not None:
-            how = f"ended ({status})"
-            if status < 0:
-                how = f"was killed by {signal.Signals(-status).name}"
+            killed_by = f"was killed by {signal.Signals(-status).name}" if status < 0 else ""
+            how = killed_by or f"ended ({status})"
             killed = status == -signal.SIGKILL
             self._ended = Ended(f"has ended by itself: its process {how}", killed=killed)
         return self._ended
@@ -237,16 +235,6 @@ class HostedProvider(Provider):
             # The last report; another process may still hold the other end of the pipe.
             await asyncio.wait({self._reading}, timeout=LAST_WORDS)
             self._reading.cancel()
-
-
-async def group_is_gone(group: int | None, timeout: float) -> bool:
-    """Return whether no process of a group runs any more, after `timeout` seconds at most."""
-    deadline = monotonic() + timeout
-    while group_runs(group):
-        if monotonic() > deadline:
-            return False
-        await asyncio.sleep(0.02)
-    return True
 
 
 def _environment(environ: Mapping[str, str]) -> dict[str, str]:

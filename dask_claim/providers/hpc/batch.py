@@ -16,9 +16,10 @@ from dask_claim.claim.memory import Memory
 from dask_claim.errors import ConfigurationError
 from dask_claim.files import remove_private_folder
 from dask_claim.processes import kill_group
-from dask_claim.providers.hosted import KILLED_WITHIN, HostedProvider, group_is_gone
+from dask_claim.providers.hosted import KILLED_WITHIN, HostedProvider
 from dask_claim.providers.hpc import condor
 from dask_claim.providers.hpc.systems import SYSTEMS, System, ask, name_jobs, parse_jobs
+from dask_claim.providers.local.local_provider import group_is_gone
 from dask_claim.providers.values import Cluster, Outcome, Request, Ticket, Warn, Write
 from dask_claim.threads import in_time
 

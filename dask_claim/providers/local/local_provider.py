@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from dask_claim.claim.plan import GATEWAY_NAMES, speaks_gateway
 from dask_claim.files import remove_private_folder
-from dask_claim.processes import ended, kill_group
-from dask_claim.providers.hosted import KILLED_WITHIN, HostedProvider, group_is_gone
+from dask_claim.processes import ended, group_runs, kill_group
+from dask_claim.providers.hosted import KILLED_WITHIN, HostedProvider
 from dask_claim.providers.local.size import LocalRequest
 from dask_claim.providers.values import Cluster, Outcome, Ticket
 
@@ -105,3 +107,13 @@ def server_missing(claim: ClaimFields) -> str | None:
         f"env.{name} of the claim needs a gateway, and there is none; one on this machine needs "
         f"dask-gateway-server: {INSTALL}"
     )
+
+
+async def group_is_gone(group: int | None, timeout: float) -> bool:
+    """Return whether no process of a group runs any more, after `timeout` seconds at most."""
+    deadline = monotonic() + timeout
+    while group_runs(group):
+        if monotonic() > deadline:
+            return False
+        await asyncio.sleep(0.02)
+    return True
