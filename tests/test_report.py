@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import re
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from aiohttp import web
 from markupsafe import escape
 
 from dask_claim.providers import dask_report
@@ -20,6 +19,7 @@ from dask_claim.receipts.report import html
 from tests.support.gateway import GatewayServer
 from tests.support.launcher import ONE_TASK, PYTHON, Launcher
 from tests.support.missing import CHROMIUM, need
+from tests.support.serving import http, in_thread
 from tests.test_receipts import KILLED, NOTHING, receipt
 
 if TYPE_CHECKING:
@@ -48,21 +48,12 @@ def hits() -> Iterator[tuple[str, list[str]]]:
     """An address, and the paths that are requested there."""
     seen: list[str] = []
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            seen.append(self.path)
-            self.send_response(204)
-            self.end_headers()
+    async def note(request: web.Request) -> web.Response:
+        seen.append(request.path)
+        return web.Response(status=204)
 
-        do_POST = do_GET
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}", seen
-        server.shutdown()
+    with in_thread(http(note)) as address:
+        yield address, seen
 
 
 def opened(browser: Browser, path: Path, width: int = 1100, scheme: Any = "light") -> Page:

@@ -12,7 +12,7 @@ from dask_claim.launch.events import Event, Warned
 
 @dataclass(frozen=True)
 class Progress(Event):
-    """Tasks run; once a minute, where nobody watches a terminal."""
+    """Tasks run; once a minute, with `DEBUG` where stderr is a terminal."""
 
     word = "progress"
     tasks_done: int
