@@ -13,9 +13,10 @@ from typing_extensions import Self
 
 from dask_claim.claim import units
 from dask_claim.claim.addresses import GatewayAddress
+from dask_claim.claim.choice import RUN_ID, SCHEDULER_ADDRESS, Existing
 from dask_claim.claim.fields import FIELDS, ClaimFields
 from dask_claim.claim.memory import Memory
-from dask_claim.claim.outer_run import EndedRun, ended_run
+from dask_claim.claim.outer_run import ended_run
 from dask_claim.claim.plan import Plan, make_plan
 from dask_claim.claim.policy import within
 from dask_claim.claim.sources import Provenance, gather
@@ -131,8 +132,8 @@ class Resolved(Provenance):
     environ: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
     """The variables in which it was made, without those of a run that is over."""
 
-    ended_run: EndedRun | None = None
-    """That run."""
+    ended: str = ""
+    """Which run that is, in words."""
 
     @classmethod
     def of(cls, claim: Claim, environ: Mapping[str, str] | None = None) -> Resolved:
@@ -162,9 +163,17 @@ class Resolved(Provenance):
         handed_over = "gateway_url" in self.claim.env and not kind.starts_gateway
         return self.claimed_gateway if kind.uses_gateway or handed_over else None
 
-    def outside(self, run: EndedRun) -> Self:
-        """Return this without the variables of a run that is over."""
-        outside = replace(self, environ=run.without(self.environ), ended_run=run)._within_policy()
+    def outside(self, cluster: Existing, why: str) -> Self:
+        """Return this outside a run that is over: without the variables that lead to its cluster.
+
+        A batch job that exports everything has them all the same. `why` the cluster is not used.
+        """
+        name = cluster.cluster_name
+        what = f"cluster {name}" if name else f"scheduler at {cluster.scheduler_address}"
+        ended = f"{RUN_ID} is left over from another run: its {what} {why}, so it is not used"
+        over = {RUN_ID, SCHEDULER_ADDRESS, cluster.variable}
+        environ = {name: value for name, value in self.environ.items() if name not in over}
+        outside = replace(self, environ=environ, ended=ended)._within_policy()
         return replace(outside, cuts=(*self.cuts, *outside.cuts))
 
     def _within_policy(self) -> Self:
@@ -188,9 +197,9 @@ class Resolved(Provenance):
     def _plan(self) -> Plan:
         by_command_line = self.sources.get("provider") == "--provider"
         plan = make_plan(self.claim, self.environ, by_command_line=by_command_line)
-        if self.ended_run is None:
+        if not self.ended:
             return plan
-        warnings = (self.ended_run.warning, *plan.choice.warnings)
+        warnings = (self.ended, *plan.choice.warnings)
         return replace(plan, choice=replace(plan.choice, warnings=warnings))
 
 
@@ -214,4 +223,4 @@ def _resolve(
     resolved = Resolved(**vars(provenance), claim=claim, environ=environ)
     # The command line's own choice looks at no other run.
     run = None if provenance.sources["provider"] == "--provider" else ended_run(environ)
-    return resolved.outside(run) if run else resolved._within_policy()
+    return resolved.outside(*run) if run else resolved._within_policy()

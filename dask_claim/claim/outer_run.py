@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from dask_claim.claim.choice import RUN_ID, SCHEDULER_ADDRESS, Existing
@@ -16,32 +15,8 @@ TLS = "DASK_DISTRIBUTED__COMM__TLS__"
 ANSWERS_WITHIN = 2.0
 
 
-@dataclass(frozen=True)
-class EndedRun:
-    """A run that is over. A batch job that exports everything has its variables all the same."""
-
-    variables: frozenset[str]
-    """Those that lead to its cluster."""
-
-    warning: str
-
-    @classmethod
-    def of(cls, cluster: Existing, why: str) -> EndedRun:
-        """Return it for the cluster that the variables name, and why that is not used."""
-        name = cluster.cluster_name
-        what = f"cluster {name}" if name else f"scheduler at {cluster.scheduler_address}"
-        return cls(
-            frozenset({RUN_ID, SCHEDULER_ADDRESS, cluster.variable}),
-            f"{RUN_ID} is left over from another run: its {what} {why}, so it is not used",
-        )
-
-    def without(self, environ: Mapping[str, str]) -> dict[str, str]:
-        """Return the variables that are not the ended run's."""
-        return {name: value for name, value in environ.items() if name not in self.variables}
-
-
-def ended_run(environ: Mapping[str, str]) -> EndedRun | None:
-    """Return the run that these variables come from, where its scheduler certainly is not there.
+def ended_run(environ: Mapping[str, str]) -> tuple[Existing, str] | None:
+    """Return the scheduler that these variables name, and why it is certainly not there.
 
     One that takes the connection and is too busy for more is there. The clusters of gateways are
     left to the gateway, which knows whether they run (`providers.existing.outside_ended_run`).
@@ -57,7 +32,7 @@ def ended_run(environ: Mapping[str, str]) -> EndedRun | None:
         place = str(address.hostname), address.port or 0
         connection = socket.create_connection(place, ANSWERS_WITHIN)
     except (OSError, ValueError) as error:
-        return EndedRun.of(cluster, f"does not answer ({error})")
+        return cluster, f"does not answer ({error})"
     with connection:
         try:
             if address.scheme == "tls":
@@ -65,7 +40,7 @@ def ended_run(environ: Mapping[str, str]) -> EndedRun | None:
         except TimeoutError:
             pass
         except OSError as error:
-            return EndedRun.of(cluster, f"does not take the keys of that run ({error})")
+            return cluster, f"does not take the keys of that run ({error})"
     return None
 
 

@@ -59,9 +59,9 @@ def _run(
         if caller is None:
             log.configure("DEBUG" if options.verbose else "WARNING" if options.quiet else "INFO")
         resolved = outside_ended_run(claim())
-        if resolved.ended_run:
-            for name in resolved.ended_run.variables:
-                os.environ.pop(name, None)
+        if resolved.ended:
+            for name in os.environ.keys() - resolved.environ.keys():
+                del os.environ[name]
         launcher = Launcher(run, trace, command, resolved, options, caller)
     except Exception as error:
         receipt = Receipt(command, None, options.receipt_file(run), run, trace.received)

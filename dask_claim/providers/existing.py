@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from dask_claim.claim.addresses import is_loopback
 from dask_claim.claim.choice import CLUSTER_NAMES, SCHEDULER_ADDRESS
-from dask_claim.claim.outer_run import EndedRun
 from dask_claim.errors import ClusterFailed, ConfigurationError, DaskClaimError, TemporaryError
 from dask_claim.files import remove_private_folder
 from dask_claim.providers.base import Provider, import_quietly
@@ -195,7 +194,7 @@ def outside_ended_run(resolved: Resolved) -> Resolved:
     status = run_loop(_status(gateway, existing.cluster_name))
     if status in (None, "PENDING", "RUNNING"):
         return resolved
-    return resolved.outside(EndedRun.of(existing, f"is {status}, as its gateway says"))
+    return resolved.outside(existing, f"is {status}, as its gateway says")
 
 
 async def _status(gateway: GatewayAddress, name: str) -> str | None:
