@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from dask_claim.processes import certainly_ended
-from dask_claim.receipts.fields import ReceiptFields, Timeline
+from dask_claim.receipts.fields import ReceiptFields
 
 INTERPRETER = re.compile(r"(i?python|pypy)[\d.]*|(ba|da|z|k)?sh|Rscript|julia|perl|node|papermill")
 """Programs whose script or notebook is what a person calls the program."""
@@ -63,37 +63,29 @@ class Row:
     @classmethod
     def of(cls, file: str, receipt: ReceiptFields) -> Row:
         """Take what is shown of a receipt."""
-        workers, tasks, times = receipt.workers, receipt.tasks, _moments(receipt.timeline)
+        workers, tasks, shared = receipt.workers, receipt.tasks, receipt.shared
         plan_minimum = (receipt.plan or {}).get("min_workers")
-        wall = receipt.duration if receipt.state == "ended" else None
-        if wall is None and receipt.state == "ended" and times:
-            wall = (max(times) - min(times)).total_seconds()
-        shared = receipt.shared is not None and receipt.shared.runs != 1
+        lost = {each.reason: each.count for each in workers.lost} if workers else {}
+        ended = receipt.state == "ended"
+        killed = not ended and receipt.launcher and certainly_ended(receipt.launcher)
+        same = ("run", "exit_status", "reason", "provider", "efficiency", "spilled")
+        of_workers = ("core_hours", "memory", "memory_peak")
         return cls(
             file=file,
-            run=receipt.run,
             program=program(receipt.command),
-            started=min(times, default=None),
-            wall=wall,
-            state=_state(receipt),
-            exit_status=receipt.exit_status,
-            reason=receipt.reason,
-            provider=receipt.provider,
+            started=min((at for _, at in receipt.timeline if at is not None), default=None),
+            wall=receipt.duration if ended else None,
+            state="killed" if killed else receipt.state,
             workers=workers.peak if workers else None,
-            core_hours=workers.core_hours if workers else None,
-            efficiency=receipt.efficiency,
-            memory_peak=workers.memory_peak if workers else None,
-            memory=workers.memory if workers else None,
             cluster_memory_peak=receipt.memory_peak,
-            spilled=receipt.spilled,
             tasks_done=tasks.done if tasks else None,
             tasks_failed=tasks.failed if tasks else None,
-            lost=sum(each.count for each in workers.lost) if workers else None,
-            lost_memory=sum(
-                each.count for each in (workers.lost if workers else ()) if "memory" in each.reason
-            ),
+            lost=sum(lost.values()) if workers else None,
+            lost_memory=sum(count for reason, count in lost.items() if "memory" in reason),
             min_workers=plan_minimum if isinstance(plan_minimum, int) else None,
-            own_cluster=not (receipt.adopted or receipt.attached or shared),
+            own_cluster=not (receipt.adopted or receipt.attached or (shared and shared.runs != 1)),
+            **{name: getattr(receipt, name) for name in same},
+            **{name: getattr(workers, name, None) for name in of_workers},
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -124,13 +116,3 @@ def program(command: Sequence[str]) -> str:
         if WITH_VALUE.fullmatch(word) and words:
             words.pop(0)
     return name
-
-
-def _state(receipt: ReceiptFields) -> str:
-    if receipt.state != "ended" and receipt.launcher and certainly_ended(receipt.launcher):
-        return "killed"
-    return receipt.state
-
-
-def _moments(timeline: Timeline) -> list[datetime]:
-    return [moment for _, moment in timeline if moment is not None]
