@@ -28,7 +28,7 @@ class Waiting:
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
         self._since: float | None = None
-        self._warnings = 0
+        self._due = REMIND_EVERY
         self._begun = 0
         self.in_vain: str | None = None
         """In words, what tasks wait for, or did until their program was gone; None: nothing."""
@@ -38,50 +38,37 @@ class Waiting:
 
         `cluster`: what a sentence calls it. `hint`: where to look where no worker comes.
         """
-        if not usage.waiting or (usage.workers and not usage.unrunnable and not _all_paused(usage)):
-            self._since, self._warnings = None, 0
-            if _begun(usage) > self._begun:  # and not only forgotten, as their client has gone
+        begun = usage.tasks_done + usage.tasks_failed + usage.processing
+        paused = 0 < usage.paused == usage.workers
+        if not usage.waiting or (usage.workers and not usage.unrunnable and not paused):
+            self._since, self._due = None, REMIND_EVERY
+            if begun > self._begun:  # and not only forgotten, as their client has gone
                 self.in_vain = None
             return None
-        self._begun = _begun(usage)
-        now = self._now()
+        self._begun, now = begun, self._now()
         if self._since is None:
             self._since = now
         waited = now - self._since
         if waited < VAIN:
             return None
-        self.in_vain = text = _describe(usage, waited, cluster, hint)
-        if waited < REMIND_EVERY * (self._warnings + 1):
+        self.in_vain = text = _describe(usage, f"since {waited:.0f} s", cluster, hint)
+        if waited < self._due:
             return None
-        self._warnings = int(waited / REMIND_EVERY)
+        self._due = waited - waited % REMIND_EVERY + REMIND_EVERY
         return NoWorkers(text, usage.waiting, usage.workers, round(waited, 1))
 
 
-def _describe(usage: Usage, waited: float, cluster: str, hint: str) -> str:
+def _describe(usage: Usage, since: str, cluster: str, hint: str) -> str:
     tasks = f"{counted(usage.waiting, 'task')} {'waits' if usage.waiting == 1 else 'wait'}"
-    up = counted(usage.workers, "worker")
     if not usage.workers:
+        return f"Waiting for the workers of {cluster} {since}: {tasks}, and no worker is up. {hint}"
+    if usage.paused == usage.workers:
         return (
-            f"Waiting for the workers of {cluster} since {waited:.0f} s: {tasks}, and no "
-            f"worker is up. {hint}"
-        )
-    if _all_paused(usage):
-        return (
-            f"{tasks} since {waited:.0f} s, and the workers here ({usage.workers}) are paused, "
-            "for their memory is full: claim more worker_memory or more workers, or give each "
-            "task less to hold"
+            f"{tasks} {since}, and the workers here ({usage.workers}) are paused, for their memory "
+            "is full: claim more worker_memory or more workers, or give each task less to hold"
         )
     needs = f"has {printable(usage.needs)}" if usage.needs else "can run them"
     return (
-        f"{tasks} since {waited:.0f} s for a worker that {needs}; {up} cannot: claim such "
-        "workers, or let the program ask for less"
+        f"{tasks} {since} for a worker that {needs}; {counted(usage.workers, 'worker')} cannot: "
+        "claim such workers, or let the program ask for less"
     )
-
-
-def _begun(usage: Usage) -> int:
-    """How many tasks workers were given."""
-    return usage.tasks_done + usage.tasks_failed + usage.processing
-
-
-def _all_paused(usage: Usage) -> bool:
-    return usage.paused > 0 and usage.paused == usage.workers
