@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import json
 import re
 import socket
@@ -19,9 +20,8 @@ from bai_example import search as search_module
 from bai_example.access import InputError, Unavailable, public, signer
 from bai_example.search import Acquisition, Choice, area_of, period, read_item, search
 from tests.bai.maps import item
-from tests.bai.servers import Handler, Proxy, Server, stac_api
+from tests.bai.servers import Proxy, stac_api
 from tests.support.missing import need
-from tests.support.serving import serving
 
 S2 = "sentinel-2-l2a"
 # Two tiles side by side that overlap in 0.9..1 °E, as MGRS tiles do.
@@ -236,63 +236,72 @@ def test_real_items_are_found(realdata: Path) -> None:
         assert choice.pre[0].tile and choice.pre[0].tile.lstrip("0") in path.name.replace("_0", "_")
 
 
-def test_several_tiles_are_taken_and_those_that_add_nothing_are_not() -> None:
-    strip = box(0.95, 40, 1.0, 41)  # of a third tile, within both others
-    items = [
-        scene("w1", "2021-07-08"),
-        scene("w2", "2021-07-18"),
-        scene("e1", "2021-07-08T11:00:10Z", 50, "31TCF", footprint=EAST),
-        scene("e2", "2021-07-18T11:00:10Z", 50, "31TCF", footprint=EAST),
-        scene("s1", "2021-07-08T11:00:10Z", 0, "31TXX", footprint=strip),
-        scene("s2", "2021-07-18T11:00:10Z", 0, "31TXX", footprint=strip),
-        scene("lonely", "2021-07-18T11:00:10Z", 0, "31TYY", footprint=WEST),
-    ]
-    choice = choose(items, box(0.2, 40.2, 1.6, 40.4))
-    assert taken(choice) == [("w1", "w2"), ("e1", "e2")]
-    assert len(choice.reasons) == 5
-    beyond = choose(items, box(0.9, 40.2, 2.9, 40.4))
-    assert taken(beyond) == [("e1", "e2")]
-    assert beyond.reasons[-1] == "50.0% of the area is not covered both before and after the event"
+def east(name: str, day: str, cloud: float, tile: str = "31TCF", **more: Any) -> dict[str, Any]:
+    """A scene of the next tile, taken ten seconds later."""
+    return scene(name, f"{day}T11:00:10Z", cloud, tile, **({"footprint": EAST} | more))
 
 
-EMPTY_BUT_A_STRIP = box(0.2, 40.2, 0.25, 40.4)  # a quarter of the area
-PAIRS = {
-    # Both are of the orbit that loses least.
-    "orbit": [
-        scene("b51", "2021-07-08", 0, orbit=51),
-        scene("a51", "2021-07-18", 90, orbit=51),
-        scene("b", "2021-07-11", 20, orbit=94),
-        scene("a", "2021-07-21", 20, orbit=94),
+STRIP = {"tile": "31TXX", "footprint": box(0.95, 40, 1.0, 41)}  # of a third tile, in both others
+A_QUARTER = {"footprint": box(0.2, 40.2, 0.25, 40.4)}  # of INSIDE
+# As of a tile at the antimeridian whose outline was drawn the wrong way, and one that is right.
+WORLD = {"footprint": box(-180, -90, 180, -41), "tile": "01GBQ"}
+HERE = {"footprint": box(173, -42, 174.2, -41), "tile": "59GQP"}
+WEEKS = [
+    scene("b", "2021-07-03"), scene("smoke", "2021-07-13"), scene("still", "2021-08-02"),
+    scene("a", "2021-08-17"),
+]  # fmt: skip
+TWO_TILES = [
+    scene("b", "2021-07-08"), scene("a", "2021-07-18"),
+    east("b2", "2021-07-08", 50), east("a2", "2021-07-18", 50),
+    east("s1", "2021-07-08", 0, **STRIP), east("s2", "2021-07-18", 0, **STRIP),
+    east("lonely", "2021-07-18", 0, "31TYY", footprint=WEST),
+]  # fmt: skip
+# The area, the event, the items, the pairs that are taken.
+CHOICES: dict[str, tuple[Any, str, list[dict[str, Any]], str]] = {
+    "those of an orbit that loses least": (INSIDE, EVENT, [
+        scene("b51", "2021-07-08", 0, orbit=51), scene("a51", "2021-07-18", 90, orbit=51),
+        scene("b", "2021-07-11", 20, orbit=94), scene("a", "2021-07-21", 20, orbit=94),
         scene("a37", "2021-07-20", 0, orbit=37),
-    ],
-    # The empty part of a tile counts as clouded.
-    "empty": [
-        scene("b51", "2021-07-08", 0, orbit=51, footprint=EMPTY_BUT_A_STRIP),
-        scene("a51", "2021-07-18", 0, orbit=51, footprint=EMPTY_BUT_A_STRIP),
-        scene("b", "2021-07-11", 30, orbit=94),
-        scene("a", "2021-07-21", 30, orbit=94),
-    ],
-    # A tie goes to the nearest.
-    "tie": [
-        scene("b1", "2021-07-01", None),
-        scene("b", "2021-07-10", None),
-        scene("a", "2021-07-17", None),
-        scene("a2", "2021-07-20", None),
-    ],
-    # The newest version of an acquisition counts, by its baseline, then by its time.
-    "version": [
+    ], "b a"),
+    "the empty part of a tile counts as clouded": (INSIDE, EVENT, [
+        scene("b51", "2021-07-08", 0, orbit=51, **A_QUARTER),
+        scene("a51", "2021-07-18", 0, orbit=51, **A_QUARTER),
+        scene("b", "2021-07-11", 30, orbit=94), scene("a", "2021-07-21", 30, orbit=94),
+    ], "b a"),
+    "a tie goes to the nearest": (INSIDE, EVENT, [
+        scene("b1", "2021-07-01", None), scene("b", "2021-07-10", None),
+        scene("a", "2021-07-17", None), scene("a2", "2021-07-20", None),
+    ], "b a"),
+    "the newest version, by its baseline, then by its time": (INSIDE, EVENT, [
         scene("old", "2021-07-08", 0),
         scene("new", "2021-07-08T11:00:02Z", 40, s2__processing_baseline="05.00"),
         scene("b", "2021-07-03", 20, updated="2023-01-01T00:00:00Z"),
         scene("b-old", "2021-07-03", 0, updated="2022-01-01T00:00:00Z"),
         scene("a", "2021-07-18"),
-    ],
-}
+    ], "b a"),
+    "clouds before the alphabet": (box(0.92, 40.2, 0.98, 40.4), EVENT, [
+        scene("b", "2021-07-04", 80), scene("a", "2021-07-24", 75),
+        east("b2", "2021-07-04", 2), east("a2", "2021-07-24", 1),
+    ], "b2 a2"),
+    "no footprint round the world": (box(173.485, -41.3215, 173.532, -41.3015), EVENT, [
+        scene("b-wrong", "2021-07-03", 1, **WORLD), scene("a-wrong", "2021-07-23", 1, **WORLD),
+        scene("b", "2021-07-04", 50, **HERE), scene("a", "2021-07-24", 40, **HERE),
+    ], "b a"),
+    "nothing between the days of a fire": (INSIDE, "2021-07-06/2021-08-14", WEEKS, "b a"),
+    "on either side of a day": (INSIDE, "2021-07-10", WEEKS, "b smoke"),
+    "several tiles, but none that adds nothing": (
+        box(0.2, 40.2, 1.6, 40.4), EVENT, TWO_TILES, "b a b2 a2"),
+    "half of the area": (box(0.9, 40.2, 2.9, 40.4), EVENT, TWO_TILES, "b2 a2"),
+}  # fmt: skip
 
 
-@pytest.mark.parametrize("items", PAIRS.values(), ids=PAIRS)
-def test_the_pair_that_loses_least(items: list[dict[str, Any]]) -> None:
-    assert taken(choose(items, INSIDE)) == [("b", "a")]
+@pytest.mark.parametrize("case", CHOICES)
+def test_what_is_chosen(case: str) -> None:
+    area, event, items, expected = CHOICES[case]
+    choice = choose(items, area, event)
+    assert " ".join(itertools.chain(*taken(choice))) == expected
+    missing = "50.0% of the area is not covered both before and after the event"
+    assert (choice.reasons[-1] == missing) == (case == "half of the area")
 
 
 def test_halves_that_do_not_meet() -> None:
@@ -378,27 +387,30 @@ def test_an_event_is_a_day_or_a_moment() -> None:
     _, begin, end, _ = period("2021-07-14T15:20:00+02:00")
     assert begin == end == dt.datetime(2021, 7, 14, 13, 20, tzinfo=utc)
     assert period("2021-07-14T15:20Z")[1].hour == 15
+    days = [f"{when:%m-%d}" for when in period("2021-07-06/2021-08-14", 10)]
+    assert days == ["06-26", "07-06", "08-15", "08-25"]
 
 
-def test_events_that_are_none() -> None:
-    for event in ("yesterday", "2021-02-30", "2021", "", "9999-12-31", "2021-07-14T25:00:00Z"):
+def test_events_and_boxes_that_are_none() -> None:
+    for event in (
+        "2021-08-14/2021-07-06",
+        "yesterday",
+        "2021-02-30",
+        "2021",
+        "",
+        "9999-12-31",
+        "2021-07-14T25:00:00Z",
+    ):
         with pytest.raises(InputError, match="no usable date"):
             period(event, 30)
     for window in (0, 10**6):
         with pytest.raises(InputError, match="no usable date"):
             period("2021-07-14", window)
-
-
-def test_boxes_that_are_none() -> None:
-    said = r"bbox .* no area between west and east .* antimeridian"
     for bbox in (
-        (500000, 4400000, 510000, 4410000),
-        (179, -17, -179, -16),
-        (1, 40, 1, 41),
-        (0, 41, 1, 40),
+        (500000, 4400000, 510000, 4410000), (179, -17, -179, -16), (1, 40, 1, 41), (0, 41, 1, 40),
         (float("nan"), 0, 1, 1),
-    ):
-        with pytest.raises(InputError, match=said):
+    ):  # fmt: skip
+        with pytest.raises(InputError, match=r"bbox .* no area between west .* antimeridian"):
             area_of(bbox, None)
 
 
@@ -443,11 +455,18 @@ def test_files_that_hold_no_area(tmp_path: Path) -> None:
 
 
 SIGNERS = """
+import types
+
 def add_token(href):
     return href + "?sig=s3cret"
 
 def fail(href):
     raise RuntimeError(f"no rights for {href}?sig=s3cret")
+
+def busy(href):
+    error = ConnectionError("s3cret")
+    error.response = types.SimpleNamespace(status_code=503)
+    raise error
 
 def nothing(href):
     return None
@@ -465,54 +484,28 @@ def signers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     sys.modules.pop("some_signers", None)
 
 
-def test_any_function_can_sign(signers: None) -> None:
+def test_signing(signers: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By any function, by Planetary Computer's, which signs only what is its own, or by none."""
     assert signer(None)("https://h/B08.tif") == "https://h/B08.tif"
     sign = signer("some_signers:add_token")
     assert sign("https://h/B08.tif") == "https://h/B08.tif?sig=s3cret"
-
-
-def test_signers_that_fail_or_are_none(signers: None) -> None:
-    for function, error in (("fail", "Runtime"), ("nothing", "Type"), ("constant", "Type")):
+    for function, error, kind in (
+        ("fail", "RuntimeError", InputError), ("nothing", "TypeError", InputError),
+        ("constant", "TypeError", InputError), ("busy", "ConnectionError", Unavailable),
+    ):  # fmt: skip
         name = f"some_signers:{function}"
-        said = rf"^https://h/B08.tif: the signer {name} failed \({error}Error"
+        said = rf"^https://h/B08.tif: the signer {name} failed \({error}, "
         with pytest.raises(InputError, match=said) as raised:
             signer(name)("https://u:s3cret@h/B08.tif?key=s3cret")
-        assert "s3cret" not in str(raised.value)
+        assert type(raised.value) is kind and "s3cret" not in str(raised.value)
     for name in ("azure", ":f", "no_such_module:f", "some_signers:none"):
         with pytest.raises(InputError, match=f"^--sign {name}: no usable module:function"):
             signer(name)
-
-
-def test_a_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("planetary_computer")
+    assert signer("planetary-computer")("https://h/B08.tif") == "https://h/B08.tif"
     monkeypatch.setitem(sys.modules, "planetary_computer", None)
     with pytest.raises(InputError, match=r"dask-claim\[planetary-computer\]"):
         signer("planetary-computer")
-
-
-class Tokens(Handler):
-    """Gives tokens for one account, as the token server of Planetary Computer does."""
-
-    def do_GET(self) -> None:
-        known = self.path == "/token/account/container"
-        expiry = dt.datetime.now(dt.timezone.utc) + dt.timedelta(minutes=45)
-        token = {"msft:expiry": expiry.isoformat(), "token": "se=x&sig=s3cret"}
-        self.answer(200 if known else 403, json.dumps(token if known else {}).encode())
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # planetary_computer's own
-def test_planetary_computer_signs(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("planetary_computer")
-    from planetary_computer.settings import Settings
-
-    with serving(Server(Tokens)) as server:
-        settings = Settings(sas_url=f"{server.url}/token")
-        monkeypatch.setattr(Settings, "get", staticmethod(lambda: settings))
-        sign = signer("planetary-computer")
-        href = "https://account.blob.core.windows.net/container/B08.tif"
-        assert sign(href) == f"{href}?se=x&sig=s3cret"
-        assert sign("https://h/B08.tif") == "https://h/B08.tif"
-        with pytest.raises(InputError, match=r"failed .HTTPError, status 403"):
-            sign("https://other.blob.core.windows.net/container/B08.tif")
 
 
 SHOWN = {
@@ -528,45 +521,3 @@ SHOWN = {
 
 def test_what_may_be_shown_of_an_href() -> None:
     assert {href: public(href) for href in SHOWN} == SHOWN
-
-
-def test_clouds_count_before_the_alphabet() -> None:
-    """The area lies in the overlap of two tiles, one clouded, one clear."""
-    items = [
-        scene("west-before", "2021-07-04", 80),
-        scene("west-after", "2021-07-24", 75),
-        scene("east-before", "2021-07-04T11:00:10Z", 2, "31TCF", footprint=EAST),
-        scene("east-after", "2021-07-24T11:00:10Z", 1, "31TCF", footprint=EAST),
-    ]
-    choice = choose(items, box(0.92, 40.2, 0.98, 40.4))
-    assert taken(choice) == [("east-before", "east-after")]
-
-
-def test_a_footprint_round_the_world_is_none() -> None:
-    """As of a tile at the antimeridian whose outline was drawn the wrong way."""
-    world = {"footprint": box(-180, -90, 180, -41), "tile": "01GBQ"}
-    here = {"footprint": box(173, -42, 174.2, -41), "tile": "59GQP"}
-    items = [
-        scene("wrong-before", "2021-07-03", 1, **world),
-        scene("wrong-after", "2021-07-23", 1, **world),
-        scene("right-before", "2021-07-04", 50, **here),
-        scene("right-after", "2021-07-24", 40, **here),
-    ]
-    choice = choose(items, box(173.485, -41.3215, 173.532, -41.3015))
-    assert taken(choice) == [("right-before", "right-after")]
-
-
-def test_a_fire_of_weeks() -> None:
-    """Nothing from between its first day and its last is taken."""
-    items = [
-        scene("b", "2021-07-03"), scene("smoke", "2021-07-13"), scene("still", "2021-08-02"),
-        scene("a", "2021-08-17"),
-    ]  # fmt: skip
-    assert taken(choose(items, INSIDE, "2021-07-06/2021-08-14")) == [("b", "a")]
-    assert taken(choose(items, INSIDE, "2021-07-10")) == [("b", "smoke")]
-    first, begin, end, last = period("2021-07-06/2021-08-14", 10)
-    assert [f"{when:%m-%d}" for when in (first, begin, end, last)] == [
-        "06-26", "07-06", "08-15", "08-25",
-    ]  # fmt: skip
-    with pytest.raises(InputError, match="no usable date"):
-        period("2021-08-14/2021-07-06")
