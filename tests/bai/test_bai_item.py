@@ -112,55 +112,50 @@ def test_it_is_valid() -> None:
         assert faults(document, core=field == "datetime"), field
 
 
-def test_bands() -> None:
-    assets = made()["assets"]
+def test_what_it_says_of_the_map() -> None:
+    """Bands with statistics, areas, masked pixels, versions, command and claim."""
+    document = made()
+    assets, properties = document["assets"], document["properties"]
     (index,), (severity,) = assets["bai"]["bands"], assets["severity"]["bands"]
     assert (index["name"], index["data_type"], index["nodata"]) == ("dnbr", "float32", "nan")
     assert (severity["data_type"], severity["nodata"]) == ("uint8", 0)
     assert index["raster:spatial_resolution"] == severity["raster:spatial_resolution"] == 10
-    assert index["statistics"] == {
-        "minimum": pytest.approx(np.nanmin(VALUES)),
-        "maximum": pytest.approx(np.nanmax(VALUES)),
-        "mean": pytest.approx(np.nanmean(VALUES.astype(np.float64))),
-        "stddev": pytest.approx(np.nanstd(VALUES.astype(np.float64))),
-        "count": 593,
-        "valid_percent": pytest.approx(100 * 593 / 600),
-    }
-    assert [asset["href"] for asset in assets.values()] == [
-        "./bai.tif", "./bai-severity.tif", "./bai.png",
-    ]  # fmt: skip
-
-
-def test_areas_and_masked_pixels() -> None:
-    properties = made()["properties"]
-    severity = properties["bai:severity"]
-    assert [s["name"] for s in severity] == [s.name for s in SEVERITIES]
+    known = VALUES[~np.isnan(VALUES)].astype(np.float64)
+    assert index["statistics"] == pytest.approx({
+        "minimum": known.min(), "maximum": known.max(), "mean": known.mean(),
+        "stddev": known.std(), "count": 593, "valid_percent": 100 * 593 / 600,
+    })  # fmt: skip
+    files = ["./bai.tif", "./bai-severity.tif", "./bai.png"]
+    assert [asset["href"] for asset in assets.values()] == files
+    assert assets["quicklook"]["proj:code"] is None, "a drawing, not a map"
+    titles = [each["title"] for each in assets["severity"]["classification:classes"]]
+    assert titles == ["No value", *(severity.name for severity in SEVERITIES)]
+    said = properties["bai:severity"]
+    assert [each["name"] for each in said] == titles[1:]
     codes = np.bincount(classify(VALUES).ravel(), minlength=8)[1:]
-    assert [s["area_ha"] for s in severity] == pytest.approx(codes / 100)
-    assert ("lower" in severity[0], "upper" in severity[-1]) == (False, False)
-    assert (severity[1]["lower"], severity[1]["upper"]) == (-0.25, -0.1)
+    assert [each["area_ha"] for each in said] == pytest.approx(codes / 100)
+    assert ("lower" in said[0], "upper" in said[-1]) == (False, False)
+    assert (said[1]["lower"], said[1]["upper"]) == (-0.25, -0.1)
     left_out = properties["bai:pixels_without_value"]
     assert list(left_out) == ["pre_event", "post_event"]
     assert sorted(left_out["post_event"].values())[-2:] == [1, 2]
-    classes = ["cloud", "shadow", "snow", "water"]
-    assert properties["bai:masked"] == {"pre_event": classes, "post_event": classes[:-1]}
-    bare = replace(scene("bare"), masks={})
-    properties = made([scene("before"), bare])["properties"]
-    assert properties["bai:masked"] == {"pre_event": [], "post_event": classes[:-1]}
-    assert "masked in the pre-event scenes: nothing; " in properties["processing:lineage"]
-
-
-def test_processing() -> None:
-    properties = made()["properties"]
     software = properties["processing:software"]
-    assert {name: software[name] for name in ("numpy", "rasterio", "dask-claim")} == {
-        name: version(name) for name in ("numpy", "rasterio", "dask-claim")
-    }
-    assert {"dask", "distributed", "GDAL", "Python"} <= set(software)
+    for name in ("numpy", "rasterio", "dask-claim", "dask", "distributed"):
+        assert software[name] == version(name)
+    assert {"GDAL", "Python"} <= set(software)
     assert INDICES["dnbr"].formula in properties["description"]
     assert "before before and after after" in properties["processing:lineage"]
     assert properties["bai:command"] == ["bai", "--index=dnbr"]
     assert properties["bai:claim"] == {"workers": 2, "gateway_url": "https://gateway.test/a"}
+
+
+def test_what_is_masked() -> None:
+    """Is told of each side, of which a scene may have no mask."""
+    classes = ["cloud", "shadow", "snow", "water"]
+    assert made()["properties"]["bai:masked"] == {"pre_event": classes, "post_event": classes[:-1]}
+    properties = made([scene("before"), replace(scene("bare"), masks={})])["properties"]
+    assert properties["bai:masked"] == {"pre_event": [], "post_event": classes[:-1]}
+    assert "masked in the pre-event scenes: nothing; " in properties["processing:lineage"]
     bare = made(command=(), claim=None, masked=(frozenset(), frozenset()))["properties"]
     assert not {"bai:claim", "bai:command"} & set(bare)
     assert bare["bai:masked"] == {"pre_event": [], "post_event": []}

@@ -6,10 +6,7 @@ import hashlib
 from pathlib import Path
 
 import numpy as np
-import pystac
 import pytest
-import rasterio
-from pystac.validation import validate_dict
 
 from bai_example.sample import (
     CORE,
@@ -22,8 +19,7 @@ from bai_example.sample import (
     positions,
     write_sample,
 )
-from bai_example.scenes import read_scene
-from tests.bai.maps import assert_cog, computed, sample_pair
+from tests.bai.maps import computed, sample_pair
 
 SIZE = 512
 FILES = ["post.json", "post_B08.tif", "post_B12.tif", "pre.json", "pre_B08.tif", "pre_B12.tif"]
@@ -68,24 +64,6 @@ def test_values_are_known(tmp_path: Path) -> None:
     assert actual[heart].mean() == pytest.approx(CORE, abs=1e-3)
     assert actual[heart].std() < NOISE
     assert known[0, 0] < 0.66, "the corner is outside the scar"
-
-
-def test_scenes(sample: Path) -> None:
-    for event, baseline, offset in (("pre", "03.01", 0.0), ("post", "05.00", -0.1)):
-        for band, pixel in (("B08", 10), ("B12", 20)):
-            path = sample / f"{event}_{band}.tif"
-            assert_cog(path)
-            with rasterio.open(path) as file:
-                assert (file.res, file.dtypes, file.nodata) == ((pixel, pixel), ("uint16",), 0)
-                counts = file.read(1)
-            known = counts[counts > 0]
-            assert 0.03 < np.mean(counts == 0) < 0.2
-            assert known.min() > (1000 if event == "post" else 0)
-        item = pystac.Item.from_file(str(sample / f"{event}.json"))
-        assert validate_dict(item.to_dict(transform_hrefs=False))
-        assert item.properties["s2:processing_baseline"] == baseline
-        scene = read_scene(str(sample / f"{event}.json"))
-        assert scene.nir.offset == scene.swir.offset == offset
 
 
 def test_sizes_and_folders_that_do_not_do(
