@@ -17,8 +17,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from dask_claim.launch import events
 from dask_claim.launch.reports import Summary
-from dask_claim.launch.spans import Spans, exports
-from dask_claim.launch.tracing import Trace
+from dask_claim.launch.tracing import Spans, Trace, exports
 from tests.support.launcher import Launcher
 from tests.support.serving import http, in_thread
 from tests.test_events import events_of

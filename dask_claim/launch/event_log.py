@@ -15,8 +15,7 @@ from pydantic import BaseModel, Field, TypeAdapter, create_model
 from dask_claim import stderr
 from dask_claim.launch import events, reports, status_line
 from dask_claim.launch.events import Event, Events
-from dask_claim.launch.spans import Spans, exports
-from dask_claim.launch.tracing import Trace
+from dask_claim.launch.tracing import Spans, Trace, exports
 from dask_claim.providers.usage import Usage
 
 IN_THE_MESSAGE = {"at", "level", "text"}
