@@ -15,7 +15,7 @@ class Reason(Enum):
     """Why a run ended as it did: one word for the receipt and the log, and an exit status."""
 
     exit_status: int | None
-    """None: the command's own, or 128 + n where signal n ended the run."""
+    """None: the command's own, or 128 + n where signal n ended the run. 75: it may pass."""
 
     def __new__(cls, word: str, exit_status: int | None) -> Reason:
         reason = object.__new__(cls)
@@ -51,11 +51,6 @@ class Reason(Enum):
     WORKER_MEMORY = "worker_memory", None
     CLUSTER_LOST = "cluster_lost", None
     INTERRUPTED = "interrupted", None
-
-    @property
-    def temporary(self) -> bool:
-        """Whether the same run may well succeed later."""
-        return self.exit_status == 75
 
 
 class DaskClaimError(Exception):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from dask_claim.claim.policy import most_workers
@@ -42,7 +41,6 @@ class LeaseKeeper:
         self._refusal: Exception | None = None
         self._share: dict[str, Any] | None = None
         self._wants_report = request.report
-        self._since = 0.0
         self.dask_report: DaskReport | None = None
         """Dask's own report, once the lease has ended; None where nobody has asked for it."""
 
@@ -108,7 +106,6 @@ class LeaseKeeper:
             if lease.placed:  # not where the cluster has ended meanwhile
                 self._emit(events.Leased(self.leased))
                 if self._wants_report:
-                    self._since = monotonic()
                     await lease.task_record.begin()
 
     async def join(self) -> tuple[int, int] | None:
@@ -198,8 +195,7 @@ class LeaseKeeper:
         if lease is not None:
             usage = self._watch.usage
             if placed and usage is not None and self._wants_report and self._watch.ended is None:
-                seconds = monotonic() - self._since
-                self.dask_report = await lease.task_record.report(usage.tasks_done, seconds)
+                self.dask_report = await lease.task_record.report(usage.tasks_done)
             await lease.release()
             self._watch.cut_off = lease.cut_off
         if not placed:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from time import monotonic
 from typing import Any
 
 from dask_claim.threads import in_time
@@ -63,23 +64,21 @@ class TaskRecord:
 
     def __init__(self, call: Callable[..., Awaitable[Any]]) -> None:
         """`call`: asks the scheduler one question, by the keywords of a message and `timeout`."""
-        self._call = call
+        self._call, self._begun = call, monotonic()
         self._since = 0.0
         """When the scheduler started, by its clock."""
 
     async def begin(self) -> None:
+        self._begun = monotonic()
         with contextlib.suppress(Exception):
             await self._call(op="get_task_stream", start=0, stop=0)
             self._since = (await self._call(op="identity"))["started"]
 
-    async def report(self, tasks: int, seconds: float) -> DaskReport:
-        """Return Dask's own report, or why there is none.
-
-        `tasks`: that were done in so many `seconds` until now; of many it has the last ones.
-        """
+    async def report(self, tasks: int) -> DaskReport:
+        """Return Dask's own report of so many `tasks`, or why there is none; of many the last."""
         since = self._since
         if tasks > MOST_TASKS:
-            since += seconds * (1 - MOST_TASKS / tasks)
+            since += (monotonic() - self._begun) * (1 - MOST_TASKS / tasks)
 
         def ask(**asking: Any) -> Awaitable[Any]:
             return self._call(op="performance_report", timeout=PATIENCE, **asking)
