@@ -46,20 +46,18 @@ class Lost(Part):
         description="`memory_limit`, `killed`, `exited`, `silent`, `closed` or `connection_lost`"
     )
     count: Count = Field(description="how many")
-    text: Text = Field("", description="one of them, in a line")
+    text: Text = Field("", description="description of the first")
 
 
 class Workers(Part):
     """The workers that a run had."""
 
-    peak: Count = Field(description="the most at one time")
+    peak: Count = Field(description="largest number at one time")
     worker_seconds: Amount = Field(description="sum over all workers")
     core_hours: Amount = Field(description="threads × hours, sum over all workers")
-    threads: Count | None = Field(None, description="of one worker, as it really was")
-    memory: Count | None = Field(None, description="bytes of one worker, as it was")
-    memory_peak: Count | None = Field(
-        None, description="bytes that the fullest worker used at its peak"
-    )
+    threads: Count | None = Field(None, description="threads of one worker, as measured")
+    memory: Count | None = Field(None, description="bytes of one worker, as measured")
+    memory_peak: Count | None = Field(None, description="peak bytes of the fullest worker")
     lost: list[Lost] = Field([], description="workers that were lost, by reason")
 
 
@@ -74,10 +72,10 @@ class Shared(Part):
     """What a run had of a cluster that several used."""
 
     key: Text = Field(description="the claim's `share`")
-    runs: Count | None = Field(None, description="the most at one time")
+    runs: Count | None = Field(None, description="largest number at one time")
     joined: bool | None = Field(None, description="whether another run had requested it")
-    others: Count | None = Field(None, description="runs that still used it at the end")
-    keep: Amount | None = Field(None, description="seconds that it stays after its last run")
+    others: Count | None = Field(None, description="runs that still used the cluster at the end")
+    keep: Amount | None = Field(None, description="seconds for which it stays after its last run")
     lost_by_others: Count | None = Field(
         None, description="workers that were lost with tasks of another run"
     )
@@ -88,19 +86,21 @@ class Shared(Part):
 class ReceiptFields(Part):
     """A receipt, as `--receipt FILE` writes it."""
 
-    version: Count = Field(description="of this form: 1")
+    version: Count = Field(description="version of this format: 1")
     dask_claim: Text = Field(description="version of dask-claim")
     run: Text | None = Field(None, description="the run's id")
     state: Literal["claiming", "running", "releasing", "ended"] = Field(
-        "ended", description="how far the run was when this was written"
+        "ended", description="the run's phase when this was written"
     )
     claim: dict[str, Any] | None = Field(
-        None, description="the effective claim; null where it is not sound"
+        None, description="the effective claim; null if it is wrong"
     )
-    plan: dict[str, Any] | None = Field(None, description="as `dask-claim show --json` has it")
-    sources: dict[str, Any] | None = Field(None, description="where each field comes from")
-    provider: Text | None = Field(None, description="that the cluster came from")
-    adopted: bool = Field(False, description="whether the cluster was there before the run")
+    plan: dict[str, Any] | None = Field(
+        None, description="the plan, as `dask-claim show --json` prints it"
+    )
+    sources: dict[str, Any] | None = Field(None, description="the source of each field")
+    provider: Text | None = Field(None, description="where the cluster came from")
+    adopted: bool = Field(False, description="whether the cluster existed before the run")
     attached: Text | None = Field(None, description="id of the run whose cluster was used")
     shared: Shared | None = Field(None, description="of a shared cluster: key, runs, own part")
     cluster_name: Text | None = Field(None, description="the gateway's name for the cluster")
@@ -112,18 +112,18 @@ class ReceiptFields(Part):
     exit_status: int | None = Field(None, description="null while the run lasts")
     reason: Text | None = Field(
         None,
-        description="why it ended so; null where it ended well",
+        description="why the run ended with this status; null if it ended well",
         json_schema_extra={"enum": [*(reason.value for reason in Reason), None]},
     )
-    error: Text | None = Field(None, description="what ended the run where not the command did")
+    error: Text | None = Field(
+        None, description="the error that ended the run, if the command did not"
+    )
     explanation: list[Text] | None = Field(None, description="what went wrong, in a few lines")
     traceparent: Text | None = Field(None, description="the trace that the run belongs to")
-    workers: Workers | None = Field(None, description="null where the cluster gave no figures")
-    tasks: Tasks | None = Field(None, description="null where the cluster gave no figures")
-    memory_peak: Count | None = Field(
-        None, description="bytes that all workers together used at the peak"
-    )
-    spilled: Count | None = Field(None, description="bytes on the workers' disks, peak")
+    workers: Workers | None = Field(None, description="null if there are no figures of the cluster")
+    tasks: Tasks | None = Field(None, description="null if there are no figures of the cluster")
+    memory_peak: Count | None = Field(None, description="peak bytes of all workers together")
+    spilled: Count | None = Field(None, description="peak bytes on the workers' disks")
     efficiency: Amount | None = Field(
         None, description="busy ÷ claimed core-seconds, 0 to 1: tasks are busy while they run"
     )
@@ -133,7 +133,7 @@ class ReceiptFields(Part):
     leased: bool = Field(
         False, description="whether the scheduler would end it if the launcher vanished"
     )
-    warnings: list[Text] = Field([], description="what the run went on in spite of")
+    warnings: list[Text] = Field([], description="warnings that did not end the run")
     gone: bool | Literal["kept"] | None = Field(
         None,
         description="whether the cluster is confirmed gone; `kept`: a shared one, for other runs",
@@ -141,7 +141,7 @@ class ReceiptFields(Part):
     launcher: Text | None = Field(
         None, description="its process: boot of the machine, namespace, id, start"
     )
-    tickets: list[dict[str, Any]] = Field([], description="what is still to be reclaimed")
+    tickets: list[dict[str, Any]] = Field([], description="what remains to be reclaimed")
 
 
 def schema_text() -> str:
