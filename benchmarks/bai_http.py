@@ -36,7 +36,8 @@ class Site:
         path = self._root / request.match_info["path"]
         if path.suffix == ".tif":
             self.requests += 1
-            self.bytes += len(range(path.stat().st_size)[request.http_range])
+            if request.method != "HEAD":
+                self.bytes += len(range(path.stat().st_size)[request.http_range])
         return web.FileResponse(path)
 
 

@@ -14,25 +14,22 @@ import os
 import random
 import re
 import signal
-import statistics
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
+from typing import NamedTuple
 
-from tests.support.gateway import LIMITED, REFERENCE, VARIABLES, GatewayServer
+from benchmarks.many import Outcome, many
+from tests.support.gateway import REFERENCE, VARIABLES, GatewayServer
 from tests.support.launcher import PYTHON, Launcher, Running, processes_with, wait_for
 from tests.support.proxy import Proxy
 from tests.support.scenes import end_all, leases
 
 LEASE_TIMEOUT = 10.0
 LATEST = 8.0
-PLACES = 5
 
 # As a small program: it computes, works on its own side, and would go on for longer than any run.
 PROGRAM = (
@@ -52,45 +49,25 @@ IDLE = 60.0 + 60.0
 LATER = 40.0
 """Seconds more that a guard may need which has to find a cluster whose name was never told."""
 
-SHORT = "from distributed import Client\nClient(timeout=120)\n"
+
+End = Callable[[Running, Launcher, GatewayServer], None]
 
 
-@dataclass
-class Outcome:
-    """One row of the table."""
+class Way(NamedTuple):
+    """A way in which runs end."""
 
     name: str
-    runs: int
-    clusters: int = 0
-    processes: int = 0
-    failed: int = 0
-    slowest: float = 0.0
-    """Seconds from the end of a launcher until nothing was left of its run."""
-
-    moments: Counter[str] = field(default_factory=Counter)
-    """What the launchers were doing when they were ended."""
-
-    @property
-    def leaks(self) -> int:
-        return self.clusters + self.processes + self.failed
-
-    def row(self) -> str:
-        return (
-            f"| {self.name} | {self.runs} | {self.clusters} | {self.processes} | "
-            f"{self.slowest:.1f} |"
-        )
+    end: End
+    program: str | None = None
+    """A program that calls the library; None: the launcher with `PROGRAM`."""
+    options: str = REFERENCE
+    """The gateway's."""
 
 
 def phase(log: str) -> str:
     """How far a launcher has come, by its log."""
-    for words, name in (
-        ("Running ", "running"),
-        ("is requested", "starting"),
-        ("Claiming", "requesting"),
-    ):
-        if words in log:
-            return name
-    return "beginning"
+    names = {"Running ": "running", "is requested": "starting", "Claiming": "requesting"}
+    return next((name for words, name in names.items() if words in log), "beginning")
 
 
 class Bench:
@@ -100,58 +77,37 @@ class Bench:
         self._at_once = at_once
         self._folder = Path(tempfile.mkdtemp(prefix="leaks-"))
 
-    def row(
-        self,
-        name: str,
-        runs: int,
-        end: Callable[[Running, Launcher, GatewayServer], None],
-        program: str | None = None,
-        options: str = REFERENCE,
-    ) -> Outcome:
+    def row(self, way: Way, runs: int) -> Outcome:
         """`runs` launchers, or programs, ended at a random moment of their first `LATEST` s."""
-        outcome = Outcome(name, runs)
-        server = GatewayServer(options)
+        outcome = Outcome(way.name, runs)
+        server = GatewayServer(way.options)
         with Proxy(server, DELAY) as proxy:
-            return self._row(outcome, server, proxy, end, program, options)
+            self._row(way, outcome, server, proxy)
+        return outcome
 
-    def _row(
-        self,
-        outcome: Outcome,
-        server: GatewayServer,
-        proxy: Proxy,
-        end: Callable[[Running, Launcher, GatewayServer], None],
-        program: str | None,
-        options: str,
-    ) -> Outcome:
-        name, runs = outcome.name, outcome.runs
+    def _row(self, way: Way, outcome: Outcome, server: GatewayServer, proxy: Proxy) -> None:
         try:
             with ThreadPoolExecutor(self._at_once) as pool:
                 ended = [
-                    pool.submit(self._one, outcome, server, proxy, f"{name}-{number}", end, program)
-                    for number in range(runs)
+                    pool.submit(self._one, way, outcome, server, proxy, f"{way.name}-{number}")
+                    for number in range(outcome.runs)
                 ]
             for run in ended:
                 if error := run.exception():
                     outcome.failed += 1
-                    print(f"{name}: {error}", flush=True)
+                    print(f"{way.name}: {error}", flush=True)
             # A cluster whose name no launcher has learned is found here.
-            deadline = time.monotonic() + LEASE_TIMEOUT + 10 + (0 if options is REFERENCE else IDLE)
+            more = 0 if way.options is REFERENCE else IDLE
+            deadline = time.monotonic() + LEASE_TIMEOUT + 10 + more
             while server.clusters() and time.monotonic() < deadline:
                 time.sleep(0.2)
             outcome.clusters = len(server.clusters())
             outcome.processes += len([pid for pid in server.processes() if alive(pid, server)])
         finally:
             server.stop()
-        return outcome
 
     def _one(
-        self,
-        outcome: Outcome,
-        server: GatewayServer,
-        proxy: Proxy,
-        name: str,
-        end: Callable[[Running, Launcher, GatewayServer], None],
-        program: str | None,
+        self, way: Way, outcome: Outcome, server: GatewayServer, proxy: Proxy, name: str
     ) -> None:
         folder = self._folder / re.sub(r"\W", "-", name)
         folder.mkdir()
@@ -160,15 +116,15 @@ class Bench:
             "gateway_url": server.url, "min_workers": 0, "max_workers": 1,
             "lease_timeout": LEASE_TIMEOUT,
         }  # fmt: skip
-        if program is None:
+        if way.program is None:
             run = launcher.start(PYTHON, "-c", PROGRAM, claim=claim, flags=("--grace", "2"))
         else:
-            run = launcher.program(program, claim=proxy.claim(lease_timeout=LEASE_TIMEOUT))
+            run = launcher.program(way.program, claim=proxy.claim(lease_timeout=LEASE_TIMEOUT))
         moment = random.uniform(0, LATEST)
         time.sleep(moment)
         outcome.moments[phase(run.err)] += 1
         ended = time.monotonic()
-        end(run, launcher, server)
+        way.end(run, launcher, server)
         run.process.stdout.close()
 
         def left() -> tuple[list[str], list[int]]:
@@ -177,7 +133,7 @@ class Bench:
             mine = [found.group(1)] if found and found.group(1) in server.clusters() else []
             return mine, processes_with(launcher.marker)
 
-        deadline = time.monotonic() + LEASE_TIMEOUT + 10 + (LATER if program else 0)
+        deadline = time.monotonic() + LEASE_TIMEOUT + 10 + (LATER if way.program else 0)
         while any(left()) and time.monotonic() < deadline:
             time.sleep(0.2)
         outcome.slowest = max(outcome.slowest, time.monotonic() - ended)
@@ -243,74 +199,22 @@ def stopped(run: Running, launcher: Launcher, server: GatewayServer) -> None:
         run.process.wait()
 
 
-def many(runs: int) -> Outcome:
-    """All launchers at once, against a gateway that allows their user a few clusters at a time."""
-    outcome = Outcome(f"{runs} launchers at once, {PLACES} clusters allowed", runs)
-    server = GatewayServer(options=REFERENCE + LIMITED + f"LIMIT = {PLACES}\n")
-    folder = Path(tempfile.mkdtemp(prefix="leaks-"))
-    launcher = Launcher(folder)
-    try:
-        began = time.monotonic()
-        claim = {"gateway_url": server.url, "min_workers": 0, "max_workers": 1}
-        flags = ("--start-timeout", "3000", "--stop-timeout", "60")
-        started = [
-            launcher.start(PYTHON, "-c", SHORT, claim=claim, flags=flags) for _ in range(runs)
-        ]
-        for run in started:
-            ended = run.finish(3000)
-            if ended.status or not ended.receipt or not ended.receipt["gone"]:
-                outcome.failed += 1
-                print(f"failed with status {ended.status}:\n{ended.err}", flush=True)
-        took = time.monotonic() - began
-        try:
-            wait_for(lambda: not processes_with(launcher.marker), "end of the processes", 20)
-        except AssertionError:
-            outcome.processes = len(processes_with(launcher.marker))
-        outcome.clusters = len(server.clusters())
-        print_requests(server.log.read_text(), took, runs - outcome.failed)
-    finally:
-        launcher.end()
-        server.stop()
-    return outcome
-
-
-REQUEST = re.compile(
-    r"\[\w (?P<at>\S+ \S+)\.\d+ DaskGateway\]\S* (?P<status>\d{3}) (?P<method>[A-Z]+) "
-    r"(?P<path>\S+)"
-)
-
-
-def print_requests(log: str, took: float, finished: int) -> None:
-    """Requests of the launchers at the gateway, from its own log; its clusters' are left out."""
-    per_second: Counter[datetime] = Counter()
-    kinds: Counter[str] = Counter()
-    for found in REQUEST.finditer(log):
-        path = re.sub(r"/clusters/\w+", "/clusters/NAME", found["path"].partition("?")[0])
-        if path.endswith(("/heartbeat", "/routes")):
-            continue
-        per_second[datetime.fromisoformat(found["at"])] += 1
-        refused = " refused (422)" if found["status"] == "422" else ""
-        challenge = " without credentials (401)" if found["status"] == "401" else ""
-        kinds[f"{found['method']} {path}{refused}{challenge}"] += 1
-    total = sum(per_second.values())
-    busiest = sorted(per_second.values())
-    seconds = (max(per_second) - min(per_second)).total_seconds() or 1
-    print(f"\n{finished} finished in {took:.0f} s; {total} requests\n")
-    print("| requests per second at the gateway | |\n| --- | ---: |")
-    print(f"| peak | {busiest[-1]} |\n| 2nd to 10th | {busiest[-10:-1][::-1]} |")
-    print(f"| mean | {total / seconds:.1f} |\n| median | {statistics.median(busiest):.0f} |\n")
-    for kind, count in kinds.most_common(12):
-        print(f"    {count:6} {kind}")
-    print(flush=True)
-
-
 ENDS = {"SIGTERM": terminated, "SIGINT": interrupted, "SIGKILL": killed}
-PROGRAMS = {
-    f"{name}-{signum}": (f"{signum} of a program in {name}()", end, code)
+WAYS = {
+    "SIGKILL": Way("SIGKILL of the launcher", killed),
+    "SIGTERM": Way("SIGTERM to the launcher", terminated),
+    "container": Way("SIGKILL of launcher, guard and command, once leased", all_killed),
+    "container-early": Way(
+        "SIGKILL of launcher, guard and command, also before the lease",
+        container_killed, None, VARIABLES,
+    ),
+    "SIGSTOP": Way("SIGSTOP of the launcher, once leased", stopped),
+} | {
+    f"{name}-{signum}": Way(f"{signum} of a program in {name}()", end, code)
     for name, code in (("connect", CONNECT), ("run", RUN))
     for signum, end in ENDS.items()
-}
-ROWS = ("SIGKILL", "SIGTERM", "container", "container-early", "SIGSTOP", *PROGRAMS, "many")
+}  # fmt: skip
+ROWS = (*WAYS, "many")
 
 
 def main() -> int:
@@ -323,22 +227,9 @@ def main() -> int:
     if unknown := set(rows) - set(ROWS):
         parser.error(f"no such row: {', '.join(sorted(unknown))}")
     bench, runs = Bench(arguments.at_once), arguments.runs
-    ways = {
-        **PROGRAMS,
-        "SIGKILL": ("SIGKILL of the launcher", killed),
-        "SIGTERM": ("SIGTERM to the launcher", terminated),
-        "container-early": (
-            "SIGKILL of launcher, guard and command, also before the lease",
-            container_killed,
-            None,
-            VARIABLES,
-        ),
-        "container": ("SIGKILL of launcher, guard and command, once leased", all_killed),
-        "SIGSTOP": ("SIGSTOP of the launcher, once leased", stopped),
-    }
     outcomes = []
     for row in rows:
-        outcome = many(runs) if row == "many" else bench.row(ways[row][0], runs, *ways[row][1:])
+        outcome = many(runs) if row == "many" else bench.row(WAYS[row], runs)
         if outcome.moments:
             print(f"{outcome.name}: ended while {dict(outcome.moments)}", flush=True)
         outcomes.append(outcome)

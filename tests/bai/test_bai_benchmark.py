@@ -46,8 +46,10 @@ def test_the_server_is_a_round_trip_away(tmp_path: Path) -> None:
         ranged = urllib.request.Request(f"{site.url}/some.tif", headers={"Range": "bytes=1-10"})
         with urllib.request.urlopen(ranged) as answer:
             assert answer.read() == data[1:11]
-        urllib.request.urlopen(f"{site.url}/item.json").close()
-        assert (site.requests, site.bytes) == (2, len(data) + 10)
+        head = urllib.request.Request(f"{site.url}/some.tif", method="HEAD")
+        for other in (head, f"{site.url}/item.json"):
+            urllib.request.urlopen(other).close()
+        assert (site.requests, site.bytes) == (3, len(data) + 10)
 
 
 def test_maps_that_differ_are_told_apart() -> None:
