@@ -41,7 +41,7 @@ class Event:
 
 @dataclass(frozen=True)
 class Note(Event):
-    """Something a person may want to follow."""
+    """Information for a person."""
 
     word = "note"
     text: str
@@ -49,7 +49,7 @@ class Note(Event):
 
 @dataclass(frozen=True)
 class Warned(Note):
-    """Something the run goes on in spite of; it stands in the receipt, too."""
+    """A problem that does not end the run; the receipt has it, too."""
 
     word = "warning"
     level: str = field(default="WARNING", kw_only=True)
@@ -68,7 +68,7 @@ class Claimed(Event):
 
 @dataclass(frozen=True)
 class TicketsWritten(Event):
-    """What the run still has to reclaim has changed."""
+    """What remains to be reclaimed has changed."""
 
     word = "tickets"
     tickets: Sequence[Ticket]
