@@ -20,6 +20,7 @@ import dask_claim
 from dask_claim import stderr
 from dask_claim.cli.main import run_cli
 from dask_claim.launch import event_log
+from dask_claim.launch.events import Event
 from dask_claim.lifetime import guard_process
 from dask_claim.redact import redact_text
 from tests.support.gateway import GatewayServer
@@ -42,6 +43,13 @@ def events_of(log: str) -> list[dict[str, Any]]:
         own = event_log.own_types(KINDS[line["event"]])
         assert set(line) <= {*event_log.Line.model_fields, *own}
     return lines
+
+
+def validate(event: Event) -> None:
+    """The line of an event has its schema."""
+    common = {"version": 1, "at": "2026-11-30T22:00:00Z", "run": "x", "level": event.level}
+    own = {"event": event.word, "message": str(event), **event_log.own_fields(event)}
+    VALIDATOR.validate(json.loads(json.dumps({**common, **own})))
 
 
 def test_the_document_has_every_event() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 from dataclasses import replace
 from typing import Any
@@ -11,16 +10,14 @@ import pytest
 
 from dask_claim.claim.model import Claim
 from dask_claim.errors import DaskClaimError, LimitReached, Reason, StartTimeout
-from dask_claim.launch.event_log import own_fields
 from dask_claim.launch.events import Events
 from dask_claim.launch.explanation import MOST, explain
 from dask_claim.launch.facts import Facts
-from dask_claim.launch.reports import Explained, NoWorkers, WorkerLost
 from dask_claim.launch.run_state import RunState
 from dask_claim.launch.signals import Interrupted
 from dask_claim.providers.usage import Failed, Lost, Usage
 from dask_claim.providers.values import Ended
-from tests.test_events import VALIDATOR
+from tests.test_events import validate
 
 IDLE = Usage(2, 2, 4, 2 * 2**31, 60.0, 120.0, 8, 0, tasks_total=12)
 MEMORY = Lost("memory_limit", 4, "tls://w was killed at its memory limit: 0.97 of 1.00 GiB")
@@ -220,6 +217,7 @@ def test_each_end_has_its_reason_and_its_lines(
     explanation = explain(facts)
     assert explanation.reason == (reason and reason.value)
     assert len(explanation.lines) == len(told), explanation.lines
+    validate(explanation)
     for line, words in zip(explanation.lines, told, strict=True):
         assert words in line
 
@@ -242,15 +240,3 @@ def test_lines_are_few_short_and_steer_no_terminal() -> None:
     hostile = [Failed(f"E{n}\x1b[2J\n", 1, "x" * 5000 + "\n") for n in range(9)]
     lines = explain(used(errors=hostile, lost=[Lost("killed", 1, "\x1b]0;")])).lines
     assert len(lines) == MOST and all(len(line) <= 400 and line.isprintable() for line in lines)
-
-
-def test_events_of_trouble_have_their_schema() -> None:
-    for event in (
-        NoWorkers("3 tasks wait", 3, 0, 60.0),
-        WorkerLost("worker A was lost", "connection_lost"),
-        Explained("worker_memory", ("4 workers were killed",)),
-        Explained(None, ()),
-    ):
-        common = {"version": 1, "at": "2026-11-30T22:00:00Z", "run": "x", "level": "WARNING"}
-        line = {**common, "event": event.word, "message": str(event), **own_fields(event)}
-        VALIDATOR.validate(json.loads(json.dumps(line)))

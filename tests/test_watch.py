@@ -11,6 +11,7 @@ from dask_claim.launch.cluster_watch import ClusterWatch
 from dask_claim.launch.events import Event, Events
 from dask_claim.launch.reports import NoWorkers, Progress, WorkerLost
 from dask_claim.providers.usage import Lost, Usage
+from tests.test_events import validate
 
 IDLE = Usage(0, 0, 0, 0, 0.0, 0.0, 0, 0)
 WAITS = replace(IDLE, waiting=3)
@@ -35,6 +36,9 @@ class Watched:
         self.now = at
         self.heard.clear()
         self.watch.report(usage)
+        for event in self.heard:
+            if event.word:
+                validate(event)
         return [str(event) for event in self.heard if type(event) is kind]
 
 
