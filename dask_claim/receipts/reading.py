@@ -40,15 +40,13 @@ class Receipts:
         for path in dict.fromkeys(self._files()):
             try:
                 receipt = self._read(path)
-            except OSError as error:
-                self.unreadable[path] = error.strerror or str(error)
-            except ValueError as error:
+            except (OSError, ValueError) as error:
                 self.unreadable[path] = _problem(error)
+                continue
+            if receipt is None:
+                self.others.append(path)
             else:
-                if receipt is None:
-                    self.others.append(path)
-                else:
-                    yield path, receipt
+                yield path, receipt
 
     def _files(self) -> Iterator[Path]:
         for path in self.paths:
@@ -58,7 +56,7 @@ class Receipts:
             try:
                 yield from sorted(each for each in path.iterdir() if each.suffix == ".json")
             except OSError as error:
-                self.unreadable[path] = error.strerror or str(error)
+                self.unreadable[path] = _problem(error)
 
     def _read(self, path: Path) -> ReceiptFields | None:
         """Return the receipt in a file, None where there is something else."""
@@ -67,10 +65,7 @@ class Receipts:
             raise ValueError("not a regular file")
         if status.st_size > LARGEST:
             raise ValueError(f"larger than {LARGEST >> 20} MiB")
-        content = path.read_bytes()
-        if not content.strip():
-            raise ValueError("empty")
-        written = from_json(content)
+        written = from_json(path.read_bytes())
         if not isinstance(written, dict) or not all(mark in written for mark in MARKS):
             return None
         try:
@@ -82,9 +77,9 @@ class Receipts:
             raise
 
 
-def _problem(error: ValueError) -> str:
+def _problem(error: OSError | ValueError) -> str:
     if isinstance(error, ValidationError):
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         where = ".".join(map(str, first["loc"]))
         return f"{where}: {first['msg']}"
-    return str(error)
+    return getattr(error, "strerror", None) or str(error)
