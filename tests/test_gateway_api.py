@@ -38,7 +38,7 @@ from dask_claim.errors import (
 from dask_claim.providers.base import import_quietly
 from dask_claim.providers.gateway import api, connection
 from dask_claim.providers.gateway.api import GatewayApi
-from dask_claim.providers.gateway.client_names import PRIVATE
+from dask_claim.providers.gateway.connection import PRIVATE
 from dask_claim.providers.gateway.filling import Filling
 from dask_claim.threads import in_time
 from tests.support.serving import answering

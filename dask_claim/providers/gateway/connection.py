@@ -9,6 +9,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from email.utils import parsedate_to_datetime
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -20,7 +21,6 @@ from dask_claim.credentials.login import Login, log_in
 from dask_claim.errors import ConfigurationError, DaskClaimError, GatewayUnreachable
 from dask_claim.providers.base import import_quietly
 from dask_claim.providers.gateway.answers import failure, one_line, refusal
-from dask_claim.providers.gateway.client_names import check_names
 from dask_claim.redact import redact
 from dask_claim.threads import in_time
 
@@ -34,6 +34,19 @@ T = TypeVar("T")
 
 REQUEST_TIMEOUT = 30.0
 """Seconds for one request: a gateway answers in milliseconds, a loaded one in seconds."""
+
+
+PRIVATE = {
+    "Gateway": ("_request", "_request_kwargs", "_session"),
+    "Options": ("_fields",),
+    "Field": ("_field_types",),
+}
+"""The private names of dask-gateway's client that dask-claim uses, by class.
+
+No version of dask-gateway promises them. One that lacks a name is refused before a request is sent:
+an attribute that nobody reads any more would be set without an error, and requests would go out
+without the checks below.
+"""
 
 
 class GatewayConnection:
@@ -73,7 +86,7 @@ class GatewayConnection:
                 f"Dask's configuration of the client of {self.where} cannot be used: "
                 f"{one_line(error)}"
             ) from error
-        check_names(self.client)
+        _check_names(self.client)
         self.address: str = self.client.address
         self.proxy_address: str = self.client.proxy_address
         self.public_address = (address.public_url or self.address).rstrip("/")
@@ -133,6 +146,24 @@ class GatewayConnection:
 
     async def close(self) -> None:
         await self.client.close()
+
+
+def _check_names(client: Any) -> None:
+    """Raise ConfigurationError where the installed dask-gateway lacks a private name."""
+    from dask_gateway.options import Field, Options
+
+    owners = {"Gateway": client, "Options": Options(), "Field": Field}
+    missing = [
+        f"{owner}.{name}"
+        for owner, names in PRIVATE.items()
+        for name in names
+        if not hasattr(owners[owner], name)
+    ]
+    if missing:
+        raise ConfigurationError(
+            f"dask-gateway {version('dask-gateway')} has no {', '.join(missing)}, which this "
+            "dask-claim needs: install an earlier dask-gateway or a later dask-claim"
+        )
 
 
 def check_proxy_address(gateway: GatewayAddress) -> None:
