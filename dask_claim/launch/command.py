@@ -64,6 +64,7 @@ async def cannot_connect(command: Sequence[str], environ: Mapping[str, str]) -> 
         # Also where the run ends first: one that hangs would stay.
         with contextlib.suppress(ProcessLookupError):
             look.kill()
+        await look.wait()
     if look.returncode or not (missing := printed.decode(errors="replace").split()):
         return None
     return (

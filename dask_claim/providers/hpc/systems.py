@@ -151,4 +151,5 @@ async def ask(*command: str) -> tuple[int | None, str, str]:
         if process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
+            await process.wait()
     return process.returncode, out.decode(errors="replace"), err.decode(errors="replace").strip()
