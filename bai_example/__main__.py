@@ -155,9 +155,19 @@ def parser() -> argparse.ArgumentParser:
         epilog="Name the items, or have the least cloudy pair searched with --api.",
     )
     _scenes(made)
-    _pixels(made)
-    add = made.add_argument_group("result").add_argument
     # fmt: off
+    group = made.add_argument_group("pixels")
+    group.add_argument("--sign", metavar="NAME",
+        help="sign the rasters' URLs: planetary-computer, or module:function")
+    group.add_argument("--offset", type=offset, default={}, metavar="[SIDE=]NUMBER",
+        help="reflectance of the count 0, where the items are wrong: 0, or post=-0.1")
+    add = group.add_mutually_exclusive_group().add_argument
+    add("--mask", dest="masked", type=classes, default=MASKED, metavar="CLASSES",
+        help="what to leave out, of cloud,shadow,snow,water (default: all, but after the event no "
+        "water, since a fresh burn may pass for it)")
+    add("--no-mask", dest="masked", action="store_const", const=(frozenset(), frozenset()),
+        help="leave out none of these, and no saturated pixels")
+    add = made.add_argument_group("result").add_argument
     add("--index", choices=INDICES, default="dnbr",
         help="what the map shows (default: %(default)s); severity classes are always by dNBR")
     add("--output-dir", default=".", metavar="DIR",
@@ -186,46 +196,26 @@ def _scenes(made: argparse.ArgumentParser) -> None:
     add("--window", type=int, default=30, metavar="DAYS",
         help="days to search before and after the event (default: %(default)s)")
     add("--max-cloud", type=float, metavar="PERCENT", help="most cloud of a scene (default: any)")
-    # fmt: on
-
-
-def _pixels(made: argparse.ArgumentParser) -> None:
-    # fmt: off
     add = made.add_argument_group("area").add_mutually_exclusive_group().add_argument
     add("--bbox", nargs=4, type=float, metavar=("W", "S", "E", "N"),
         help="make the map of this box only, degrees")
     add("--geometry", type=Path, metavar="FILE",
         help="make the map of the polygons in this GeoJSON file only")
-    group = made.add_argument_group("pixels")
-    group.add_argument("--sign", metavar="NAME",
-        help="sign the rasters' URLs: planetary-computer, or module:function")
-    group.add_argument("--offset", type=offset, default={}, metavar="[SIDE=]NUMBER",
-        help="reflectance of the count 0, where the items are wrong: 0, or post=-0.1")
-    add = group.add_mutually_exclusive_group().add_argument
-    add("--mask", dest="masked", type=classes, default=MASKED, metavar="CLASSES",
-        help="what to leave out, of cloud,shadow,snow,water (default: all, but after the event no "
-        "water, since a fresh burn may pass for it)")
-    add("--no-mask", dest="masked", action="store_const", const=(frozenset(), frozenset()),
-        help="leave out none of these, and no saturated pixels")
     # fmt: on
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """Read the command line; wrong usage ends the program with status 2."""
     options = (made := parser()).parse_args(arguments)
-    named, area = options.pre_event and options.post_event, options.bbox or options.geometry
-    for wrong, message in (
-        (options.api and (options.pre_event or options.post_event),
-         "give the items, or --api to search them, not both"),
-        (options.api and not (options.collection and options.event),
-         "--api needs --collection and --event"),
-        (options.api and not area, "--api needs --bbox or --geometry: the area of the map"),
-        (not (options.api or named), "give --pre-event and --post-event, or --api to search them"),
-        (not options.api and (options.collection or options.event),
-         "--collection and --event need --api"),
-    ):  # fmt: skip
-        if wrong:
-            made.error(message)
+    items = options.pre_event, options.post_event
+    wanted = options.api, options.collection, options.event
+    named = all(items) and not any(wanted)
+    searched = all(wanted) and (options.bbox or options.geometry) and not any(items)
+    if not (named or searched):
+        made.error(
+            "give --pre-event and --post-event; or --api, --collection, --event, and --bbox or "
+            "--geometry"
+        )
     return options
 
 
