@@ -104,6 +104,26 @@ def test_creation_that_is_never_answered(
     assert variables_gateway.clusters() == []
 
 
+def test_creation_without_an_answer(launcher: Launcher, variables_gateway: GatewayServer) -> None:
+    """It is repeated until there is a cluster, which is told by its mark from another such one."""
+    with Proxy(variables_gateway) as proxy:
+        other = launcher.start(*WAITING_COMMAND, claim=proxy.claim(), stdin=subprocess.PIPE)
+        until_ready(other)
+        [busy] = processes_of(variables_gateway, "scheduler")
+        os.kill(busy, signal.SIGSTOP)
+        for kind in ("429", "502", "reset", "swallow"):
+            proxy.fault(kind, CREATION, times=1)
+        run = launcher("true", claim=proxy.claim())
+        assert variables_gateway.clusters() == [other.until(r"Cluster (\w+) is requested").group(1)]
+        os.kill(busy, signal.SIGCONT)
+        assert proxy.left() == []
+        assert (run.status, run.receipt["gone"]) == (0, True), run.err
+        [warning] = run.receipt["warnings"]
+        assert "was made although the gateway's answer was lost" in warning
+        other.process.communicate(b"\n")
+        assert other.finish().status == 5
+
+
 # -- waiting
 
 

@@ -123,7 +123,7 @@ def test_gateway_that_cannot_be_asked(fault: str, monkeypatch: pytest.MonkeyPatc
 
 
 def end_guessed(gateway: Faulty) -> tuple[Outcome, list[str]]:
-    """What becomes of a request with these options an hour ago, whose answer was lost."""
+    """What becomes of a request with these options whose answer was lost."""
     return end(gateway, requested=guess(gateway))
 
 
@@ -139,10 +139,15 @@ def end(gateway: Faulty, timeout: float = 5.0, **known: Any) -> tuple[Outcome, l
 
 @pytest.mark.parametrize("scheduler", ["none", "live", "silent", "renounced"])
 def test_lost_cluster_is_guessed_by_its_lack_of_a_lease(scheduler: str) -> None:
+    """One that is new, with the same options."""
     with faulty(scheduler, environment=BY_HAND) as gateway:
+        for more in ({"before": [CLUSTER]}, {"options": {"environment": ASKED}}):
+            outcome, told = end(gateway, requested={**guess(gateway), **more})
+            assert (outcome, told) == (Outcome.NOTHING, [])
         ours = scheduler == "none"
-        assert end_guessed(gateway)[0] is (Outcome.GONE if ours else Outcome.NOTHING)
-        assert gateway.ended == [CLUSTER] * ours
+        outcome, told = end_guessed(gateway)
+        assert outcome is (Outcome.GONE if ours else Outcome.NOTHING)
+        assert (bool(told), gateway.ended) == (ours, [CLUSTER] * ours)
 
 
 @pytest.mark.parametrize("scheduler", ["live", "refused"])
