@@ -193,6 +193,8 @@ def _scenes(made: argparse.ArgumentParser) -> None:
     add("--collection", metavar="ID", help="such as sentinel-2-l2a")
     add("--event", metavar="WHEN",
         help="when it burned: 2021-07-14, a time, or an interval 2021-07-06/2021-08-14")
+    add("--before", metavar="DATE", help="in place of --event: the first day of the fire")
+    add("--after", metavar="DATE", help="and the last one")
     add("--window", type=int, default=30, metavar="DAYS",
         help="days to search before and after the event (default: %(default)s)")
     add("--max-cloud", type=float, metavar="PERCENT", help="most cloud of a scene (default: any)")
@@ -207,6 +209,9 @@ def _scenes(made: argparse.ArgumentParser) -> None:
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """Read the command line; wrong usage ends the program with status 2."""
     options = (made := parser()).parse_args(arguments)
+    if bool(options.before) != bool(options.after) or (options.before and options.event):
+        made.error("give --event, or both --before and --after")
+    options.event = options.event or (options.before and f"{options.before}/{options.after}")
     items = options.pre_event, options.post_event
     wanted = options.api, options.collection, options.event
     named = all(items) and not any(wanted)

@@ -254,6 +254,7 @@ WRONG = [
             [*PAIR, "--event", "2021-07-14"],
         )
     ),
+    ([*API[:4], "--before", "2021-07-06", *BOX], "give --event, or both --before and --after"),
     ([*PAIR, "--mask", "cloud,fog"], "--mask: fog: not one of cloud, shadow, snow, water"),
     ([*PAIR, "--mask", "cloud", "--no-mask"], "not allowed with argument --mask"),
     ([*PAIR, "--offset", "during=0"], "--offset: during: give NUMBER, or pre=…,post=…"),
@@ -273,6 +274,8 @@ def test_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_options_that_say_several_things() -> None:
+    dates = ["--before", "2021-07-06", "--after", "2021-08-14"]
+    assert command.parse([*API[:4], *dates, *BOX]).event == "2021-07-06/2021-08-14"
     assert command.parse([*PAIR, "--offset", "0"]).offset == {"pre": 0, "post": 0}
     assert command.parse([*PAIR, "--offset", "pre=-0.1,post=0"]).offset == {"pre": -0.1, "post": 0}
     pre, post = command.parse(PAIR).masked
