@@ -102,7 +102,9 @@ def test_what_cannot_be_used(site: Path, text: str, words: str) -> None:
 @pytest.mark.parametrize(
     ("text", "path"),
     [
-        ("a-secret", "credentials"),
+        ("a-secret", "credentials: must be an object with a type"),
+        ("{password: a-secret}", "credentials: must be an object with a type"),
+        ("{type: [a-secret]}", "credentials: must be an object with a type"),
         ("{type: telepathy, password: a-secret}", "credentials.type"),
         ("{type: basic, password: [a-secret]}", "credentials.password"),
         ("{type: basic, password: a-secret}", "credentials.gateway"),

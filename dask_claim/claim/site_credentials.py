@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    model_validator,
+)
 
 from dask_claim.claim.addresses import UrlPrefix
 from dask_claim.claim.dask_config import is_text_of_login
@@ -66,6 +75,14 @@ class Credentials(BaseModel):
         "shown them. By default the gateway_url of this file.",
     )
     __pydantic_extra__: dict[str, Annotated[Any, AfterValidator(_scalar)]]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_type(cls, raw: object) -> object:
+        if not isinstance(raw, Mapping) or not isinstance(raw.get("type"), str):
+            hint = f"write {_NAMES}, or a dotted class path"
+            raise Invalid("must be an object with a type", hint)
+        return raw
 
     def model_post_init(self, context: object) -> None:
         """Have its secrets masked from now on."""
