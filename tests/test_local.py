@@ -176,7 +176,8 @@ def test_variables_of_workers_and_scheduler() -> None:
     """The claim's and the operator's, and no claim."""
 
     async def found() -> Any:
-        claim = {"environment": {"GDAL_CACHEMAX": "256"}, "max_workers": 1, "worker_memory": "4G"}
+        variables = {"GDAL_CACHEMAX": "256", "OMP_NUM_THREADS": "3"}
+        claim = {"environment": variables, "max_workers": 1, "worker_memory": "4G"}
         environ = {
             # One that Dask cannot read, for it holds a text where a level is.
             "DASK_CLAIM": '{"create": true}',
@@ -184,6 +185,7 @@ def test_variables_of_workers_and_scheduler() -> None:
             "DASK_CLAIM_GATEWAY_URL": "http://somewhere",
             "DASK_CLAIMANT": "kept",
             "OF_THE_SITE": "kept",
+            "OPENBLAS_NUM_THREADS": "4",
         }
         async with running(claim, **environ) as (_, client):
             (worker,) = (await client.run(_environ)).values()
@@ -195,7 +197,8 @@ def test_variables_of_workers_and_scheduler() -> None:
     assert worker["OF_THE_SITE"] == "kept"
     # glibc sets its own thresholds.
     assert "MALLOC_TRIM_THRESHOLD_" not in worker
-    assert worker["OMP_NUM_THREADS"] == "1"
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    assert [worker[name] for name in names] == ["3", "4", "1"]
 
 
 @pytest.mark.parametrize(

@@ -197,13 +197,9 @@ def fork_workers() -> None:
 
     if dask.config.get(METHOD, None, config=dask.config.collect()) is None:
         dask.config.set({METHOD: "forkserver"})
-        os.environ.update(
-            {
-                name: str(value)
-                for name, value in dask.config.get(SPAWN_ENVIRON).items()
-                if value is not None
-            }
-        )
+        for name, value in dask.config.get(SPAWN_ENVIRON).items():
+            if value is not None:  # what the claim or the operator has set stays
+                os.environ.setdefault(name, str(value))
         multiprocessing.set_forkserver_preload(["distributed"])
         forkserver.ensure_running()
 
