@@ -230,6 +230,17 @@ def test_starts_from_a_working_directory_that_is_gone(launcher: Launcher, tmp_pa
     assert (run.status, run.out) == (0, b"42\n"), run.err
 
 
+def test_modules_of_the_working_directory_come_last(launcher: Launcher, tmp_path: Path) -> None:
+    (folder := tmp_path / "inputs").mkdir()
+    (folder / "yaml.py").write_text("raise SystemExit(3)")
+    (folder / "mine.py").write_text("def answer(): return 42")
+    program = tmp_path / "program.py"
+    asks = 'print(c.submit(lambda: __import__("mine").answer()).result())'
+    program.write_text(f"from distributed import Client\nwith Client() as c: {asks}")
+    run = launcher(PYTHON, str(program), cwd=folder, claim={"max_workers": 1})
+    assert (run.status, run.out) == (0, b"42\n"), run.err
+
+
 @pytest.fixture
 def hanging(tmp_path: Path) -> dict[str, str]:
     """Variables with which workers never come up."""

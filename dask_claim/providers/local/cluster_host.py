@@ -201,7 +201,11 @@ def fork_workers() -> None:
             if value is not None:  # what the claim or the operator has set stays
                 os.environ.setdefault(name, str(value))
         multiprocessing.set_forkserver_preload(["distributed"])
+        # It looks for modules in its working directory first; workers get this process's path.
+        folder = os.getcwd()
+        os.chdir("/")
         forkserver.ensure_running()
+        os.chdir(folder)
 
 
 async def end(cluster: Any, opening: asyncio.Future[Any]) -> None:
