@@ -70,6 +70,12 @@ def test_fault() -> None:
     assert "which env.image of the claim sets" in str(fault) and "hunter" not in str(fault)
 
 
+def test_a_mapping_has_room_for_a_part_of_its_mappings_alone() -> None:
+    part = {"DASK_A__B__C": "2"}
+    assert find_conflicts({"DASK_A": '{"b": 1}', **part})
+    assert not find_conflicts({"DASK_A": '{"b": {"d": 1}, "c": 1}', **part})
+
+
 @pytest.mark.parametrize("value", ["[" * 100_000, "(" * 100_000, "-" * 100_000 + "1"])
 def test_hostile_values(value: str) -> None:
     assert find_conflicts({"DASK_EO": value, "DASK_EO__A": "1"})

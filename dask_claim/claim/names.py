@@ -117,7 +117,7 @@ def find_conflicts(
     who = dict.fromkeys(SET_BY_LAUNCHER, "dask-claim") if set_by is None else set_by
     faults = []
     for plain, part in nested_names(environ):
-        if not isinstance(as_dask_reads(environ[plain]), dict):
+        if not _has_room(as_dask_reads(environ[plain]), _levels(part)[len(_levels(plain)) :]):
             first, second = (who.get(name, "the environment") for name in (plain, part))
             problem = f"cannot be read by Dask beside {part}, which {second} sets"
             value = redact(environ[plain], plain)
@@ -152,3 +152,15 @@ def as_dask_reads(value: str) -> object:
     except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):
         return value
     return literal
+
+
+def _has_room(value: object, path: tuple[str, ...]) -> bool:
+    """Whether a part can be put at `path` into a setting."""
+    for key in path:
+        if not isinstance(value, dict):
+            return False
+        inside = {str(name).replace("-", "_"): item for name, item in value.items()}
+        if key not in inside:
+            return True
+        value = inside[key]
+    return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterable
 from copy import copy
@@ -97,7 +98,8 @@ class Values:
 
         values: dict[str, Any] = {}
         # The object's own entries win over merged ones, and those over what is merged later.
-        for item in (item for key, item in node.value if key.tag.endswith(":merge")):
+        merges = [item for key, item in node.value if key.tag.endswith(":merge")]
+        for item in reversed(merges):
             for other in reversed(item.value) if item.tag.endswith(":seq") else [item]:
                 if not isinstance(merged := self._value(other, keys), dict):
                     raise ValueError("<< needs an object")
@@ -140,7 +142,8 @@ class Document:
         """The line of the entry that `keys` lead to, or of the innermost that is there."""
         lines = self.values.lines
         # Paths of faults have indices as texts: [0].
-        keys = tuple(int(f"0{k[1:-1]}") if isinstance(k, str) and k[:1] == "[" else k for k in keys)
+        indices = (re.fullmatch(r"\[(\d+)\]", str(key)) for key in keys)
+        keys = tuple(int(i[1]) if i else key for i, key in zip(indices, keys, strict=True))
         while keys not in lines:
             keys = keys[:-1]
         return Place(self.name, lines[keys] + 1)

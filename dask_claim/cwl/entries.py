@@ -34,8 +34,10 @@ def with_entry(
     """
     if not isinstance(value, list):
         return {**(value or {}), entry: content[short] if short else content}
-    there = next((index for index, its, _ in entries(value, name) if its == entry), len(value))
-    return [*value[:there], {name: entry, **content}, *value[there + 1 :]]
+    places = [index for index, its, _ in entries(value, name) if its == entry]
+    there = places[0] if places else len(value)
+    kept = [item for index, item in enumerate(value) if index not in places]
+    return [*kept[:there], {name: entry, **content}, *kept[there:]]
 
 
 def with_contents(value: Any, changed: Mapping[Any, Any]) -> Any:

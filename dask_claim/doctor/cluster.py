@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from time import monotonic
@@ -98,7 +97,8 @@ async def check_start(seen: Examined) -> AsyncIterator[Finding]:
         cancelled = error
     finally:
         stopping = monotonic()
-        outcome = await _release(session)
+        outcome, signalled = await _release(session)
+        cancelled = cancelled or signalled
     for warning in warnings:
         yield warn("start", warning, "see docs/guarantees.md")
     if session.provider.makes_cluster:
@@ -107,13 +107,16 @@ async def check_start(seen: Examined) -> AsyncIterator[Finding]:
         raise cancelled
 
 
-async def _release(session: Session) -> Outcome:
-    """Give the cluster back, whatever signal comes meanwhile."""
+async def _release(session: Session) -> tuple[Outcome, asyncio.CancelledError | None]:
+    """Give the cluster back, whatever signal comes meanwhile; return that, too."""
     releasing = asyncio.ensure_future(session.release())
+    cancelled = None
     while not releasing.done():
-        with contextlib.suppress(asyncio.CancelledError):
+        try:
             await asyncio.wait({releasing})
-    return releasing.result()
+        except asyncio.CancelledError as error:
+            cancelled = error
+    return releasing.result(), cancelled
 
 
 async def _use(seen: Examined, session: Session) -> AsyncIterator[Finding]:

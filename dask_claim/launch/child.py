@@ -22,6 +22,12 @@ from dask_claim.launch.terminal import Terminal
 IGNORING_CHILDREN = Path(__file__).with_name("ignoring_children.py")
 
 
+_HINTS = {
+    errno.ENOEXEC: " (a script needs a first line such as #!/bin/sh)",
+    errno.ENOENT: " (its first line names an interpreter that is not there)",
+}
+
+
 class Child:
     """One running command. Make it with `Child.spawn` inside a running event loop."""
 
@@ -73,10 +79,9 @@ class Child:
                 setsigdef=restored,
             )
         except (OSError, ValueError) as error:  # such as a NUL character in an argument
-            hint = ""
-            if isinstance(error, OSError) and error.errno in (errno.ENOEXEC, errno.ENOENT):
-                hint = " (a script needs a first line such as #!/bin/sh)"
-            failed = CommandNotExecutable(f"{command[0]}: {error}{hint}")
+            why = (isinstance(error, OSError) and error.strerror) or str(error)
+            hint = _HINTS.get(getattr(error, "errno", 0), "")
+            failed = CommandNotExecutable(f"{command[0]}: {why}{hint}")
             raise Exhausted.of(error) or failed from None
         if terminal.is_interactive():
             # Where it has read the keyboard before this moment it is stopped: see `_stopped`. A

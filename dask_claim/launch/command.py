@@ -37,7 +37,7 @@ def check_command(command: Sequence[str], environment: Mapping[str, str]) -> Non
         return
     # `which` with F_OK passes folders over.
     if os.path.exists(name) if os.sep in name else shutil.which(name, os.F_OK, path):
-        raise CommandNotExecutable(f"{name}: not an executable file")
+        raise CommandNotExecutable(f"{name}: not an executable file (chmod +x)")
     raise CommandNotFound(f"{name}: command not found")
 
 

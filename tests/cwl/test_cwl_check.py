@@ -33,6 +33,15 @@ def findings(folder: Path, text: str) -> list[tuple[str, int, str]]:
         (f"requirements:\n{NETWORK}{CLAIM}", "warning", 8, "cwltool and toil refuse it"),
         (f"hints:\n{NETWORK}{CLAIM}", "warning", 8, "only Calrissian reads it"),
         (
+            f"hints:\n{NETWORK}  DaskGatewayRequirement: {{'[abc]': 1}}\n",
+            "error", 8, "[abc] = \"1\": is not a field",
+        ),
+        (
+            f"hints:\n{NETWORK}  DaskGatewayRequirement:\n    <<: {{max_workers: 1}}\n"
+            "    <<: {max_workers: 2, min_workers: 2}\n",
+            "error", 10, "at least 2",
+        ),
+        (
             f"hints:\n{CLAIM}requirements:\n  NetworkAccess: {{networkAccess: false}}\n",
             "error", 9, "reaches no gateway",
         ),

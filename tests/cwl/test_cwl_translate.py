@@ -304,6 +304,13 @@ def test_gateway(tmp_path: Path) -> None:
     assert translate(path, gateway_url="http://new:80") == again == translate(path)
     other = load(translate(path, gateway_url="http://other/$(x)"))
     assert variables(other)["DASK_CLAIM_GATEWAY_URL"] == "http://other/$(x)"
+    twice = "\n".join(
+        f"      - {{envName: DASK_CLAIM_GATEWAY_URL, envValue: 'http://{each}'}}" for each in "ab"
+    )
+    listed = f"  EnvVarRequirement:\n    envDef:\n{twice}\n"
+    path = write(tmp_path, tool("{max_workers: 1}", listed))
+    text = translate(path, gateway_url="http://new:80")
+    assert "http://new:80" in text and "http://a" not in text and "http://b" not in text
     with pytest.raises(CwlError, match="--gateway-url: 'ftp"):
         translate(path, gateway_url="ftp://x")
     path = write(tmp_path, translate(write(tmp_path, tool("{max_workers: $(inputs.n + 1)}"))))
