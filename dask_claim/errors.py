@@ -25,7 +25,6 @@ class Reason(Enum):
 
     DEFECT = "defect", 70
     USAGE = "usage", 64
-
     CLAIM_INVALID = "claim_invalid", 78
     CONFIGURATION_INVALID = "configuration_invalid", 78
     CREDENTIALS_REFUSED = "credentials_refused", 78
@@ -228,9 +227,8 @@ class ClaimError(ConfigurationError, ValueError):
         super().__init__(self.faults)
 
     def __str__(self) -> str:
-        count = len(self.faults)
-        head = f"{count} {'fault' if count == 1 else 'faults'} in the claim:"
-        return "\n".join([head, *(f"  {fault}" for fault in self.faults)])
+        head = f"{len(self.faults)} fault{'s' if self.faults[1:] else ''} in the claim:"
+        return "\n  ".join([head, *map(str, self.faults)])
 
 
 def dotted(path: Iterable[str]) -> str:

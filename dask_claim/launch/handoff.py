@@ -72,10 +72,7 @@ def variables(
         **dask_config(inherited),
     }
     if cluster.tls_folder is not None:
-        values |= tls.in_folder(cluster.tls_folder, "client")
-        if _host(cluster.dashboard_url) != _host(cluster.scheduler_address):
-            # Where Dask would look for it. All clusters of the program get this link.
-            values[DASHBOARD_LINK] = cluster.dashboard_url
+        values |= _keys(cluster, cluster.tls_folder)
     if cluster.cluster_name is not None:
         values[SECURITY_LOADER] = f"{load_security.__module__}.{load_security.__qualname__}"
     shown = cluster.gateway or (gateway if "gateway_url" in claim.env else None)
@@ -98,6 +95,14 @@ def variables(
     if faults := find_conflicts({**inherited, **added}, set_by):
         raise ClaimError(faults)
     return added
+
+
+def _keys(cluster: Cluster, folder: str) -> dict[str, str | None]:
+    keys: dict[str, str | None] = {**tls.in_folder(folder, "client")}
+    if _host(cluster.dashboard_url) != _host(cluster.scheduler_address):
+        # Where Dask would look for it. All clusters of the program get this link.
+        keys[DASHBOARD_LINK] = cluster.dashboard_url
+    return keys
 
 
 def _addresses(gateway: GatewayAddress, inherited: Mapping[str, str]) -> dict[str, str | None]:
