@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import socket
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -239,3 +241,10 @@ def test_a_machine_with_less_than_the_grant_is_the_bound() -> None:
 def test_a_job_names_its_grant() -> None:
     size = fit_here(LocalRequest(4, 4, 1, None, None), {"JOB_ID": "1", "NSLOTS": "1"})
     assert "gives 1 of 4 workers: it has 1 core (this job: NSLOTS)" in (size.shortfall or "")
+
+
+def test_limit_of_the_shell_that_dask_takes_for_its_workers() -> None:
+    code = "from dask_claim.providers.local.size import here; print(here({})[1])"
+    limited = ["sh", "-c", 'ulimit -m 1048576; exec "$@"', "sh", sys.executable, "-c", code]
+    shown = subprocess.run(limited, capture_output=True, text=True, check=True).stdout
+    assert shown == f"{Bound(GIB, 'ulimit -m')}\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import resource
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -78,6 +79,9 @@ def here(environ: Mapping[str, str], root: Path = ROOT) -> tuple[Bound, Bound]:
     if hasattr(os, "sched_getaffinity"):  # within what a cpuset allows
         cores.append(Bound(len(os.sched_getaffinity(0)), "CPU affinity"))
     memory = [Bound(psutil.virtual_memory().total), *granted_memory(environ), *memory_limits(root)]
+    # No kernel keeps to this limit, but Dask takes it for its workers' as well.
+    if (resident := resource.getrlimit(resource.RLIMIT_RSS)[0]) > 0:
+        memory.append(Bound(resident, "ulimit -m"))
     return _least(cores), _least(memory)
 
 
