@@ -109,7 +109,7 @@ class Bucket:
             import boto3
             from botocore.config import Config
         except ImportError:
-            need = "writing to s3:// needs boto3: pip install 'dask-claim[s3]'"
+            need = "writing to s3:// needs boto3: install dask-claim[s3]"
             raise InputError(need) from None
         config = Config(
             connect_timeout=5, read_timeout=30,

@@ -53,7 +53,7 @@ def test_adopted(launcher: Launcher, gateway: GatewayServer, tmp_path: Path) -> 
     for each in adopting:
         run = each.finish()
         assert (run.status, run.out) == (0, f"{made}\n42\n".encode()), run.err
-        assert "it is not ended" in run.err.splitlines()[1]
+        assert "it will not be stopped" in run.err.splitlines()[1]
         receipt = run.receipt
         assert (receipt["provider"], receipt["adopted"], receipt["gone"]) == ("attach", True, None)
         assert receipt["cluster_name"] == made

@@ -201,7 +201,7 @@ def test_what_runs_ends_before_the_walltime(
         ended = run.finish()
         assert (ended.status, ended.out) == (status, out), ended.err
         assert "This job's walltime ends in" in ended.err
-    assert "so does the block" in ended.err
+    assert "ending the block" in ended.err
 
 
 def test_nodes_are_filled_one_after_the_other() -> None:

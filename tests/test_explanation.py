@@ -41,7 +41,7 @@ def used(**usage: Any) -> Facts:
 
 HUP, QUIT = signal.SIGHUP, signal.SIGQUIT
 TERM, INT, KILL, SEGV = signal.SIGTERM, signal.SIGINT, signal.SIGKILL, signal.SIGSEGV
-SLOW = DaskClaimError("the max_lifetime of 60 s ends", Reason.LIFETIME)
+SLOW = DaskClaimError("the max_lifetime of 60 s is reached", Reason.LIFETIME)
 WALL = DaskClaimError("this job's walltime ends", Reason.WALLTIME)
 LIVING = Claim.model_validate({**CLAIM, "max_lifetime": 60})
 GONE = DaskClaimError("the program was gone before its block had ended", Reason.COMMAND_KILLED)
@@ -189,11 +189,11 @@ CASES = {
     ),
     "lifetime": (
         ended(cause=SLOW, status=124, claim=LIVING), Reason.LIFETIME,
-        ["max_lifetime of 60 s was over with 8 of 12 tasks done", "Claim a longer max_lifetime"],
+        ["max_lifetime of 60 s was reached with 8 of 12 tasks done", "Claim a longer max_lifetime"],
     ),
     "walltime": (
         ended(cause=WALL, status=75), Reason.WALLTIME,
-        ["walltime of the job around this run was over", "a longer walltime"],
+        ["walltime of the job around this run was reached", "a longer walltime"],
     ),
     "not started": (
         ended(cause=LimitReached("2 clusters"), started=False, usage=None), Reason.LIMIT_REACHED,

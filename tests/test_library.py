@@ -429,10 +429,10 @@ with dask_claim.connect() as client:
         if b"begun" in ended.out:
             break
     assert (ended.status, b"Cancelled" in ended.out) == (0, True), ended.err
-    assert f"max_lifetime of {lifetime} s ends: so does the block" in ended.err
+    assert f"max_lifetime of {lifetime} s is reached; ending the block" in ended.err
     receipt = json.loads((tmp_path / "receipt").read_text())
     assert (receipt["exit_status"], receipt["reason"]) == (124, "lifetime")
-    assert "so does the block" in receipt["error"]
+    assert "ending the block" in receipt["error"]
 
 
 def test_claim_of_an_environment_keeps_its_sources(

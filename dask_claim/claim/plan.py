@@ -43,6 +43,13 @@ class Plan:
     fills_machine: bool = False
     """Whether the workers get all of this machine, as the claim leaves them open."""
 
+    def size(self) -> str:
+        """Return the number of workers, for a person."""
+        if self.fills_machine:
+            return "as many workers as Dask makes of this machine's cores"
+        lowest = f"{self.min_workers} to " if self.scaling == "adapt" else ""
+        return lowest + counted(self.max_workers, "worker")
+
     def to_dict(self) -> dict[str, Any]:
         """Return the plan, fit for JSON."""
         names = ("provider", "min_workers", "max_workers", "scaling")
@@ -93,6 +100,7 @@ def make_plan(
         size = f"a fixed size of {counted(minimum, 'worker')}"
     fills = claim.leaves_workers_open() and provider_class(choice.provider).same_machine
     if fills:
+        lines = []  # of bounds that the claim leaves open
         size = "a local cluster as Dask itself splits this container's cores into workers"
     why = choice.reason
     if provider_class(choice.backend).starts_gateway:
@@ -121,7 +129,7 @@ def count_workers(claim: ClaimFields) -> Workers:
     if most and (maximum < 1 or minimum > maximum):
         fault = _impossible(minimum, least, most)
     lower = _shown("the largest of", floors, "not specified")
-    upper = _shown("the smallest of", ceilings, "no bound")
+    upper = _shown("the smallest of", ceilings, "not specified, so the minimum")
     lines += [f"at least {counted(minimum, 'worker')}: {lower}", *more]
     lines += [f"at most {counted(maximum, 'worker')}: {upper}"]
     return Workers(minimum, maximum, most and most.workers, lines, fault)

@@ -106,7 +106,7 @@ class OidcAuth(GatewayAuth):  # type: ignore[misc,unused-ignore]
         if missing[grant]:
             raise ValueError(f"oidc authentication by {grant} needs {missing[grant]} (or …_file)")
         if find_spec("authlib") is None or find_spec("requests") is None:
-            raise ImportError("it needs Authlib and requests: pip install 'dask-claim[oidc]'")
+            raise ImportError("it needs Authlib and requests: install dask-claim[oidc]")
         self._grant = grant
         self._more = {
             name: value for name, value in {"scope": scope, "audience": audience}.items() if value

@@ -71,8 +71,8 @@ def _prepare(
         findings.append(fail_with("claim", error, "see `dask-claim show`"))
         return None
     sources = dict.fromkeys(source for source in resolved.sources.values() if source != "default")
-    size = f"{plan.min_workers} to {plan.max_workers} workers from provider {plan.provider}"
-    findings.append(ok("claim", f"{size}; values from {', '.join(sources) or 'nowhere: defaults'}"))
+    origin = f"values from {', '.join(sources)}" if sources else "all values are defaults"
+    findings.append(ok("claim", f"{plan.size()} from provider {plan.provider}; {origin}"))
     for cut in resolved.cuts:
         findings.append(warn("claim", cut, "ask the site's operator, or claim less"))
     backend = provider_class(plan.choice.backend)

@@ -24,7 +24,7 @@ SPILLED_MUCH = 2**28
 """Bytes."""
 
 ADVICE = {
-    Reason.GATEWAY_UNREACHABLE: "`dask-claim doctor` looks at every part of the way to the gateway",
+    Reason.GATEWAY_UNREACHABLE: "Run `dask-claim doctor` to check each step to the gateway",
     Reason.CREDENTIALS_REFUSED: "`dask-claim doctor` shows which credentials are used, and for "
     "which address",
     Reason.NOT_A_GATEWAY: "`dask-claim doctor` shows what answers at the address",
@@ -73,9 +73,9 @@ def _ended_for(facts: Facts, cause: DaskClaimError, done: str) -> tuple[Reason, 
     """Return how a run ended that the launcher has ended."""
     reason = cause.reason
     if reason is Reason.LIFETIME:
-        return reason, f"The run's max_lifetime of {facts.claim.max_lifetime:g} s was over{done}"
+        return reason, f"The run's max_lifetime of {facts.claim.max_lifetime:g} s was reached{done}"
     if reason is Reason.WALLTIME:
-        return reason, f"The walltime of the job around this run was over{done}"
+        return reason, f"The walltime of the job around this run was reached{done}"
     if reason is Reason.INTERRUPTED:
         return reason, _interrupted(facts, done)
     if reason is Reason.COMMAND_KILLED:

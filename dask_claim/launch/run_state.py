@@ -90,7 +90,8 @@ class RunState:
             self.end(StartTimeout(f"{limit} ended before the command began"))
         else:
             what = "block" if isinstance(self.work, Block) else "run"
-            self.end(DaskClaimError(f"{limit} ends: so does the {what}", reason))
+            reached = "ends soon" if reason is Reason.WALLTIME else "is reached"
+            self.end(DaskClaimError(f"{limit} {reached}; ending the {what}", reason))
 
     def command_ended(self, status: int) -> None:
         """Forget the signals that the command has survived."""

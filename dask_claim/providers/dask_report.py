@@ -22,7 +22,7 @@ LARGEST = 50 * 2**20
 
 NO_BOKEH = (
     "The scheduler's environment has no Bokeh, which Dask's own report needs: "
-    "pip install 'dask-claim[dashboard]' on this machine, or an image that has it."
+    "install dask-claim[dashboard] on this machine, or an image that has it."
 )
 
 

@@ -61,7 +61,7 @@ class AttachProvider(Provider):
         self.description = f"cluster {self._name} of {where}, named by {self._variable}"
 
     def announcement(self) -> str:
-        using = f"sing {self.description}; it is not ended"
+        using = f"sing {self.description}; it will not be stopped"
         return f"Attached to run {self._run}: u{using}" if self._run else f"U{using}"
 
     async def submit(self) -> None:

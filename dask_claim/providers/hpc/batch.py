@@ -50,7 +50,7 @@ class BatchProvider(HostedProvider):
         super().check()
         if importlib.util.find_spec("dask_jobqueue") is None:
             raise ConfigurationError(
-                f"provider {self.name} needs dask_jobqueue: pip install 'dask-claim[hpc]'"
+                f"provider {self.name} needs dask_jobqueue: install dask-claim[hpc]"
             )
         system, path = self.system, self.request.environ.get("PATH")
         for command in (system.submit, system.find[0], system.cancel):

@@ -20,7 +20,7 @@ from dask_claim.providers.values import Cluster, Outcome, Ticket
 if TYPE_CHECKING:
     from dask_claim.claim.fields import ClaimFields
 
-INSTALL = "pip install 'dask-claim[local-gateway]'"
+INSTALL = "install dask-claim[local-gateway]"
 
 ORPHANS_END_WITHIN = 2.0
 """Seconds in which workers notice that the process that held them is gone."""
