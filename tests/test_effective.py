@@ -329,10 +329,13 @@ BOTH = {"worker_cores": 4, "worker_memory": "16G"}
         ({"worker_cores": 4}, [SIZE], {}, {}, {"size": "2 CPU, 4 GB"}),
         # Beside a choice of a whole size, too.
         ({"gpus": 0}, [SIZE, ("Integer", "gpus", 1)], {}, {}, {"size": SIZE[3], "gpus": 0}),
-        # Of an unknown default counts what the site's file says.
-        (BOTH, [("String", "worker_memory", "")], {}, TWO, {"worker_memory": ""}),
-        (BOTH, [("String", "worker_cores", "")], {"worker_memory": "1G"}, DEFAULT_16,
-         {"worker_cores": "4"}),
+        # An unknown default is not raised: as much as the site's file says, or as is claimed of
+        # the worker itself.
+        (BOTH, [("String", "worker_memory", "")], {}, TWO, {"worker_memory": "2 G"}),
+        (BOTH, [("String", "worker_cores", "")], {"worker_memory": "1G"}, TWO,
+         {"worker_cores": "2"}),
+        (BOTH, [("String", "worker_cores_limit", ""), ("Float", "worker_cores", 1)],
+         {"worker_cores": 3.5}, TWO, {"worker_cores_limit": "3.5"}),
         # What cannot be lowered.
         ({"worker_memory": "8G"}, [], {}, {},
          "no file tells its default; .*policy.worker_memory in"),

@@ -80,6 +80,14 @@ def test_kinds(monkeypatch: pytest.MonkeyPatch, site: Path, text: str, header: s
     assert auth.pre_request(here)[0]["Authorization"] == header.format(folder=site.parent)
 
 
+def test_what_is_wrong_beside_them_takes_them_from_no_run(site: Path) -> None:
+    site.write_text(f"{said('type: bearer, token: one')}policy: {{max_coers: 4}}\n")
+    headers, _ = SiteAuth(str(site)).pre_request(SimpleNamespace(url=SITE, status=200))
+    assert headers["Authorization"] == "Bearer one"
+    with pytest.raises(ClaimError, match=r"policy\.max_coers"):
+        load()
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

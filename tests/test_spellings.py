@@ -167,6 +167,8 @@ def test_the_tables_name_the_fields_of_the_claim() -> None:
     [
         ({"worker_cores": 4, "workerCores": " 4", "WORKER_CORES": "4"}, True),
         ({"worker_memory": "4G", "workerMemory": "4GB"}, False),
+        ({"worker_memory": "4G", "workerMemory": "4 G"}, True),
+        ({"worker_cores": 1, "workerCores": "1.0", "strict": True, "Strict": "true"}, True),
         ({"image": "eo/A", "IMAGE": "eo/a"}, False),
         ({"options": {"size": 4}, "Options": {"SIZE": "4"}}, True),
         ({"options": {"size": "a b"}, "Options": {"size": "ab"}}, False),

@@ -85,8 +85,11 @@ def read_site(environ: Mapping[str, str]) -> Site:
     except ValidationError as error:
         problems = list_problems(error)
     # No fault shows a value: a secret may stand in the wrong place.
-    wrong = [Fault(where, None, cause.problem, cause.hint) for where, cause in problems]
-    return Site(path=path, claim=claim, faults=tuple(wrong))
+    wrong = tuple(Fault(where, None, cause.problem, cause.hint) for where, cause in problems)
+    # What is right still counts: credentials end the clusters of runs that are there.
+    faulty = {fault.path[0] for fault in wrong}
+    right = {name: section for name, section in given.items() if name not in faulty}
+    return Site.model_validate({**right, "path": path, "claim": claim, "faults": wrong})
 
 
 def schema_text() -> str:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any
 
 from dask_claim.claim.fields import FIELDS, MAPPINGS, RESULTS, Path
@@ -62,7 +64,7 @@ class Reading:
             taken = next((one for one in self.values if one[0] == path[0]), path)
         elif path[0] == "options":
             taken = path = self.options.setdefault(path[1].lower(), path)
-        if taken in self.values and not _same(self.values[taken], value):
+        if taken in self.values and not _same(path, self.values[taken], value):
             problem = f"contradicts {dotted(self.written[taken])}, the same field"
             self.fault(written, value, problem, "keep one of them")
             return
@@ -174,9 +176,20 @@ def _written(key: object) -> str:
     return str(redact(str(key)))[:60]
 
 
-def _same(one: object, other: object) -> bool:
-    """Whether two values are one, also where a number is a text."""
-    return str(one).strip() == str(other).strip()
+def _same(path: Path, one: object, other: object) -> bool:
+    """Whether two values are one: 4 and "4"; of a field also 4.0, "4G" and "4 G", true and "true".
+
+    What an entry of `options` means only its gateway can tell.
+    """
+    with suppress(ValueError, ArithmeticError):  # no number, or an endless one
+        first, second = (str(each).strip() for each in (one, other))
+        if first == second or len(path) > 1:
+            return first == second
+        first, second = ("".join(each.split()) for each in (first, second))
+        if isinstance(one, bool) or isinstance(other, bool):
+            first, second = first.lower(), second.lower()
+        return first == second or Decimal(first) == Decimal(second)
+    return False
 
 
 def resolve(key: object) -> str | None:

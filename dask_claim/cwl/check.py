@@ -47,7 +47,7 @@ def check(name: str | Path) -> Report:
         walk.findings += _findings(tool, report)
         return tool.content
 
-    walk = Walk(document, visit)
+    walk = Walk(document, visit, beyond="warning")
     walk.root()
     unique = dict.fromkeys(walk.findings)
     report.findings = sorted(unique, key=lambda one: (one.level, one.place.line))

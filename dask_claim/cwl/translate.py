@@ -70,17 +70,24 @@ class Walk:
     visit: Callable[[Tool], dict[str, Any]]
     """Returns the tool as it is to be; what it raises is kept in `findings`."""
 
+    beyond: str = "error"
+    """The level of a claim that holds for a step of another file."""
+
     findings: list[Finding] = field(default_factory=list)
     _done: dict[Keys, dict[str, Any]] = field(default_factory=dict)
 
     def root(self) -> Any:
         """Return the document's value with what the visits returned."""
-        # `main` first, and workflows before the tools that they run.
-        ranks = {"main": 0, "Workflow": 1}
-        for keys, process in sorted(
-            self._processes(),
-            key=lambda each: ranks.get(id_of(each[1]), ranks.get(str(each[1].get("class")), 2)),
-        ):
+        processes = self._processes()
+        run = {
+            str(step.get("run")).rpartition("#")[2]
+            for _, process in processes
+            for _, _, step in entries(process.get("steps"), "id")
+            if isinstance(step, dict)
+        }
+        # What no step runs comes first, and `main` before all: the outer one decides.
+        processes.sort(key=lambda each: (id_of(each[1]) != "main", id_of(each[1]) in run))
+        for keys, process in processes:
             if keys not in self._done:
                 self._done[keys] = self._process(process, keys, Scope(), ())
         if () in self._done:
@@ -139,7 +146,7 @@ class Walk:
             if takes_share(process):
                 step = passing_share(step)
         elif other := run[IMPORT] if isinstance(run, dict) else run or step.get(IMPORT):
-            level, then = "error", "; "
+            level, then = self.beyond, "; "
             if not scope.effective(CLAIM):
                 level, then = "warning", ", which stays as it is; if it claims a cluster, "
             text = f"run: {other} is another file{then}{advise(self.document)}"

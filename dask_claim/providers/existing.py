@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -68,6 +69,10 @@ class AttachProvider(Provider):
         if self._name is not None:
             await self._find_on_gateway(self._name)
         elif self._file is not None:
+            file = Path(str(self._file))
+            if file.is_dir() or (file.exists() and not os.access(file, os.R_OK)):
+                why = "Is a directory" if file.is_dir() else "Permission denied"
+                raise ConfigurationError(f"{self._variable} = {file}: cannot be read: {why}")
             address = await self._soon(self._read_address, DaskClaimError)
             self.cluster = Cluster(scheduler_address=address)
 

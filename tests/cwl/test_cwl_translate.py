@@ -8,6 +8,7 @@ import random
 import re
 import subprocess
 import sys
+from itertools import permutations
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -226,6 +227,21 @@ def test_other_files_stay_as_they_are(tmp_path: Path) -> None:
     ]
     (tmp_path / "sub").mkdir()
     assert "run: ../plain.cwl" in translate(path, tmp_path / "sub" / "w.cwl")
+
+
+def test_order_of_processes_changes_nothing(tmp_path: Path) -> None:
+    claim = "hints: {DaskGatewayRequirement: {max_workers: 1}}, "
+    workflow = "{{id: {}, class: Workflow, {}inputs: [], outputs: [], steps: {{s: {}}}}}"
+    step = "{{run: '#{}', in: [], out: []}}"
+    processes = [
+        "{id: tool, class: CommandLineTool, inputs: [], outputs: [], baseCommand: echo}",
+        workflow.format("inner", "", step.format("tool")),
+        workflow.format("top", claim, step.format("inner")),
+    ]
+    for number, order in enumerate(permutations(processes)):
+        graph = "".join(f"- {process}\n" for process in order)
+        path = write(tmp_path, f"cwlVersion: v1.2\n$graph:\n{graph}", f"{number}.cwl")
+        assert translate(path).count("DASK_CLAIM:") == 1
 
 
 IMPORTED = """cwlVersion: v1.2

@@ -139,25 +139,24 @@ class Filling(Fit):
     def lower(self, option: Option, name: str) -> None:
         """Lower what is not claimed to its limit; refuse where that is impossible or uncertain."""
         limit, default = self.bounds.limits[name], self.options[option.name]
-        has = option.amount(default, name)
+        has, most = option.amount(default, name), limit.amount
+        if self.size_is_certain if has is None else has <= most * ROUNDED_UP_AT_MOST:
+            return
         if has is None:
-            if self.size_is_certain:
-                return
+            # Its limit may be more than it has.
             whole = name.removesuffix("_limit")
-            told = getattr(self.names.default, whole, None)
-            if told is None or option.choices:
+            likely = getattr(self.claim, whole) or getattr(self.names.default, whole, None)
+            if likely is None or option.choices:
                 unknown = f"it is unclear how much {option.name} {default!r} is; claim {whole}"
                 operator = f"or its operator writes {_WRITE_DEFAULT}"
                 self.refuse(f"{name}: {unknown}, {operator}; it may exceed", name)
                 return
-            has = exact(told)
-        if has <= limit.amount * ROUNDED_UP_AT_MOST:
-            return
+            most = min(most, exact(likely))
         if option.choices:
             self.choose(option.name, option.sizes(name), {})
             return
         try:
-            self.options[option.name] = option.value_of(name, limit.amount, "down")
+            self.options[option.name] = option.value_of(name, most, "down")
         except ValueError as error:
             self.refuse(f"{name}: {error}; it may exceed", name)
             return

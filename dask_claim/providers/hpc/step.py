@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import re
+import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -60,7 +61,7 @@ class Step:
 
         `step` has its `name` and the claimed `interface`, or None. Raises OSError.
         """
-        from distributed.utils import get_ip, get_ip_interface
+        from distributed.utils import get_ip, get_ip_interface, get_ipv6
 
         nodes, here = environ["SLURM_JOB_NODELIST"], environ["SLURMD_NODENAME"]
         names = (await _output("scontrol", "show", "hostnames", nodes)).split()
@@ -71,7 +72,10 @@ class Step:
             other = next(name for name in names if name != here)
             printed = await _output("scontrol", "--oneliner", "show", "node", other)
             named = re.search(r"\bNodeAddr=(\S+)", printed)
-            address = get_ip(named[1] if named else other)
+            host, loop = named[1] if named else other, asyncio.get_running_loop()
+            # Dask would fall back to loopback for a name that does not resolve.
+            family, *_, route = (await loop.getaddrinfo(host, 9, type=socket.SOCK_DGRAM))[0]
+            address = (get_ip if family == socket.AF_INET else get_ipv6)(route[0])
         return cls(step["name"], interface, *parts, address)
 
     @property
