@@ -1,4 +1,4 @@
-"""Claim a Dask cluster for one command, on any platform, and give it back however the run ends.
+"""Runs a command on a Dask cluster that it requests, and shuts the cluster down at the end.
 
 Names are loaded when they are first used: importing the package costs nothing and does nothing.
 """

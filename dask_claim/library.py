@@ -54,14 +54,18 @@ def run(
     command : sequence of str
         Program and arguments.
     claim : Claim or mapping, optional
-        Replaces `DASK_CLAIM`. By default the environment's claim, as for the command line.
-    start, start_timeout, stop_timeout, grace, receipt, report
-        As the options of the command line; times in seconds. By default the environment's.
+        Replaces `DASK_CLAIM`. What is not given comes from the environment.
+    start : "ready", "workers" or "eager", optional
+        Start the command with the scheduler, with the minimum of workers, or at once.
+    start_timeout, stop_timeout, grace : float, optional
+        Seconds to wait for the cluster, for its end, and from SIGTERM to SIGKILL.
+    receipt, report : path, optional
+        Files, or folders, for the receipt (JSON) and for a page about the run (HTML).
 
     Returns
     -------
     Result
-        Of a command that ran, whatever its exit status is.
+        Exit status and receipt of a command that ran, whatever its exit status is.
 
     Raises
     ------
@@ -105,7 +109,7 @@ def connect(
     ----------
     claim : Claim or mapping, optional
         Replaces `DASK_CLAIM`.
-    start_timeout, stop_timeout, grace : float
+    start_timeout, stop_timeout, grace : float, optional
         Seconds, as for `run()`.
     **client_options
         Arguments of `distributed.Client`.

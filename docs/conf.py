@@ -23,6 +23,8 @@ version = release = __version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_click"]
 myst_heading_anchors = 3
 napoleon_google_docstring = False
+# `--` stays two hyphens.
+smartquotes = False
 # Single backticks in docstrings.
 default_role = "code"
 autodoc_typehints = "description"

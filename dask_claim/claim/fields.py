@@ -65,67 +65,69 @@ class ClaimFields(BaseModel):
     version: Annotated[Literal[1], BeforeValidator(units.number)] = Field(
         1, description="Version of the claim's form."
     )
-    gateway_url: Url | None = Field(
-        None, description="Dask Gateway that the cluster comes from, http or https."
-    )
+    gateway_url: Url | None = Field(None, description="Address of the Dask Gateway, http or https.")
     proxy_url: Annotated[str, BeforeValidator(units.proxy_address)] | None = Field(
-        None, description="Scheduler proxy, gateway://host:port or a port, if that differs."
+        None,
+        description="Scheduler proxy, gateway://host:port or a port, if not at gateway_url.",
     )
     public_url: Annotated[str, BeforeValidator(units.public_address)] | None = Field(
-        None, description="Address of the gateway in a browser, if that differs."
+        None, description="Address of the gateway in a browser, if not gateway_url."
     )
     image: Text | None = Field(None, description="Container image of the scheduler and workers.")
     worker_cores: Cores | None = Field(None, description="Cores per worker; may be fractional.")
     worker_cores_limit: Cores | None = Field(
-        None, description="Cores a worker may burst to; at least worker_cores."
+        None, description="Most cores that a worker may use; at least worker_cores."
     )
     worker_memory: Memory | None = Field(
         None, description="Memory per worker, such as '4 G'; a bare number is bytes."
     )
-    min_cores: Bound | None = Field(None, description="Minimum of cores over all workers.")
-    max_cores: Bound | None = Field(None, description="Maximum of cores over all workers.")
-    max_memory: Memory | None = Field(None, description="Maximum of memory over all workers.")
+    min_cores: Bound | None = Field(None, description="Minimum total cores of the workers.")
+    max_cores: Bound | None = Field(None, description="Maximum total cores of the workers.")
+    max_memory: Memory | None = Field(None, description="Maximum total memory of the workers.")
     min_workers: Count | None = Field(None, description="Minimum number of workers.")
     max_workers: Count | None = Field(None, description="Maximum number of workers.")
     options: Entries = Field(
         default_factory=FrozenDict,
-        description="Further options of the gateway by their own names, passed unchanged.",
+        description="Other options of the gateway, by their own names; passed unchanged.",
     )
     env: Annotated[Mapping[str, Text], BeforeValidator(units.mapping)] = Field(
         default_factory=FrozenDict,
-        description="Fields, each with the variable in which the program wants its value.",
+        description="Pass fields to the program in these variables.",
         json_schema_extra=lambda schema: schema.update(propertyNames={"enum": [*FIELDS, *RESULTS]}),
     )
     provider: Provider = Field(
         "auto", description="Where the cluster comes from: auto, gateway, local, …"
     )
     fallback: Annotated[Literal["fail", "local"], BeforeValidator(units.word)] = Field(
-        "fail", description="fail or local: what to do if the gateway cannot serve."
+        "fail",
+        description="What to do if the gateway cannot serve: fail, or use a local cluster (local).",
     )
     create: Switch = Field(
-        True, description="Whether dask-claim makes the cluster; otherwise the program does."
+        True,
+        description="Create the cluster before the command starts; false: the program creates it.",
     )
     lease_timeout: Seconds = Field(
-        60, description="The cluster of a launcher that fell silent ends after this; 0: no lease."
+        60,
+        description="End the cluster this long after its launcher falls silent; 0: no lease.",
     )
     reconnect_timeout: Seconds = Field(
-        10, description="The cluster of a launcher whose connection was closed ends after this."
+        10, description="End the cluster this long after its launcher's connection closes."
     )
-    max_lifetime: Lifetime | None = Field(None, description="Longest duration of a run.")
+    max_lifetime: Lifetime | None = Field(None, description="End the run after this time.")
     no_workers_timeout: Lifetime | None = Field(
-        None, description="Tasks that no worker can run fail after this; otherwise they wait."
+        None, description="Fail tasks that no worker can run for this long (default: wait)."
     )
     share: Text | None = Field(
         None,
-        description="A key: runs with the same key, user and request use one cluster. Only an "
+        description="Use one cluster for all runs with the same key, user and request. Only an "
         "operator's source may set it.",
     )
-    keep: Seconds = Field(60, description="How long a shared cluster stays after its last run.")
+    keep: Seconds = Field(60, description="Keep a shared cluster this long after its last run.")
     local_cores: Cores | None = Field(
-        None, description="Cores granted to this container or job: the bound of a local cluster."
+        None, description="Cores granted to this container or job; limits a local cluster."
     )
     local_memory: Memory | None = Field(
-        None, description="Memory granted to this container or job, likewise a bound."
+        None, description="Memory granted to this container or job; limits a local cluster."
     )
     gpus: Count | None = Field(
         None, description="GPUs per worker, where the gateway or batch system has them."
@@ -135,16 +137,16 @@ class ClaimFields(BaseModel):
         BeforeValidator(units.mapping),
     ] = Field(
         default_factory=FrozenDict,
-        description="Variables for the scheduler and workers.",
+        description="Environment variables of the scheduler and workers.",
     )
-    profile: Text | None = Field(None, description="Name of one of the site's profiles.")
+    profile: Text | None = Field(None, description="Use this profile of the site file.")
     strict: Switch = Field(
-        True, description="Whether what a site cannot give is an error (78), otherwise a warning."
+        True, description="Treat an unavailable request as an error (78); false: as a warning."
     )
     versions: Annotated[Literal["warn", "strict", "ignore"], BeforeValidator(units.word)] = Field(
         "warn",
-        description="warn, strict (an error) or ignore: what different package versions here and "
-        "on the workers mean.",
+        description="What to do about package versions that differ between here and the workers: "
+        "warn, strict (error) or ignore.",
     )
     hpc: Entries = Field(
         default_factory=FrozenDict,

@@ -7,7 +7,7 @@ import re
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from dask_claim.claim.units import Invalid
+from dask_claim.claim.units import Invalid, refuse_expression
 
 if TYPE_CHECKING:
     from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
@@ -87,6 +87,7 @@ class Memory(int):
 
 
 def _bytes(written: object) -> int:
+    refuse_expression(written)
     if isinstance(written, bool) or not isinstance(written, (str, int, float)):
         raise Invalid("is not an amount of memory", _HINT)
     if isinstance(written, str):

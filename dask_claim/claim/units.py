@@ -36,6 +36,7 @@ class Invalid(ValueError):
 def number(value: object) -> int | float:
     """Return a finite number, an `int` where it is whole. Texts such as `"0.5"` are numbers too."""
     hint = "write one, for example 4 or 0.5"
+    refuse_expression(value)
     if isinstance(value, str) and len(value) <= _LONGEST and _NUMBER.fullmatch(value.strip()):
         digits = value.strip()
         value = int(digits) if digits.lstrip("+-").isdigit() else float(digits)
@@ -56,6 +57,7 @@ def exact(value: int | float) -> Fraction:
 def boolean(value: object) -> bool:
     """Return a truth value; the texts `"true"` and `"false"` are accepted, whatever their case."""
     choice = word(value)
+    refuse_expression(value)
     if choice not in ("true", "false") and not isinstance(choice, bool):
         raise Invalid("is neither true nor false", "write one of them")
     return choice in (True, "true")
@@ -75,9 +77,14 @@ def text(value: object) -> str:
         raise Invalid("is empty", "write a text, or leave the field out")
     if not stripped.isprintable():
         raise Invalid("has control characters", "write plain text")
-    if stripped.startswith(("$(", "${")):
-        raise Invalid("is an expression that no runner has evaluated", "write its value")
+    refuse_expression(stripped)
     return stripped
+
+
+def refuse_expression(value: object) -> None:
+    """Refuse a text that a runner of CWL should have evaluated."""
+    if isinstance(value, str) and value.strip().startswith(("$(", "${")):
+        raise Invalid("is an expression that no runner has evaluated", "write its value")
 
 
 def variable_name(value: object) -> str:

@@ -20,8 +20,10 @@ OF_SHARED = ("share", "runs", "ends_in")
 
 
 @click.group("clusters", invoke_without_command=True)
-@click.option("--gateway-url", metavar="URL", help="Instead of the one that is configured.")
-@click.option("--json", "as_json", is_flag=True, help="A JSON list.")
+@click.option(
+    "--gateway-url", metavar="URL", help="Use this gateway instead of the configured one."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
 def clusters_command(context: click.Context, gateway_url: str | None, as_json: bool) -> None:
     """List your clusters on the gateway, or stop some.
@@ -43,18 +45,18 @@ def clusters_command(context: click.Context, gateway_url: str | None, as_json: b
 
 @clusters_command.command("stop")
 @click.argument("names", nargs=-1, metavar="[NAME]...")
-@click.option("--orphaned", is_flag=True, help="Those whose launcher is certainly gone.")
+@click.option("--orphaned", is_flag=True, help="Stop clusters whose launcher is certainly gone.")
 @seconds_option(
     "--pending-after",
     600.0,
-    "With --orphaned: the age from which a pending cluster is orphaned, and 60 s later one that "
-    "runs without a lease. Not below the longest --start-timeout in use.",
+    "With `--orphaned`: the age from which a pending cluster is orphaned; one that runs without a "
+    "lease is 60 s later. Not below the longest `--start-timeout` in use.",
     positive=False,
 )
-@click.option("--share", metavar="KEY", help="Those that the runs with this key share.")
-@click.option("--all", "everything", is_flag=True, help="All your clusters.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
-@seconds_option("--stop-timeout", 30.0, "Longest wait until they are gone.")
+@click.option("--share", metavar="KEY", help="Stop the clusters that runs with this key share.")
+@click.option("--all", "everything", is_flag=True, help="Stop all your clusters.")
+@click.option("--yes", is_flag=True, help="Stop without asking.")
+@seconds_option("--stop-timeout", 30.0, "Longest wait for confirmation that they are gone.")
 @click.pass_context
 def stop_command(
     context: click.Context,
@@ -68,10 +70,10 @@ def stop_command(
 ) -> int:
     """Stop clusters of yours, and wait until they are gone.
 
-    Orphaned is a cluster that a run of dask-claim has requested, with a lease, and whose launcher
-    is gone: the lease is silent, or there is none although the cluster is older than
-    --pending-after. What was made without dask-claim or with lease_timeout 0, and what does not
-    answer, is stopped by name only.
+    A cluster is orphaned if a run of dask-claim requested it with a lease, and the launcher is
+    gone: the lease is silent, or there is none although the cluster is older than
+    `--pending-after`. Clusters that do not answer, were made without dask-claim, or have
+    lease_timeout 0 are stopped by name only.
     """
     from dask_claim.lifetime import clusters
 

@@ -20,7 +20,7 @@ def cwl_command() -> None:
 @cwl_command.command("translate")
 @click.argument("file")
 @click.option("-o", "--output", type=_FILE, metavar="OUT", help="Write to OUT; default: stdout.")
-@click.option("--json", "as_json", is_flag=True, help="Write JSON, also where FILE is YAML.")
+@click.option("--json", "as_json", is_flag=True, help="Write JSON, even if FILE is YAML.")
 @click.option("--gateway-url", metavar="URL", help="Set DASK_CLAIM_GATEWAY_URL for every tool.")
 @click.option("--share", is_flag=True, help="Add an input for the key of a shared cluster.")
 def translate_command(
@@ -50,7 +50,7 @@ def translate_command(
 
 @cwl_command.command("check")
 @click.argument("file")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object: claims, findings.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON: claims, findings.")
 def check_command(file: str, as_json: bool) -> int:
     """Print what each step of FILE claims, and what would go wrong where.
 
@@ -74,7 +74,7 @@ def check_command(file: str, as_json: bool) -> int:
 
 
 @cwl_command.command("schema")
-@click.option("--json", "as_json", is_flag=True, help="JSON Schema, for editors.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON Schema, for editors.")
 def schema_command(as_json: bool) -> int:
     """Print the schema of DaskGatewayRequirement: SALAD, for runners, in JSON."""
     from dask_claim.cwl import schema

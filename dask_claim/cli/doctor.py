@@ -20,9 +20,11 @@ if TYPE_CHECKING:
 @click.option(
     "--start", is_flag=True, help="Start the smallest cluster, run a task on it and release it."
 )
-@seconds_option("--start-timeout", 300.0, "With --start: longest wait for the cluster.")
-@seconds_option("--stop-timeout", 30.0, "With --start: longest wait until it is gone.")
-@click.option("--json", "as_json", is_flag=True, help="A JSON list.")
+@seconds_option("--start-timeout", 300.0, "With `--start`: longest wait for the cluster.")
+@seconds_option(
+    "--stop-timeout", 30.0, "With `--start`: longest wait for confirmation that it is gone."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def doctor_command(
     start: bool, start_timeout: float, stop_timeout: float, as_json: bool, **given: Any
 ) -> int:

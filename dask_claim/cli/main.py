@@ -28,7 +28,7 @@ from dask_claim.launch.terminal import process_ends
 EPILOG = """\b
 Exit status: the command's own; 128+n ended by signal n; 126/127 not executable / not found;
 64 wrong usage; 75 temporary (try again later); 78 wrong claim or configuration; 70 a defect;
-124 its max_lifetime ended the command.
+124 max_lifetime ended a command that then returned 0.
 
 Each option of the run may also come from a variable: DASK_CLAIM_RECEIPT, DASK_CLAIM_STOP_TIMEOUT …
 """
@@ -77,8 +77,11 @@ class LauncherGroup(click.Group):
 )
 @click.pass_context
 def cli(context: click.Context, /, **given: Any) -> int | None:
-    """Run COMMAND on a Dask cluster that the claim in DASK_CLAIM describes, and release the cluster
-    however the run ends. Without a claim the cluster is a local one.
+    """dask-claim runs COMMAND on a Dask cluster that it requests for you, and shuts the cluster
+    down however the run ends.
+
+    The claim in DASK_CLAIM, or the options, say what the cluster needs. Every field is optional;
+    the defaults depend on where the command runs.
     """
     if context.invoked_subcommand is not None:
         _refuse_options(context)
@@ -102,7 +105,7 @@ def _refuse_options(context: click.Context) -> None:
 
 @cli.command("show")
 @claim_options
-@click.option("--json", "as_json", is_flag=True, help="One JSON object: claim, plan, sources.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON: claim, plan, sources.")
 def show_command(as_json: bool, **given: Any) -> int:
     """Print every effective value with its source, and the plan.
 
@@ -119,9 +122,13 @@ def show_command(as_json: bool, **given: Any) -> int:
 
 @cli.command("schema")
 @click.option("--json", is_flag=True, hidden=True, expose_value=False, help="As always.")
-@click.option("--site", is_flag=True, help="That of the site file: profiles and policy.")
-@click.option("--receipt", is_flag=True, help="That of a receipt.")
-@click.option("--events", is_flag=True, help="That of the lines that --log-format json writes.")
+@click.option("--site", is_flag=True, help="Print the schema of the site file.")
+@click.option("--receipt", is_flag=True, help="Print the schema of a receipt.")
+@click.option(
+    "--events",
+    is_flag=True,
+    help="Print the schema of a line of the JSON log (`--log-format json`).",
+)
 def schema_command(site: bool, receipt: bool, events: bool) -> int:
     """Print the JSON Schema of the claim, or of the site file, a receipt or the log."""
     from dask_claim.claim import site as site_file

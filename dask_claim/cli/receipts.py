@@ -49,12 +49,12 @@ NAMED = 5
     metavar="PATH...",
     type=click.Path(exists=True, path_type=Path),
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON object: runs, totals, advice.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON: runs, totals, advice.")
 def receipts_command(paths: Sequence[Path], as_json: bool) -> int:
     """Show the runs whose receipts are in PATHS, and what to claim next time.
 
-    A PATH is a receipt (see --receipt), or a folder of them. CPU is the part of the workers' time
-    in which they were busy, GiB what the fullest one used of what it had.
+    A PATH is a receipt (see `--receipt`), or a folder of them. CPU is the share of the workers'
+    time in which they were busy; GiB is the peak memory of the fullest worker, and its size.
     """
     from dask_claim.receipts.advice import advice
     from dask_claim.receipts.reading import Receipts

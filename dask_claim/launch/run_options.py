@@ -37,23 +37,23 @@ class RunOptions(BaseSettings):
     )
     start_timeout: float = Field(600.0, gt=0, description="Longest wait for the cluster.")
     stop_timeout: float = Field(
-        30.0, gt=0, description="Longest wait for the cluster's end to be confirmed."
+        30.0, gt=0, description="Longest wait for confirmation that the cluster has ended."
     )
     grace: float = Field(15.0, ge=0, description="Time from SIGTERM to SIGKILL for the command.")
     receipt: str | None = Field(
         None,
-        description="Write what happened to FILE, as JSON; in a folder, to a file for each run.",
+        description="Write what happened to FILE, as JSON; if a folder, to a file for each run.",
     )
     report: str | None = Field(
         None,
-        description="Write a page of HTML about the run, with Dask's own report, to FILE; in a "
-        "folder, one for each run.",
+        description="Write an HTML page about the run, with Dask's own report, to FILE; if a "
+        "folder, to a file for each run.",
     )
     log_format: LogFormat = Field(
         "text", description="Format of the log on stderr: text, or one JSON object per line."
     )
-    quiet: bool = Field(False, description="Log warnings and errors only.")
-    verbose: bool = Field(False, description="Log details.")
+    quiet: bool = Field(False, description="Log only warnings and errors.")
+    verbose: bool = Field(False, description="Log details as well.")
 
     def receipt_file(self, run: str) -> Path | None:
         """Return the file for the receipt of the run with this id; its folder is made."""
