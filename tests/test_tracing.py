@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -132,6 +133,13 @@ def test_what_is_not_recorded_or_not_taken(
     if sent:
         (span,) = requests[0].resource_spans[0].scope_spans[0].spans
         assert (span.name, span.status.code) == ("claim", 2)
+
+
+def test_a_library_that_ends_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the place of the exporter's, on the way to it: no run ends otherwise for that."""
+    monkeypatch.setattr("dask_claim.launch.tracing.send", lambda *_: sys.exit(3))
+    spans = Spans(Trace(parent=PARENT, flags="01"), "run", os.environ)
+    spans(Summary(0, None, 1.0))
 
 
 @pytest.mark.slow

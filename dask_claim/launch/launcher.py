@@ -239,7 +239,8 @@ class Launcher:
         session = self.state.session
         dask_report = session.dask_report if session else NO_CLUSTER
         self.receipt.finish(self._options.report_file(self._run_id), dask_report)
-        self._emit(Summary.of(self.receipt.to_dict()))
+        with harmless():
+            self._emit(Summary.of(self.receipt.to_dict()))
         if self._caller is not None and self._failure is None:
             self._caller.send(receipt=self.receipt.to_dict())
 

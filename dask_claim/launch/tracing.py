@@ -10,7 +10,6 @@ import logging
 import re
 import secrets
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as TimeoutExpired
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +19,7 @@ from loguru import logger
 from dask_claim.launch import events
 from dask_claim.launch.reports import Summary
 from dask_claim.redact import register_secret
+from dask_claim.threads import DaemonThreads
 
 TRACEPARENT = "TRACEPARENT"
 
@@ -147,7 +147,7 @@ class Spans:
         made = [*self._spans.values()]
         try:
             # A thread: a collector that hangs must not hold the run up.
-            sending = ThreadPoolExecutor(1).submit(send, made, self._trace, self._run)
+            sending = DaemonThreads().submit(send, made, self._trace, self._run)
             if sending.result(EXPORT_WITHIN):
                 return
             problem = "the collector did not take them"
