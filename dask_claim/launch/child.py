@@ -125,11 +125,16 @@ class Child:
     def _watch(self) -> None:
         # A closed loop: the launcher is ending already.
         with contextlib.suppress(RuntimeError):
-            _, status = os.waitpid(self.pid, os.WUNTRACED)
-            while os.WIFSTOPPED(status):
-                self._loop.call_soon_threadsafe(self._stopped, os.WSTOPSIG(status))
+            try:
                 _, status = os.waitpid(self.pid, os.WUNTRACED)
-            self._loop.call_soon_threadsafe(self._ended, status)
+                while os.WIFSTOPPED(status):
+                    self._loop.call_soon_threadsafe(self._stopped, os.WSTOPSIG(status))
+                    _, status = os.waitpid(self.pid, os.WUNTRACED)
+            except ChildProcessError as error:  # another part of this process waits for all
+                lost = DaskClaimError(f"the command's exit status is lost: {error}")
+                self._loop.call_soon_threadsafe(self._done.set_exception, lost)
+            else:
+                self._loop.call_soon_threadsafe(self._ended, status)
 
     def _stopped(self, signum: int) -> None:
         if not self.running:

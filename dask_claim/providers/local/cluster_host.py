@@ -51,7 +51,6 @@ SCHEDULER_POLL = 0.01
 ROOMY = 2 * 2**30
 SCRATCH = "temporary-directory"
 SPAWN_ENVIRON = "distributed.nanny.pre-spawn-environ"
-METHOD = "distributed.worker.multiprocessing-method"
 TRIM = "MALLOC_TRIM_THRESHOLD_"
 
 
@@ -69,7 +68,6 @@ async def hold(request: dict[str, Any], events: Any) -> None:
     size, step, plan = await divide(request)
     if size.memory >= ROOMY:
         leave_memory_to_glibc()
-    fork_workers()
     cluster = LocalCluster(
         n_workers=size.min_workers,
         threads_per_worker=size.threads,
@@ -181,31 +179,6 @@ def leave_memory_to_glibc() -> None:
     if isinstance(chosen, dict) and TRIM not in chosen:
         # None: not set at all.
         dask.config.set({SPAWN_ENVIRON: {**dask.config.get(SPAWN_ENVIRON), TRIM: None}})
-
-
-def fork_workers() -> None:
-    """Let Dask fork workers from one process that has imported it, unless it is configured.
-
-    Each worker that starts from nothing takes a second of CPU time for its imports. The process is
-    started here, while the scheduler starts. What workers must have in their variables before
-    their imports, as Dask sets it before it spawns one, it must have as well.
-    """
-    import multiprocessing
-    from multiprocessing import forkserver
-
-    import dask
-
-    if dask.config.get(METHOD, None, config=dask.config.collect()) is None:
-        dask.config.set({METHOD: "forkserver"})
-        for name, value in dask.config.get(SPAWN_ENVIRON).items():
-            if value is not None:  # what the claim or the operator has set stays
-                os.environ.setdefault(name, str(value))
-        multiprocessing.set_forkserver_preload(["distributed"])
-        # It looks for modules in its working directory first; workers get this process's path.
-        folder = os.getcwd()
-        os.chdir("/")
-        forkserver.ensure_running()
-        os.chdir(folder)
 
 
 async def end(cluster: Any, opening: asyncio.Future[Any]) -> None:
