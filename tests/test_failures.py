@@ -68,7 +68,7 @@ def started(
             PYTHON, "-c", USES_A_PACKAGE, claim={"gateway_url": gateway.url, "max_workers": 1},
             env={"PYTHONPATH": str(package)},
         ),
-        "The gateway is away": launcher.start(
+        "The gateway does not answer": launcher.start(
             "true", claim={"gateway_url": "http://127.0.0.1:1"}, flags=("--start-timeout", "20")
         ),
         "The image cannot start": launcher.start("true", claim=image),
