@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import click
@@ -39,6 +40,9 @@ html_css_files = ["site.css"]
 html_theme_options = {"top_of_page_buttons": []}
 
 OUTSIDE = re.compile(r"\[(`?)([^\]`]*)`?\]\(\.\./[^)]*\)")
+ROOT = Path(__file__).resolve().parents[1]
+PROJECT = {each.lower(): f"{each}.md" for each in ("CHANGELOG", "CONTRIBUTING", "SECURITY")}
+"""Page → the document of the repository that the site has in its place."""
 
 
 def fields() -> Iterator[str]:
@@ -77,7 +81,13 @@ def kind(name: str, schema: dict[str, Any]) -> str:
 def fill(app: Sphinx, name: str, source: list[str]) -> None:
     """Add what the code knows. Links to files of the repository lead nowhere on the site: their
     text stays."""
-    text = OUTSIDE.sub(r"`\2`", source[0])
+    text = source[0]
+    if name in PROJECT:
+        text = (ROOT / PROJECT[name]).read_text()
+        text = re.sub(r"\]\((?!https?:|#)", "](../", text).replace("](../docs/", "](")
+    for page, document in PROJECT.items():
+        text = text.replace(f"](../{document})", f"]({page}.md)")
+    text = OUTSIDE.sub(r"`\2`", text)
     for mark, rows in (("fields", fields()), ("run options", options())):
         text = text.replace(f"<!-- {mark} -->", "\n".join(rows))
     source[0] = text

@@ -52,7 +52,7 @@ class Logged(Event):
 
 @dataclass(frozen=True)
 class Aborted(Event):
-    """An error in whose place there is no command's exit status; the last line."""
+    """An error that ended the run before the command had a status; always the last line."""
 
     word = "error"
     reason: str

@@ -120,7 +120,7 @@ class Scaled(Event):
 
 @dataclass(frozen=True)
 class Leased(Event):
-    """The scheduler has taken the lease."""
+    """The scheduler has accepted the lease."""
 
     word = "leased"
     ends_cluster: bool
@@ -170,7 +170,7 @@ class CommandEnded(Event):
 
 @dataclass(frozen=True)
 class Released(Event):
-    """What the run has made is released; `gone` says whether that is confirmed."""
+    """The run's resources are released; `gone` says whether that is confirmed."""
 
     word = "released"
     outcome: Outcome
