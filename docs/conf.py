@@ -58,7 +58,8 @@ def options() -> Iterator[str]:
     """The table of the options of a run."""
     yield "| variable | meaning | default |\n| --- | --- | --- |"
     for name, field in RunOptions.model_fields.items():
-        default = "" if field.default in (None, False) else f"`{field.default}`"
+        shown = f"{field.default:g}" if isinstance(field.default, float) else field.default
+        default = "" if shown in (None, False) else f"`{shown}`"
         yield f"| `{PREFIX}{name.upper()}` | {field.description} | {default} |"
 
 
