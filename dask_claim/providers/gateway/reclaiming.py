@@ -214,7 +214,7 @@ class Ending:
         with contextlib.suppress(DaskClaimError):
             new = [each.name for each in await self._api.clusters() if each.name not in before]
             looks = await asyncio.gather(*(look_at(self._api, name) for name in new))
-            held = [look is None or look.hold is Hold.LIVE for look in looks]
+            held = [look is not None and look.hold is Hold.LIVE for look in looks]
             if unheld := [name for name, one in zip(new, held, strict=True) if not one]:
                 self._warn(
                     f"clusters of yours on {self._api.where} that are new since this run began: "
