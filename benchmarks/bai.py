@@ -1,4 +1,4 @@
-"""What the burned-area map costs: `python -m benchmarks.bai` prints the tables of docs/bai.md.
+"""What the burned-area map costs: `python -m benchmarks.bai` prints its tables.
 
 Full tiles of `bai_example.sample`, every run in a fresh process on two fresh workers of one thread
 each, the rivals in turn so that a slow moment meets all alike; medians of the rounds, wall time of

@@ -1,4 +1,4 @@
-"""What claiming costs: `python -m benchmarks.launch` prints the table of the README.
+"""What claiming costs: `python -m benchmarks.launch` prints the tables of docs/benchmarks.md.
 
 Against one real gateway on this machine, in turn, so that a slow moment meets every row alike:
 a script that does by hand what most programs do, the same followed by a look whether the cluster
