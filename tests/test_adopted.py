@@ -135,7 +135,7 @@ def of_file(path: str) -> Provider:
 def test_start_timeout_says_what_was_in_the_way(
     launcher: Launcher, variable: str, value: str, words: str
 ) -> None:
-    run = launcher("true", env={variable: value}, flags=("--start-timeout", "10"))
+    run = launcher("true", env={variable: value}, flags=("--start-timeout", "7"))
     assert run.status == 75 and f"The last obstacle: {words}" in run.err.replace(
         f"{variable} = {value}: ", ""
     )

@@ -12,8 +12,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import fields
 from typing import Any
 
@@ -32,6 +31,7 @@ from dask_claim.providers.base import Provider
 from dask_claim.providers.usage import LOOK, Usage
 from dask_claim.providers.values import Cluster, Ended, Request
 from dask_claim.threads import cancel
+from tests.support.here import scheduled
 from tests.support.serving import in_thread
 
 RECONNECT = 1.0
@@ -86,19 +86,11 @@ def with_holders(address: str, test: Callable[[Hold], Awaitable[None]]) -> None:
     asyncio.run(main())
 
 
-@asynccontextmanager
-async def scheduler() -> AsyncIterator[Scheduler]:
-    async with Scheduler(
-        host="127.0.0.1", port=0, dashboard=False, dashboard_address="127.0.0.1:0"
-    ) as made:
-        yield made
-
-
 @pytest.fixture
 def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[Scheduler]:
     # As a minute after the start: leases are renewed every few seconds only.
     monkeypatch.setattr(module, "SOON_FOR", 0)
-    with in_thread(scheduler()) as made:
+    with in_thread(scheduled()) as made:
         yield made
 
 

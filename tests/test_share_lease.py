@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import datetime
 from types import SimpleNamespace
 from typing import Any
@@ -25,16 +23,9 @@ from dask_claim.providers.share import Share
 from dask_claim.providers.usage import LOOK, Usage
 from dask_claim.providers.values import Outcome
 from dask_claim.threads import in_time
+from tests.support.here import scheduled
 
 TERMS = {"key": "k", "digest": "d", "minimum": 1, "maximum": 2, "keep": 60.0, "joined": False}
-
-
-@asynccontextmanager
-async def scheduled() -> AsyncIterator[Scheduler]:
-    async with Scheduler(
-        host="127.0.0.1", port=0, dashboard=False, dashboard_address="127.0.0.1:0"
-    ) as scheduler:
-        yield scheduler
 
 
 class Runs:

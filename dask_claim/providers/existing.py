@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -69,11 +68,11 @@ class AttachProvider(Provider):
         if self._name is not None:
             await self._find_on_gateway(self._name)
         elif self._file is not None:
-            file = Path(str(self._file))
-            if file.is_dir() or (file.exists() and not os.access(file, os.R_OK)):
-                why = "Is a directory" if file.is_dir() else "Permission denied"
-                raise ConfigurationError(f"{self._variable} = {file}: cannot be read: {why}")
-            address = await self._soon(self._read_address, DaskClaimError)
+            try:
+                address = await self._soon(self._read_address, DaskClaimError)
+            except OSError as error:
+                where = f"{self._variable} = {self._file}"
+                raise ConfigurationError(f"{where}: cannot be read: {error.strerror}") from None
             self.cluster = Cluster(scheduler_address=address)
 
     async def _read_address(self) -> str:
@@ -87,8 +86,6 @@ class AttachProvider(Provider):
             raise TemporaryError(
                 f"{where}: there is no such file; does its scheduler run?"
             ) from None
-        except OSError as error:
-            raise ConfigurationError(f"{where}: cannot be read: {error.strerror}") from None
         except (ValueError, LookupError, TypeError):
             pass
         raise ConfigurationError(f"{where}: this is not a scheduler file: no address")

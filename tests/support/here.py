@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from unittest import mock
 
 import dask.config
+from distributed import Scheduler
 
 from dask_claim.cli.main import run_cli
 from tests.support.gateway import clean_environment
@@ -39,3 +40,12 @@ def environment(variables: Mapping[str, str]) -> Iterator[None]:
             yield
     finally:
         dask.config.refresh()
+
+
+@asynccontextmanager
+async def scheduled() -> AsyncIterator[Scheduler]:
+    """A scheduler in this process's loop, without a dashboard."""
+    async with Scheduler(
+        host="127.0.0.1", port=0, dashboard=False, dashboard_address="127.0.0.1:0"
+    ) as scheduler:
+        yield scheduler

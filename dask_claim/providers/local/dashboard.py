@@ -14,21 +14,20 @@ def dashboard(scheduler: Any, token: str) -> str:
     this cluster works, and those to clusters of its own are their own.
     """
 
+    application = scheduler.http_application
+
     def make_pages() -> None:
         from distributed.http.utils import get_handlers
 
-        server, application = scheduler.http_server, scheduler.http_application
         try:
             from distributed.dashboard.scheduler import connect
         except ImportError:
             modules = ["distributed.http.scheduler.missing_bokeh"]
-            scheduler.http_application.add_handlers(
-                ".*", get_handlers(scheduler, modules, prefix=token)
-            )
+            application.add_handlers(".*", get_handlers(scheduler, modules, prefix=token))
         else:
-            connect(application, server, scheduler, prefix=token)
+            connect(application, scheduler.http_server, scheduler, prefix=token)
 
-    scheduler.http_application.make_pages = make_pages
+    application.make_pages = make_pages
     scheduler.http_server.port = port = f"{scheduler.http_server.port}/{token}"
     return f"http://127.0.0.1:{port}/status"
 
