@@ -96,7 +96,8 @@ class AttachProvider(Provider):
         Dask, too, tries again, but gives up too soon where its clock jumps.
         """
         now = asyncio.get_running_loop().time
-        end = now() + self._timeout
+        # Where all of the start may last no longer, its own end tells what was in the way.
+        end = now() + CONNECT_TIMEOUT
         while True:
             try:
                 return await step()
