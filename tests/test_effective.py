@@ -1,13 +1,13 @@
-"""The policy bounds what is really asked for: workers × size, after options, choices and cut."""
+"""The policy bounds what is really asked for: workers × size, after options, choices and cut.
+
+What no file tells is seen when the gateway tells what it offers: `test_gateway_options`.
+"""
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator
 from fractions import Fraction
-from itertools import product
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,15 +16,12 @@ from hypothesis import strategies as st
 
 from dask_claim.claim.fields import FIELDS
 from dask_claim.claim.memory import Memory
-from dask_claim.claim.model import Claim, load
+from dask_claim.claim.model import Claim
 from dask_claim.claim.policy import within
 from dask_claim.claim.site import Site
 from dask_claim.claim.site_sections import GatewayOptions, Policy
-from dask_claim.errors import ClaimError, OptionError
-from dask_claim.providers.gateway.filling import Filling
-from dask_claim.providers.gateway.fit import Bounds
-from dask_claim.providers.values import Request
-from tests.support.claims import NOWHERE, Fields, write
+from dask_claim.errors import ClaimError
+from tests.support.claims import Fields
 
 FILE = "/site/claim.yaml"
 URL = {"gateway_url": "https://gw.example.org"}
@@ -32,7 +29,7 @@ BATCH = {"provider": "slurm", "worker_memory": "1G"}
 CHOICES = {"choices": {"size": {
     "small": {"cores": 2, "memory": "4G"}, "large": {"cores": 16, "memory": "64G", "gpus": 1},
 }}}  # fmt: skip
-SMALL = {"choices": {"size": {"small": {"cores": 2, "memory": "4G"}}}}
+
 DEFAULT_16 = {"default": {"cores": 16, "memory": "2G"}}
 
 
@@ -53,11 +50,6 @@ def kept(policy: Fields, claim: Fields, **offered: Any) -> tuple[Claim, list[str
         ({"worker_cores": 8}, URL, DEFAULT_16, {"worker_cores": "worker_cores"}),
         ({"max_memory": "8G"}, {**URL, "options": {"size": "huge"}}, CHOICES,
          {"options.size": "max_memory"}),
-        ({"max_cores": 8}, {**URL, "options": {"size": "small"}, "max_workers": 5}, CHOICES,
-         {"max_workers": "max_cores"}),
-        # A job has whole cores, and memory by default.
-        ({"max_cores": 4}, {"provider": "slurm", "worker_cores": 1.5, "max_workers": 3}, {},
-         {"max_workers": "max_cores"}),
         # An option that stands for a field, where all workers together are bounded.
         *(({bound: "4G" if "memory" in bound else 2}, {**URL, "options": {name: 1}}, {},
            {f"options.{name}": bound})
@@ -71,9 +63,7 @@ def kept(policy: Fields, claim: Fields, **offered: Any) -> tuple[Claim, list[str
         ({"providers": ["gateway"]}, {**URL, "fallback": "local"}, {}, {"fallback": "providers"}),
         *(({"lease_timeout": 300}, {**URL, "lease_timeout": seconds}, {},
            {"lease_timeout": "lease_timeout"}) for seconds in (0, 301)),
-        # A choice that has no GPUs, as none has; one that no cut makes smaller.
-        ({"worker_cores": 1}, {**URL, "gpus": 1, "worker_cores": 1}, SMALL,
-         {"worker_cores": "worker_cores"}),
+        # One that no cut makes smaller.
         ({"max_cores": 8, "excess": "cut"}, {**URL, "options": {"size": "large"}}, CHOICES,
          {"max_workers": "max_cores"}),
     ],
@@ -96,11 +86,7 @@ def test_beyond(policy: Fields, claim: Fields, offered: Fields, refused: dict[st
          {"worker_cores": 4, "max_workers": 2}),
         ({"worker_cores": 4}, {"worker_cores": 8, "min_cores": 8, "max_cores": 16}, {},
          {"worker_cores": 4, "min_cores": 4, "max_workers": 2}),
-        ({"max_workers": 2}, {"min_workers": 5, "max_workers": 5}, {},
-         {"min_workers": 2, "max_workers": 2}),
         ({"worker_cores": 4}, {**URL, "worker_cores": 3}, CHOICES, {"worker_cores": 2}),
-        ({"max_cores": 4}, {**URL, "options": {"size": "small"}, "max_workers": 5}, CHOICES,
-         {"max_workers": 2}),
         ({"worker_cores": 4}, URL, DEFAULT_16, {"worker_cores": 4}),
         ({"providers": ["gateway"]}, {**URL, "fallback": "local"}, {}, {"fallback": "fail"}),
         ({"providers": ["gate*", "loc*"], "max_workers": 1},
@@ -109,8 +95,6 @@ def test_beyond(policy: Fields, claim: Fields, offered: Fields, refused: dict[st
         ({"lease_timeout": 300}, {**URL, "lease_timeout": 0}, {}, {"lease_timeout": 300}),
         # A job has whole cores.
         ({"worker_cores": 1.5}, {**BATCH, "worker_cores": 2}, {}, {"worker_cores": 1}),
-        ({"worker_memory": "1G"}, {"provider": "slurm", "max_memory": "512M"}, {},
-         {"worker_memory": Memory("512M")}),
     ],
 )  # fmt: skip
 def test_cut(policy: Fields, claim: Fields, offered: Fields, cut: Fields) -> None:
@@ -288,141 +272,3 @@ def test_nothing_exceeds_a_bound(
     assert bool(warnings) is bool(before)
     plan, was = found.plan({}), made.plan({})
     assert plan.max_workers <= was.max_workers and plan.min_workers <= was.min_workers
-
-
-# What no file tells is seen when the gateway tells what it offers.
-
-
-SIZE = ("Select", "size", ["2 CPU, 4 GB", "8 CPU, 9 GB"], "8 CPU, 9 GB")
-UNKNOWN = ("Select", "size", ["small", "huge"], "huge")
-TWO = {"default": {"cores": 2, "memory": "2G"}}
-BOTH = {"worker_cores": 4, "worker_memory": "16G"}
-
-
-@pytest.mark.parametrize(
-    ("policy", "fields", "claim", "site", "expected"),
-    [
-        # A default within the bound stays; one beyond it is lowered.
-        ({"worker_memory": "8G"}, [("String", "worker_memory", "2 G")], {}, {},
-         {"worker_memory": "2 G"}),
-        ({"worker_memory": "8G"}, [("String", "worker_memory", "64 G")], {}, {},
-         {"worker_memory": "8 G"}),
-        ({"max_memory": "8G"}, [("Float", "worker_memory", 16)], {"max_workers": 4}, {},
-         {"worker_memory": 2}),
-        ({"max_cores": 8}, [("Integer", "cpu", 16)], {"max_workers": 3}, {}, {"cpu": 2}),
-        ({"worker_cores": 2},
-         [("Float", "worker_cores", 1), ("Float", "worker_cores_limit", 4)], {}, {},
-         {"worker_cores": 1, "worker_cores_limit": 2}),
-        ({"worker_memory": "2G"},
-         [("String", "worker_memory", "1 G"), ("String", "worker_memory_limit", "64 G")], {}, {},
-         {"worker_memory": "1 G", "worker_memory_limit": "2 G"}),
-        ({"gpus": 0}, [("Integer", "gpus", 1)], {}, {}, {"gpus": 0}),
-        ({"gpus": 0}, [("Bool", "gpu", True)], {}, {}, {"gpu": False}),
-        *(({"gpus": most}, [("Bool", "gpu", default)], {}, {}, {"gpu": default})
-          for most in (1, 2) for default in (False, True)),
-        # Whole units, never more than the bound.
-        ({"max_memory": "10G"}, [("Integer", "worker_memory", 4)], {"max_workers": 4}, {},
-         {"worker_memory": 2}),
-        ({"worker_memory": "1500M"}, [("Integer", "worker_memory", 4096)], {}, {},
-         {"worker_memory": 1500}),
-        ({"worker_cores": 2.5}, [("Integer", "cpu", 4)], {}, {}, {"cpu": 2}),
-        ({"worker_cores": 4}, [SIZE], {}, {}, {"size": "2 CPU, 4 GB"}),
-        # Beside a choice of a whole size, too.
-        ({"gpus": 0}, [SIZE, ("Integer", "gpus", 1)], {}, {}, {"size": SIZE[3], "gpus": 0}),
-        # An unknown default is not raised: as much as the site's file says, or as is claimed of
-        # the worker itself.
-        (BOTH, [("String", "worker_memory", "")], {}, TWO, {"worker_memory": "2 G"}),
-        (BOTH, [("String", "worker_cores", "")], {"worker_memory": "1G"}, TWO,
-         {"worker_cores": "2"}),
-        (BOTH, [("String", "worker_cores_limit", ""), ("Float", "worker_cores", 1)],
-         {"worker_cores": 3.5}, TWO, {"worker_cores_limit": "3.5"}),
-        # What cannot be lowered.
-        ({"worker_memory": "8G"}, [], {}, {},
-         "no file tells its default; .*policy.worker_memory in"),
-        ({"worker_cores": 4}, [], {}, DEFAULT_16, "its default is 16; .*policy.worker_cores in"),
-        ({"max_cores": 1}, [SIZE], {}, {}, "exceeds policy.max_cores in"),
-        ({"max_cores": 4}, [("Float", "worker_cores", 8, 8)], {}, {}, "policy.max_cores in"),
-        ({"worker_memory": "512M"}, [("Integer", "worker_memory", 4)], {}, {},
-         "no integer of worker_memory is small enough"),
-        # Its limit would be more than it has, perhaps.
-        ({"worker_memory": "8G"}, [("String", "worker_memory", "")], {}, {},
-         "it is unclear how much worker_memory '' is; claim worker_memory, or its operator"),
-        ({"worker_cores": 8}, [("Select", "cpu", ["few", "8 CPU"], "few")], {}, {},
-         "it is unclear how much cpu 'few' is"),
-        # A choice that the site's file does not tell the size of.
-        ({"worker_cores": 4}, [UNKNOWN], {}, CHOICES, "no file tells its default"),
-        ({"worker_cores": 4}, [UNKNOWN, ("Select", "kind", ["2CPU, 4Gi"], "2CPU, 4Gi")], {},
-         CHOICES, "no file tells its default"),
-    ],
-)  # fmt: skip
-def test_defaults_of_a_gateway(
-    policy: Fields, fields: list[Any], claim: Fields, site: Fields, expected: Fields | str
-) -> None:
-    if isinstance(expected, str):
-        with pytest.raises(OptionError, match=expected):
-            lowered(policy, fields, claim, site)
-        return
-    options = lowered(policy, fields, claim, site)
-    assert {name: options[name] for name in expected} == expected
-
-
-LARGE = "16CPU, 64Gi"
-PROFILE = [("Select", "profile", ["2CPU, 8Gi", LARGE], "2CPU, 8Gi")]
-
-
-@pytest.mark.parametrize("chosen", ["2CPU, 8Gi", LARGE])
-@pytest.mark.parametrize("by_site", [False, True])
-@pytest.mark.parametrize("more", [{}, {"strict": False}, {"excess": "cut"}], ids=str)
-def test_a_choice_that_a_claim_names(chosen: str, by_site: bool, more: Fields) -> None:
-    """It is never another one, and too large only where the site's own file has chosen it."""
-    policy = {**BOTH, "excess": more.get("excess", "refuse")}
-    for name, site in product(("profile", "PROFILE"), ({}, TWO)):
-        claim = {"options": {name: chosen}, "strict": more.get("strict", True)}
-        sites = frozenset({f"options.{name}"} if by_site else ())
-        if chosen != LARGE or by_site:
-            assert lowered(policy, PROFILE, claim, site, sites)["profile"] == chosen
-            continue
-        with pytest.raises(OptionError, match=r"'16CPU, 64Gi' exceeds policy\.worker_cores in"):
-            lowered(policy, PROFILE, claim, site, sites)
-
-
-def test_a_request_knows_what_the_sites_file_asks_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A claim cannot hide behind what that says of the same option in another spelling."""
-    text = (
-        f"options: {{profile: '{LARGE}', size: x}}\nprofiles: {{big: {{options: {{queue: y}}}}}}\n"
-    )
-    claim = {**URL, "profile": "big", "options": {"account": "x", "PROFILE": LARGE}}
-    site = str(write(tmp_path / "claim.yaml", text))
-    environ = {**NOWHERE, "DASK_CLAIM_SITE": site, "DASK_CLAIM": json.dumps(claim)}
-    request = Request.of(load(environ=environ), 1, 1)
-    assert request.site_fields == {"options.size", "options.queue"}
-    claimed = {**URL, "options": {"profile": request.claim.options["profile"]}}
-    with pytest.raises(OptionError, match=r"exceeds policy\.worker_cores in"):
-        lowered({"worker_cores": 4}, PROFILE, claimed, {}, request.site_fields)
-
-
-def lowered(
-    policy: Fields,
-    fields: list[Any],
-    claim: Fields,
-    site: Fields,
-    sites: frozenset[str] = frozenset(),
-) -> Any:
-    server = pytest.importorskip("dask_gateway_server.options")
-    from dask_gateway.options import Options
-
-    made = []
-    for kind, name, default, *more in fields:
-        if kind == "Select":
-            made.append(server.Select(name, default, default=more[0]))
-        else:
-            least = {"min": more[0]} if more else {}
-            made.append(getattr(server, kind)(name, default=default, **least))
-    options = Options._from_spec(server.Options(*made).get_specification())
-    bounds, offered = Policy.model_validate(policy), GatewayOptions.model_validate(site)
-    asked = Claim.model_validate({**URL, **claim})
-    workers = asked.plan({}).max_workers
-    Filling(options, asked, workers, offered, Bounds(bounds, FILE, sites, workers)).fill()
-    return options

@@ -68,6 +68,7 @@ def test_assumptions_are_shown() -> None:
 
 SCHEDULER = {"DASK_SCHEDULER_ADDRESS": "tcp://host:8786"}
 CLUSTER = {"DASK_CLUSTER": "x", "DASK_GATEWAY_URL": "http://else"}
+OTHER_CLUSTER = {"DASK_GATEWAY_CLUSTER": "x", "DASK_GATEWAY__ADDRESS": "http://else"}
 REANA_WITHOUT_DASK = {
     "REANA_WORKFLOW_UUID": "id",
     "DASK_SCHEDULER_URI": "tcp://127.0.0.1:8080",
@@ -91,6 +92,7 @@ GATEWAY = {"gateway_url": "http://gw"}
         (GATEWAY, SCHEDULER, "gateway", "gateway"),
         (GATEWAY, {"DASK_SCHEDULER_FILE": "/nowhere"}, "gateway", "gateway"),
         (GATEWAY, CLUSTER, "attach", "attach"),
+        ({}, OTHER_CLUSTER, "attach", "attach"),
         ({"provider": "local"} | GATEWAY, SCHEDULER, "local", "local"),
         ({"provider": "attach"}, {}, "attach", "attach"),
         # Inside another run.

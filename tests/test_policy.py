@@ -279,11 +279,15 @@ def test_a_run_is_within_the_policy(
     launcher: Launcher, gateway: GatewayServer, tmp_path: Path, where: str
 ) -> None:
     """What a claim leaves open, the gateway's default and this machine's size, is bounded, too."""
-    claim: Fields = {"gateway_url": gateway.url}
+    claim: Fields = {"gateway_url": gateway.url, "fallback": "local"}
     if where == "fallback":
-        claim = {"gateway_url": "http://127.0.0.1:9", "fallback": "local"}
+        claim["gateway_url"] = "http://127.0.0.1:9"
     site = str(write(tmp_path / "claim.yaml", BOUNDED))
     run = launcher(PYTHON, "-c", SIZE, claim=claim, env={"DASK_CLAIM_SITE": site})
     assert run.status == 0, run.err
     threads, memory = map(int, run.out.split())
     assert threads == 1 and 0 < memory <= 2**29
+    away = "cannot be reached" in run.err and "Falling back to a local cluster" in run.err
+    assert (run.receipt["provider"], away) == (
+        ("local", True) if where == "fallback" else ("gateway", False)
+    )

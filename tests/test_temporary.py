@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from dask_claim.errors import (
     NoGatewayThere,
     NotAGateway,
 )
-from dask_claim.providers.base import Provider, import_quietly
+from dask_claim.providers.base import import_quietly
 from dask_claim.providers.gateway import asking
 from dask_claim.providers.gateway.answers import failure as failure_of
 from dask_claim.providers.gateway.api import GatewayApi
@@ -30,10 +31,9 @@ from dask_claim.providers.gateway.asking import Patience
 from dask_claim.providers.gateway.provider import GatewayProvider, _may_have_made_one
 from dask_claim.providers.host_process import failure
 from dask_claim.providers.values import Request
-from tests.support.certificates import certificates
 from tests.support.faulty import CLUSTER, faulty
 from tests.support.launcher import Launcher
-from tests.support.serving import answering, in_thread, raw
+from tests.support.serving import answering, in_thread, of_an_unknown_authority, raw
 from tests.test_gateway_api import NAME, ask
 
 OWN = '{"error": "out of order"}'
@@ -97,25 +97,18 @@ def test_retry_after() -> None:
 
 
 def test_connections() -> None:
-    with in_thread(raw(end="reset")) as port:
-        error = fault_of(f"http://127.0.0.1:{port}")
-        assert type(error) is GatewayUnreachable, error
+    authority = of_an_unknown_authority()
+    for scheme, serving, kind, words in (
+        ("http", raw(end="reset"), GatewayUnreachable, ""),
+        ("https", raw(http(200), tls=authority), ConfigurationError, "SSL_CERT_FILE"),
+        ("https", raw(http(400)), ConfigurationError, "does not speak TLS"),
+        ("https", raw(), GatewayAway, ""),
+    ):
+        with in_thread(serving) as port:
+            error = fault_of(f"{scheme}://127.0.0.1:{port}")
+        assert type(error) is kind and words in str(error)
     # Nothing listens there any more.
     assert type(fault_of(f"http://127.0.0.1:{port}")) is GatewayAway
-
-
-def test_tls(tmp_path: Path) -> None:
-    certificates(tmp_path)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
-    for sent, tls, kind, words in (
-        (http(200), context, ConfigurationError, "SSL_CERT_FILE"),
-        (http(400), None, ConfigurationError, "does not speak TLS"),
-        (b"", None, GatewayAway, ""),
-    ):
-        with in_thread(raw(sent, tls=tls)) as port:
-            error = fault_of(f"https://127.0.0.1:{port}")
-        assert type(error) is kind and words in str(error)
     # As OpenSSL tells of the same, where it is the first to see it.
     ended = failure_of(ssl.SSLEOFError(8, "EOF occurred in violation of protocol"), "it")
     assert isinstance(ended, GatewayUnreachable)
@@ -225,19 +218,9 @@ def test_limit_is_temporary_only_where_another_cluster_ends() -> None:
 # -- how long
 
 
-class Asking(Provider):
-    """A provider as far as its patience goes."""
-
-    name, description, may_fall_back = "gateway", "the gateway", True
-
-    async def submit(self) -> None: ...
-
-    async def wait_until_running(self) -> None: ...
-
-
-def provider_for(kind: type[Provider], **claimed: Any) -> Any:
+def provider_for(**claimed: Any) -> GatewayProvider:
     claim = Claim.model_validate(claimed)
-    return kind(Request(claim, claim.plan(), {}), lambda _: None, lambda _: None)
+    return GatewayProvider(Request(claim, claim.plan(), {}), lambda _: None, lambda _: None)
 
 
 @pytest.mark.parametrize("fallback", ["fail", "local"])
@@ -262,7 +245,7 @@ def test_patience(
         raise kind("in trouble")
 
     ends = fallback == "local" or kind is NoGatewayThere
-    provider = provider_for(Asking, gateway_url="http://g", fallback=fallback)
+    provider = provider_for(gateway_url="http://g", fallback=fallback)
     answer = Patience(provider).ask(question)
     if heals or not ends:
         assert asyncio.run(answer) == 51
@@ -278,9 +261,9 @@ def test_gateway_that_hangs_is_left_where_there_is_a_fallback(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(asking, "SOON", 0.05)
-    provider = provider_for(Asking, gateway_url="http://g", fallback="local")
+    provider = provider_for(gateway_url="http://g", fallback="local")
     with pytest.raises(GatewayUnreachable, match="does not answer within"):
-        asyncio.run(Patience(provider).ask(lambda: asyncio.sleep(3600)))
+        asyncio.run(Patience(provider).ask(partial(asyncio.sleep, 3600)))
 
 
 def test_list_of_clusters_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -296,7 +279,7 @@ def test_list_of_clusters_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     with faulty("refused") as server:
         server.faults = {"list": "502"}
         with pytest.raises(GatewayUnreachable):
-            asyncio.run(submit(provider_for(GatewayProvider, **server.claim(), fallback="local")))
+            asyncio.run(submit(provider_for(**server.claim(), fallback="local")))
         assert server.requested is None
 
 
@@ -326,7 +309,7 @@ def test_what_a_held_cluster_fails_of() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("role", ["SCHEDULER", "WORKER"])
+@pytest.mark.parametrize("role", ["SCHEDULER", pytest.param("WORKER", marks=pytest.mark.deep)])
 def test_preload_module_that_is_missing(launcher: Launcher, role: str) -> None:
     run = launcher("true", env={f"DASK_DISTRIBUTED__{role}__PRELOAD": "['no_such_module']"})
     assert (run.status, run.receipt["gone"]) == (78, True), run.err
@@ -352,7 +335,7 @@ def test_library_that_cannot_be_loaded(tmp_path: Path, monkeypatch: pytest.Monke
 )
 def test_schedulers_at_an_ipv6_address(url: str, proxy: str | None, fits: bool) -> None:
     """The gateway's client connects to none: said before anything is asked."""
-    provider = provider_for(GatewayProvider, gateway_url=url, proxy_url=proxy)
+    provider = provider_for(gateway_url=url, proxy_url=proxy)
     if fits:
         provider.check()
     else:

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from http.server import ThreadingHTTPServer
-from ssl import SSLContext
+from ssl import PROTOCOL_TLS_SERVER, SSLContext
 from typing import Any, TypeVar
 
 from aiohttp import web
@@ -101,6 +101,15 @@ async def raw(
         writer.close()
         with suppress(OSError):
             await writer.wait_closed()
+
+
+def of_an_unknown_authority() -> SSLContext:
+    """TLS of a server at 127.0.0.1."""
+    import trustme
+
+    context = SSLContext(PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
+    return context
 
 
 def reset(transport: Any) -> None:
