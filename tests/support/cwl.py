@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
+import multiprocessing
 import os
-import signal
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -47,84 +44,60 @@ class Done:
         return self.path(name).read_text()
 
 
-def run(*command: Any, folder: Path, **variables: str) -> Done:
-    """Run any runner."""
-    done = subprocess.run(
-        [str(word) for word in command],
-        cwd=folder, env=clean_environment(**variables), capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
-    return Done(done.returncode, done.stdout, done.stderr)
+def _cwltool(
+    runs: list[list[str]], folder: str, variables: dict[str, str], out: str, err: str
+) -> NoReturn:
+    """Be cwltool: run these command lines, and end with the highest of their statuses."""
+    from cwltool import main
+
+    os.setsid()
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(variables)
+    for number, path in enumerate((os.devnull, out, err)):
+        os.dup2(os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC), number)
+    # With a callback: without one it forgets the schemas first.
+    sys.exit(max(main.run(words, custom_schema_callback=lambda: None) for words in runs))
 
 
 class Cwltool:
-    """cwltool's command, without a second for its imports and another for CWL's schemas."""
+    """cwltool's command, forked from a process that has its modules and CWL's schemas already."""
 
     def __init__(self, logs: Path) -> None:
         self._out, self._err = logs / "out", logs / "err"
-        self._begin()
-
-    def _begin(self) -> None:
-        self._forker = subprocess.Popen(
-            [sys.executable, Path(__file__).with_name("cwltool_forker.py")],
-            env=clean_environment(), text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        )  # fmt: skip
+        self._forkserver = multiprocessing.get_context("forkserver")
+        self._forkserver.set_forkserver_preload([__name__, "tests.support.cwltool_ready"])
 
     def __call__(self, *words: Any, folder: Path, **variables: str) -> Done:
         """Run it in a folder, with these variables besides those of `clean_environment`."""
-        request = {
-            "words": [str(word) for word in words], "folder": str(folder),
-            "variables": clean_environment(**variables),
-            "out": str(self._out), "err": str(self._err),
-        }  # fmt: skip
-        try:
-            status = self._run(json.dumps(request))
-        except BaseException:
-            # What it answers yet would be taken for the answer to the next request.
-            self._forker.kill()
-            self._forker.communicate()
-            self._begin()
-            raise
-        return Done(status, self._out.read_text(), self._err.read_text())
+        return self._run([[*map(str, words)]], folder, variables)
 
-    def _run(self, request: str) -> int:
-        assert self._forker.stdin and self._forker.stdout
-        self._forker.stdin.write(request + "\n")
-        self._forker.stdin.flush()
-        pid = int(self._forker.stdout.readline())
-        timers = [
-            # Told so, it ends what it has started.
-            threading.Timer(300, os.kill, (pid, signal.SIGTERM)),
-            threading.Timer(330, os.killpg, (pid, signal.SIGKILL)),
-        ]
-        for timer in timers:
-            timer.start()
-        try:
-            return int(self._forker.stdout.readline())
-        except BaseException:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGTERM)
-            raise
-        finally:
-            for timer in timers:
-                timer.cancel()
-                timer.join()
-
-    def validate(self, path: Path) -> None:
-        """Check a document against CWL's schema, links and expressions included."""
-        if "InlineJavascript" in path.read_text():
+    def validate(self, *documents: Path | str) -> None:
+        """Check documents against CWL's schema, links and expressions included."""
+        if any("InlineJavascript" in Path(str(each).partition("#")[0]).read_text()
+               for each in documents):  # fmt: skip
             need("node")
-        done = self("--validate", path, folder=path.parent)
+        done = self._run([["--validate", str(each)] for each in documents], ROOT, {})
         assert done.status == 0, done.err
 
-    def end(self) -> None:
-        self._forker.communicate()
+    def _run(self, runs: list[list[str]], folder: Path, variables: dict[str, str]) -> Done:
+        streams = str(self._out), str(self._err)
+        arguments = (runs, str(folder), clean_environment(**variables), *streams)
+        process = self._forkserver.Process(target=_cwltool, args=arguments)
+        process.start()
+        try:
+            process.join(300)
+        finally:
+            # Where it has not ended: it ends what it has started.
+            process.terminate()
+            process.join()
+        assert process.exitcode is not None
+        return Done(process.exitcode, self._out.read_text(), self._err.read_text())
 
 
 @pytest.fixture(scope="session")
-def cwltool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cwltool]:
-    made = Cwltool(tmp_path_factory.mktemp("cwltool"))
-    yield made
-    made.end()
+def cwltool(tmp_path_factory: pytest.TempPathFactory) -> Cwltool:
+    return Cwltool(tmp_path_factory.mktemp("cwltool"))
 
 
 def _installed(factory: pytest.TempPathFactory, name: str, package: str) -> Path:
@@ -152,7 +125,12 @@ class Toil:
         # Behind this Python: the tool's `python` is the one that has Dask.
         path = os.pathsep.join([str(BIN), str(self._programs), os.environ["PATH"]])
         command = [self._programs / "toil-cwl-runner", "--workDir", folder, "--clean", "always"]
-        return run(*command, *words, folder=folder, PATH=path, **variables)
+        done = subprocess.run(
+            [*map(str, (*command, *words))],
+            cwd=folder, env=clean_environment(PATH=path, **variables),
+            capture_output=True, text=True, timeout=300,
+        )  # fmt: skip
+        return Done(done.returncode, done.stdout, done.stderr)
 
 
 @pytest.fixture(scope="session")

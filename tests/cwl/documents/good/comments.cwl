@@ -11,7 +11,7 @@ requirements:
   # What it may read.
   EnvVarRequirement:
     envDef:
-      PYTHONPATH: /app
+      PYTHONPATH: {envValue: /app}
   # The cluster.
   calrissian:DaskGatewayRequirement:
     workerCores: $(inputs.cores)

@@ -11,7 +11,7 @@ requirements:
   # What it may read.
   EnvVarRequirement:
     envDef:
-      PYTHONPATH: /app
+      PYTHONPATH: {envValue: /app}
       DASK_CLAIM: |-
         {
           "image": "example.org/eopf:1.4.1",

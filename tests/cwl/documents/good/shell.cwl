@@ -14,6 +14,8 @@ arguments:
     valueFrom: '&& echo "$DASK_SCHEDULER_ADDRESS" | cut -c 1-6;'
   - printf
   - "%s|"
+  - {position: 3, shellQuote: false, valueFrom: "; exit 7"}
+successCodes: [7]
 inputs:
   words:
     type: string[]

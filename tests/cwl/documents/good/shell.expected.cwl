@@ -32,12 +32,14 @@ arguments:
     valueFrom: '&& echo "$DASK_SCHEDULER_ADDRESS" | cut -c 1-6;'
   - printf
   - "%s|"
+  - {position: 3, shellQuote: false, valueFrom: "; exit 7"}
   - position: 1000000
     valueFrom: |2-
 
       END_OF_THE_COMMAND_FOR_DASK_CLAIM
       exec dask-claim -- /bin/sh -c "$dask_claim_command"
     shellQuote: false
+successCodes: [7]
 inputs:
   words:
     type: string[]

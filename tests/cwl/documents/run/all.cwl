@@ -2,20 +2,16 @@ cwlVersion: v1.2
 class: Workflow
 doc: All that a runner should do with tools that claim, at once.
 requirements:
-  MultipleInputFeatureRequirement: {}
   ScatterFeatureRequirement: {}
   SubworkflowFeatureRequirement: {}
 inputs:
   pre_event: string
   post_event: string
   items: Directory
-  cores: int
-  memory: string
   sizes: int[]
   number: int
 outputs:
   burned_area: {type: Directory, outputSource: published/burned_area}
-  maps: {type: "File[]", outputSource: [map/map, map/item, map/quicklook]}
   threads: {type: "File[]", outputSource: workers/threads}
   large: {type: "File?", outputSource: condition/large}
   small: {type: "File?", outputSource: condition/small}
@@ -24,11 +20,6 @@ steps:
     run: PUBLISHED#burned-area
     in: {pre_event: pre_event, post_event: post_event, items: items}
     out: [burned_area]
-  map:
-    run: bai.cwl#main
-    in:
-      {pre_event: pre_event, post_event: post_event, items: items, cores: cores, memory: memory}
-    out: [map, item, quicklook]
   workers:
     run: workers.cwl
     scatter: cores
