@@ -204,6 +204,7 @@ def suggest(key: object, names: Mapping[str, str] = ALIASES) -> str:
 
 
 def plain_name(key: object) -> str:
-    """Return a key in lower case, without `_`, `-` and any namespace."""
+    """Return a key in lower case, without `_`, `-` and namespace; empty where it is no text."""
     # A namespace may stand before any key: calrissian:X, https://…/schema#X.
-    return re.split(r"[:#/]", str(key))[-1].lower().replace("_", "").replace("-", "")
+    text = key if isinstance(key, str) else ""
+    return re.split(r"[:#/]", text)[-1].lower().replace("_", "").replace("-", "")
