@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import os
 import socket
@@ -13,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from dask_claim.claim.addresses import GatewayAddress
 from dask_claim.credentials.oidc import PATIENCE
 from dask_claim.errors import AuthenticationError
 from dask_claim.providers.gateway.api import GatewayApi
@@ -32,6 +30,7 @@ from tests.support.oidc_provider import (
 )
 from tests.support.proxy import Proxy
 from tests.support.scenes import SMALL
+from tests.test_gateway_api import ask
 
 # One provider and one gateway for all.
 pytestmark = pytest.mark.xdist_group("credentials")
@@ -101,9 +100,10 @@ WRITTEN = {"token": "first-secret-1", "secret": CLIENT_SECRET, "password": PASSW
 @pytest.mark.parametrize(
     ("credentials", "end"),
     [
-        (FILE, "SIGKILL"), (FILE, "removed"), ("Dask's", "SIGKILL"), (USERS, "ordinary"),
+        (FILE, "SIGKILL"), (FILE, "removed"), (USERS, "ordinary"),
+        pytest.param("Dask's", "SIGKILL", marks=pytest.mark.deep),
     ],
-    ids=["file-SIGKILL", "file-removed", "Dask-SIGKILL", "users"],
+    ids=["file-SIGKILL", "file-removed", "users", "Dask-SIGKILL"],
 )  # fmt: skip
 def test_token_replaced(
     launcher: Launcher, site: GatewayServer, issuer: Provider, tmp_path: Path,
@@ -172,16 +172,8 @@ def test_what_is_refused(
 ) -> None:  # fmt: skip
     env = written(tmp_path, site.url, credentials.replace("ISSUER", issuer.issuer))
     monkeypatch.setenv("DASK_CLAIM_SITE", env["DASK_CLAIM_SITE"])
-
-    async def ask() -> None:
-        api = GatewayApi(GatewayAddress(site.url, trusted=True))
-        try:
-            await api.clusters()
-        finally:
-            await api.close()
-
     with pytest.raises(AuthenticationError) as caught:
-        asyncio.run(ask())
+        ask(site.url, GatewayApi.clusters)
     assert caught.value.exit_status == 78 and "-secret" not in str(caught.value)
     assert words.format(issuer=issuer.issuer, file=tmp_path / "claim.yaml") in str(caught.value)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -64,6 +63,7 @@ def test_mappings_in_variables(environ: Env, site: Path) -> None:
         "DASK_CLAIM_OPTIONS__WORKERCLASS": "large",
         "DASK_CLAIM_OPTIONS__NEW_ONE": "x",
         "DASK_CLAIM_OPTIONS__nodeType": "y",
+        "DASK_CLAIM_OPTIONS__LIST": '[1, "2", true]',
         "DASK_CLAIM_ENVIRONMENT__http_proxy": "http://a",
         "DASK_CLAIM_ENVIRONMENT__HTTP_PROXY": "http://b",
     }
@@ -71,21 +71,11 @@ def test_mappings_in_variables(environ: Env, site: Path) -> None:
     assert resolved.claim.env == {"worker_cores": "CORES", "image": "OTHER"}
     # An option's name is that of a weaker source, whatever its case; else in small letters, but
     # for one that is written in both.
-    named = {"workerClass": "large", "new_one": "x", "nodeType": "y"}
+    named = {"workerClass": "large", "new_one": "x", "nodeType": "y", "list": [1, "2", True]}
     assert resolved.claim.options == {"queue": "short", "gpus": 2, **named}
     # The names of the workers' variables keep their case.
     assert resolved.claim.environment == {"http_proxy": "http://a", "HTTP_PROXY": "http://b"}
     assert resolved.sources["env.image"] == "DASK_CLAIM_ENV__IMAGE"
-
-
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [("4", 4), ("true", True), ('"4"', "4"), ("[1, 2]", [1, 2]), ("normal", "normal")],
-)  # fmt: skip
-def test_an_option_in_a_variable_loses_nothing(environ: Env, text: str, value: object) -> None:
-    environ["DASK_CLAIM_OPTIONS__X"] = text
-    found = load(environ=environ).claim.options["x"]
-    assert found == value and type(found) is type(value)
 
 
 UNKNOWN = "unknown variable"
@@ -231,13 +221,12 @@ def test_a_faulty_site_file(environ: Env, site: Path, text: str, message: str) -
     assert fault.startswith(f"{site}: ") and message in fault
 
 
-def test_the_site_file_takes_every_spelling(environ: Env, site: Path) -> None:
-    write(site, "calrissian:DaskGatewayRequirement:\n  workerCores: 1\n  clustermaxCore: 5\n")
-    claim = load(environ=environ).claim
-    assert (claim.worker_cores, claim.max_cores) == (1, 5)
-    for nothing in ("", "# nothing yet\n", "---\n"):
-        write(site, nothing)
-        assert load(environ=environ).claim == Claim()
+def test_site_files_that_can_be_read(environ: Env, site: Path) -> None:
+    spelled = "calrissian:DaskGatewayRequirement:\n  workerCores: 1\n  clustermaxCore: 5\n"
+    expected = {spelled: Claim(worker_cores=1, max_cores=5)}
+    for text in (spelled, "", "# nothing yet\n", "---\n"):
+        write(site, text)
+        assert load(environ=environ).claim == expected.get(text, Claim())
 
 
 def test_a_site_file_that_cannot_be_read(environ: Env, tmp_path: Path) -> None:
@@ -258,33 +247,28 @@ def test_the_default_site_file_may_be_absent(
     assert load(environ=environ).claim.image == "bai:1.0"
 
 
-class TestDask:
-    """What Dask's own configuration says of a gateway."""
+@pytest.mark.parametrize("where", ["home/.config/dask", "etc", "own"])
+def test_files_of_dask(environ: Env, tmp_path: Path, where: str) -> None:
+    text = "gateway:\n  address: http://from-dask\n  proxy_address: tls://proxy:1\n"
+    file = write(tmp_path / where / "site.yaml", text)
+    if where == "own":
+        environ["DASK_CONFIG"] = str(file)
+    found = load(environ=environ)
+    addresses = found.claim.gateway_url, found.claim.proxy_url
+    assert addresses == ("http://from-dask", "tls://proxy:1")
+    assert found.plan().provider == "gateway"
+    write(file, "gateway: [\n")
+    (fault,) = faults_of(**environ)
+    assert fault.startswith("Dask's configuration: cannot be read: ")
 
-    @pytest.mark.parametrize("where", ["home/.config/dask", "etc", "own"])
-    def test_files(self, environ: Env, tmp_path: Path, where: str) -> None:
-        text = "gateway:\n  address: http://from-dask\n  proxy_address: tls://proxy:1\n"
-        file = write(tmp_path / where / "site.yaml", text)
-        if where == "own":
-            environ["DASK_CONFIG"] = str(file)
-        found = load(environ=environ)
-        claim = found.claim
-        assert (claim.gateway_url, claim.proxy_url) == ("http://from-dask", "tls://proxy:1")
-        assert found.plan().provider == "gateway"
 
-    def test_a_file_that_is_no_yaml(self, environ: Env, tmp_path: Path) -> None:
-        write(tmp_path / "etc" / "bad.yaml", "gateway: [\n")
-        (fault,) = faults_of(**environ)
-        assert fault.startswith("Dask's configuration: cannot be read: ")
-
-    def test_without_a_value_dask_is_not_imported(self, tmp_path: Path) -> None:
-        write(tmp_path / ".config" / "dask" / "gateway.yaml", "# gateway:\n#   address: x\n")
-        code = "import sys; from dask_claim.claim.model import load; load(); print(*sys.modules)"
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("DASK_")}
-        env = {**kept, "HOME": str(tmp_path), "DASK_CLAIM": '{"worker_cores": 1}'}
-        out = subprocess.check_output([sys.executable, "-c", code], env=env, text=True)
-        loaded = set(out.split())
-        assert not loaded & {"dask", "distributed", "dask_gateway", "yaml", "ruamel.yaml", "loguru"}
+def test_without_a_value_dask_is_not_imported(tmp_path: Path) -> None:
+    write(tmp_path / ".config" / "dask" / "gateway.yaml", "# gateway:\n#   address: x\n")
+    code = "import sys; from dask_claim.claim.model import load; load(); print(*sys.modules)"
+    env = {"HOME": str(tmp_path), "DASK_CLAIM": '{"worker_cores": 1}'}
+    out = subprocess.check_output([sys.executable, "-c", code], env=env, text=True)
+    loaded = set(out.split())
+    assert not loaded & {"dask", "distributed", "dask_gateway", "yaml", "ruamel.yaml", "loguru"}
 
 
 def test_the_process_environment_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -326,16 +310,14 @@ OWN = "https://own.example.org"
 HUB = f"{OWN}:443/hub"
 
 
-@pytest.mark.parametrize(
-    ("configured", "secret"),
-    [({}, False), ({"DASK_GATEWAY__AUTH__KWARGS__USERNAME": "hunter2"}, False),
-     ({"DASK_GATEWAY__AUTH__KWARGS__PASSWORD": "hunter2"}, True), (TYPE, True)],
-)  # fmt: skip
-def test_what_counts_as_credentials(environ: Env, configured: Env, secret: bool) -> None:
-    claim = json.dumps({"gateway_url": STRANGER})
-    resolved = load(environ={**environ, **configured, "DASK_CLAIM": claim})
-    told = describe_withheld(resolved)
-    assert (told is not None) is secret and "hunter2" not in str(told)
+def test_what_counts_as_credentials(environ: Env) -> None:
+    auth, claim = "DASK_GATEWAY__AUTH__KWARGS__", json.dumps({"gateway_url": STRANGER})
+    for configured, secret in (
+        ({}, False), ({f"{auth}USERNAME": "hunter2"}, False),
+        ({f"{auth}PASSWORD": "hunter2"}, True), (TYPE, True),
+    ):  # fmt: skip
+        told = describe_withheld(load(environ={**environ, **configured, "DASK_CLAIM": claim}))
+        assert (told is not None) is secret and "hunter2" not in str(told)
 
 
 @pytest.mark.parametrize(

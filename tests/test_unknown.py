@@ -61,9 +61,18 @@ def stop_orphaned(gateway: Faulty) -> list[str]:
     return gateway.ended
 
 
+def some_deep(faults: tuple[str, ...], *alike: str) -> list[Any]:
+    """Those that come about in the same way as another one are for `make test-deep`."""
+    return [
+        pytest.param(fault, marks=[pytest.mark.deep] if fault in alike else ()) for fault in faults
+    ]
+
+
 # The gateway's client does not close what its TLS could not be set up on.
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
-@pytest.mark.parametrize("fault", SCHEDULER_FAULTS)
+@pytest.mark.parametrize(
+    "fault", some_deep(SCHEDULER_FAULTS, "reset", "garbage", "closed", "no holders")
+)
 def test_scheduler_that_cannot_be_asked(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reports, "LOOK_TIMEOUT", 0.5)
     with faulty(fault, environment=ASKED) as gateway:
@@ -101,7 +110,7 @@ def test_scheduler_that_answers(
         assert stop_orphaned(gateway) == [CLUSTER] * orphaned
 
 
-@pytest.mark.parametrize("fault", HTTP_FAULTS)
+@pytest.mark.parametrize("fault", some_deep(HTTP_FAULTS, "403", "429", "500", "502"))
 def test_gateway_that_cannot_be_asked(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """For its list, for one cluster, or for both."""
     monkeypatch.setattr(connection, "REQUEST_TIMEOUT", 0.5)
