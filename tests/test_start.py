@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 
+from tests.support.start import DASK_CONFIG
+
 SHOW = """
 # A nanny of Dask leaves the seed in a process that has started workers, as some tests do.
 KEPT = ("PYTHONPATH", "PYTHONHASHSEED")
@@ -37,7 +39,7 @@ def test_as_after_a_login() -> None:
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     assert seen == {
         "blocked": 0, "umask": 0o022, "core": 0, "files": min(4096, hard), "memory": 1,
-        "locale": ["C.UTF-8", "C.UTF-8", None], "dask": {"DASK_CONFIG": "/dev/null"},
+        "locale": ["C.UTF-8", "C.UTF-8", None], "dask": {"DASK_CONFIG": DASK_CONFIG},
         "python": [],
         "open": [True] * 3, "terminal": "0",
     }  # fmt: skip

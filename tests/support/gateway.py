@@ -278,7 +278,7 @@ def clean_environment(**more: str) -> dict[str, str]:
     }
     kept["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}"
     kept["USER"] = "tester"
-    kept["DASK_CONFIG"] = "/dev/null"
+    kept["DASK_CONFIG"] = os.environ.get("DASK_CONFIG", "/dev/null")
     return {**kept, **more}
 
 

@@ -13,6 +13,7 @@ import signal
 import sys
 import termios
 import threading
+from pathlib import Path
 
 # Python ignores these itself, and `subprocess` sets them to their default again.
 IGNORED_BY_PYTHON = {signal.SIGPIPE, signal.SIGXFSZ}
@@ -22,7 +23,8 @@ STRAY = (
     "DASK_", "LC_", "LANG", "SLURM_", "PBS_", "LSB_", "OAR_", "_CONDOR_", "JOB_ID", "JUPYTERHUB_",
     "TRACEPARENT", "PYTHON", "BASH_ENV",
 )  # fmt: skip
-KNOWN = {"LANG": "C.UTF-8", "LC_ALL": "C.UTF-8", "DASK_CONFIG": "/dev/null"}
+DASK_CONFIG = str(Path(__file__).with_name("dask.yaml"))
+KNOWN = {"LANG": "C.UTF-8", "LC_ALL": "C.UTF-8", "DASK_CONFIG": DASK_CONFIG}
 
 # The soft limits; whatever is not here is raised to the hard one.
 LIMITS = {
