@@ -65,11 +65,15 @@ ONLY_THE_KERNEL = {
 @pytest.mark.parametrize(
     ("program", "memory", "told"),
     [
-        (FILLS_SCHEDULER, "256M", "The local cluster has ended by itself: its process was killed"),
+        pytest.param(
+            FILLS_SCHEDULER, "256M",
+            "The local cluster has ended by itself: its process was killed",
+            marks=pytest.mark.deep,
+        ),
         (FILLS_WORKER, None, "a worker or another process here was killed by the kernel"),
     ],
     ids=["scheduler", "worker"],
-)
+)  # fmt: skip
 def test_memory_limit_that_ends_a_part_of_a_local_cluster_is_named(
     launcher: Launcher, small_cgroup: Path, program: str, memory: str | None, told: str
 ) -> None:
@@ -88,8 +92,3 @@ def test_memory_limit_is_named(launcher: Launcher, small_cgroup: Path) -> None:
     assert run.status == 137, run.err
     assert "memory limit of 0.25 GiB was reached" in run.err
     assert any("memory limit" in warning for warning in run.receipt["warnings"])
-
-
-def test_killed_by_somebody_else(launcher: Launcher) -> None:
-    run = launcher("sh", "-c", "kill -9 $$", claim={"create": False})
-    assert (run.status, run.receipt["warnings"]) == (137, [])

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.gateway import clean_environment
 from tests.support.launcher import DASK_CLAIM, PYTHON, Launcher
 
 # What stands at the low numbers in the command and in a worker, told by a file: a task that
@@ -40,13 +41,23 @@ def closing(closed: str) -> tuple[str, ...]:
     return ("bash", "-c", f'exec "$@" {closed}', "-")
 
 
-@pytest.mark.parametrize("closed", ["<&- >&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize(
+    "closed", [pytest.param("<&- >&-", marks=pytest.mark.deep), "<&- >&- 2>&-"]
+)
 def test_closed_with_a_cluster_here(launcher: Launcher, tmp_path: Path, closed: str) -> None:
-    """The command finds them closed; workers never have a connection there."""
-    run = launcher(PYTHON, "-c", PROGRAM, "told", before=closing(closed), cwd=tmp_path)
+    """The command finds them closed; workers never have a connection there.
+
+    Nor does the working directory have to be there any more.
+    """
+    (gone := tmp_path / "gone").mkdir()
+    file = tmp_path / "told"
+    run = launcher(
+        PYTHON, "-c", PROGRAM, str(file), claim={"max_workers": 1}, cwd=gone,
+        before=("sh", "-c", 'rmdir "$PWD"; exec "$@"', "sh", *closing(closed)),
+    )  # fmt: skip
     assert (run.status, run.receipt["exit_status"]) == (7, 7), run.err
     assert "Traceback" not in run.err
-    own, worker = json.loads((tmp_path / "told").read_text())
+    own, worker = json.loads(file.read_text())
     assert own[:2] == [None, None] and (own[2] is None) == ("2>&-" in closed)
     # A worker's output goes where the log goes; its stdin is the launcher's.
     assert worker[0].startswith("pipe:")
@@ -60,7 +71,7 @@ OPEN = "for n in 0 1 2; do [ -e /proc/$$/fd/$n ] && open=$open$n; done; echo $op
 
 def test_closed(attached: Launcher, tmp_path: Path) -> None:
     runs = {}
-    for closed, left in {"<&-": "12", ">&-": "02", "2>&-": "01", ">&- 2>&-": "0"}.items():
+    for closed, left in {"<&-": "12", ">&-": "02", "2>&-": "01"}.items():
         (tmp_path / left).mkdir()
         command = ("sh", "-c", OPEN)
         runs[left] = attached.start(*command, before=closing(closed), cwd=tmp_path / left)
@@ -78,8 +89,11 @@ def test_closed(attached: Launcher, tmp_path: Path) -> None:
         (["--nonsense"], "<&- >&- 2>&-", 64),
     ],
 )
-def test_statuses_stay(words: list[str], closed: str, status: int) -> None:
-    assert subprocess.run([*closing(closed), DASK_CLAIM, *words]).returncode == status
+def test_statuses_stay(
+    scheduler: dict[str, str], words: list[str], closed: str, status: int
+) -> None:
+    command = [*closing(closed), DASK_CLAIM, *words]
+    assert subprocess.run(command, env=clean_environment(**scheduler)).returncode == status
 
 
 def test_full_log(attached: Launcher) -> None:

@@ -79,9 +79,10 @@ def test_a_guard_writes_as_its_launcher(
 
 def test_a_run(attached: Launcher) -> None:
     """Beside the command's own lines, which stay as they are; masked is what the text masks."""
-    command = ("sh", "-c", "echo mine >&2; exit 3", "--token", "hunter2")
+    secrets = ("--token", "hunter2", "--password=hunter2", "https://me:hunter2@example.org/")
+    command = ("sh", "-c", "echo mine >&2; exit 3", *secrets)
     run = attached(*command, env=JSON | {"DASK_GATEWAY__AUTH__PASSWORD": "correct-horse"})
-    assert run.status == 3 and "hunter2" not in run.err
+    assert run.status == 3 and "example.org" in run.err and "hunter2" not in run.err
     lines = run.err.splitlines()
     lines.remove("mine")
     events = events_of("\n".join(lines))

@@ -12,11 +12,18 @@ import pytest
 
 from dask_claim import processes
 from tests.support.gateway import GatewayServer
-from tests.support.launcher import PYTHON, Launcher, Run, Running, wait_for
+from tests.support.launcher import (
+    PYTHON,
+    Launcher,
+    Run,
+    Running,
+    nothing_untrue,
+    shut_down,
+    wait_for,
+)
 from tests.support.scenes import (
     HURRY,
     children,
-    clusters_command,
     command_line,
     processes_of,
     until_leased,
@@ -53,12 +60,6 @@ with Client() as client:
 """
 
 
-def nothing_untrue(run: Run) -> None:
-    """The launcher has confirmed the end, and does not say that it was its own doing."""
-    assert run.receipt is None or run.receipt["gone"] is True
-    assert "was already gone" in run.err and "stopped after" not in run.err, run.err
-
-
 def told(run: Run, words: str) -> None:
     """One warning, in the log and in the receipt."""
     assert len(re.findall(words, run.err)) == 1, run.err
@@ -67,27 +68,20 @@ def told(run: Run, words: str) -> None:
     nothing_untrue(run)
 
 
-@pytest.mark.parametrize("where", ["local", "a block", "a gateway", "a gateway here"])
-def test_program_shuts_its_cluster_down(
-    launcher: Launcher, request: pytest.FixtureRequest, where: str
-) -> None:
-    claim: dict[str, Any] = {"max_workers": 1}
-    if "gateway" in where:
-        claim["env"] = {"gateway_url": "URL"}
-    if where == "a gateway":
-        claim["gateway_url"] = request.getfixturevalue("gateway").url
-    if where == "a block":
-        run = launcher.program(BLOCK, claim=claim).finish()
-    else:
-        flags = ("--start", "eager" if where == "local" else "ready")
-        run = launcher(PYTHON, "-c", SHUTDOWN, flags=flags, claim=claim)
-        assert run.receipt["warnings"] == []
+def test_program_shuts_its_cluster_down(launcher: Launcher, gateway: GatewayServer) -> None:
+    """Those of the launcher's own: `test_other_users_are_refused`."""
+    claim = {"max_workers": 1, "gateway_url": gateway.url}
+    run = launcher(PYTHON, "-c", SHUTDOWN, claim=claim)
     assert (run.status, run.out) == (0, b"42\n"), run.err
-    words = r"(The local cluster|Cluster \w+) was shut down by a client \(client.shutdown\(\)\)"
-    assert len(re.findall(words, run.err)) == 1, run.err
-    nothing_untrue(run)
-    # Neither a worker nor its nanny complains.
-    assert "gateway" in where or not re.search("Traceback|ERROR", run.err), run.err
+    shut_down(run)
+
+
+@pytest.mark.deep
+def test_block_shuts_its_cluster_down(launcher: Launcher) -> None:
+    run = launcher.program(BLOCK, claim={"max_workers": 1}).finish()
+    assert (run.status, run.out) == (0, b"42\n"), run.err
+    shut_down(run)
+    assert not re.search("Traceback|ERROR", run.err), run.err
 
 
 @pytest.mark.parametrize(
@@ -95,10 +89,13 @@ def test_program_shuts_its_cluster_down(
     [
         ({}, "The local cluster"),
         ({"env": {"gateway_url": "URL"}}, r"Cluster \w+"),
-        ({"create": False, "env": {"gateway_url": "URL"}}, "The Dask Gateway of this run"),
+        pytest.param(
+            {"create": False, "env": {"gateway_url": "URL"}}, "The Dask Gateway of this run",
+            marks=pytest.mark.deep,
+        ),
     ],
     ids=["local", "a gateway's here", "a gateway here"],
-)
+)  # fmt: skip
 def test_death_of_the_process_that_holds_a_local_cluster(
     launcher: Launcher, claim: dict[str, Any], what: str
 ) -> None:
@@ -126,7 +123,9 @@ def run(launcher: Launcher, gateway: GatewayServer) -> Running:
     return run
 
 
-@pytest.mark.parametrize("when", ["at once", "with the command"])
+@pytest.mark.parametrize(
+    "when", ["at once", pytest.param("with the command", marks=pytest.mark.deep)]
+)
 def test_somebody_else_ends_a_gateways_cluster(
     run: Running, gateway: GatewayServer, when: str
 ) -> None:
@@ -134,7 +133,7 @@ def test_somebody_else_ends_a_gateways_cluster(
     words = f"Cluster {name} was ended by somebody else"
     if when == "with the command":
         run.process.stdin.write(b"\n")
-    clusters_command(gateway, "stop", name, "--yes")
+    gateway.clear()
     if when == "at once":
         run.until(words)
         run.process.stdin.write(b"\n")
@@ -164,7 +163,7 @@ def test_somebody_else_ends_a_cluster_whose_workers_are_waited_for(
     run = launcher.start("true", claim=claim, flags=("--start", "workers"))
     run.until("Scaling cluster")
     until_leased(variables_gateway)
-    clusters_command(variables_gateway, "stop", *variables_gateway.clusters(), "--yes")
+    variables_gateway.clear()
     ended = run.finish()
     assert ended.status == 75 and "was ended by somebody else" in ended.receipt["error"]
     told(ended, r"Cluster \w+ was ended by somebody else")

@@ -170,6 +170,7 @@ def test_the_report_of_a_local_cluster(launcher: Launcher, tmp_path: Path) -> No
     """Opened in a browser; and that of a run that is ended, which waits for none of Dask's."""
     need("Bokeh")
     report, other = tmp_path / "r.html", tmp_path / "other.html"
+    launcher.variables["DASK_CLAIM_MAX_WORKERS"] = "1"
     flags = ("--report", str(other))
     running = launcher.start(PYTHON, "-c", "import time; time.sleep(60)", flags=flags)
     done = launcher.program(BLOCK, env={"DASK_CLAIM_REPORT": str(report)}).finish()

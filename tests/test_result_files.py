@@ -30,7 +30,7 @@ print(file.parent)
 
 @pytest.mark.parametrize("where", ["gateway", "local"])
 def test_read_and_removed(launcher: Launcher, gateway: GatewayServer, where: str) -> None:
-    claim = {"worker_cores": 1, "env": ENV}
+    claim = {"max_workers": 1, "env": ENV}
     if where == "gateway":
         claim["gateway_url"] = gateway.url
     run = launcher(PYTHON, "-c", PROGRAM, claim=claim)
@@ -52,12 +52,3 @@ def test_removed_after_sigkill(
     run.process.kill()
     run.finish()
     wait_for(lambda: not list(tmp_path.glob("dask-claim-files-*")), "end of the files", 60)
-
-
-def test_nothing_where_the_program_makes_its_own(
-    launcher: Launcher, gateway: GatewayServer
-) -> None:
-    program = 'test -z "${WHERE+x}${NAME_FILE+x}"'
-    claim = {"gateway_url": gateway.url, "create": False, "env": ENV}
-    run = launcher("sh", "-c", program, claim=claim)
-    assert run.status == 0, run.err

@@ -66,49 +66,42 @@ def test_program_finds_what_it_would_find(way_in: Launcher, tmp_path: Path) -> N
 
 
 STATUSES = {
-    ("true",): 0,
-    ("sh", "-c", "exit 255"): 255,
-    ("sh", "-c", "kill -KILL $$"): 137,
-    ("sh", "-c", "kill -SEGV $$"): 139,
+    ("sh", "-c", "exit 255"): (255, "command_failed"),
+    ("sh", "-c", "kill -KILL $$"): (137, "command_killed"),
+    ("sh", "-c", "kill -SEGV $$"): (139, "command_killed"),
     # With SIGPIPE ignored, as Python has it, `yes` would report an error and end with 1.
-    ("bash", "-c", "yes | head -n 1; exit ${PIPESTATUS[0]}"): 141,
-    ("no-such-command",): 127,
-    ("./no-such-file",): 127,
-    ("/etc/passwd",): 126,
-    ("/",): 126,
+    ("bash", "-c", "yes | head -n 1; exit ${PIPESTATUS[0]}"): (141, "command_failed"),
+    ("./no-such-file",): (127, "command_not_found"),
+    ("./no-interpreter",): (126, "command_not_executable"),
 }
 
 
 def test_exit_status_of_the_command(attached: Launcher, tmp_path: Path) -> None:
-    script = tmp_path / "no interpreter"
+    script = tmp_path / "no-interpreter"
     script.write_text("echo hello\n")
     script.chmod(0o755)
-    statuses = {**STATUSES, (str(script),): 126}
-    runs = [attached.start(*command) for command in statuses]
+    runs = [attached.start(*command, cwd=tmp_path) for command in STATUSES]
     ended = [run.finish() for run in runs]
-    assert [run.status for run in ended] == list(statuses.values()), ended
-    assert [run.receipt["exit_status"] for run in ended] == list(statuses.values())
-    words = {0: None, 126: "command_not_executable", 127: "command_not_found"}
-    words |= {137: "command_killed", 139: "command_killed"}
-    for run in ended:
-        assert run.receipt["reason"] == words.get(run.status, "command_failed"), run.err
+    assert [run.status for run in ended] == [status for status, _ in STATUSES.values()], ended
+    for run, (status, reason) in zip(ended, STATUSES.values(), strict=True):
+        receipt = run.receipt
+        assert (receipt["exit_status"], receipt["reason"]) == (status, reason), run.err
+        assert receipt["warnings"] == []
     assert "#!/bin/sh" in ended[-1].err
 
 
 def test_exit_status_of_run(
     attached_here: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    receipt = tmp_path / "receipt"
-    result = dask_claim.run(["sh", "-c", "kill -KILL $$"], receipt=receipt)
-    assert (result.exit_status, result.receipt) == (137, json.loads(receipt.read_text()))
-    for command, status in (("no-such-command", 127), ("/etc/passwd", 126)):
-        with pytest.raises(dask_claim.DaskClaimError) as raised:
-            dask_claim.run([command], receipt=receipt)
-        assert raised.value.exit_status == status
-        assert json.loads(receipt.read_text())["exit_status"] == status
     # In a folder each run has a file, also one that does not come to a request.
     folder = tmp_path / "receipts"
-    assert dask_claim.run(["false"], receipt=f"{folder}/").exit_status == 1
+    result = dask_claim.run(["sh", "-c", "kill -KILL $$"], receipt=f"{folder}/")
+    [file] = folder.iterdir()
+    assert (result.exit_status, result.receipt) == (137, json.loads(file.read_text()))
+    receipt = tmp_path / "receipt"
+    with pytest.raises(dask_claim.DaskClaimError) as raised:
+        dask_claim.run(["/etc/passwd"], receipt=receipt)
+    assert raised.value.exit_status == json.loads(receipt.read_text())["exit_status"] == 126
     with pytest.raises(dask_claim.ClaimError):
         monkeypatch.setenv("DASK_CLAIM", '{"worker_core": 1}')
         dask_claim.run(["true"], receipt=folder)
@@ -117,7 +110,7 @@ def test_exit_status_of_run(
     assert all(name == f"dask-claim-{run}.json" for run, name in written.items())
 
 
-@pytest.mark.parametrize("start", ["workers", "eager"])
+@pytest.mark.parametrize("start", [pytest.param("workers", marks=pytest.mark.deep), "eager"])
 def test_unmodified_client_on_a_gateway(
     launcher: Launcher, gateway: GatewayServer, start: str
 ) -> None:
@@ -152,8 +145,9 @@ def test_unmodified_client_on_a_gateway(
 def test_unmodified_client_on_a_local_cluster(launcher: Launcher) -> None:
     """Which another run may use, and does not end."""
     outer = launcher.start(
-        PYTHON, "-u", "-c", f"{ENVIRONMENT}; input(); {ONE_LINE}", stdin=subprocess.PIPE
-    )
+        PYTHON, "-u", "-c", f"{ENVIRONMENT}; input(); {ONE_LINE}",
+        claim={"max_workers": 1}, stdin=subprocess.PIPE,
+    )  # fmt: skip
     found = json.loads(outer.process.stdout.readline())
     there = {
         name: value
@@ -166,8 +160,7 @@ def test_unmodified_client_on_a_local_cluster(launcher: Launcher) -> None:
     assert set(found) - set(outer.environment) == added
 
     workers = ("--start", "workers")
-    # It has one worker for each core.
-    more = {"min_workers": (os.cpu_count() or 1) + 1}
+    more = {"min_workers": 2}
     address = {"DASK_SCHEDULER_ADDRESS": there["DASK_SCHEDULER_ADDRESS"]}
     runs = [
         launcher.start(PYTHON, "-c", ONE_TASK, env=there, claim={"min_workers": 1}, flags=workers),
@@ -189,15 +182,10 @@ def test_unmodified_client_on_a_local_cluster(launcher: Launcher) -> None:
     assert "still run" not in run.err, "the cluster's own processes are none of the command's"
 
 
-def test_attach(launcher: Launcher, attached: Launcher) -> None:
-    nothing = {"DASK_SCHEDULER_ADDRESS": "tcp://127.0.0.1:1"}
-    away = launcher.start("true", flags=("--start-timeout", "1"), env=nothing)
+def test_attach(attached: Launcher) -> None:
     run = attached("true", flags=("--start", "workers"))
     assert run.status == 0
     assert "No worker is waited for: the claim says no minimum" in run.err
-    ended = away.finish()
-    assert ended.status == 75
-    assert "tcp://127.0.0.1:1" in ended.err
 
 
 def test_program_written_for_calrissian(launcher: Launcher, gateway: GatewayServer) -> None:
@@ -237,16 +225,17 @@ def test_program_written_for_calrissian(launcher: Launcher, gateway: GatewayServ
 
 
 def test_create_false_only_maps_names(launcher: Launcher, gateway: GatewayServer) -> None:
-    claim = {"gateway_url": gateway.url, "create": False, "env": {"gateway_url": "URL"}}
+    names = ("gateway_url", "scheduler_file", "cluster_name_file", "cluster_name")
+    env = {name: name.upper() for name in names}
+    claim = {"gateway_url": gateway.url, "create": False, "env": env}
     run = launcher(PYTHON, "-c", ENVIRONMENT, claim=claim)
     found = json.loads(run.out)
-    assert found["URL"] == found["DASK_GATEWAY__ADDRESS"] == gateway.url
-    assert "DASK_SCHEDULER_ADDRESS" not in found
-    assert "DASK_CLUSTER" not in found
+    assert found["GATEWAY_URL"] == found["DASK_GATEWAY__ADDRESS"] == gateway.url
+    assert not {"DASK_SCHEDULER_ADDRESS", "DASK_CLUSTER", *map(str.upper, names[1:])} & set(found)
     assert run.receipt["gone"] is None
 
 
-@pytest.mark.parametrize("place", ["gateway", "local"])
+@pytest.mark.parametrize("place", ["gateway", pytest.param("local", marks=pytest.mark.deep)])
 def test_unknown_user_whose_home_stays_empty(
     launcher: Launcher, gateway: GatewayServer, tmp_path: Path, place: str
 ) -> None:
@@ -276,13 +265,10 @@ def test_standard_input_is_not_read_ahead(attached: Launcher) -> None:
     assert out == b"abcdef"
 
 
-def test_secrets_are_masked_and_an_unwritable_receipt_changes_nothing(attached: Launcher) -> None:
-    secrets = ("--password=hunter2", "https://me:hunter2@example.org/")
-    flags = ("--receipt", "/nonexistent/receipt.json")
-    run = attached("sh", "-c", "exit 5", *secrets, flags=flags)
+def test_receipt_that_cannot_be_written_changes_nothing(attached: Launcher) -> None:
+    run = attached("sh", "-c", "exit 5", flags=("--receipt", "/nonexistent/receipt.json"))
     assert run.status == 5
     assert "/nonexistent/receipt.json" in run.err
-    assert "example.org" in run.err and "hunter2" not in run.err
 
 
 ON_SIGTERM = "trap '{}' TERM; echo ready; while :; do sleep 0.1; done"
@@ -290,20 +276,15 @@ ON_SIGTERM = "trap '{}' TERM; echo ready; while :; do sleep 0.1; done"
 
 def test_command_that_the_launcher_ends(attached: Launcher) -> None:
     """It has not done its work: never status 0, and the receipt says why."""
-    # Without a cluster, whose libraries take long to import on a busy machine.
-    flags = ("--no-create", "--grace", "2")
-    lifetime = {"DASK_CLAIM_MAX_LIFETIME": "5"}
+    lifetime = {"DASK_CLAIM_MAX_LIFETIME": "8"}
     walltime = {"SLURM_JOB_ID": "7", "SLURM_JOB_END_TIME": str(int(time.time()) + 14)}
-    cases = [
-        ("max_lifetime", "exit 0", 124), ("walltime", "exit 0", 75),
-        ("max_lifetime", "exit 3", 3), ("walltime", "-", 143),
-    ]  # fmt: skip
-    runs = []
-    for cause, answer, _ in cases:
-        env = lifetime if cause == "max_lifetime" else walltime
-        program = ON_SIGTERM.format(answer)
-        runs.append(attached.start("sh", "-c", program, env=env, flags=flags))
-    for run, (cause, _, status) in zip(runs, cases, strict=True):
+    cases = [(lifetime, "exit 0", 124), (walltime, "exit 0", 75), (lifetime, "exit 3", 3)]
+    runs = [
+        attached.start("sh", "-c", ON_SIGTERM.format(answer), env=env, flags=("--grace", "2"))
+        for env, answer, _ in cases
+    ]
+    for run, (env, _, status) in zip(runs, cases, strict=True):
+        cause = "max_lifetime" if env is lifetime else "walltime"
         ended = run.finish()
         assert ended.status == ended.receipt["exit_status"] == status, ended.err
         assert cause in ended.receipt["error"]
@@ -316,7 +297,7 @@ def test_eager_command_is_told_why_it_is_ended(
 ) -> None:
     claim = {"gateway_url": stuck_gateway.url}
     flags = ("--start", "eager", "--start-timeout", "10", "--grace", "2")
-    statuses = {"exit 0": 75, "exit 3": 3, "-": 75}
+    statuses = {"exit 0": 75, "exit 3": 3}
     runs = [
         launcher.start("sh", "-c", ON_SIGTERM.format(answer), claim=claim, flags=flags)
         for answer in statuses
@@ -324,7 +305,8 @@ def test_eager_command_is_told_why_it_is_ended(
     for run, status in zip(runs, statuses.values(), strict=True):
         ended = run.finish()
         assert ended.status == status, ended.err
-        assert ended.err.index("was not ready within 10 s") < ended.err.index("The command ended")
+        before, _, end = ended.err.partition("The command ended")
+        assert "was not ready within 10 s" in before and end, ended.err
         assert "was not ready within 10 s" in ended.receipt["error"]
         assert ended.receipt["reason"] == "start_timeout"
         assert ended.receipt["timeline"]["command_end"]

@@ -36,29 +36,30 @@ def send(run: Running, *names: str) -> None:
         run.process.send_signal(signal.Signals[f"SIG{name}"])
 
 
-def test_pending_the_run_ends_at_once(launcher: Launcher, stuck_gateway: GatewayServer) -> None:
+@pytest.mark.parametrize(
+    "names",
+    [
+        "TERM INT", "HUP",
+        *(pytest.param(each, marks=pytest.mark.deep) for each in ("INT", "QUIT", "USR1", "USR2")),
+    ],
+)  # fmt: skip
+def test_pending_the_run_ends_at_once(
+    launcher: Launcher, stuck_gateway: GatewayServer, names: str
+) -> None:
     """Also where two come."""
-    runs = {}
-    for name in (*FORWARDED[:-1], "TERM INT"):
-        claim = {"gateway_url": stuck_gateway.url}
-        runs[name] = launcher.start("sh", "-c", "echo started", claim=claim)
-    for name, run in runs.items():
-        run.until("is requested")
-        send(run, *name.split())
-    runs["TERM"] = local = launcher.start("sh", "-c", "echo started")
-    local.until("Claiming")
-    send(local, "TERM")
-    for name, run in runs.items():
-        ended = run.finish(20)
-        signums = {signal.Signals[f"SIG{each}"] for each in name.split()}
-        assert ended.status in {128 + signum for signum in signums}, ended.err
-        assert ended.out == b""
-        assert ended.receipt["gone"] is True
-        assert ended.receipt["timeline"]["command_start"] is None
-        assert any(signum.name in ended.receipt["error"] for signum in signums)
+    run = launcher.start("sh", "-c", "echo started", claim={"gateway_url": stuck_gateway.url})
+    run.until("is requested")
+    send(run, *names.split())
+    ended = run.finish(20)
+    signums = {signal.Signals[f"SIG{name}"] for name in names.split()}
+    assert ended.status in {128 + signum for signum in signums}, ended.err
+    assert ended.out == b""
+    assert ended.receipt["gone"] is True
+    assert ended.receipt["timeline"]["command_start"] is None
+    assert any(signum.name in ended.receipt["error"] for signum in signums)
 
 
-@pytest.mark.parametrize("way_in", RUNS, indirect=True)
+@pytest.mark.parametrize("way_in", RUNS[:2], indirect=True)
 def test_running_it_reaches_the_command(way_in: Launcher) -> None:
     """Of the signals that a program gets, only one that interrupts its `run()`."""
     both = way_in.way == "command line"
@@ -89,7 +90,7 @@ def test_giving_back_it_is_noted(launcher: Launcher, gateway: GatewayServer) -> 
 def test_how_a_command_ends(attached: Launcher) -> None:
     """By the signal where it handles nothing, and also where it is stopped."""
     waits = ("sh", "-c", "echo ready; exec sleep 60")
-    runs = [(name, attached.start(*waits)) for name in FORWARDED]
+    runs = [(name, attached.start(*waits)) for name in ("USR1", "HUP", "QUIT")]
     runs.append(("TERM", attached.start("sh", "-c", "echo ready; kill -STOP $$; sleep 60")))
     # dash does not pass SIGTERM on to what it waits for: the whole group gets it.
     group = attached.start("sh", "-c", '"$0" -c "$1"; exit 4', PYTHON, HANDLER)
@@ -116,7 +117,7 @@ def test_term_while_an_eager_command_waits(
     assert ended.receipt["gone"] is True
 
 
-@pytest.mark.parametrize("way_in", ["command line", "run()"], indirect=True)
+@pytest.mark.parametrize("way_in", ["run()"], indirect=True)
 def test_kill_after_the_grace(way_in: Launcher) -> None:
     run = way_in.start(
         "sh", "-c", "trap '' TERM; echo ready; while :; do sleep 0.1; done",
@@ -130,7 +131,11 @@ def test_kill_after_the_grace(way_in: Launcher) -> None:
     assert "SIGKILL" in ended.err
 
 
-@pytest.mark.parametrize("way_in", ["command line", "run() in a notebook"], indirect=True)
+@pytest.mark.parametrize(
+    "way_in",
+    ["command line", pytest.param("run() in a notebook", marks=pytest.mark.deep)],
+    indirect=True,
+)
 def test_command_that_stops_itself(way_in: Launcher) -> None:
     """Where nobody could continue whoever runs it, that does not stop with it."""
     run = way_in.start("sh", "-c", "echo $$; kill -TSTP $$; exit 4", start_new_session=True)
@@ -147,6 +152,7 @@ def test_command_that_stops_itself(way_in: Launcher) -> None:
     assert "Exception" not in ended.err
 
 
+@pytest.mark.parametrize("way_in", ["command line", "connect()"], indirect=True)
 def test_what_nohup_ignores_stays_ignored(way_in: Launcher) -> None:
     program = "import signal; print(signal.getsignal(signal.SIGHUP) == signal.SIG_IGN, flush=True)"
     run = way_in.start(

@@ -44,6 +44,12 @@ def status(shell: pexpect.spawn) -> int:
     return found
 
 
+def stop(shell: pexpect.spawn) -> None:
+    shell.sendcontrol("z")
+    shell.expect_exact("Stopped")
+    shell.expect_exact(PROMPT)
+
+
 def until_lent(terminal: pexpect.spawn) -> None:
     """Wait until neither the program that leads the session nor the launcher has the keyboard.
 
@@ -63,7 +69,7 @@ def until_lent(terminal: pexpect.spawn) -> None:
 
 def test_interactive_python(shell: pexpect.spawn) -> None:
     """Ctrl-C is for it, not for the processes of the local cluster that it has."""
-    shell.sendline("unset DASK_SCHEDULER_ADDRESS")
+    shell.sendline("unset DASK_SCHEDULER_ADDRESS; export DASK_CLAIM_MAX_WORKERS=1")
     shell.expect_exact(PROMPT)
     claimed(shell, f"{ITS_PYTHON} -q -i -c 'from distributed import Client; c = Client()'")
     shell.expect_exact(">>> ")
@@ -86,9 +92,7 @@ def test_stop_and_foreground(shell: pexpect.spawn) -> None:
     shell.sendline("key")
     shell.expect_exact("got key")
     for word in ("first", "second"):
-        shell.sendcontrol("z")
-        shell.expect_exact("Stopped")
-        shell.expect_exact(PROMPT)
+        stop(shell)
         shell.sendline("echo $((40 + 2))")
         shell.expect_exact("42")
         shell.expect_exact(PROMPT)
@@ -101,60 +105,50 @@ def test_stop_and_foreground(shell: pexpect.spawn) -> None:
 
 
 COUNTS = """
-import os, signal, sys, time
+import os, signal, sys
 signal.signal(signal.SIGCONT, lambda signum, frame: os.write(1, b"woken\\n"))
 print("ready", flush=True)
-while not os.path.exists(sys.argv[1]):
-    time.sleep(0.05)
+print(open(sys.argv[1]).readline())
 """
 
 
-def test_continued_once(shell: pexpect.spawn, tmp_path: Path) -> None:
-    """For each `fg`: one more SIGCONT, a moment later, would undo a Ctrl-Z."""
-    (tmp_path / "counts").write_text(COUNTS)
-    claimed(shell, f"{ITS_PYTHON} '{tmp_path}/counts' '{tmp_path}/go'")
-    shell.expect_exact("ready")
-    shell.sendcontrol("z")
-    shell.expect_exact("Stopped")
-    shell.expect_exact(PROMPT)
-    shell.sendline("fg")
-    shell.expect_exact("woken")
-    time.sleep(0.3)  # for one too many
-    (tmp_path / "go").touch()
-    shell.expect_exact(PROMPT)
-    assert "woken" not in shell.before
-
-
-def test_stop_and_background(shell: pexpect.spawn, tmp_path: Path) -> None:
+@pytest.mark.parametrize("builtin", ["fg", "bg"])
+def test_continued_once(shell: pexpect.spawn, tmp_path: Path, builtin: str) -> None:
+    """One more SIGCONT, a moment later, would undo a Ctrl-Z."""
     # Not a loop around `sleep`: a Ctrl-Z that meets the shell between vfork and exec stops the one
     # and leaves the other waiting, with no launcher in sight.
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
-    claimed(shell, f"sh -c 'echo ready; read line < \"{fifo}\"; echo $line'")
+    (tmp_path / "counts").write_text(COUNTS)
+    claimed(shell, f"{ITS_PYTHON} '{tmp_path}/counts' '{fifo}'")
     shell.expect_exact("ready")
-    shell.sendcontrol("z")
-    shell.expect_exact("Stopped")
-    shell.expect_exact(PROMPT)
-    shell.sendline("bg")
-    shell.expect_exact(PROMPT)
+    stop(shell)
+    shell.sendline(builtin)
+    shell.expect_exact("woken")
+    time.sleep(0.3)  # for one too many
     writer = os.open(fifo, os.O_RDWR)  # unlike O_WRONLY it does not wait for the reader
     os.write(writer, b"finished\n")
     shell.expect_exact("finished")
     os.close(writer)
+    assert "woken" not in shell.before
     shell.sendline("wait")
     shell.expect_exact(PROMPT)
 
 
-def test_pipeline_leaves_the_keyboard_to_its_other_end(shell: pexpect.spawn) -> None:
-    reader = "import sys; sys.stdin.read(); print('typed', open('/dev/tty').readline())"
-    claimed(shell, f'sh -c "echo through" | {ITS_PYTHON} -c "{reader}"')
-    shell.sendline("hello")
-    shell.expect_exact("typed hello")
-    shell.expect_exact(PROMPT)
+TYPED = "import sys; sys.stdin.read(); print('got', open('/dev/tty').readline())"
 
 
-def test_command_in_a_pipeline_can_read_the_keyboard(shell: pexpect.spawn) -> None:
-    claimed(shell, "sh -c 'echo ready >&2; read line; echo got $line' | cat")
+@pytest.mark.parametrize(
+    ("ours", "other"),
+    [
+        ("sh -c 'echo ready >&2'", f' | {ITS_PYTHON} -c "{TYPED}"'),
+        ("sh -c 'echo ready >&2; read line; echo got $line'", " | cat"),
+    ],
+    ids=["the other end reads", "the command reads"],
+)
+def test_keyboard_of_a_pipeline(shell: pexpect.spawn, ours: str, other: str) -> None:
+    """Is of whichever part reads it."""
+    claimed(shell, f"{ours}{other}")
     shell.expect_exact("ready")
     shell.sendline("hello")
     shell.expect_exact("got hello")
@@ -185,7 +179,11 @@ print("went on")
 
 
 @pytest.mark.parametrize(
-    "how", ["work()", "t = threading.Thread(target=work); t.start(); t.join()"]
+    "how",
+    [
+        pytest.param("work()", marks=pytest.mark.deep),
+        "t = threading.Thread(target=work); t.start(); t.join()",
+    ],
 )
 def test_run_in_a_program(shell: pexpect.spawn, tmp_path: Path, how: str) -> None:
     """Its command has the keyboard, also below a thread; Ctrl-C ends command and program."""
@@ -214,8 +212,8 @@ LEADER = 'trap : INT; "$@"; echo "script ended with $?"'
 @pytest.mark.parametrize(
     ("shell_name", "moment", "goes_on"),
     [
-        ("bash", "running", False), ("sh", "running", False), ("bash", "through a pipe", False),
-        ("sh", "pending", False), ("bash", "handled", True),
+        ("sh", "running", False), ("bash", "through a pipe", False), ("sh", "pending", False),
+        ("bash", "handled", True),
     ],
 )  # fmt: skip
 def test_script_ends_by_ctrl_c(
@@ -260,7 +258,7 @@ while True:
 """
 
 
-@pytest.mark.parametrize("shell_name", ["bash", "sh"])
+@pytest.mark.parametrize("shell_name", ["bash", pytest.param("sh", marks=pytest.mark.deep)])
 def test_script_goes_on_after_sigint_to_the_launcher_alone(
     attached: Launcher, shell_name: str, tmp_path: Path
 ) -> None:

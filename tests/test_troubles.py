@@ -67,8 +67,7 @@ async def trouble(client: Client) -> None:
     await client.retire_workers()
 
 
-@pytest.fixture(scope="module")
-def usage() -> Usage:
+def troubled() -> Usage:
     """The last report of a cluster in which much went wrong."""
 
     async def main() -> str:
@@ -93,7 +92,9 @@ def usage() -> Usage:
         return Usage.of(json.loads(asyncio.run(main()))["usage"])
 
 
-def test_tasks_that_fail_are_counted_by_kind(usage: Usage) -> None:
+@pytest.mark.slow
+def test_what_is_lost_fails_and_was_used() -> None:
+    usage = troubled()
     assert sorted(map(astuple, usage.errors)) == [
         ("FileNotFoundError", 1, "No such file or directory: /no/such/file", "workers"),
         ("KilledWorker", 3, "fills", "workers"),
@@ -101,18 +102,12 @@ def test_tasks_that_fail_are_counted_by_kind(usage: Usage) -> None:
         ("ModuleNotFoundError", 2, "No module named 'no_such_module'", "workers"),
     ]
     assert (usage.tasks_failed, usage.tasks_done) == (6, 5)
-
-
-def test_workers_that_are_lost_are_counted_by_reason(usage: Usage) -> None:
     lost = {loss.reason: loss for loss in usage.lost}
     assert {reason: loss.count for reason, loss in lost.items()} == {
         "memory_limit": 1, "killed": 1, "exited": 1,
     }  # fmt: skip
     assert "of 0.39 GiB" in lost["memory_limit"].text and "SIGKILL" in lost["killed"].text
     assert lost["exited"].text.endswith("ended with status 3")
-
-
-def test_what_the_cluster_used(usage: Usage) -> None:
     assert 0.5 <= usage.busy_seconds <= usage.core_seconds and 0 < usage.efficiency <= 1
     assert 50 * 2**20 < usage.memory_peak <= usage.cluster_memory_peak
     assert usage.tasks_total == usage.tasks_done + usage.tasks_failed and usage.processing == 0

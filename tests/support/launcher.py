@@ -222,6 +222,20 @@ class Launcher:
         return self.start(*command, **options).finish(timeout)
 
 
+def nothing_untrue(run: Run) -> None:
+    """The launcher has confirmed the end, and does not say that it was its own doing."""
+    assert run.receipt is None or run.receipt["gone"] is True
+    assert "was already gone" in run.err and "stopped after" not in run.err, run.err
+
+
+def shut_down(run: Run) -> None:
+    """Its program has ended the cluster, which is told once."""
+    words = r"(The local cluster|Cluster \w+) was shut down by a client \(client.shutdown\(\)\)"
+    assert len(re.findall(words, run.err)) == 1, run.err
+    assert run.receipt is None or run.receipt["warnings"] == []
+    nothing_untrue(run)
+
+
 def wait_for(
     condition: Callable[[], T | None],
     what: str,
