@@ -39,50 +39,30 @@ from tests.support.scenes import (
 def test_launcher_is_killed(launcher: Launcher, gateway: GatewayServer) -> None:
     """At any moment. Its receipt tells how far it came, and what there was to reclaim."""
     moments = {
-        "Claiming": [],
-        "is requested": ["claiming"],
-        "Scheduler is up": ["claiming", "running"],  # the command follows at once
-        "command runs": ["running"],
-        "The command ended": ["running", "releasing"],
+        "is requested": (300, "claiming"),
+        "Running sh": (300, "running"),
+        "The command ended": (0, "running", "releasing"),
     }
     runs = {}
-    for moment in moments:
-        seconds = 0 if moment == "The command ended" else 300
+    for moment, (seconds, *_) in moments.items():
         runs[moment] = run = launcher.start(
             "sh", "-c", f"echo ready; exec sleep {seconds}",
             claim={"gateway_url": gateway.url, **SMALL}, flags=("--grace", "2"),
         )  # fmt: skip
-        if moment == "command runs":
+        run.until(moment)
+        if seconds and moment != "is requested":
             until_ready(run)
             wait_for(lambda run=run: run.receipt()["state"] == "running", "running command")
-        else:
-            run.until(moment)
         kill(run)
     # Much sooner than the lease, whose timeout is 60 s.
     wait_for(lambda: not processes_with(launcher.marker), "end of all processes", 40)
     assert gateway.clusters() == []
     for moment, run in runs.items():
         left = run.finish().receipt
-        if states := moments[moment]:
-            assert left and left["state"] in states
-            assert (left["exit_status"], left["gone"]) == (None, None)
-            (ticket,) = (one for one in left["tickets"] if one["provider"] == "gateway")
-            assert ticket["cluster_name"] == left["cluster_name"] in run.err
-
-
-def test_guard_is_there_before_the_request_and_small(
-    launcher: Launcher, gateway: GatewayServer
-) -> None:
-    with Proxy(gateway) as proxy:
-        proxy.fault("hang", CREATION)
-        run = launcher.start("true", claim=proxy.claim())
-        wait_for(lambda: proxy.struck("hang"), "request for a cluster")
-        [guard] = guards(launcher)
-        status = Path(f"/proc/{guard}/status").read_text()
-        assert int(re.search(r"VmRSS:\s+(\d+) kB", status).group(1)) < 15 * 1024
-        assert os.getsid(guard) == guard != os.getsid(run.process.pid)
-        kill(run)
-        wait_for(lambda: not processes_with(launcher.marker), "end of all processes", 40)
+        assert left["state"] in moments[moment]
+        assert (left["exit_status"], left["gone"]) == (None, None)
+        (ticket,) = (one for one in left["tickets"] if one["provider"] == "gateway")
+        assert ticket["cluster_name"] == left["cluster_name"] in run.err
 
 
 def test_launcher_is_killed_before_the_answer(launcher: Launcher, gateway: GatewayServer) -> None:
@@ -91,6 +71,11 @@ def test_launcher_is_killed_before_the_answer(launcher: Launcher, gateway: Gatew
         proxy.fault("withhold", CREATION, times=1)
         run = launcher.start("true", claim=proxy.claim())
         wait_for(lambda: proxy.struck("withhold"), "request for a cluster")
+        # The guard is there already, and small.
+        [guard] = guards(launcher)
+        status = Path(f"/proc/{guard}/status").read_text()
+        assert int(re.search(r"VmRSS:\s+(\d+) kB", status).group(1)) < 15 * 1024
+        assert os.getsid(guard) == guard != os.getsid(run.process.pid)
         # Made in the meantime with the same options, and held by a lease.
         other = waiting(launcher, gateway, leased=False, **proxy.claim())
         assert len(gateway.clusters()) == 2
@@ -182,13 +167,6 @@ def test_what_daemonised_is_ended_and_reported(
         "SIGKILL", "SIGTERM", "SIGTERM"
     ]  # fmt: skip
     assert processes_with(launcher.marker) == []
-
-
-def test_killed_guard_changes_nothing(launcher: Launcher, gateway: GatewayServer) -> None:
-    run = waiting(launcher, gateway, leased=False)
-    for guard in guards(launcher):
-        os.kill(guard, signal.SIGKILL)
-    assert let_go(run).receipt["gone"] is True
 
 
 def test_guard_of_a_nested_run_is_no_part_of_the_outer_one(

@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ from dask_claim.providers.gateway.reports import Mark
 from dask_claim.providers.share import Share
 from tests.support.claims import NOWHERE, write
 from tests.support.gateway import GatewayServer
+from tests.support.here import dask_claim
 from tests.support.launcher import ONE_TASK, PYTHON, Launcher, Running, wait_for
-from tests.support.scenes import clusters_command
+from tests.support.scenes import WAITING, let_go, until_ready
 
 ONE = {"min_workers": 1, "max_workers": 1}
 SOON = {"reconnect_timeout": 1, "keep": 3}
@@ -67,16 +69,16 @@ class Calculator:
 
 
 def listed(gateway: GatewayServer) -> list[dict[str, Any]]:
-    found = clusters_command(gateway, "--json")
-    return list(json.loads(found.stdout))
+    return list(json.loads(dask_claim("clusters", "--gateway-url", gateway.url, "--json").out))
 
 
 def test_second_run_joins_and_the_cluster_ends_after_keep(
     launcher: Launcher, variables_gateway: GatewayServer
 ) -> None:
+    """One with another request has a cluster of its own beside it."""
     claim = {"gateway_url": variables_gateway.url, **ONE, "keep": 20}
-    first = launcher(PYTHON, "-c", ONE_TASK, claim=claim, env=KEY)
-    assert (first.status, first.out) == (0, b"42\n"), first.err
+    first = launcher("true", claim=claim, env=KEY)
+    assert first.status == 0, first.err
     assert "it stays for 20 s (keep)" in first.err
     second = launcher(PYTHON, "-c", ONE_TASK, claim=claim, env=KEY)
     assert (second.status, second.out) == (0, b"42\n"), second.err
@@ -86,23 +88,36 @@ def test_second_run_joins_and_the_cluster_ends_after_keep(
     assert [run.receipt["shared"]["joined"] for run in (first, second)] == [False, True]
     assert second.receipt["tasks"]["done"] == second.receipt["shared"]["tasks"] == 1
     assert second.receipt["tickets"] == []
-    wait_for(lambda: not variables_gateway.clusters(), "end of the cluster after keep", 60)
+    other = launcher("true", claim={**claim, "keep": 1, "environment": {"A": "1"}}, env=KEY)
+    assert other.receipt and first.receipt["cluster_name"] != other.receipt["cluster_name"]
+    assert "is there for another request" in other.err
+    wait_for(lambda: not variables_gateway.clusters(), "end of the clusters after keep", 60)
 
 
-@pytest.mark.parametrize("server", ["variables_gateway", "gateway", "limited_gateway"])
+@pytest.mark.parametrize(
+    ("server", "count"),
+    [
+        ("gateway", 2),
+        ("limited_gateway", 3),
+        pytest.param("variables_gateway", 3, marks=pytest.mark.deep),
+        pytest.param("limited_gateway", 8, marks=pytest.mark.deep),
+    ],
+)
 def test_runs_that_begin_at_one_time_use_one_cluster(
-    launcher: Launcher, server: str, request: pytest.FixtureRequest
+    launcher: Launcher, server: str, count: int, request: pytest.FixtureRequest
 ) -> None:
     """Also where a gateway takes no variables, and where a user may have one cluster only."""
     gateway: GatewayServer = request.getfixturevalue(server)
     claim = {"gateway_url": gateway.url, **ONE, **SOON}
-    runs = [launcher.start(PYTHON, "-c", ONE_TASK, claim=claim, env=KEY) for _ in range(3)]
-    ended = [run.finish(120) for run in runs]
-    assert [(run.status, run.out) for run in ended] == [(0, b"42\n")] * 3, ended[0].err
-    receipts = [run.receipt or {} for run in ended]
+    runs = [
+        launcher.start(*WAITING, claim=claim, env=KEY, stdin=subprocess.PIPE) for _ in range(count)
+    ]
+    for run in runs:
+        until_ready(run)
+    receipts = [let_go(run).receipt or {} for run in runs]
     assert len({receipt["cluster_name"] for receipt in receipts}) == 1
-    assert sorted(receipt["shared"]["joined"] for receipt in receipts) == [False, True, True]
-    wait_for(lambda: not gateway.clusters(), "end of the cluster after keep")
+    assert sorted(receipt["shared"]["joined"] for receipt in receipts)[:2] == [False, True]
+    wait_for(lambda: not gateway.clusters(), "end of the cluster after keep", 60)
 
 
 def test_what_neighbours_do_to_each_other(
@@ -157,14 +172,18 @@ def test_what_neighbours_do_to_each_other(
 
 
 def test_killed_runs(launcher: Launcher, variables_gateway: GatewayServer) -> None:
-    """SIGKILL of the one that requested the cluster, also while it starts; then of the other."""
+    """SIGKILL of the one that requested the cluster; then of the other."""
     claim = {"gateway_url": variables_gateway.url, **ONE, **SOON}
-    first = Calculator(launcher, claim).until_ready()
-    second = Calculator(launcher, claim).until_ready()
-    first.run.process.kill()
+    first, second = (launcher.start(*WAITING, claim=claim, env=KEY, stdin=-1) for _ in range(2))
+    for run in first, second:
+        until_ready(run)
+    if second.receipt()["shared"]["joined"] is False:
+        first, second = second, first
+    first.process.kill()
     wait_for(lambda: [c["runs"] for c in listed(variables_gateway)] == [1] or None, "one run")
-    assert second("client.submit(sum, [20, 22]).result()") == "42"
-    second.run.process.kill()
+    time.sleep(2 * SOON["reconnect_timeout"])
+    assert [c["lease"] for c in listed(variables_gateway)] == ["live"]
+    second.process.kill()
     wait_for(lambda: not variables_gateway.clusters(), "end of the cluster after lease and keep")
 
 
@@ -183,25 +202,6 @@ def test_pending_cluster_that_its_run_gives_up(
     second.process.send_signal(signal.SIGTERM)
     assert [first.finish().status, second.finish().status] == [143, 143]
     assert stuck_gateway.clusters() == []
-
-
-def test_other_request_and_who_may_share(
-    launcher: Launcher, variables_gateway: GatewayServer
-) -> None:
-    claim = {"gateway_url": variables_gateway.url, "min_workers": 0, "max_workers": 1, "keep": 20}
-    first = launcher("true", claim=claim, env=KEY)
-    other = launcher("true", claim={**claim, "environment": {"A": "1"}}, env=KEY)
-    assert first.receipt and other.receipt
-    assert first.receipt["cluster_name"] != other.receipt["cluster_name"]
-    assert "is there for another request" in other.err
-    refused = launcher("true", claim={**claim, "share": "mine"})
-    assert refused.status == 78 and "operator" in refused.err
-    unleased = launcher("true", claim={**claim, "lease_timeout": 0}, env=KEY)
-    assert unleased.status == 78 and "share" in unleased.err
-    local = launcher("true", claim={"local_cores": 1}, env=KEY)
-    assert local.status == 0 and "is not shared" in local.err and local.receipt
-    assert (local.receipt["gone"], local.receipt["shared"]) == (True, None)
-    wait_for(lambda: not variables_gateway.clusters(), "end of the clusters after keep", 60)
 
 
 def test_key_and_request(tmp_path: Path) -> None:
@@ -241,3 +241,11 @@ def test_key_and_request(tmp_path: Path) -> None:
         load({"share": "k"}, environ)
     with pytest.raises(ClaimError, match="operator's source only"):
         load({}, {"DASK_CLAIM": json.dumps({**base, "share": "k"})})
+    with pytest.raises(ClaimError, match="share"):
+        load({"share": "k"}, {"DASK_CLAIM": json.dumps({"lease_timeout": 0})})
+
+
+def test_only_a_gateways_cluster_is_shared(launcher: Launcher) -> None:
+    run = launcher("true", claim={"create": False}, env=KEY)
+    assert run.status == 0 and "is not shared" in run.err and run.receipt
+    assert run.receipt["shared"] is None

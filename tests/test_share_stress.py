@@ -1,57 +1,348 @@
-"""Runs that share clusters while others of them, schedulers and the gateway are killed.
+"""Many runs that share clusters by a few keys, while some of all that they use is killed.
 
-What happened for a seed, which is printed, happens again with SHARE_STRESS_SEED, as far as the
-machine lets it; SHARE_STRESS_SECONDS says how long the deep test goes on.
+A seed decides what each run does and what befalls it; several are under way at a time, so what
+they meet differs from one time to the next. What happened for a seed, which is printed, happens
+again with SHARE_STRESS_SEED, as far as the machine lets it. Runs begin for SHARE_STRESS_SECONDS.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
+import random
 import secrets
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.support.forking import ForkedDask
-from tests.support.gateway import GatewayServer
-from tests.support.launcher import ONE_TASK, PYTHON, Launcher, wait_for
-from tests.support.sharing import FATES, KEEP, LONG, RECONNECT, Stress
+from tests.support.gateway import PERSISTENT, REFERENCE, VARIABLES, GatewayServer
+from tests.support.launcher import PYTHON, Launcher, Run, Running, wait_for
+from tests.support.scenes import end_all, guards, processes_of
 
 SECONDS = float(os.environ.get("SHARE_STRESS_SECONDS", "600"))
-"""How long runs are begun in the deep test."""
+
+FATES = {
+    "": 12, "term": 2, "kill": 2, "guard": 2, "container": 2, "birth": 2, "scheduler": 2,
+    "gateway": 1,
+}  # fmt: skip
+"""What befalls a run → how often. `term`, `kill`: of the launcher; `guard`: its guard is killed;
+`container`: all its processes are, once its command runs; `birth`: at any time, and a cluster that
+nobody has a lease on ends by its scheduler's idle timeout, after a minute; `scheduler`: its
+cluster's is; `gateway`: that is killed and started again."""
+
+READY: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "scheduler": lambda receipt: receipt.get("cluster_name"),
+    "container": lambda receipt: receipt.get("state") == "running",
+}
+"""What a run's receipt says before this befalls it."""
+
+KEYS = {"first": 10, "second": 3, "third": 2, "fourth": 1, "fifth": 1}
+"""Key → how often: of the first there are nearly always several runs at a time."""
+
+RECONNECT = 15
+AT_ONCE = 5
+UNDISTURBED = 3
+"""So many runs, the first ones, only share."""
+
+LATEST = 8.0
+"""Seconds after its start within which something happens to a run."""
+
+PATIENCE = 300.0
+ATTEMPTS = 5
+LOST = 9
+"""The program's status where its cluster is gone."""
+
+# Prints the sum of squares. A gateway that is started again breaks all connections: then once more,
+# until it says that the cluster is gone.
+PROGRAM = f"""
+import sys, time
+from distributed import Client
+
+def square(number, seconds):
+    time.sleep(seconds)
+    return number * number
+
+count, seconds, status = int(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])
+until = time.monotonic() + 90
+while time.monotonic() < until:
+    try:
+        with Client(timeout=10) as client:
+            numbers = client.map(square, range(count), [seconds] * count, pure=False)
+            total = sum(client.gather(numbers))
+    except BaseException as error:
+        print(repr(error), file=sys.stderr)
+        if "cannot be used" in str(error):
+            break
+        time.sleep(1)
+    else:
+        print(total)
+        sys.exit(status)
+sys.exit({LOST})
+"""
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("seconds", "fates"), [(30, FATES), pytest.param(SECONDS, LONG, marks=pytest.mark.deep)]
-)
+@dataclass(frozen=True)
+class Step:
+    """One run, and what befalls it `moment` seconds after its start."""
+
+    number: int
+    key: str = "first"
+    request: str = "plain"
+    tasks: int = 10
+    seconds: float = 1.0
+    status: int = 0
+    fate: str = ""
+    moment: float = 0.0
+
+    @classmethod
+    def all_of(cls, seed: int) -> Iterator[Step]:
+        """What happens for a seed, without an end."""
+        yield from map(cls, range(UNDISTURBED))
+        draw = random.Random(seed)
+        for number in itertools.count(UNDISTURBED):
+            yield cls(
+                number,
+                key=draw.choices([*KEYS], weights=[*KEYS.values()])[0],
+                # One of eight asks for what cannot be had on the same cluster.
+                request=draw.choice(["plain"] * 7 + ["other"]),
+                tasks=draw.randrange(1, 12),
+                seconds=draw.choice([0.0, 0.3, 0.8, 1.5]),
+                status=draw.choice([0, 0, 0, 3, 7]),
+                fate=draw.choices([*FATES], weights=[*FATES.values()])[0],
+                moment=draw.uniform(0, LATEST) * draw.choice([0.2, 1.0]),
+            )
+
+    @property
+    def result(self) -> bytes:
+        return b"%d\n" % sum(number * number for number in range(self.tasks))
+
+
+@dataclass(frozen=True)
+class Use:
+    """When a run's command has used which cluster; times of this machine's clock."""
+
+    step: Step
+    cluster: str
+    claimed: float
+    began: float
+    ended: float
+
+
+class Stress:
+    """Runs against one gateway; `problems` are what must not be."""
+
+    def __init__(self, folder: Path, seed: int, dask: ForkedDask) -> None:
+        self.problems: list[str] = []
+        self.happened: Counter[str] = Counter()
+        # One of four gateways takes no variables, and no request says there what it shares.
+        self._marked = seed % 4 != 0
+        options = (VARIABLES if self._marked else REFERENCE) + PERSISTENT
+        self._server = GatewayServer(options=options, dask=dask)
+        self._folder, self._steps = folder, Step.all_of(seed)
+        self._lock, self._gateway = threading.Lock(), threading.Lock()
+        self._away: list[tuple[float, float]] = []
+        self._killed: dict[str, float] = {}
+        self._uses: list[Use] = []
+
+    def run(self, seconds: float) -> None:
+        """Begin runs for so long, and return when all have ended and nothing may be left."""
+        try:
+            # The gateway ends with the thread that has started it again.
+            with ThreadPoolExecutor(AT_ONCE) as pool:
+                until = time.monotonic() + seconds
+                for done in [pool.submit(self._steps_until, until) for _ in range(AT_ONCE)]:
+                    done.result()
+                self._check_uses()
+                self._check_end()
+        finally:
+            self._server.stop()
+
+    def _problem(self, text: str) -> None:
+        self.problems.append(text)
+        print(text, flush=True)
+
+    def _steps_until(self, until: float) -> None:
+        while time.monotonic() < until and not self.problems:
+            with self._lock:
+                step = next(self._steps)
+                self.happened[step.fate or "undisturbed"] += 1
+            try:
+                self._take(step)
+            except Exception as error:
+                self._problem(f"{step}: {error!r}")
+
+    # One run
+
+    def _take(self, step: Step) -> None:
+        """Let it run, once more where its cluster was lost; it is disturbed the first time only."""
+        other = {"environment": {"WHICH": "other"}} if self._marked else {"worker_memory": "2 G"}
+        claim = {
+            "gateway_url": self._server.url, "min_workers": 1, "max_workers": 2, "keep": 3,
+            "reconnect_timeout": RECONNECT, **(other if step.request == "other" else {}),
+        }  # fmt: skip
+        words = str(step.tasks), str(step.seconds), str(step.status)
+        for attempt in range(ATTEMPTS):
+            (folder := self._folder / f"{step.number}-{attempt}").mkdir()
+            launcher, began = Launcher(folder), time.time()
+            env = {"DASK_CLAIM_SHARE": step.key}
+            run = launcher.start(PYTHON, "-c", PROGRAM, *words, claim=claim, env=env)
+            ended_by_us = None if attempt else self._befall(step, run, launcher)
+            ended = run.finish(PATIENCE)
+            self._note_use(step, ended, ended_by_us or time.time())
+            verdict = self._judge(step, ended, ended_by_us is not None, began)
+            with self._lock:
+                self.happened[verdict] += 1
+                self.happened["joined"] += bool(
+                    ((ended.receipt or {}).get("shared") or {}).get("joined")
+                )
+            if verdict == "wrong":
+                self._problem(f"{step}, attempt {attempt}: {_shown(ended)}")
+            launcher.end(PATIENCE)
+            if verdict != "lost its cluster":
+                return
+        self._problem(f"{step} has lost its cluster {ATTEMPTS} times")
+
+    def _befall(self, step: Step, run: Running, launcher: Launcher) -> float | None:
+        """Do what is to happen; return when the run itself was ended, if it was."""
+        if ready := READY.get(step.fate):
+
+            def is_ready() -> bool:
+                return run.process.poll() is not None or bool(ready(run.receipt() or {}))
+
+            wait_for(is_ready, f"moment for {step.fate}", PATIENCE)
+        until = time.monotonic() + step.moment
+        while step.fate and time.monotonic() < until and run.process.poll() is None:
+            time.sleep(0.02)
+        if not step.fate or run.process.poll() is not None:
+            return None
+        if step.fate == "gateway":
+            self._restart_gateway()
+        elif step.fate == "scheduler":
+            self._kill_scheduler((run.receipt() or {}).get("cluster_name"))
+        elif step.fate == "guard":
+            for pid in guards(launcher):
+                _kill(pid)
+        else:
+            now = time.time()
+            if step.fate in ("container", "birth"):
+                end_all(launcher)
+            run.process.send_signal(signal.SIGTERM if step.fate == "term" else signal.SIGKILL)
+            return now
+        return None
+
+    def _kill_scheduler(self, cluster: str | None) -> None:
+        for pid in processes_of(self._server, "scheduler"):
+            if cluster is not None and cluster in _working_folder(pid):
+                self._killed.setdefault(cluster, time.time())
+                _kill(pid)
+
+    def _restart_gateway(self) -> None:
+        with self._gateway:
+            began = time.time()
+            self._away.append((began, began + PATIENCE))
+            self._server.kill()
+            self._server.restart()
+            # What was cut meanwhile may need some time to be itself again.
+            self._away[-1] = began, time.time() + RECONNECT
+
+    # What must be
+
+    def _judge(self, step: Step, ended: Run, by_us: bool, began: float) -> str:
+        """Return a word for how a run has ended."""
+        if (ended.status, ended.out) == (step.status, step.result):
+            return "ended well"
+        # Python itself is ended by a SIGTERM before the launcher can catch it.
+        if by_us and ended.status in (128 + signal.SIGTERM, -signal.SIGTERM, -signal.SIGKILL):
+            return "was ended"
+        receipt = ended.receipt or {}
+        disturbed = receipt.get("cluster_name") in self._killed
+        lost = receipt.get("reason") in ("cluster_lost", "cluster_failed")
+        if (disturbed or self._was_away(began, time.time())) and lost:
+            return "lost its cluster" if ended.status in (75, LOST) else "wrong"
+        return "wrong"
+
+    def _was_away(self, began: float, ended: float) -> bool:
+        """Whether the gateway was away at a time between these."""
+        return any(start < ended and began < end for start, end in self._away)
+
+    def _note_use(self, step: Step, ended: Run, until: float) -> None:
+        receipt = ended.receipt or {}
+        times = {
+            name: datetime.fromisoformat(at).timestamp() if at else None
+            for name, at in (receipt.get("timeline") or {}).items()
+        }
+        if (cluster := receipt.get("cluster_name")) and (began := times.get("command_start")):
+            until = min(times.get("command_end") or until, until)
+            with self._lock:
+                self._uses.append(Use(step, cluster, times["claimed"] or began, began, until))
+
+    def _check_uses(self) -> None:
+        """Commands with one key and request, at one time, have used one cluster.
+
+        Without a mark only a lease tells, and one that is late is not waited for.
+        """
+        for one, other in itertools.combinations(self._uses if self._marked else (), 2):
+            began, ended = max(one.began, other.began), min(one.ended, other.ended)
+            if (
+                (one.step.key, one.step.request) == (other.step.key, other.step.request)
+                and one.cluster != other.cluster
+                and began < ended
+                and all(self._killed.get(use.cluster, ended) >= ended for use in (one, other))
+                and not self._was_away(min(one.claimed, other.claimed), ended)
+            ):
+                self._problem(f"used two clusters at one time:\n{one}\n{other}")
+
+    def _check_end(self) -> None:
+        server = self._server
+
+        def left() -> list[int]:
+            return [pid for pid in server.processes() if "/clusters/" in _working_folder(pid)]
+
+        try:
+            wait_for(lambda: not server.clusters() and not left(), "end of all", PATIENCE)
+        except AssertionError as error:
+            self._problem(f"{error}: {server.clusters()}, {left()}")
+
+
+def _shown(run: Run) -> str:
+    names = "cluster_name", "timeline", "shared", "reason", "error", "gone", "tickets"
+    receipt = {name: (run.receipt or {}).get(name) for name in names}
+    return f"status {run.status}, {run.out!r}\n{run.err}\n{receipt}"
+
+
+def _working_folder(pid: int) -> str:
+    try:
+        return os.readlink(f"/proc/{pid}/cwd")
+    except OSError:
+        return ""
+
+
+def _kill(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+@pytest.mark.deep
 def test_runs_that_share_through_all_that_is_killed(
-    tmp_path: Path, forked_dask: ForkedDask, seconds: float, fates: dict[str, int]
+    tmp_path: Path, forked_dask: ForkedDask
 ) -> None:
     """Those that are not killed end with their own status; one cluster at a time; none is left."""
     seed = int(os.environ.get("SHARE_STRESS_SEED") or secrets.randbelow(10**6))
     print(f"SHARE_STRESS_SEED={seed}", flush=True)
-    # One of four gateways in the long test takes no variables.
-    stress = Stress(tmp_path, seed, forked_dask, fates, marked=fates is FATES or seed % 4 != 0)
-    stress.run(seconds)
+    stress = Stress(tmp_path, seed, forked_dask)
+    stress.run(SECONDS)
     print(dict(stress.happened))
     assert not stress.problems, f"seed {seed}: " + "\n".join(stress.problems)
     assert stress.happened["joined"] and stress.happened["ended well"]
-
-
-@pytest.mark.deep
-def test_eight_steps_at_once_where_one_cluster_is_allowed(
-    launcher: Launcher, limited_gateway: GatewayServer
-) -> None:
-    claim = {
-        "gateway_url": limited_gateway.url, "min_workers": 1, "max_workers": 1,
-        "keep": KEEP, "reconnect_timeout": RECONNECT,
-    }  # fmt: skip
-    env = {"DASK_CLAIM_SHARE": "scatter"}
-    runs = [launcher.start(PYTHON, "-c", ONE_TASK, claim=claim, env=env) for _ in range(8)]
-    ended = [run.finish(300) for run in runs]
-    assert [(run.status, run.out) for run in ended] == [(0, b"42\n")] * 8, ended[0].err
-    receipts = [run.receipt for run in ended if run.receipt]
-    assert len({receipt["cluster_name"] for receipt in receipts}) == 1
-    assert sum(not receipt["shared"]["joined"] for receipt in receipts) == 1
-    wait_for(lambda: not limited_gateway.clusters(), "end of the cluster after keep", 60)
