@@ -163,7 +163,9 @@ def test_program_connects_to_the_claimed_cluster(launcher: Launcher, tmp_path: P
     assert places(tmp_path) == []
 
 
-@pytest.mark.parametrize("whom", ["launcher", "the gateway's process, too"])
+@pytest.mark.parametrize(
+    "whom", [pytest.param("launcher", marks=pytest.mark.deep), "the gateway's process, too"]
+)
 def test_sigkill_leaves_nothing(launcher: Launcher, tmp_path: Path, whom: str) -> None:
     env = {"TMPDIR": str(tmp_path), "SITE": "here"}
     # Once a task is done there is a worker.

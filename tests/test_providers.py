@@ -19,14 +19,8 @@ from dask_claim.providers.values import Ticket
 from dask_claim.testing import ProviderContract
 from tests.support.condor import Pool
 from tests.support.gateway import GatewayServer, clean_environment, free_port
-from tests.support.launcher import (
-    DASK_CLAIM,
-    ONE_TASK,
-    PYTHON,
-    Launcher,
-    processes_with,
-    wait_for,
-)
+from tests.support.here import dask_claim
+from tests.support.launcher import Launcher, processes_with, wait_for
 from tests.support.scenes import WAITING, kill, until_ready
 from tests.support.slurm import Slurm
 
@@ -39,7 +33,7 @@ class Here(ProviderContract):
 
     # Other processes of pytest run the other tests of a class at the same time.
     mark: ClassVar[str] = letters()
-    cancel_after = (0.1, 0.5)
+    cancel_after = (0.5,)
 
     def environment(self) -> dict[str, str]:
         return clean_environment(**{MARK: self.mark})
@@ -53,7 +47,7 @@ class TestLocal(Here):
     claim: ClassVar = {"max_workers": 1, "worker_memory": "500M"}
 
 
-@pytest.mark.slow
+@pytest.mark.deep
 class TestLocalGatewayCluster(Here):
     claim: ClassVar = {"max_workers": 1, "worker_memory": "500M", "env": {"gateway_url": "URL"}}
 
@@ -202,9 +196,11 @@ def package(tmp_path: Path) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.xdist_group("provider of another package")
-def test_provider_of_another_package_keeps_the_contract(package: Path) -> None:
+@pytest.mark.parametrize("which", ["life", pytest.param("not life", marks=pytest.mark.deep)])
+def test_provider_of_another_package_keeps_the_contract(package: Path, which: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_processes.py"],
+        [sys.executable, "-m", "pytest", "-q", "-k", which, "-p", "no:cacheprovider",
+         "test_processes.py"],
         env=clean_environment(PYTHONPATH=str(package)), cwd=package, capture_output=True, text=True,
         timeout=300, check=False,
     )  # fmt: skip
@@ -213,10 +209,10 @@ def test_provider_of_another_package_keeps_the_contract(package: Path) -> None:
 
 @pytest.mark.xdist_group("provider of another package")
 def test_run_with_a_provider_of_another_package(launcher: Launcher, package: Path) -> None:
-    env = {"PYTHONPATH": str(package)}
+    env, flags = {"PYTHONPATH": str(package)}, ("--start", "workers")
     claim: ClassVar = {"provider": "processes", "max_workers": 1}
-    run = launcher(PYTHON, "-c", ONE_TASK, claim=claim, env=env)
-    assert (run.status, run.out) == (0, b"42\n"), run.err
+    run = launcher("true", claim=claim, env=env, flags=flags)
+    assert run.status == 0, run.err
     assert (run.receipt["provider"], run.receipt["gone"]) == ("processes", True)
     assert not processes_with("MARK_OF_THE_CLUSTER=")
     run = launcher.start(*WAITING, claim=claim, env=env, stdin=subprocess.PIPE)
@@ -226,31 +222,29 @@ def test_run_with_a_provider_of_another_package(launcher: Launcher, package: Pat
     wait_for(lambda: not processes_with("MARK_OF_THE_CLUSTER="), "end by the guard", 40)
 
 
-def test_names_of_providers(package: Path, tmp_path: Path) -> None:
+def test_names_of_providers(package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every name that exists here is listed where one does not; the policy compares it."""
     (site := tmp_path / "site.yaml").write_text("policy: {providers: [gateway, 'proc*']}\n")
 
     def show(provider: str, **env: str) -> str:
-        done = subprocess.run(
-            [DASK_CLAIM, "show", "--json"], capture_output=True, text=True, check=False,
-            env=clean_environment(DASK_CLAIM=json.dumps({"provider": provider}), **env),
-        )  # fmt: skip
-        assert done.returncode == (0 if done.stdout else 78), done.stderr
-        return done.stderr or json.loads(done.stdout)["plan"]["provider"]
+        claim = json.dumps({"provider": provider})
+        done = dask_claim("show", "--json", DASK_CLAIM=claim, **env)
+        assert done.status == (0 if done.out else 78), done.err
+        return done.err or json.loads(done.out)["plan"]["provider"]
 
-    path = {"PYTHONPATH": str(package)}
-    assert show("processes", **path) == "processes"
-    assert show("processes", DASK_CLAIM_SITE=str(site), **path) == "processes"
-    assert "policy.providers" in show("local", DASK_CLAIM_SITE=str(site), **path)
-    assert "'htcondor', 'broken', 'exits', 'half', 'missing', 'processes' or 'whole'" in show(
-        "nosuch", **path
-    )
     assert "processes" not in show("nosuch")
-    assert "not a subclass" in show("broken", **path)
-    assert "No module named 'dask_claim_missing'" in show("missing", **path)
-    assert "SystemExit: 3" in show("exits", **path)
-    assert "does not define submit, wait_until_running" in show("half", **path)
-    assert show("WHOLE", **path) == "whole"
+    monkeypatch.syspath_prepend(package)
+    assert show("processes") == "processes"
+    assert show("processes", DASK_CLAIM_SITE=str(site)) == "processes"
+    assert "policy.providers" in show("local", DASK_CLAIM_SITE=str(site))
+    assert "'htcondor', 'broken', 'exits', 'half', 'missing', 'processes' or 'whole'" in show(
+        "nosuch"
+    )
+    assert "not a subclass" in show("broken")
+    assert "No module named 'dask_claim_missing'" in show("missing")
+    assert "SystemExit: 3" in show("exits")
+    assert "does not define submit, wait_until_running" in show("half")
+    assert show("WHOLE") == "whole"
 
 
 @pytest.mark.xdist_group("provider of another package")
