@@ -102,7 +102,9 @@ NUMBERS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    "way", [pytest.param(way, marks=[pytest.mark.slow] if way == "CWL" else []) for way in WAYS]
+)
 def test_text_arrives(way: str, tmp_path: Path) -> None:
     """At the gateway, in the batch job and in the program.
 

@@ -33,7 +33,7 @@ from tests.support.scenes import SMALL
 from tests.test_gateway_api import ask
 
 # One provider and one gateway for all.
-pytestmark = pytest.mark.xdist_group("credentials")
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("credentials")]
 
 # Without a lease it is the token alone that ends the cluster.
 CLAIM = {**SMALL, "lease_timeout": 0}
@@ -96,7 +96,6 @@ USERS = oidc(
 WRITTEN = {"token": "first-secret-1", "secret": CLIENT_SECRET, "password": PASSWORD}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("credentials", "end"),
     [

@@ -188,9 +188,6 @@ def test_masking_copes_with_anything() -> None:
         deep = [deep]
     redact(deep)
     assert redact("hunter2", "db_password") == redact({"user": "u"}, "credentials") == "***"
-    original = {"a": ["x"]}
-    copied = redact(original)
-    assert copied == original and copied["a"] is not original["a"]  # type: ignore[index]
 
 
 PIECES = (
@@ -203,11 +200,11 @@ PIECES = (
 
 def test_masking_does_not_hang_on_long_texts() -> None:
     for piece in PIECES:
-        many = piece * (2**15 // len(piece))
+        many = piece * (2**14 // len(piece))
         started = time.process_time()
         redact(many)
         redact(f"a://x:{many}@")
-        # 0.02 s is usual; what is quadratic takes a minute.
+        # 0.01 s is usual; what is quadratic takes a quarter of a minute.
         assert time.process_time() - started < 3, piece
 
 

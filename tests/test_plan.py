@@ -26,22 +26,6 @@ def plan_of(**fields: Any) -> Plan:
     return make_plan(Claim(**fields), {})
 
 
-@pytest.mark.parametrize(
-    ("fields", "least", "most"),
-    [
-        ({"min_cores": 4, "max_cores": 10, "worker_cores": 0.5, "worker_cores_limit": 1}, 8, 10),
-        ({"max_memory": "20GB", "worker_memory": "4G"}, 1, 4),
-        ({"max_workers": 9, "max_cores": 8, "max_memory": "28G", "worker_memory": "4G"}, 1, 7),
-        # 0.3 / 0.1 is 2.9999999999999996 to a computer, and 3 to everybody else.
-        ({"min_cores": 0.3, "max_cores": 0.3, "worker_cores": 0.1}, 3, 3),
-    ],
-)
-def test_bounds(fields: Fields, least: int, most: int) -> None:
-    """A few that can be read; all that there may be is looked at below."""
-    plan = plan_of(**fields)
-    assert (plan.min_workers, plan.max_workers) == (least, most)
-
-
 def test_the_arithmetic_can_be_read() -> None:
     plan = plan_of(
         min_cores=4, max_cores=10, worker_cores=0.5, worker_cores_limit=1, max_workers=20

@@ -9,15 +9,14 @@ from typing import Any
 
 import jsonschema
 import pytest
-from click.testing import CliRunner
 
 import dask_claim
 from dask_claim.claim.model import Resolved, load
 from dask_claim.claim.site_sections import Policy, gateway_allowed
-from dask_claim.cli.main import cli
 from dask_claim.errors import ClaimError
 from tests.support.claims import NOWHERE, Env, Fields, write
 from tests.support.gateway import GatewayServer
+from tests.support.here import dask_claim as dask_claim_here
 from tests.support.launcher import PYTHON, Launcher
 
 POLICY = """
@@ -147,7 +146,6 @@ ITS_OWN = f"gateway_url: {GATEWAY}/own/../services/dask\n{OWN}"
         (LONG, {"options": {"queue": "long"}}, r"options\.queue"),
         (OWN, {"gateway_url": GATEWAY}, "foreign_gateways"),
         (ITS_OWN, {"gateway_url": f"{GATEWAY}/services/dask/x"}, None),
-        (ITS_OWN, {"gateway_url": f"{GATEWAY}/user/x"}, "foreign_gateways"),
         (ITS_OWN, {"gateway_url": f"{GATEWAY}/services/dask2"}, "foreign_gateways"),
         # What cannot be cut; a faulty policy lets nothing pass.
         (POLICY + "  excess: cut\n", {"image": "other"}, r"policy\.images"),
@@ -248,19 +246,30 @@ def test_a_pattern_that_matches_no_gateway(pattern: str) -> None:
 
 
 def test_show_and_schema(tmp_path: Path) -> None:
-    def printed(*command: str) -> str:
-        done = CliRunner().invoke(cli, command, env=environ(tmp_path), standalone_mode=False)
-        assert done.return_value == 0, done.output
-        return done.stdout
+    """Of the policy and of the credentials, without their secrets."""
+    login = "{type: basic, gateway: 'https://a.example.org', password: a-secret}"
+    site = str(write(tmp_path / "claim.yaml", f"{POLICY}credentials: {login}\n"))
 
-    policy = json.loads(printed("show", "--json"))["policy"]
-    assert policy["source"] == f"{tmp_path}/claim.yaml" and policy["max_workers"] == 4
-    assert "Policy of" in printed("show")
+    def printed(*words: str) -> str:
+        done = dask_claim_here(*words, DASK_CLAIM_SITE=site)
+        assert done.status == 0 and "a-secret" not in done.out + done.err, done.err
+        return done.out
+
+    shown, content = printed("show"), json.loads(printed("show", "--json"))
+    assert (content["policy"]["source"], content["policy"]["max_workers"]) == (site, 4)
+    gateway = "https://a.example.org:443"
+    assert content["credentials"] == {"type": "basic", "gateway": gateway, "source": site}
+    assert "Policy of" in shown and f"basic, for {gateway} alone" in shown
     schema = json.loads(printed("schema", "--site"))
     jsonschema.Draft202012Validator.check_schema(schema)
     checker = jsonschema.Draft202012Validator(schema)
-    assert checker.is_valid({"policy": {"max_workers": 4, "images": ["x/*"]}, "profiles": {}})
-    assert not checker.is_valid({"policy": {"max_worker": 4}})
+    for policy, credentials, valid in (
+        ({"max_workers": 4, "images": ["x/*"]}, {"type": "basic", "password_file": "x"}, True),
+        ({"max_worker": 4}, {"type": "basic"}, False),
+        ({}, {"password_file": "x"}, False),
+    ):
+        said = {"policy": policy, "profiles": {}, "credentials": credentials}
+        assert checker.is_valid(said) is valid
 
 
 BOUNDED = "policy: {max_workers: 1, max_cores: 1, max_memory: 512M, providers: [gateway, local]}\n"

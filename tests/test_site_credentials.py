@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import jsonschema
 import pytest
-from click.testing import CliRunner
 from dask_gateway.auth import GatewayAuth
 
 from dask_claim.claim.addresses import GatewayAddress
 from dask_claim.claim.model import load
 from dask_claim.claim.site import read_site
-from dask_claim.cli.main import cli
 from dask_claim.credentials.login import log_in
 from dask_claim.credentials.site_auth import SiteAuth
 from dask_claim.errors import AuthenticationError, ClaimError
@@ -148,22 +144,3 @@ def test_null_is_absent(site: Path) -> None:
     for name in ("standard", "other"):
         found = load(environ={"DASK_CLAIM_SITE": str(site), "DASK_CLAIM_PROFILE": name})
         assert found.site and found.site.credentials and found.site.credentials.arguments == {}
-
-
-def test_show_and_schema(site: Path) -> None:
-    text = f"type: basic, gateway: '{SITE}', password: {SECRET}"
-    site.write_text(said(text, "https://else.example.org"))
-
-    def printed(*command: str) -> str:
-        done = CliRunner().invoke(cli, command)
-        assert done.exit_code == 0, done.output
-        return done.stdout
-
-    shown = printed("show"), printed("show", "--json")
-    assert json.loads(shown[1])["credentials"] == {
-        "type": "basic", "gateway": f"{SITE}:443", "source": str(site),
-    }  # fmt: skip
-    assert f"basic, for {SITE}:443 alone" in shown[0] and SECRET not in str(shown)
-    checker = jsonschema.Draft202012Validator(json.loads(printed("schema", "--site")))
-    assert checker.is_valid({"credentials": {"type": "basic", "password_file": "x"}})
-    assert not checker.is_valid({"credentials": {"password_file": "x"}})

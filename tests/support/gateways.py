@@ -21,9 +21,29 @@ from tests.support.gateway import (
     VARIABLES,
     GatewayServer,
     clean_environment,
+    real_dask,
 )
 
-GATEWAYS: set[str] = set()
+# How each is configured. Without `dask` its schedulers and workers are forked, with Dask imported.
+KINDS = {
+    "gateway": {"options": REFERENCE},
+    # Another site's: other options, types and ranges.
+    "other_gateway": {"options": OTHER_SITE, "dask": real_dask},
+    # Its clusters stay pending.
+    "stuck_gateway": {"options": VARIABLES + STUCK},
+    # They fail at once.
+    "failing_gateway": {"options": REFERENCE + FAILING},
+    "closed_gateway": {"password": "right-5678"},
+    # It allows a user one cluster at a time.
+    "limited_gateway": {"options": REFERENCE + LIMITED},
+    # It ends a cluster after 4 idle seconds.
+    "idle_gateway": {"options": REFERENCE + IDLE},
+    # It takes variables of the scheduler.
+    "variables_gateway": {"options": VARIABLES},
+    # Its schedulers refuse plugins.
+    "strict_gateway": {"options": REFERENCE + NO_PLUGINS, "dask": real_dask},
+}
+GATEWAYS = {*KINDS}
 
 
 @pytest.fixture(scope="session")
@@ -35,16 +55,14 @@ def forked_dask() -> Iterator[ForkedDask]:
         made.stop()
 
 
-def _fixtures(
-    name: str, description: str, forked: bool = True, **settings: str
-) -> tuple[Callable[..., Any], Callable[..., Any]]:
+def _fixtures(name: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """A server for the session, and a fixture that finds it empty again after each test."""
-    GATEWAYS.add(name)
 
     @pytest.fixture(scope="session", name=f"_{name}")
     def for_session(request: pytest.FixtureRequest) -> Iterator[GatewayServer]:
-        dask = {"dask": request.getfixturevalue("forked_dask")} if forked else {}
-        server = GatewayServer(**settings, **dask)
+        settings: dict[str, Any] = KINDS[name]
+        dask = settings.get("dask") or request.getfixturevalue("forked_dask")
+        server = GatewayServer(**{**settings, "dask": dask})
         yield server
         server.stop()
 
@@ -56,38 +74,8 @@ def _fixtures(
         server.clear()
         assert left == []
 
-    for_test.__doc__ = description
     return for_session, for_test
 
 
-_session, gateway = _fixtures("gateway", "A gateway with options like the reference deployment's.")
-_other_session, other_gateway = _fixtures(
-    "other_gateway",
-    "Another site's: other options, types and ranges; Dask starts as it does everywhere.",
-    forked=False,
-    options=OTHER_SITE,
-)
-_stuck_session, stuck_gateway = _fixtures(
-    "stuck_gateway", "One whose clusters stay pending.", options=VARIABLES + STUCK
-)
-_failing_session, failing_gateway = _fixtures(
-    "failing_gateway", "One whose clusters fail at once.", options=REFERENCE + FAILING
-)
-_closed_session, closed_gateway = _fixtures(
-    "closed_gateway", "One that asks for a password.", password="right-5678"
-)
-_limited_session, limited_gateway = _fixtures(
-    "limited_gateway", "One that allows a user one cluster at a time.", options=REFERENCE + LIMITED
-)
-_idle_session, idle_gateway = _fixtures(
-    "idle_gateway", "One that ends a cluster after 4 idle seconds.", options=REFERENCE + IDLE
-)
-_variables_session, variables_gateway = _fixtures(
-    "variables_gateway", "One that takes variables of the scheduler.", options=VARIABLES
-)
-_strict_session, strict_gateway = _fixtures(
-    "strict_gateway",
-    "One whose schedulers refuse plugins; Dask starts as it does everywhere.",
-    forked=False,
-    options=REFERENCE + NO_PLUGINS,
-)
+for name in KINDS:
+    globals()[f"_{name}"], globals()[name] = _fixtures(name)
