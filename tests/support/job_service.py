@@ -44,11 +44,9 @@ class Service:
         self.marker = f"JOB_SERVICE_TEST={uuid.uuid4()}"
         name, _, value = self.marker.partition("=")
         self._environment = clean_environment(
-            **environment,
-            **{name: value},
-            JOBS_CONFIG=str(folder / "service.yaml"),
-            PYTHONPATH=str(EXAMPLES),
-        )
+            **environment, **{name: value},
+            JOBS_CONFIG=str(folder / "service.yaml"), PYTHONPATH=str(EXAMPLES),
+        )  # fmt: skip
         self.log = folder / "service.log"
         self.http = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=60)
         self.start()
@@ -57,11 +55,9 @@ class Service:
         import httpx
 
         with self.log.open("ab") as output:
+            command = [sys.executable, "-m", "job_service"]
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "job_service"],
-                env=self._environment,
-                stdout=output,
-                stderr=output,
+                command, env=self._environment, stdout=output, stderr=output
             )
 
         def ready() -> bool:
@@ -121,25 +117,29 @@ class Service:
             self.process.wait()
 
 
-@pytest.fixture
-def start_service(tmp_path: Path, sample: Path) -> Iterator[Callable[..., Service]]:
-    """Start a service with settings and an environment.
+@contextlib.contextmanager
+def services(folder: Path, sample: Path) -> Iterator[Callable[..., Service]]:
+    """Start services with settings and an environment, which end together.
 
     Who opens the item `blocked.json`, a pipe, waits until somebody writes into it.
     """
-    services = []
+    with contextlib.ExitStack() as ends:
 
-    def start(environment: dict[str, str] | None = None, **settings: Any) -> Service:
-        service = Service(tmp_path, environment or {}, **settings)
-        services.append(service)
-        for path in sample.iterdir():
-            (service.inputs / path.name).hardlink_to(path)
-        os.mkfifo(service.inputs / "blocked.json")
-        return service
+        def start(environment: dict[str, str] | None = None, **settings: Any) -> Service:
+            service = Service(folder, environment or {}, **settings)
+            ends.callback(service.end)
+            for path in sample.iterdir():
+                (service.inputs / path.name).hardlink_to(path)
+            os.mkfifo(service.inputs / "blocked.json")
+            return service
 
-    yield start
-    for service in services:
-        service.end()
+        yield start
+
+
+@pytest.fixture
+def start_service(tmp_path: Path, sample: Path) -> Iterator[Callable[..., Service]]:
+    with services(tmp_path, sample) as start:
+        yield start
 
 
 @pytest.fixture(scope="session")

@@ -28,9 +28,7 @@ $graph:
       # The user whose clusters the tests look at.
       EnvVarRequirement: {envDef: {DASK_GATEWAY__AUTH__KWARGS__USERNAME: tester}}
       calrissian:DaskGatewayRequirement:
-        workerCores: 1
-        workerMemory: 512M
-        clusterMaxCores: 1
+        RuntimeRequirement: {worker_cores: 1, worker_memory: 512M, max_cores: 1}
     hints:
       DockerRequirement: {dockerPull: "dask-claim:0.1.0"}
     baseCommand: [python, -c]
