@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import re
+import subprocess
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -300,6 +301,24 @@ def test_a_start_that_hangs_can_be_cancelled_at_any_moment(
         assert not group_runs(local.tickets[0].process)
 
     asyncio.run(cancelled())
+
+
+WAITS_TO_BE_LEFT = """
+import asyncio
+from dask_claim.providers.host_process import launcher_left
+async def main():
+    await launcher_left().wait()
+    print("still read" if asyncio.get_running_loop().remove_reader(0) else "left")
+asyncio.run(main())
+"""
+
+
+def test_closed_pipe_is_noticed_once() -> None:
+    """A loop that still read it would take a core until the cluster has ended."""
+    done = subprocess.run(
+        [PYTHON, "-c", WAITS_TO_BE_LEFT], input=b"", capture_output=True, timeout=60
+    )
+    assert done.stdout == b"left\n", done.stderr
 
 
 def test_workers_that_fail_fail_the_start(tmp_path: Path) -> None:

@@ -46,8 +46,14 @@ def serve(hold: Callable[[dict[str, Any], Any], Coroutine[Any, Any, None]]) -> N
 
 def launcher_left() -> asyncio.Event:
     """Return what is set when standard input closes, or the launcher asks for Dask's report."""
-    left = asyncio.Event()
-    asyncio.get_running_loop().add_reader(0, left.set)
+    left, loop = asyncio.Event(), asyncio.get_running_loop()
+
+    def leave() -> None:
+        # Input that has closed stays ready: the loop would call this over and over.
+        loop.remove_reader(0)
+        left.set()
+
+    loop.add_reader(0, leave)
     return left
 
 
