@@ -30,9 +30,9 @@ print(file.parent)
 
 @pytest.mark.parametrize("where", ["gateway", "local"])
 def test_read_and_removed(launcher: Launcher, gateway: GatewayServer, where: str) -> None:
-    claim = {"max_workers": 1, "env": ENV}
+    claim = {"max_workers": 1, "env": {"scheduler_file": "WHERE"}}
     if where == "gateway":
-        claim["gateway_url"] = gateway.url
+        claim = {"gateway_url": gateway.url, "env": ENV}
     run = launcher(PYTHON, "-c", PROGRAM, claim=claim)
     assert run.status == 0, run.err
     assert not Path(run.out.decode().strip()).exists()
