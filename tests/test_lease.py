@@ -83,7 +83,7 @@ def partition(host: str) -> Iterator[None]:
             subprocess.run(["iptables", "-w", "-D", *rule], check=True)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def distant_gateway(forked_dask: ForkedDask) -> Iterator[tuple[GatewayServer, str]]:
     """A gateway that launchers reach at a host of its own, and its clusters at another one."""
     host = f"127.{random.randint(1, 254)}.{random.randint(1, 254)}.1"
@@ -94,6 +94,7 @@ def distant_gateway(forked_dask: ForkedDask) -> Iterator[tuple[GatewayServer, st
     assert left == []
 
 
+@pytest.mark.xdist_group("distant_gateway")
 def test_what_is_no_death_and_what_is(
     launcher: Launcher, distant_gateway: tuple[GatewayServer, str]
 ) -> None:
@@ -130,6 +131,7 @@ def test_what_is_no_death_and_what_is(
     assert (ended.receipt["leased"], ended.receipt["gone"]) == (True, True)
 
 
+@pytest.mark.xdist_group("distant_gateway")
 @pytest.mark.needs("root", "iptables")
 def test_partition_longer_than_the_timeout(
     launcher: Launcher, distant_gateway: tuple[GatewayServer, str]

@@ -2,7 +2,8 @@
 
 The import costs more than all else that a small cluster does. A gateway of the tests runs this file
 in the place of `dask`: it hands its arguments, environment, folder and output to the process that
-serves them, waits for the process that was forked for it, passes signals on and ends as that does.
+serves them. That forks a process which forks Dask's, and tells how it ends; and which ends it where
+whoever asked has been killed. Who asks passes signals on, and ends as Dask's process does.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import gc
 import importlib
 import json
 import os
-import selectors
+import select
 import signal
 import socket
 import subprocess
@@ -70,85 +71,54 @@ def ask(served_at: str, arguments: list[str]) -> int:
     return status
 
 
-class Server:
-    """Forks a process for each that asks, and tells it how that process ended."""
-
-    def __init__(self, path: str) -> None:
-        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._listener.bind(path)
-        self._listener.listen(100)
-        self._asking: dict[int, socket.socket] = {}  # by the forked process
-        self._ended, wakeup = socket.socketpair()
-        for end in (self._ended, wakeup):
-            end.setblocking(False)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
-        signal.set_wakeup_fd(wakeup.fileno(), warn_on_full_buffer=False)
-        self._wakeup = wakeup
-        self._selector = selectors.DefaultSelector()
-        for readable in (self._listener, self._ended, sys.stdin):
-            self._selector.register(readable, selectors.EVENT_READ)
-
-    def serve(self) -> dict[str, Any] | None:
-        """Return what a forked process has to do, in that process; None when stdin ends."""
-        while True:
-            for key, _ in self._selector.select():
-                if key.fileobj is sys.stdin:
-                    for forked in self._asking:
-                        self._end(forked)
-                    return None
-                if key.fileobj is self._listener:
-                    asking, _ = self._listener.accept()
-                    if start := self._fork(asking):
-                        return start
-                elif key.fileobj is self._ended:
-                    self._ended.recv(1000)
-                    self._reap()
-                elif self._asking.get(key.data) is key.fileobj:  # whoever asked is dead
-                    self._selector.unregister(key.fileobj)
-                    self._end(key.data)
-
-    def _fork(self, asking: socket.socket) -> dict[str, Any] | None:
-        message, output, *_ = socket.recv_fds(asking, 1_000_000, 3)
-        if not message:
-            asking.close()
+def serve(path: str) -> dict[str, Any] | None:
+    """Return what a forked process has to do, in that process; None when stdin ends."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    listener.bind(path)
+    listener.listen(100)
+    # Whoever was forked is not waited for.
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    print(end=".", flush=True)
+    while True:
+        readable, _, _ = select.select([listener, 0], [], [])
+        if listener not in readable:
             return None
-        forked = os.fork()
-        if forked == 0:
-            for number, end in enumerate(output):
-                os.dup2(end, number)
-            os.closerange(3, os.sysconf("SC_OPEN_MAX"))
-            return json.loads(message)
-        for end in output:
-            os.close(end)
-        with contextlib.suppress(OSError):
-            asking.send(str(forked).encode())
-        self._asking[forked] = asking
-        self._selector.register(asking, selectors.EVENT_READ, forked)
-        return None
+        asking, _ = listener.accept()
+        if os.fork() == 0:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            return fork_for(asking)
+        asking.close()
 
-    def _end(self, forked: int) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(forked, signal.SIGKILL)
 
-    def _reap(self) -> None:
-        while self._asking:
-            forked, status = os.waitpid(-1, os.WNOHANG)
-            if not forked:
-                return
-            asking = self._asking.pop(forked)
-            with contextlib.suppress(KeyError):
-                self._selector.unregister(asking)
-            with contextlib.suppress(OSError):
-                asking.send(str(os.waitstatus_to_exitcode(status)).encode())
-            asking.close()
+def fork_for(asking: socket.socket) -> dict[str, Any]:
+    """Return what there is to do in a forked process, whose end the socket is told."""
+    message, output, *_ = socket.recv_fds(asking, 1_000_000, 3)
+    if not message:
+        os._exit(0)
+    if (forked := os.fork()) == 0:
+        for number, end in enumerate(output):
+            os.dup2(end, number)
+        os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+        start: dict[str, Any] = json.loads(message)
+        return start
+    with contextlib.suppress(OSError):
+        asking.send(str(forked).encode())
+    os.closerange(0, 3)
+    for end in output:
+        os.close(end)
+    ended = os.pidfd_open(forked)
+    if ended not in select.select([ended, asking], [], [])[0]:
+        os.kill(forked, signal.SIGKILL)
+    _, status = os.waitpid(forked, 0)
+    with contextlib.suppress(OSError):
+        asking.send(str(os.waitstatus_to_exitcode(status)).encode())
+    os._exit(0)
 
 
 def run(start: dict[str, Any]) -> None:
     """Be the `dask` that was asked for."""
     import dask.config
 
-    signal.set_wakeup_fd(-1)
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     os.setsid()
     os.chdir(start["cwd"])
     os.umask(start["umask"])
@@ -186,7 +156,5 @@ if __name__ == "__main__":
         importlib.import_module(name)
     # What is there already stays in the memory that forked processes share.
     gc.freeze()
-    server = Server(path)
-    print(end=".", flush=True)
-    if told := server.serve():
+    if told := serve(path):
         run(told)
