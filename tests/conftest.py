@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import inspect
+
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -31,6 +34,16 @@ for profile, examples in (("short", 30), ("deep", 200)):
         suppress_health_check=[HealthCheck.too_slow],
     )
 settings.load_profile("short")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Run a coroutine function in a loop of its own."""
+    if not inspect.iscoroutinefunction(test := pyfuncitem.obj):
+        return None
+    names = inspect.signature(test).parameters
+    asyncio.run(test(**{name: pyfuncitem.funcargs[name] for name in names}))
+    return True
 
 
 # First: pytest-xdist reads the groups in a hook of its own.

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 import ssl
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import fields
 from typing import Any
 
@@ -67,23 +66,20 @@ class Held(Lease):
 Hold = Callable[..., Awaitable[Held]]
 
 
-def with_holders(address: str, test: Callable[[Hold], Awaitable[None]]) -> None:
-    """Run a test that is given a function to place leases with."""
+@contextlib.asynccontextmanager
+async def holders(address: str) -> AsyncIterator[Hold]:
+    """Give a function that places leases, at this address if it is given no other one."""
+    made: list[Held] = []
 
-    async def main() -> None:
-        made: list[Held] = []
+    async def hold(at: str = address, **terms: float) -> Held:
+        made.append(Held(at, **terms))
+        return await made[-1].placed_here()
 
-        async def hold(at: str = address, **terms: float) -> Held:
-            made.append(Held(at, **terms))
-            return await made[-1].placed_here()
-
-        try:
-            await test(hold)
-        finally:
-            for each in made:
-                await each.kill()
-
-    asyncio.run(main())
+    try:
+        yield hold
+    finally:
+        for each in made:
+            await each.kill()
 
 
 @pytest.fixture
@@ -126,7 +122,7 @@ class Relay:
 
     def __init__(self, address: str) -> None:
         self._target = int(address.rpartition(":")[2])
-        self._ends: list[socket.socket] = []
+        self._writers: list[asyncio.StreamWriter] = []
         self.cut_with_answer = False
         """Whether the next answer is followed by the close, so that both arrive at once."""
 
@@ -134,56 +130,51 @@ class Relay:
         """Whether it takes no connection."""
 
         self.accepted = self.refused = 0
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.address = f"tcp://127.0.0.1:{self._listener.getsockname()[1]}"
-        threading.Thread(target=self._serve, daemon=True).start()
 
-    def _serve(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                here, _ = self._listener.accept()
-                if self.away:
-                    here.close()
-                    self.refused += 1
-                    continue
-                there = socket.create_connection(("127.0.0.1", self._target))
-                self._ends += [here, there]
-                self.accepted += 1
-                for way in ((here, there, False), (there, here, True)):
-                    threading.Thread(target=self._pump, args=way, daemon=True).start()
+    async def meet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self.away:
+            writer.close()
+            self.refused += 1
+            return
+        answers, there = await asyncio.open_connection("127.0.0.1", self._target)
+        self._writers += [writer, there]
+        self.accepted += 1
+        await asyncio.gather(self._pump(reader, there), self._pump(answers, writer, True))
+        writer.close()
+        there.close()
 
-    def _pump(self, a: socket.socket, b: socket.socket, answers: bool) -> None:
+    async def _pump(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, answers: bool = False
+    ) -> None:
         with contextlib.suppress(OSError):
-            while data := a.recv(65536):
-                b.sendall(data)
+            while data := await reader.read(65536):
+                writer.write(data)
                 if answers and self.cut_with_answer:
                     self.cut_with_answer = False
                     break
-        self.cut(a, b)
+        writer.close()
 
-    def cut(self, *ends: socket.socket) -> None:
-        for end in ends or self._ends:
-            with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-
-    def close(self) -> None:
-        self.cut(self._listener)
-        self.cut()
-        for end in (self._listener, *self._ends):
-            end.close()
+    def cut(self) -> None:
+        for writer in self._writers:
+            writer.close()
 
 
-@pytest.fixture
-def relay(address: str) -> Iterator[Relay]:
-    with contextlib.closing(Relay(address)) as made:
-        yield made
+@contextlib.asynccontextmanager
+async def relayed(address: str) -> AsyncIterator[Relay]:
+    relay = Relay(address)
+    server = await asyncio.start_server(relay.meet, "127.0.0.1", 0)
+    relay.address = f"tcp://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    try:
+        yield relay
+    finally:
+        server.close()
+        relay.cut()
 
 
 @pytest.mark.parametrize(("first", "last"), [("release", "kill"), ("kill", "release")])
-def test_cluster_ends_with_its_last_holder(served: Scheduler, first: str, last: str) -> None:
+async def test_cluster_ends_with_its_last_holder(served: Scheduler, first: str, last: str) -> None:
     """It is killed, or leaves the end to its launcher for a while; who only counts is none."""
-
-    async def test(hold: Hold) -> None:
+    async with holders(served.address) as hold:
         await (await hold(timeout=0)).kill()
         await hold(timeout=0)
         await stays(served, RECONNECT + 1)
@@ -195,22 +186,19 @@ def test_cluster_ends_with_its_last_holder(served: Scheduler, first: str, last: 
         await ends(served)
         assert time.monotonic() - leaves > RECONNECT
 
-    with_holders(served.address, test)
 
-
-def test_stopped_holder_is_silent_and_not_closed(served: Scheduler) -> None:
-    async def test(hold: Hold) -> None:
+async def test_stopped_holder_is_silent_and_not_closed(served: Scheduler) -> None:
+    async with holders(served.address) as hold:
         await (await hold(timeout=4)).stop()
         await stays(served, RECONNECT + 1)
         await ends(served)
 
-    with_holders(served.address, test)
 
-
-def test_connection_that_is_back_in_time_changes_nothing(address: str, relay: Relay) -> None:
+async def test_connection_that_is_back_in_time_changes_nothing(address: str) -> None:
     """Also where the close comes with an answer."""
-
-    async def test(hold: Hold) -> None:
+    async with (
+        holders(address) as hold, relayed(address) as relay, relayed(address) as other,
+    ):  # fmt: skip
         held = await hold(relay.address, reconnect=2)
         await hold(other.address, timeout=6, reconnect=2)
         other.cut_with_answer = True  # the next answer is due in a second
@@ -222,9 +210,6 @@ def test_connection_that_is_back_in_time_changes_nothing(address: str, relay: Re
         assert (await look(address))["holders"] == 2
         await held.release()
         assert (held.usages[-1].workers, held.said) == (0, [])
-
-    with contextlib.closing(Relay(address)) as other:
-        with_holders(address, test)
 
 
 class Forgetful(Provider):
@@ -250,41 +235,41 @@ class Forgetful(Provider):
 
 
 @pytest.mark.parametrize("away", [False, True], ids=["takes another one", "is away meanwhile"])
-@pytest.mark.parametrize("waits", [False, True], ids=["", "workers are waited for"])
-def test_scheduler_is_believed_before_a_gateway_that_has_forgotten_it(
-    relay: Relay, away: bool, waits: bool
+async def test_scheduler_is_believed_before_a_gateway_that_has_forgotten_it(
+    address: str, away: bool
 ) -> None:
-    """Its connection is closed: the lease of a cluster that runs is renewed whatever is said."""
-    provider, seen = Forgetful(relay.address), list[Event]()
-    emit = Events([seen.append])
-    watch = ClusterWatch(provider.request.claim, emit)
-    keeper = LeaseKeeper(provider.request, emit, watch)
+    """Its connection is closed: the lease of a cluster that runs is renewed whatever is said.
 
-    async def run() -> None:
-        watch.begin(provider)
-        await keeper.begin(provider)
-        waiting = asyncio.ensure_future(keeper.wait_for_workers(1)) if waits else None
-        await until(lambda: keeper.leased)
-        before, relay.away = relay.accepted, away
-        relay.cut()
-        if away:
-            await until(lambda: watch.ended is not None)
-            relay.away = False
-        await until(lambda: relay.accepted > before)
-        await until(lambda: watch.ended is None)
-        if waiting is not None:
-            assert away or not waiting.done()
-            waiting.cancel()
-            await asyncio.wait({waiting})
-        await keeper.end()
+    Its workers may be waited for meanwhile.
+    """
+    async with relayed(address) as relay:
+        for waits in (False, True):
+            provider, seen = Forgetful(relay.address), list[Event]()
+            emit = Events([seen.append])
+            watch = ClusterWatch(provider.request.claim, emit)
+            keeper = LeaseKeeper(provider.request, emit, watch)
+            watch.begin(provider)
+            await keeper.begin(provider)
+            waiting = asyncio.ensure_future(keeper.wait_for_workers(1)) if waits else None
+            await until(lambda keeper=keeper: keeper.leased)
+            before, relay.away = relay.accepted, away
+            relay.cut()
+            if away:
+                await until(lambda watch=watch: watch.ended is not None)
+                relay.away = False
+            await until(lambda n=before: relay.accepted > n)
+            await until(lambda watch=watch: watch.ended is None)
+            if waiting is not None:
+                assert away or not waiting.done()
+                waiting.cancel()
+                await asyncio.wait({waiting})
+            await keeper.end()
+            assert (provider.asked, watch.ended) == (int(away), None)
+            assert ("has not ended" in str(seen)) is away
 
-    asyncio.run(run())
-    assert (provider.asked, watch.ended) == (int(away), None)
-    assert ("has not ended" in str(seen)) is away
 
-
-def test_scheduler_that_takes_no_connection_is_told_once(address: str, relay: Relay) -> None:
-    async def test(hold: Hold) -> None:
+async def test_scheduler_that_takes_no_connection_is_told_once(address: str) -> None:
+    async with holders(address) as hold, relayed(address) as relay:
         held = await hold(relay.address)
         relay.away = True
         relay.cut()
@@ -294,31 +279,24 @@ def test_scheduler_that_takes_no_connection_is_told_once(address: str, relay: Re
         [told] = held.said
         assert "does not answer" in told
 
-    with_holders(address, test)
 
-
-def test_busy_scheduler_is_told_and_its_recovery_too(served: Scheduler) -> None:
+async def test_busy_scheduler_is_told_and_its_recovery_too(served: Scheduler) -> None:
     free = threading.Event()
-
-    async def test(hold: Hold) -> None:
+    async with holders(served.address) as hold:
         held = await hold(timeout=3)
         served.loop.asyncio_loop.call_soon_threadsafe(free.wait, 60)
-        await until(lambda: held.said)
-        free.set()
+        try:
+            await until(lambda: held.said)
+        finally:
+            free.set()
         await until(lambda: len(held.said) > 1)
         assert "does not answer" in held.said[0] and "answers again" in held.said[1]
         await stays(served, RECONNECT + 1)
 
-    try:
-        with_holders(served.address, test)
-    finally:
-        free.set()
 
-
-def test_what_a_look_and_a_report_tell(address: str) -> None:
+async def test_what_a_look_and_a_report_tell(address: str) -> None:
     """Tasks from before the lease count; of a report each release reads what it understands."""
-
-    async def test(hold: Hold) -> None:
+    async with holders(address) as hold:
         worker = Worker(address, dashboard_address=None)
         async with Client(address, asynchronous=True) as client, worker:
             await client.gather(client.map(abs, range(5)))
@@ -336,11 +314,9 @@ def test_what_a_look_and_a_report_tell(address: str) -> None:
         assert Usage.of(oldest).waiting == 0
         assert Usage.of({**oldest, "waiting": 2, "of_tomorrow": 3}).waiting == 2
 
-    with_holders(address, test)
-
 
 @pytest.mark.parametrize("address", ["gateway://127.0.0.1:1/name", "tcp://127.0.0.1:1"])
-def test_scheduler_that_is_not_reached_is_told_with_its_address(
+async def test_scheduler_that_is_not_reached_is_told_with_its_address(
     monkeypatch: pytest.MonkeyPatch, address: str
 ) -> None:
     """Once, while it is tried again: through a proxy that is not the gateway's, for example."""
@@ -359,7 +335,7 @@ def test_scheduler_that_is_not_reached_is_told_with_its_address(
 
     keys = Keys() if address.startswith("gateway") else None
     lease = Lease(address, keys, timeout=0.3, lifetime=None, reconnect_timeout=1.0)
-    asyncio.run(lease.place(lambda usage: None, told.append, is_over))
+    await lease.place(lambda usage: None, told.append, is_over)
     [line] = told
     assert f"does not answer at {address}" in line
     assert ("proxy_url" in line) is address.startswith("gateway")
