@@ -88,7 +88,6 @@ def replace(path: Path, text: str) -> None:
 
 
 FILE = "type: bearer, token_file: token"
-PROVIDER = oidc("ISSUER", client_secret_file="secret")
 # As at EODC: a client without a secret, and a word directly before the token.
 USERS = oidc(
     "ISSUER", PUBLIC_CLIENT, username=USER, password_file="password", token_prefix=TOKEN_PREFIX

@@ -74,7 +74,9 @@ def test_cluster_that_does_not_start_in_time(
     fallen = launcher.start(
         "true", claim={**claim, "fallback": "local"}, flags=("--start-timeout", "20")
     )
-    eager = launcher("sleep", "60", claim=claim, flags=("--start-timeout", "5", "--start", "eager"))
+    eager = launcher(
+        "sleep", "60", claim=claim, flags=("--start-timeout", "20", "--start", "eager")
+    )
     assert (eager.status, eager.receipt["gone"]) == (75, True), eager.err
     assert "--start-timeout" in eager.err, stuck_gateway.log.read_text()[-4000:]
     run = fallen.finish()

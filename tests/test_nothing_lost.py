@@ -14,7 +14,7 @@ from dask_claim.claim.fields import leaves
 from dask_claim.claim.model import Claim, Resolved, load
 from dask_claim.cli.show import as_json, as_text
 from dask_claim.errors import ClaimError
-from tests.support.claims import NOWHERE, Env, Fields, faults_of, write
+from tests.support.claims import NOWHERE, Env, Fields, write
 
 
 def test_null_is_absent() -> None:
@@ -30,8 +30,6 @@ ADDRESSES = {
 }
 OF_DASK = {"gateway_url": "address", "proxy_url": "proxy-address", "public_url": "public-address"}
 SOURCES = ("flags", "variables", "DASK_CLAIM", "profile", "site", "Dask")
-PAIRS = [("flags", "Dask"), ("variables", "DASK_CLAIM"), ("DASK_CLAIM", "site")]
-"""Some that a property below draws, too."""
 
 Said = dict[str, Fields]
 """Source → leaf → value."""
@@ -85,32 +83,27 @@ def place(source: str, name: str, site: Path) -> str:
     return {"site": str(site), "profile": f"{site}, profile large"}.get(source, source)
 
 
-class TestAddressesOfOneGateway:
+@pytest.mark.parametrize(
+    ("strong", "weak"), [("flags", "Dask"), ("variables", "DASK_CLAIM"), ("DASK_CLAIM", "site")]
+)
+def test_only_another_gateway_takes_its_addresses(site: Path, strong: str, weak: str) -> None:
     """A source's three addresses belong together."""
-
-    @pytest.mark.parametrize(("strong", "weak"), PAIRS)
-    def test_only_another_gateway_takes_them(self, site: Path, strong: str, weak: str) -> None:
-        resolved = loaded({weak: ADDRESSES, strong: {"gateway_url": "http://b"}}, site)
-        claim = resolved.claim
-        assert (claim.gateway_url, claim.proxy_url, claim.public_url) == ("http://b", None, None)
-        told = {one.field: one for one in resolved.overruled}
-        assert {name: told[name].value for name in ADDRESSES} == ADDRESSES
-        shown = as_text(resolved, resolved.plan())
-        for name, value in ADDRESSES.items():
-            assert f"{name} {value} of {told[name].source}: by {told[name].by}" in shown
-        content = json.loads(as_json(resolved, resolved.plan()))
-        assert [one["field"] for one in content["overruled"]] == list(told)
-        # The same or no gateway keeps them.
-        for url in ({"gateway_url": "http://a:8000/"}, {"gateway_url": "HTTP://A:8000"}, {}):
-            own = {name: value for name, value in ADDRESSES.items() if name != "gateway_url"}
-            strongest = {"gateway_url": ADDRESSES["gateway_url"]}
-            claim = loaded({weak: {**url, **own}, strong: strongest}, site).claim
-            assert {name: getattr(claim, name) for name in own} == own
-
-    def test_fault_of_an_address_that_is_not_used(self) -> None:
-        claim = json.dumps({**ADDRESSES, "proxy_url": "no where"})
-        (fault,) = faults_of(DASK_CLAIM=claim, DASK_CLAIM_GATEWAY_URL="http://b")
-        assert fault.startswith("DASK_CLAIM: proxy_url")
+    resolved = loaded({weak: ADDRESSES, strong: {"gateway_url": "http://b"}}, site)
+    claim = resolved.claim
+    assert (claim.gateway_url, claim.proxy_url, claim.public_url) == ("http://b", None, None)
+    told = {one.field: one for one in resolved.overruled}
+    assert {name: told[name].value for name in ADDRESSES} == ADDRESSES
+    shown = as_text(resolved, resolved.plan())
+    for name, value in ADDRESSES.items():
+        assert f"{name} {value} of {told[name].source}: by {told[name].by}" in shown
+    content = json.loads(as_json(resolved, resolved.plan()))
+    assert [one["field"] for one in content["overruled"]] == list(told)
+    # The same or no gateway keeps them.
+    for url in ({"gateway_url": "http://a:8000/"}, {"gateway_url": "HTTP://A:8000"}, {}):
+        own = {name: value for name, value in ADDRESSES.items() if name != "gateway_url"}
+        strongest = {"gateway_url": ADDRESSES["gateway_url"]}
+        claim = loaded({weak: {**url, **own}, strong: strongest}, site).claim
+        assert {name: getattr(claim, name) for name in own} == own
 
 
 @pytest.mark.parametrize("where", ["flags", "variables", "DASK_CLAIM", "site"])
@@ -148,8 +141,9 @@ RIGHT: dict[str, tuple[Any, ...]] = {
 WRONG: Fields = {
     "image": "two\nlines", "worker_cores": "many", "worker_memory": "4 X", "fallback": "cloud",
     "lease_timeout": "-1", "strict": "perhaps", "gateway_url": "somewhere",
-    "public_url": "ftp://x", "env.image": "PATH", "environment.AWS_REGION": "two\nlines",
-    "environment.MY-VAR": "x", "hpc.queue": "two words", "hpc.acount": "x",
+    "proxy_url": "no where", "public_url": "ftp://x", "env.image": "PATH",
+    "environment.AWS_REGION": "two\nlines", "environment.MY-VAR": "x",
+    "hpc.queue": "two words", "hpc.acount": "x",
 }  # fmt: skip
 
 

@@ -29,6 +29,12 @@ NO_LIMIT = ("worker_cores_limit",)
 NO_IMAGE = ("image", *NO_LIMIT)
 NOTHING = ("image", "worker_cores", *NO_LIMIT, "worker_memory")
 
+IMAGE, VARIABLES = String("image", "base:1"), Mapping("environment", {})
+
+
+def memory(default: float, least: float, most: float) -> Any:
+    return Float("worker_memory", default, min=least, max=most, label="Worker Memory (GiB)")
+
 
 class Site(NamedTuple):
     fields: tuple[Any, ...]
@@ -41,38 +47,29 @@ class Site(NamedTuple):
 SITES = {
     "reference deployment": Site(
         (Float("worker_cores", default=1, min=0.1), Float("worker_cores_limit", default=1),
-         String("worker_memory", default="1 G"), String("image", default="base:1")),
+         String("worker_memory", default="1 G"), IMAGE),
         {"worker_cores": 2.0, "worker_cores_limit": 2.0, "worker_memory": "4 G", "image": "eo:1"},
     ),
     "2i2c": Site(
-        (Select("instance_type", ["n2-highmem-4"]),
-         Select("worker_resource_allocation", SIZES),
-         String("image", default="base:1"), Mapping("environment", {}),
-         Integer("idle_timeout_minutes", 30, min=0)),
-        {"worker_resource_allocation": "2CPU, 14.5Gi", "image": "eo:1"},
-        NO_LIMIT,
+        (Select("instance_type", ["n2-highmem-4"]), Select("worker_resource_allocation", SIZES),
+         IMAGE, VARIABLES, Integer("idle_timeout_minutes", 30, min=0)),
+        {"worker_resource_allocation": "2CPU, 14.5Gi", "image": "eo:1"}, NO_LIMIT,
     ),
     "Pangeo": Site(
-        (Float("worker_cores", 1, min=1, max=16),
-         Float("worker_memory", 1, min=1, max=32, label="Worker Memory (GiB)"),
-         String("image", default="base:1"), Mapping("environment", {})),
+        (Float("worker_cores", 1, min=1, max=16), memory(1, 1, 32), IMAGE, VARIABLES),
         {"worker_cores": 2.0, "worker_memory": 4.0, "image": "eo:1"}, NO_LIMIT,
     ),
     "Pangeo OOI": Site(
-        (Float("worker_cores", 0.8, min=0.4, max=1.6),
-         Float("worker_memory", 2.5, min=1.25, max=5, label="Worker Memory (GiB)"),
-         String("image", default="base:1"), Mapping("environment", {})),
+        (Float("worker_cores", 0.8, min=0.4, max=1.6), memory(2.5, 1.25, 5), IMAGE, VARIABLES),
         {"refused": "worker_cores = 2: .* this gateway offers 0.4 to 1.6"},
     ),
     "Planetary Computer": Site(
-        (Float("worker_cores", 1, min=0.1, max=8),
-         Float("worker_memory", 8, min=1, max=64, label="Worker Memory (GiB)"),
-         Bool("gpu", False), String("image", default="base:1"), Mapping("environment", {})),
+        (Float("worker_cores", 1, min=0.1, max=8), memory(8, 1, 64), Bool("gpu", False), IMAGE,
+         VARIABLES),
         {"worker_cores": 2.0, "worker_memory": 4.0, "gpu": False, "image": "eo:1"}, NO_LIMIT,
     ),
     "Copernicus reference system": Site(
-        (Float("worker_cores", 1, min=1, max=8),
-         Float("worker_memory", 8, min=1, max=64, label="Worker Memory (GiB)"),
+        (Float("worker_cores", 1, min=1, max=8), memory(8, 1, 64),
          Float("scheduler_core_limit", 1, min=1, max=8),
          Float("scheduler_memory_limit", 2, min=1, max=64, label="Memory (GiB)"),
          Float("cluster_max_cores", 4, min=1, max=80), Integer("cluster_max_workers", 2),
@@ -91,13 +88,11 @@ SITES = {
         (Select("profile", ["Small", "Medium", "Large"]),), {"profile": "Small"}, NOTHING,
     ),
     "Unidata": Site(
-        (Integer("worker_cores", 1, min=1, max=4),
-         Float("worker_memory", 1, min=1, max=8, label="Worker Memory (GiB)")),
+        (Integer("worker_cores", 1, min=1, max=4), memory(1, 1, 8)),
         {"worker_cores": 2, "worker_memory": 4.0}, NO_IMAGE,
     ),
     "AWS daskhub": Site(
-        (Float("worker_cores", 0.8, min=0.8, max=4),
-         Float("worker_memory", 3.3, min=1, max=8, label="Worker Memory (GiB)")),
+        (Float("worker_cores", 0.8, min=0.8, max=4), memory(3.3, 1, 8)),
         {"worker_cores": 2.0, "worker_memory": 4.0}, NO_IMAGE,
     ),
     "AWS ParallelCluster": Site(
@@ -106,19 +101,17 @@ SITES = {
     ),
     "osparc": Site(
         (Integer("CPU", 1, min=1), Integer("GPU", 0, min=0), Integer("RAM", GIB, min=GIB)),
-        {"CPU": 2, "GPU": 0, "RAM": 4 * GIB},
-        NO_IMAGE,
+        {"CPU": 2, "GPU": 0, "RAM": 4 * GIB}, NO_IMAGE,
     ),
     "EODC": Site(
         (Integer("worker_cores", 4, min=2, max=8),
-         Float("worker_memory", 8, min=2, max=16, label="Worker Memory (GB)"),
-         String("image", "base:1")),
+         Float("worker_memory", 8, min=2, max=16, label="Worker Memory (GB)"), IMAGE),
         {"worker_cores": 2, "worker_memory": 4 * GIB / 1e9, "image": "eo:1"}, NO_LIMIT,
     ),
     "mapchete": Site(
         (Integer("worker_threads", 1), Float("worker_cores", 1), Float("worker_cores_limit", 1),
          Float("worker_memory", 2), Float("worker_memory_limit", 2), Float("scheduler_cores", 1),
-         Float("scheduler_memory", 2), String("image", "base:1")),
+         Float("scheduler_memory", 2), IMAGE),
         {
             "worker_threads": 2, "worker_cores": 2.0, "worker_cores_limit": 2.0,
             "worker_memory": 4.0, "worker_memory_limit": 4.0, "image": "eo:1",

@@ -86,28 +86,35 @@ def test_scheduler_that_cannot_be_asked(fault: str, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize(
-    ("scheduler", "variables", "shown", "orphaned"),
+    ("scheduler", "cases"),
     [
-        ("live", ASKED, "live", False),
-        ("silent", ASKED, "silent", True),
-        ("none", ASKED, "none", True),
+        ("live", [(ASKED, "live", False)]),
+        ("counting", [(BY_HAND, "live", False)]),
+        # The last ones are of runs with `lease_timeout: 0`, and marks of a time to come.
+        ("silent", [(ASKED, "silent", True), (BY_HAND, "silent", True),
+                    ({MARK: "2:shared:feed"}, "silent", False)]),
+        ("none", [(ASKED, "none", True), (BY_HAND, "none", False),
+                  ({MARK: str(Mark("feed", leased=False))}, "none", False),
+                  ({MARK: "4f1d"}, "none", False)]),
         # Its scheduler takes no plugins, and its launcher has said so.
-        ("renounced", ASKED, "none", False),
-        ("silent", BY_HAND, "silent", True),
-        ("none", BY_HAND, "none", False),
-        # Runs with `lease_timeout: 0`, and a mark of a time to come.
-        ("none", {MARK: str(Mark("feed", leased=False))}, "none", False),
-        ("counting", BY_HAND, "live", False),
-        ("silent", {MARK: "2:shared:feed"}, "silent", False),
-        ("none", {MARK: "4f1d"}, "none", False),
+        ("renounced", [(ASKED, "none", False)]),
     ],
-)
-def test_scheduler_that_answers(
-    scheduler: str, variables: dict[str, str], shown: str, orphaned: bool
-) -> None:
-    with faulty(scheduler, environment=variables) as gateway:
-        assert lease(gateway) == shown
-        assert stop_orphaned(gateway) == [CLUSTER] * orphaned
+)  # fmt: skip
+def test_scheduler_that_answers(scheduler: str, cases: list[tuple[Any, str, bool]]) -> None:
+    with faulty(scheduler) as gateway:
+        for variables, shown, orphaned in cases:
+            gateway.options, gateway.ended = {"environment": variables}, []
+            assert lease(gateway) == shown
+            assert stop_orphaned(gateway) == [CLUSTER] * orphaned
+        # A lost one is guessed by its lack of a lease: one that is new, with the same options.
+        gateway.options, gateway.ended = {"environment": BY_HAND}, []
+        for more in ({"before": [CLUSTER]}, {"options": {"environment": ASKED}}):
+            outcome, told = end(gateway, requested={**guess(gateway), **more})
+            assert (outcome, told) == (Outcome.NOTHING, [])
+        ours = scheduler == "none"
+        outcome, told = end_guessed(gateway)
+        assert outcome is (Outcome.GONE if ours else Outcome.NOTHING)
+        assert (bool(told), gateway.ended) == (ours, [CLUSTER] * ours)
 
 
 @pytest.mark.parametrize("fault", some_deep(HTTP_FAULTS, "403", "429", "500", "502"))
@@ -144,19 +151,6 @@ def end(gateway: Faulty, timeout: float = 5.0, **known: Any) -> tuple[Outcome, l
     """Reclaim a ticket in this process; the outcome and what a person is told."""
     told: list[str] = []
     return asyncio.run(reclaim(gateway.ticket(**known), timeout, told.append)), told
-
-
-@pytest.mark.parametrize("scheduler", ["none", "live", "silent", "renounced"])
-def test_lost_cluster_is_guessed_by_its_lack_of_a_lease(scheduler: str) -> None:
-    """One that is new, with the same options."""
-    with faulty(scheduler, environment=BY_HAND) as gateway:
-        for more in ({"before": [CLUSTER]}, {"options": {"environment": ASKED}}):
-            outcome, told = end(gateway, requested={**guess(gateway), **more})
-            assert (outcome, told) == (Outcome.NOTHING, [])
-        ours = scheduler == "none"
-        outcome, told = end_guessed(gateway)
-        assert outcome is (Outcome.GONE if ours else Outcome.NOTHING)
-        assert (bool(told), gateway.ended) == (ours, [CLUSTER] * ours)
 
 
 @pytest.mark.parametrize("scheduler", ["live", "refused"])
