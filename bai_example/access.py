@@ -69,11 +69,11 @@ def reading(what: str, kind: str = "STAC item") -> Iterator[None]:
             yield
     except InputError:
         raise
-    except APIError as error:  # its text may hold the query of the URL
+    except APIError as error:
         cause, status = error.__context__, getattr(error, "status_code", None)
-        if isinstance(cause, (InputError, ValueError)):  # requests': not a URL of a server
-            reason = str(cause) if isinstance(cause, InputError) else "not a usable http(s) URL"
-            raise InputError(f"{public(what)}: {reason}") from None
+        if isinstance(cause, ValueError):  # not a URL of a server, or an answer without end
+            raise InputError(public(f"{what}: {cause}")) from None
+        # Its own text may hold the query of the URL.
         reason = f"the server answered {status}" if status else "cannot be reached"
         temporary = status is None or status in TEMPORARY
         raise (Unavailable if temporary else InputError)(f"{public(what)}: {reason}") from None
@@ -94,7 +94,7 @@ class BoundedAdapter(HTTPAdapter):
             content += part
             if len(content) > MAX_BYTES or time.monotonic() > deadline:
                 response.close()
-                raise InputError("the answer is too large, or takes too long")
+                raise ValueError("the answer is too large, or takes too long")
         response._content = bytes(content)  # where requests keeps what it has read
         return response
 
@@ -108,7 +108,7 @@ def stac_io() -> Iterator[StacApiIO]:
         total=2, backoff_factor=BACKOFF, status_forcelist=TEMPORARY, allowed_methods=None,
         raise_on_status=False, respect_retry_after_header=False,
     )  # fmt: skip
-    transport = StacApiIO(max_retries=retries, timeout=SILENCE)
+    transport = StacApiIO(timeout=SILENCE)
     for prefix in ("http://", "https://"):
         transport.session.mount(prefix, BoundedAdapter(max_retries=retries))
     with transport.session:
@@ -123,14 +123,13 @@ def signer(name: str | None) -> Signer:
     """
     if name is None:
         return str
-    names = "module:function (nor planetary-computer, of dask-claim[planetary-computer])"
-    with reading(f"--sign {name}", names):
-        known = {"planetary-computer": "planetary_computer:sign_url"}
+    known = {"planetary-computer": "planetary_computer:sign_url"}
+    with reading(f"--sign {name}", "module:function, nor dask-claim[planetary-computer]"):
         sign = pkgutil.resolve_name(known.get(name, name))
 
     def signed(href: str) -> str:
         try:
-            return "".join([sign(href)])  # a TypeError for what is no text
+            return str(sign(href))
         except Exception as error:  # its text may hold the token or the signed href
             status = getattr(getattr(error, "response", None), "status_code", None)
             kind = Unavailable if status in TEMPORARY else InputError

@@ -33,7 +33,7 @@ from typing import Any
 
 import pystac
 
-from bai_example.access import InputError, Signer, is_remote, reading, resolve, stac_io
+from bai_example.access import InputError, Signer, reading, resolve, stac_io
 
 #: Asset keys and common names, best first: NIR of 10 m before narrow NIR of 20 m.
 ASSETS = {
@@ -73,14 +73,8 @@ class Scene:
 def read_scene(location: str, sign: Signer = str, offset: float | None = None) -> Scene:
     """Read the STAC item at a URL or path; like `to_scene`."""
     location = resolve(location, str(Path.cwd() / "item.json"))
-    with reading(location):
-        remote = is_remote(location)
-        if remote:
-            with stac_io() as transport:
-                text = transport.request(location)
-        else:
-            text = Path(location).read_text("utf-8")
-        return to_scene(json.loads(text), location, sign, offset)
+    with reading(location), stac_io() as transport:
+        return to_scene(json.loads(transport.read_text(location)), location, sign, offset)
 
 
 def to_scene(
@@ -93,10 +87,6 @@ def to_scene(
         sign: is given each raster's absolute path or URL and returns what to open instead.
         offset: reflectance of the count 0 of both bands, in place of the item's.
     """
-
-    def href(asset: pystac.Asset) -> str:
-        return sign(resolve(asset.href, location))
-
     with reading(location):
         item = pystac.Item.from_dict(dict(document))
         found = {name: asset for name, keys in ASSETS.items() if (asset := _asset(item, keys))}
@@ -108,13 +98,13 @@ def to_scene(
         names = f"{item.properties.get('platform')} {item.id}"
         if not re.search("(?i)landsat.?[89]|LC0[89]_", names):
             found.pop("qa_radsat", None)
+        hrefs = {name: sign(resolve(asset.href, location)) for name, asset in found.items()}
         nir, swir = (
-            Band(href(asset), *_calibration(item, asset, offset))
-            for asset in (found.pop("nir"), found.pop("swir"))
+            Band(hrefs.pop(name), *_calibration(item, found[name], offset))
+            for name in ("nir", "swir")
         )
-        masks = {kind: href(asset) for kind, asset in found.items()}
         when = utc(item.datetime or item.common_metadata.start_datetime)
-        return Scene(item.id, location, when, nir, swir, masks)
+        return Scene(str(item.id), location, when, nir, swir, masks=hrefs)
 
 
 def utc(when: dt.datetime) -> dt.datetime:
@@ -142,53 +132,49 @@ def _is_jpeg2000(asset: pystac.Asset) -> bool:
     return "jp2" in f"{asset.media_type} {asset.href.lower()}"
 
 
-def _calibration(item: pystac.Item, asset: pystac.Asset, given: float | None) -> tuple[Any, ...]:
+def _calibration(
+    item: pystac.Item, asset: pystac.Asset, given: float | None
+) -> tuple[float, float, float | None, float | None]:
     """Scale, offset, nodata and saturation of an asset, by the rule of this module."""
     properties, file = item.properties, asset.href.split("?")[0].rsplit("/", 1)[-1]
+    keys = ("s2:product_type", "s2:product_uri", "landsat:correction")
+    names = " ".join(map(str, (file, item.id, item.collection_id, *map(properties.get, keys))))
+    if other := re.search("(?i)S2MSI1C|MSIL1C|-l1c|L1TP|L1G[TS]|(?<![a-z])ST_B", names):
+        raise InputError(
+            f"{item.id}: {file} ({other[0]}) is no surface reflectance; use Level-2 (L2A, L2SP), "
+            "not Level-1C or Level-1"
+        )
     fields = dict(asset.extra_fields)
     for bands in (fields.get("bands"), fields.get("raster:bands")):
         fields |= bands[0] if bands else {}
     declared = (fields.get(f"raster:{n}", fields.get(n)) for n in ("scale", "offset", "nodata"))
     scale, offset, nodata = (None if value is None else float(value) for value in declared)
-    # The file's own name is nearest to its numbers, then what the item says, then its id.
-    names = f"{file} {properties.get('landsat:correction')} {item.id}"
-    product, uri = (properties.get(f"s2:{name}") for name in ("product_type", "product_uri"))
-    if product == "S2MSI1C" or re.search(
-        "(?i)MSIL1C|-l1c", f"{uri} {item.id} {item.collection_id}"
-    ):
-        raise InputError(f"{item.id}: Level-1C is no surface reflectance; use the Level-2A item")
-    saturated = None
-    if product == "S2MSI2A" or item.collection_id in _SENTINEL2:
-        saturated, scale = 32767, 1e-4 if scale is None else scale
-        flags = (
-            properties.get(f"{name}:boa_offset_applied") for name in ("earthsearch", "sentinel")
-        )
-        if True in flags and not _is_jpeg2000(asset):
-            saturated, offset = 31767, 0.0
-        elif offset is None and (baseline := processing_baseline(item)):
-            offset = -0.1 if baseline >= (4, 0) else 0.0
-    elif level := re.search("L2S[PR]|L1TP|L1G[TS]", names):
-        if level[0][:2] == "L1" or re.search("(^|_)ST_B", file):
-            raise InputError(f"{item.id}: {file} ({level[0]}) is no surface reflectance (use L2SP)")
-        saturated, scale = 65455, 2.75e-5 if scale is None else scale
-        offset = -0.2 if offset is None else offset
-    elif offset is None:
-        offset = 0.0
-    offset = offset if given is None else given
+    usual: tuple[float | None, ...] = None, 0.0, None  # scale, offset, saturation
+    if properties.get("s2:product_type") == "S2MSI2A" or item.collection_id in _SENTINEL2:
+        baseline = processing_baseline(item)
+        usual = 1e-4, None if baseline is None else -0.1 if baseline >= 4 else 0.0, 32767
+        names = ("earthsearch", "sentinel")
+        applied = any(properties.get(f"{name}:boa_offset_applied") is True for name in names)
+        if applied and not _is_jpeg2000(asset):
+            offset, usual = None, (1e-4, 0.0, 31767)
+    elif re.search("L2S[PR]", names):
+        usual = 2.75e-5, -0.2, 65455
+    scale = usual[0] if scale is None else scale
+    offset = next((n for n in (given, offset, usual[1]) if n is not None), None)
     if scale is None or offset is None or not (0 < scale < math.inf and math.isfinite(offset)):
         raise InputError(
             f"{item.id}: unknown reflectance of {file} (scale {scale}, offset {offset}): declare "
             "it, or use Sentinel-2 L2A with a processing baseline, or Landsat Level-2"
         )
+    saturated = usual[2]
     return scale, offset, 0.0 if saturated and nodata is None else nodata, saturated
 
 
-def processing_baseline(item: pystac.Item) -> tuple[int, int] | None:
-    """The baseline of a Sentinel-2 item, by its properties or id: (4, 0) is 04.00."""
+def processing_baseline(item: pystac.Item) -> float | None:
+    """The baseline of a Sentinel-2 item, by its properties or id: 4.0 is 04.00, 5.11 is 05.11."""
     fields = ("s2:processing_baseline", "sentinel:processing_baseline", "processing:version",
               "s2:product_uri", "sentinel:product_id", "s2:tile_id")  # fmt: skip
     for text in (*map(item.properties.get, fields), item.id):
         if found := re.search(r"^(\d\d?)\.(\d\d?)$|_N(\d\d)\.?(\d\d)(?=$|[_.])", str(text)):
-            major, minor = filter(None, found.groups())
-            return int(major), int(minor.ljust(2, "0"))
+            return float(".".join(filter(None, found.groups())))
     return None

@@ -1,22 +1,14 @@
-"""An event and an area -> the least cloudy pair that a STAC API has, for each tile of the area.
-
-What decides is the part of the area that both acquisitions show, less the share of clouds that
-their items state: a tile at the edge of the swath is partly empty.
-"""
+"""An event and an area -> the least cloudy pair that a STAC API has, for each tile of the area."""
 
 from __future__ import annotations
 
 import datetime as dt
-import math
 import re
-import urllib.parse
-import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import antimeridian
 import pystac
 import shapely
 from pystac.utils import str_to_datetime
@@ -29,6 +21,8 @@ from bai_example.scenes import processing_baseline, utc
 
 #: Items of one request, and items that a search may find: a year of one tile has 300.
 PAGE, MAX_ITEMS = 100, 1000
+#: The share of the area that a pair must add to those before it.
+LEAST = 0.0005
 #: Tile (MGRS; path and row of Landsat) and relative orbit in the names of items and products.
 _TILE = re.compile(r"[_-]T?(\d{1,2}[C-HJ-NP-X][A-Z]{2}|\d{6})(?=[_.])")
 _ORBIT = re.compile(r"_R0*(\d+)(?=[_.])")
@@ -50,7 +44,7 @@ class Acquisition(NamedTuple):
 class Choice(NamedTuple):
     """The items that are mapped."""
 
-    pre: Sequence[Acquisition]  #: One for each tile; that which shows most of the area first.
+    pre: Sequence[Acquisition]  #: One for each tile; the map has the grid of the first.
     post: Sequence[Acquisition]  #: Of the same tiles in the same order.
     reasons: Sequence[str]  #: What was taken and why, line by line.
 
@@ -108,29 +102,26 @@ def search(
         raise InputError(f"{public(api)}: not an http(s) URL")
     with reading(api, "STAC API"), stac_io() as transport:
         client = Client.open(api, stac_io=transport, timeout=transport.timeout)
-        methods = {link.extra_fields.get("method") for link in client.get_links("search")}
         answers = client.search(
-            method="POST" if "POST" in methods else "GET", collections=[collection],
-            bbox=area.bounds, datetime=(first, last), limit=PAGE, max_items=MAX_ITEMS + 1,
+            collections=[collection], bbox=area.bounds, datetime=(first, last),
+            limit=PAGE, max_items=MAX_ITEMS + 1,
         )  # fmt: skip
         items = list(answers.items_as_dicts())
     if not items:
         raise InputError(f"{public(api)}: collection {collection} has nothing in area and period")
     if len(items) > MAX_ITEMS:
         raise InputError(f"more than {MAX_ITEMS} items; try a smaller area or --window")
-    read = [one for item in items if (one := read_item(item, api, collection))]
+    read = [one for item in items if (one := read_item(item, api))]
     return choose(read, area, event, window, max_cloud)
 
 
-def read_item(document: Mapping[str, Any], api: str, collection: str) -> Acquisition | None:
+def read_item(document: Mapping[str, Any], api: str) -> Acquisition | None:
     """What choosing needs of an item; None if time or footprint are missing or impossible."""
-    with suppress(Exception), warnings.catch_warnings():  # whatever a malformed one raises
-        warnings.simplefilter("ignore")  # of old versions, of rings that are wound the other way
+    with suppress(InputError), reading(api):
         item = pystac.Item.from_dict(dict(document))
         properties, href = item.properties, str(item.get_self_href())
         if not is_remote(href):  # it must not pass for an item that may name local files
-            names = (urllib.parse.quote(name, safe="") for name in (collection, item.id))
-            href = "{}/collections/{}/items/{}".format(public(api).rstrip("/"), *names)
+            href = public(api)
         keys = "grid:code", "s2:mgrs_tile", "s2:product_uri", "sentinel:product_id"
         names = [*map(properties.get, keys), item.id, f"R{properties.get('sat:relative_orbit')}"]
         name = f"_{'_'.join(map(str, names))}."
@@ -139,10 +130,9 @@ def read_item(document: Mapping[str, Any], api: str, collection: str) -> Acquisi
         if not (isinstance(cloud, (int, float)) and 0 <= cloud <= 100):  # Landsat says -1
             cloud = 100.0
         times = map(properties.get, ("s2:generation_time", "landsat:product_generated", "updated"))
-        version = processing_baseline(item) or (0, 0), *(str(time or "") for time in times)
-        geometry = shape(antimeridian.fix_geojson(item.geometry, fix_winding=True))
+        version = processing_baseline(item) or 0, *(str(time or "") for time in times)
         when = utc(item.datetime or item.common_metadata.start_datetime)
-        footprint = shapely.make_valid(geometry)
+        footprint = shapely.make_valid(shape(item.geometry))
         return Acquisition(document, href, when, tile, orbit, cloud, version, footprint)
     return None
 
@@ -151,10 +141,9 @@ def choose(
     found: Sequence[Acquisition], area: BaseGeometry, event: str, window: int = 30,
     max_cloud: float | None = None,
 ) -> Choice:  # fmt: skip
-    """Choose the pairs; the arguments are those of `search`.
+    """Choose the pairs, one for each tile and relative orbit as far as each adds to the area.
 
-    Of each tile and relative orbit the acquisition that shows most of the area without clouds,
-    before and after; ties go to the nearest to the event.
+    The arguments are those of `search`.
     """
     first, begin, end, last = period(event, window)
     limit = 100.0 if max_cloud is None else max_cloud
@@ -162,63 +151,59 @@ def choose(
         (one.tile, one.orbit, one.when.date()): one
         for one in sorted(found, key=lambda one: one.version)
         # Square degrees: no tile has so many, but one drawn the wrong way round the globe.
-        if one.footprint.area < 100 and shown([one], area, area)
-    }.values()
+        if one.footprint.area < 100 and one.footprint.intersects(area)
+    }
+    nearest = sorted(newest.values(), key=lambda one: abs(one.when - begin))
     sides = [
-        [one for one in newest if since <= one.when < until]
+        [one for one in nearest if since <= one.when < until and one.cloud <= limit]
         for since, until in ((first, begin), (end, last))
     ]
-    clear = [[one for one in side if one.cloud <= limit] for side in sides]
-    searched = (
-        f"{len(sides[0])} scenes in {window} days before {event} and {len(sides[1])} after it, "
-        f"{len(clear[0])} and {len(clear[1])} of them with at most {limit:g} % cloud"
-    )
-    places = sorted({one[3:5] for one in clear[0]} & {one[3:5] for one in clear[1]})
+    reasons = [
+        f"{len(sides[0])} scenes in {window} days before {event} and {len(sides[1])} after it have "
+        f"at most {limit:g} % cloud"
+    ]
+    places = {one[3:5] for one in sides[0]} & {one[3:5] for one in sides[1]}
     pairs = [
-        [min((one for one in side if one[3:5] == place),
-             key=lambda one: (-shown([one], area, area), abs(one.when - begin)))
-         for side in clear]
-        for place in places
-    ]  # fmt: skip
-    taken, left = cover(pairs, area)
+        [ranked([[one] for one in side if one[3:5] == place], area)[0][0] for side in sides]
+        for place in sorted(places)
+    ]
+    taken, left = [], area
+    for pair in ranked(pairs, area):
+        rest = left.difference(shown(pair, area))
+        if left.area - rest.area > LEAST * area.area:
+            taken.append(pair)
+            left = rest
+            reasons += [
+                f"{side}-event {str(one.document['id'])[:100]!r}: {one.when:%Y-%m-%d %H:%M} UTC, "
+                f"{one.cloud:.1f} % cloud, the best of tile {one.tile or '?'}, orbit "
+                f"{one.orbit or '?'}"
+                for side, one in zip(("pre", "post"), pair, strict=True)
+            ]
     if not taken:
         raise InputError(
-            searched, "no part of the area is covered both before and after on the same orbit",
+            *reasons, "no part of the area is covered both before and after on the same orbit",
             "try a larger --window, a higher --max-cloud or another --collection",
         )  # fmt: skip
-    reasons = [searched] + [
-        f"{side}-event {str(one.document['id'])[:100]!r}: {one.when:%Y-%m-%d %H:%M} UTC, "
-        f"{one.cloud:.1f} % cloud, the best of tile {one.tile or '?'}, orbit {one.orbit or '?'}"
-        for pair in taken
-        for side, one in zip(("pre", "post"), pair, strict=True)
-    ]
-    if (share := left.area / area.area) > 0.0005:
+    if (share := left.area / area.area) > LEAST:
         reasons.append(f"{share:.1%} of the area is not covered both before and after the event")
     return Choice(*zip(*taken, strict=True), reasons)
 
 
-def shown(scenes: Sequence[Acquisition], part: BaseGeometry, area: BaseGeometry) -> float:
-    """How much of a part all scenes show, less the share of their clouds; 1 is the whole area."""
-    common = shapely.intersection_all([part, *(one.footprint for one in scenes)])
-    # 101: what is all cloud, or unknown, is better than none.
-    clear = math.prod(1 - one.cloud / 101 for one in scenes)
-    return round(common.area / area.area * clear, 6)
+def ranked(
+    options: Sequence[Sequence[Acquisition]], area: BaseGeometry
+) -> list[Sequence[Acquisition]]:
+    """Acquisitions or pairs, the best first: what shows the most, to a tenth; then least clouds."""
+    most = max((shown(option, area).area for option in options), default=0) or 1
+    return sorted(
+        options,
+        key=lambda option: (
+            -round(shown(option, area).area / most, 1),
+            sum(one.cloud for one in option),
+            option[-1].when - option[0].when,
+        ),
+    )
 
 
-def cover(
-    pairs: Sequence[Sequence[Acquisition]], area: BaseGeometry
-) -> tuple[list[Sequence[Acquisition]], BaseGeometry]:
-    """The pairs that together show most, one for a tile, and the part that they do not cover.
-
-    Pair by pair the one that adds most, as long as one adds something; of equals the one with the
-    shortest time between.
-    """
-    taken, left = [], area
-    while pairs:
-        best = max(pairs, key=lambda pair: (shown(pair, left, area), pair[0].when - pair[1].when))
-        if not shown(best, left, area):
-            break
-        taken.append(best)
-        left = left.difference(shapely.intersection(best[0].footprint, best[1].footprint))
-        pairs = [pair for pair in pairs if pair[0].tile != best[0].tile]
-    return taken, left
+def shown(option: Sequence[Acquisition], area: BaseGeometry) -> BaseGeometry:
+    """The part of an area that all acquisitions show."""
+    return shapely.intersection_all([area, *(one.footprint for one in option)])

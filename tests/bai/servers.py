@@ -162,7 +162,7 @@ class Proxy(Server):
         """``503`` or another status; ``stall``: no answer; ``trickle``: a byte now and then;
         ``reset``; ``short``: half the answer; ``huge``; ``outside``: the next page is a file."""
         self.faults_of_root: list[str] = []
-        """``get``: the API cannot be searched by POST; ``other``: it is no STAC API."""
+        """``other``: it is no STAC API."""
         self.requests: list[tuple[str, str, bytes]] = []
         """Method, path and body of every request so far."""
         self.stop = threading.Event()
@@ -208,10 +208,6 @@ class _Forward(Handler):
 
     def _forward(self, fault: str, body: bytes) -> None:
         status, answer, _ = self.ask(self.server.backend, body)
-        if fault == "get":
-            root = json.loads(answer)
-            root["links"] = [link for link in root["links"] if link.get("method") != "POST"]
-            answer = json.dumps(root).encode()
         if fault == "other":
             answer = b'{"hello": "world"}'
         if fault == "huge":
