@@ -158,18 +158,13 @@ def test_library_that_ends_python(
     assert list(tmp.iterdir()) == []
 
 
-@pytest.mark.parametrize(("killed", "flags"), [(True, ()), (False, ("--no-create",))])
 def test_command_has_a_guard_whosever_the_cluster_is(
-    launcher: Launcher, scheduler: dict[str, str], killed: bool, flags: tuple[str, ...]
+    launcher: Launcher, scheduler: dict[str, str]
 ) -> None:
-    """It ends with a launcher that is killed, and what it leaves behind with one that ends."""
-    program = f"setsid sleep 300 & echo ready; sleep {300 if killed else 0}; exit 4"
-    run = launcher.start("sh", "-c", program, flags=("--grace", "1", *flags), env=scheduler)
+    program = "setsid sleep 300 & echo ready; sleep 300"
+    run = launcher.start("sh", "-c", program, flags=("--grace", "1"), env=scheduler)
     until_ready(run)
-    if killed:
-        run.process.kill()
-    else:
-        assert run.finish().status == 4, run.err
+    run.process.kill()
     wait_for(lambda: not processes_with(launcher.marker), "end of all processes", 60)
 
 

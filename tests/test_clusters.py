@@ -1,19 +1,21 @@
-"""`dask-claim clusters`: what it lists, what it stops, what it refuses."""
+"""`dask-claim clusters`: what it lists, what it stops, what it refuses.
+
+And clusters that a program makes itself on a gateway (`create: false`): gone with its run.
+"""
 
 from __future__ import annotations
 
-import asyncio
 import json
 from typing import Any
 
 import pytest
 
-from dask_claim.providers.gateway.reports import MARK
+from dask_claim.providers.gateway.reports import MARK, Mark
 from tests.support.faulty import faulty
 from tests.support.gateway import GatewayServer
 from tests.support.here import Answer, dask_claim
-from tests.support.launcher import DASK_CLAIM, Launcher, wait_for
-from tests.support.scenes import clusters_command, let_go, waiting
+from tests.support.launcher import DASK_CLAIM, PYTHON, Launcher, wait_for
+from tests.support.scenes import clusters_command, kill, let_go, until_gone, until_ready, waiting
 
 NOTHING = Answer(0, "nothing to stop\n", "")
 
@@ -22,12 +24,8 @@ def by_hand(gateway: GatewayServer, **options: object) -> str:
     """A cluster that was made without dask-claim, and left."""
     from dask_gateway import BasicAuth, Gateway
 
-    async def submit() -> str:
-        auth = BasicAuth(username="tester")
-        async with Gateway(gateway.url, auth=auth, asynchronous=True) as made:
-            return str(await made.submit(**options))
-
-    return asyncio.run(submit())
+    with Gateway(gateway.url, auth=BasicAuth(username="tester")) as made:
+        return str(made.submit(**options))
 
 
 def clusters(gateway: GatewayServer, *arguments: str) -> Answer:
@@ -112,3 +110,83 @@ def test_without_a_gateway() -> None:
     refused = dask_claim("clusters")
     assert refused.status == 78
     assert "no gateway" in refused.err
+
+
+# Leaves its cluster as a program does that crashes.
+LEAVES = """
+import os, sys
+from dask_gateway import Gateway
+
+gateway = Gateway(os.environ["URL"])
+options = gateway.cluster_options()
+if "environment" in options:
+    assert options.environment["OF_THE_OPERATOR"] == "kept"
+print(gateway.submit(options), flush=True)
+if len(sys.argv) > 1:
+    print("ready", flush=True)
+    input()
+os._exit(3)
+"""
+OPERATOR = {"DASK_GATEWAY__CLUSTER__OPTIONS__ENVIRONMENT": "{'OF_THE_OPERATOR': 'kept'}"}
+
+
+def made_by_program(gateway: GatewayServer) -> dict[str, object]:
+    return {"gateway_url": gateway.url, "create": False, "env": {"gateway_url": "URL"}}
+
+
+def test_what_a_program_leaves_is_ended(
+    launcher: Launcher, variables_gateway: GatewayServer
+) -> None:
+    """What the same user has made meanwhile, and another run, stays."""
+    gateway = variables_gateway
+    others = [by_hand(gateway, environment=own) for own in ({}, {MARK: str(Mark("feed", False))})]
+    run = launcher(PYTHON, "-c", LEAVES, claim=made_by_program(gateway), env=OPERATOR)
+    assert run.status == 3, run.err
+    name = run.out.decode().strip()
+    assert set(gateway.clusters()) == set(others)
+    assert run.receipt["gone"] is True
+    assert any(name in warning for warning in run.receipt["warnings"])
+    gateway.clear()
+
+
+def test_killed_launcher(launcher: Launcher, variables_gateway: GatewayServer) -> None:
+    gateway = variables_gateway
+    run = launcher.start(
+        PYTHON, "-c", LEAVES, "wait", claim=made_by_program(gateway), env=OPERATOR, stdin=-1
+    )  # fmt: skip
+    assert run.process.stdout.readline()
+    until_ready(run)
+    assert len(gateway.clusters()) == 1
+    kill(run)
+    until_gone(gateway, 40)
+
+
+def test_gateway_that_cannot_tell(launcher: Launcher, gateway: GatewayServer) -> None:
+    """It takes no variables: what is new is named, and stays."""
+    run = launcher(PYTHON, "-c", LEAVES, claim=made_by_program(gateway))
+    assert run.status == 3, run.err
+    (name,) = gateway.clusters()
+    assert run.out.decode().strip() == name
+    assert any(name in warning for warning in run.receipt["warnings"])
+    assert run.receipt["gone"] is None
+    gateway.clear()
+
+
+@pytest.mark.parametrize(("fallback", "timeout", "status"), [("fail", "6", 75), ("local", "60", 3)])
+def test_gateway_that_is_away(launcher: Launcher, fallback: str, timeout: str, status: int) -> None:
+    """The command would find nothing to make its cluster on, but for a gateway of the run."""
+    away = {"gateway_url": "http://127.0.0.1:9", "create": False, "fallback": fallback}
+    there = 'test "$DASK_GATEWAY__ADDRESS" != http://127.0.0.1:9 && exit 3'
+    run = launcher("sh", "-c", there, claim=away, flags=("--start-timeout", timeout))
+    assert run.status == status, run.err
+    assert "cannot be reached" in run.err
+
+
+def test_gateway_that_refuses_the_launcher(
+    launcher: Launcher, closed_gateway: GatewayServer
+) -> None:
+    """The command runs all the same: it may have credentials of its own."""
+    claim = {"gateway_url": closed_gateway.url, "create": False}
+    run = launcher("sh", "-c", "exit 3", claim=claim)
+    assert run.status == 3, run.err
+    assert any("cannot track" in warning for warning in run.receipt["warnings"])

@@ -10,8 +10,8 @@ NAMED = set(re.findall(r"`(test_\w+(?:\.py)?)", (TESTS.parent / "docs/guarantees
 
 
 def functions(pattern: str) -> set[str]:
-    texts = [path.read_text() for path in TESTS.rglob(pattern)]
-    return {name for text in texts for name in re.findall(r"^def (test_\w+)", text, re.MULTILINE)}
+    text = "\n".join(path.read_text() for path in TESTS.rglob(pattern))
+    return set(re.findall(r"^(?:async )?def (test_\w+)", text, re.MULTILINE))
 
 
 def test_the_guarantees_name_tests_that_exist_and_all_of_some_files() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import pytest
@@ -72,18 +71,14 @@ def test_a_task_that_no_worker_could_run(launcher: Launcher, names: dict[str, st
         ({"no_workers_timeout": 5, "options": {"env_vars": {NO_WORKERS_TIMEOUT: "7"}}}, "7"),
     ],
 )
-def test_a_gateways_scheduler_is_told(claim: dict[str, Any], told: str | None) -> None:
+async def test_a_gateways_scheduler_is_told(claim: dict[str, Any], told: str | None) -> None:
     """By the option that takes its variables, whatever its name; the claim's own value stays."""
     with faulty("refused") as gateway:
         gateway.offered = Options(Mapping("env_vars", {})).get_specification()
-
-        async def submit() -> None:
-            asked = request(**gateway.claim(), **claim)
-            provider = GatewayProvider(asked, lambda ticket: None, print)
-            await provider.submit()
-            await provider.close()
-
-        asyncio.run(submit())
+        asked = request(**gateway.claim(), **claim)
+        provider = GatewayProvider(asked, lambda ticket: None, print)
+        await provider.submit()
+        await provider.close()
     assert gateway.requested["env_vars"].get(NO_WORKERS_TIMEOUT) == told
 
 

@@ -15,9 +15,7 @@ from click.testing import CliRunner
 from dask_claim.claim.model import Claim
 from dask_claim.cli.main import cli
 from dask_claim.doctor.examine import examine
-from dask_claim.doctor.finding import Finding
 from dask_claim.errors import ConfigurationError
-from dask_claim.processes import ended
 from dask_claim.providers.local import local_provider as local
 from dask_claim.providers.values import Request
 from dask_claim.registry import provider_class
@@ -82,7 +80,7 @@ ITS_CLAIM = {
 
 
 @pytest.mark.parametrize("at", ["start", "the import of Dask"])
-def test_scheduler_that_is_stopped_while_it_starts(
+async def test_scheduler_that_is_stopped_while_it_starts(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], at: str
 ) -> None:
     """It ends without a word."""
@@ -95,10 +93,10 @@ def test_scheduler_that_is_stopped_while_it_starts(
     async def run() -> None:
         environ = {"PYTHONPATH": str(tmp_path)}
         pid = await server.Backend.start_process(None, cluster, words, environ, "scheduler")
-        while not ended(pid):
+        while Path(f"/proc/{pid}").exists():  # until asyncio has waited for it
             await asyncio.sleep(0.02)
 
-    asyncio.run(in_time(run(), 30))
+    await in_time(run(), 30)
     assert capfd.readouterr() == ("", "")
 
 
@@ -194,7 +192,7 @@ def test_sigkill_leaves_nothing(launcher: Launcher, tmp_path: Path, whom: str) -
         ({"create": False}, "none", False),
     ],
 )
-def test_without_the_extra(
+async def test_without_the_extra(
     monkeypatch: pytest.MonkeyPatch, claim: dict[str, Any], kind: str | None, told: bool
 ) -> None:
     """What the run does, and what doctor says."""
@@ -214,10 +212,7 @@ def test_without_the_extra(
         warnings.append(str(error))
     assert ("install dask-claim[local-gateway]" in str(warnings)) is told
 
-    async def findings() -> list[Finding]:
-        return [found async for found in examine({})]
-
-    (found,) = (each for each in asyncio.run(findings()) if each.name == "provider")
+    (found,) = [each async for each in examine({}) if each.name == "provider"]
     assert found.state == ("fail" if kind is None else "warn" if told else "ok")
     assert (local.INSTALL in found.message) is told
 

@@ -72,15 +72,11 @@ def session(
     return made, receipt
 
 
-async def released(gateway: Faulty, timeout: float, *tickets: dict[str, Any]) -> Any:
+async def released(gateway: Faulty, *tickets: dict[str, Any], timeout: float = 10.0) -> Any:
     """Release them; what the receipt says of the end. What could not be ended is left alone."""
     made, receipt = session(gateway, timeout, *tickets)
     await made.release()
     return receipt.to_dict()["gone"]
-
-
-def release(gateway: Faulty, *tickets: dict[str, Any], timeout: float = 10.0) -> Any:
-    return asyncio.run(released(gateway, timeout, *tickets))
 
 
 @pytest.mark.parametrize(
@@ -88,7 +84,9 @@ def release(gateway: Faulty, *tickets: dict[str, Any], timeout: float = 10.0) ->
     [(reclaiming, "client_of"), (GatewayApi, "delete"), (GatewayApi, "report"),
      (GatewayProvider, "reclaim")],
 )  # fmt: skip
-def test_one_ticket_that_fails(where: Any, step: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_one_ticket_that_fails(
+    where: Any, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In any of its steps and with anything: the other one is ended, the receipt tells."""
     original = getattr(where, step)
 
@@ -99,19 +97,16 @@ def test_one_ticket_that_fails(where: Any, step: str, monkeypatch: pytest.Monkey
                 raise ERRORS[name]
         return original(*arguments, **more)
 
-    async def release_all(gateway: Faulty) -> list[Any]:
-        runs = [({"cluster_name": name}, {"cluster_name": f"good-{name}"}) for name in ERRORS]
-        return await asyncio.gather(*(released(gateway, 4.0, *run) for run in runs))
-
     monkeypatch.setattr(where, step, failing)
+    runs = [({"cluster_name": name}, {"cluster_name": f"good-{name}"}) for name in ERRORS]
     with faulty("refused") as gateway:
-        gone = asyncio.run(release_all(gateway))
+        gone = await asyncio.gather(*(released(gateway, *run, timeout=4.0) for run in runs))
         assert dict(zip(ERRORS, gone, strict=True)) == dict.fromkeys(ERRORS, False)
         assert {f"good-{name}" for name in ERRORS} <= set(gateway.ended)
 
 
 @pytest.mark.parametrize("step", ["close", "clusters"])
-def test_step_that_always_fails(step: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_step_that_always_fails(step: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is not needed changes nothing; what is needed is told as not confirmed."""
     original, needed = getattr(GatewayApi, step), {"cluster_name": CLUSTER}
     if step == "clusters":
@@ -124,11 +119,11 @@ def test_step_that_always_fails(step: str, monkeypatch: pytest.MonkeyPatch) -> N
 
         monkeypatch.setattr(GatewayApi, step, fail)
         with faulty("refused") as gateway:
-            gone = release(gateway, needed, timeout=10.0 if step == "close" else 0.5)
+            gone = await released(gateway, needed, timeout=10.0 if step == "close" else 0.5)
             assert gone is (step == "close"), error
 
 
-def test_credentials_that_cannot_be_read_for_a_moment(tmp_path: Path) -> None:
+async def test_credentials_that_cannot_be_read_for_a_moment(tmp_path: Path) -> None:
     """As by the guard, which has nothing that the gateway has accepted before."""
     token, told = tmp_path / "token", list[str]()
     configured = {
@@ -143,43 +138,41 @@ def test_credentials_that_cannot_be_read_for_a_moment(tmp_path: Path) -> None:
     import_quietly("dask_gateway")
     with faulty("refused") as gateway, dask.config.set(configured):
         ticket = gateway.ticket(cluster_name=CLUSTER)
-        assert asyncio.run(reclaim(ticket, 20.0, warn)) is Outcome.GONE
+        assert await reclaim(ticket, 20.0, warn) is Outcome.GONE
         assert gateway.ended == [CLUSTER]
     [text] = told
     assert str(token) in text and "read again" in text
 
 
-def test_ticket_of_a_provider_that_is_not_there() -> None:
+async def test_ticket_of_a_provider_that_is_not_there() -> None:
     with faulty("refused") as gateway:
-        assert release(gateway, {"provider": "none-such"}, {"cluster_name": CLUSTER}) is False
+        unknown, good = {"provider": "none-such"}, {"cluster_name": CLUSTER}
+        assert await released(gateway, unknown, good) is False
         assert gateway.ended == [CLUSTER]
 
 
-def test_release_that_is_cancelled() -> None:
-    async def run(gateway: Faulty) -> Any:
+async def test_release_that_is_cancelled() -> None:
+    with faulty("refused") as gateway:
+        gateway.together = 2  # never
         made, receipt = session(gateway, 30.0, {"cluster_name": CLUSTER})
         releasing = asyncio.ensure_future(made.release())
         while not gateway.ended:
             await asyncio.sleep(0.01)
         releasing.cancel()
         await asyncio.wait({releasing})
-        return receipt.to_dict()["gone"]
-
-    with faulty("refused") as gateway:
-        gateway.together = 2  # never
-        assert asyncio.run(run(gateway)) is False
+        assert receipt.to_dict()["gone"] is False
 
 
-def test_tickets_are_reclaimed_together() -> None:
+async def test_tickets_are_reclaimed_together() -> None:
     """None of these gets an answer before all are asked for."""
     with faulty("refused") as gateway:
         gateway.together = 3
         names = [CLUSTER, "second", "third"]
-        assert release(gateway, *({"cluster_name": name} for name in names)) is True
+        assert await released(gateway, *({"cluster_name": name} for name in names)) is True
         assert sorted(gateway.ended) == sorted(names)
 
 
-def test_request_carries_the_mark_of_its_run() -> None:
+async def test_request_carries_the_mark_of_its_run() -> None:
     """And its ticket holds what is needed to find it, and no more: variables may be secrets."""
     tickets: list[Ticket] = []
 
@@ -193,44 +186,38 @@ def test_request_carries_the_mark_of_its_run() -> None:
 
     with faulty("refused") as gateway:
         gateway.offered = Options(Mapping("environment", {})).get_specification()
-        request = asyncio.run(submit(gateway, environment={"TOKEN": "secret-1"}))
+        request = await submit(gateway, environment={"TOKEN": "secret-1"})
         variables = gateway.requested["environment"]
         assert variables["TOKEN"] == "secret-1"
         assert variables[MARK] == f"1:lease:{request.run_id}"
         assert [ticket.facts["requested"] for ticket in tickets] == [{"mark": variables[MARK]}] * 2
         assert "secret-1" not in str([ticket.to_dict() for ticket in tickets])
-        request = asyncio.run(submit(gateway, lease_timeout=0))
+        request = await submit(gateway, lease_timeout=0)
         assert gateway.requested["environment"] == {MARK: f"1:no-lease:{request.run_id}"}
         # By the gateway's own name, and the claim's own words stay.
-        request = asyncio.run(submit(gateway, options={"environment": {"OF_THE_CLAIM": "1"}}))
+        request = await submit(gateway, options={"environment": {"OF_THE_CLAIM": "1"}})
         assert gateway.requested["environment"].keys() == {"OF_THE_CLAIM", IDLE_TIMEOUT, MARK}
         # The guard ends it, but not before the gateway is done with it.
         made = tickets[-1]
         assert made.cluster_name == CLUSTER
-        asyncio.run(reclaim_all([made.to_dict()], 10.0))
+        await reclaim_all([made.to_dict()], 10.0)
         assert gateway.ended == [CLUSTER]
         assert gateway.ended_at - made.facts["named_at"] >= 1.0
 
 
-def test_time_of_another_boot_delays_little() -> None:
+async def test_time_of_another_boot_delays_little() -> None:
     tickets = ({"cluster_name": f"{at}", "named_at": at} for at in (0.0, 1e12))
     with faulty("refused") as gateway:
-        assert release(gateway, *tickets) is True
+        assert await released(gateway, *tickets) is True
 
 
-def test_tickets_of_other_releases() -> None:
+async def test_tickets_of_other_releases() -> None:
     """What may mean something else is left alone; what a ticket has besides does not matter."""
     with faulty("refused") as gateway:
         written = gateway.ticket(cluster_name=CLUSTER).to_dict()
         other = {**written, "version": written["version"] + 1}
         older = {"provider": "gateway", "id": "5f", "cluster_name": CLUSTER}
-        asyncio.run(reclaim_all([other, older, {"id": "no provider"}], 1.0))
+        await reclaim_all([other, older, {"id": "no provider"}], 1.0)
         assert gateway.ended == []
-        asyncio.run(reclaim_all([other, {**written, "of_a_time_to_come": 1}], 10.0))
+        await reclaim_all([other, {**written, "of_a_time_to_come": 1}], 10.0)
         assert gateway.ended == [CLUSTER]
-
-
-def test_outcomes_in_their_order() -> None:
-    assert Outcome.of_all([]) is Outcome.NOTHING
-    assert Outcome.of_all([Outcome.NOTHING, Outcome.GONE]) is Outcome.GONE
-    assert Outcome.of_all([Outcome.GONE, Outcome.NOT_CONFIRMED]) is Outcome.NOT_CONFIRMED

@@ -15,17 +15,16 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
 from tests.support.forking import ForkedDask
-from tests.support.gateway import PERSISTENT, REFERENCE, VARIABLES, GatewayServer
+from tests.support.gateway import PERSISTENT, VARIABLES, GatewayServer
 from tests.support.launcher import PYTHON, Launcher, Run, Running, wait_for
 from tests.support.scenes import end_all, guards, processes_of
 
@@ -51,9 +50,6 @@ KEYS = {"first": 10, "second": 3, "third": 2, "fourth": 1, "fifth": 1}
 
 RECONNECT = 15
 AT_ONCE = 5
-UNDISTURBED = 3
-"""So many runs, the first ones, only share."""
-
 LATEST = 8.0
 """Seconds after its start within which something happens to a run."""
 
@@ -91,47 +87,37 @@ sys.exit({LOST})
 """
 
 
-@dataclass(frozen=True)
-class Step:
+class Step(NamedTuple):
     """One run, and what befalls it `moment` seconds after its start."""
 
     number: int
-    key: str = "first"
-    request: str = "plain"
-    tasks: int = 10
-    seconds: float = 1.0
-    status: int = 0
-    fate: str = ""
-    moment: float = 0.0
+    key: str
+    other: bool
+    tasks: int
+    seconds: float
+    status: int
+    fate: str
+    moment: float
 
     @classmethod
-    def all_of(cls, seed: int) -> Iterator[Step]:
-        """What happens for a seed, without an end."""
-        yield from map(cls, range(UNDISTURBED))
-        draw = random.Random(seed)
-        for number in itertools.count(UNDISTURBED):
-            yield cls(
-                number,
-                key=draw.choices([*KEYS], weights=[*KEYS.values()])[0],
-                # One of eight asks for what cannot be had on the same cluster.
-                request=draw.choice(["plain"] * 7 + ["other"]),
-                tasks=draw.randrange(1, 12),
-                seconds=draw.choice([0.0, 0.3, 0.8, 1.5]),
-                status=draw.choice([0, 0, 0, 3, 7]),
-                fate=draw.choices([*FATES], weights=[*FATES.values()])[0],
-                moment=draw.uniform(0, LATEST) * draw.choice([0.2, 1.0]),
-            )
-
-    @property
-    def result(self) -> bytes:
-        return b"%d\n" % sum(number * number for number in range(self.tasks))
+    def drawn(cls, number: int, draw: random.Random) -> Step:
+        return cls(
+            number,
+            key=draw.choices([*KEYS], weights=[*KEYS.values()])[0],
+            # One of eight asks for what cannot be had on the same cluster.
+            other=draw.random() < 1 / 8,
+            tasks=draw.randrange(1, 12),
+            seconds=draw.choice([0.0, 0.3, 0.8, 1.5]),
+            status=draw.choice([0, 0, 0, 3, 7]),
+            fate=draw.choices([*FATES], weights=[*FATES.values()])[0],
+            moment=draw.uniform(0, LATEST) * draw.choice([0.2, 1.0]),
+        )
 
 
-@dataclass(frozen=True)
-class Use:
+class Use(NamedTuple):
     """When a run's command has used which cluster; times of this machine's clock."""
 
-    step: Step
+    shared: tuple[str, bool]
     cluster: str
     claimed: float
     began: float
@@ -144,11 +130,9 @@ class Stress:
     def __init__(self, folder: Path, seed: int, dask: ForkedDask) -> None:
         self.problems: list[str] = []
         self.happened: Counter[str] = Counter()
-        # One of four gateways takes no variables, and no request says there what it shares.
-        self._marked = seed % 4 != 0
-        options = (VARIABLES if self._marked else REFERENCE) + PERSISTENT
-        self._server = GatewayServer(options=options, dask=dask)
-        self._folder, self._steps = folder, Step.all_of(seed)
+        self._server = GatewayServer(options=VARIABLES + PERSISTENT, dask=dask)
+        self._folder, draw = folder, random.Random(seed)
+        self._steps = (Step.drawn(number, draw) for number in itertools.count())
         self._lock, self._gateway = threading.Lock(), threading.Lock()
         self._away: list[tuple[float, float]] = []
         self._killed: dict[str, float] = {}
@@ -185,10 +169,9 @@ class Stress:
 
     def _take(self, step: Step) -> None:
         """Let it run, once more where its cluster was lost; it is disturbed the first time only."""
-        other = {"environment": {"WHICH": "other"}} if self._marked else {"worker_memory": "2 G"}
         claim = {
             "gateway_url": self._server.url, "min_workers": 1, "max_workers": 2, "keep": 3,
-            "reconnect_timeout": RECONNECT, **(other if step.request == "other" else {}),
+            "reconnect_timeout": RECONNECT, "environment": {"WHICH": "other"} if step.other else {},
         }  # fmt: skip
         words = str(step.tasks), str(step.seconds), str(step.status)
         for attempt in range(ATTEMPTS):
@@ -198,15 +181,13 @@ class Stress:
             run = launcher.start(PYTHON, "-c", PROGRAM, *words, claim=claim, env=env)
             ended_by_us = None if attempt else self._befall(step, run, launcher)
             ended = run.finish(PATIENCE)
-            self._note_use(step, ended, ended_by_us or time.time())
+            receipt = ended.receipt or {}
+            self._note_use(step, receipt, ended_by_us or time.time())
             verdict = self._judge(step, ended, ended_by_us is not None, began)
-            with self._lock:
-                self.happened[verdict] += 1
-                self.happened["joined"] += bool(
-                    ((ended.receipt or {}).get("shared") or {}).get("joined")
-                )
+            self.happened.update([verdict])
+            self.happened["joined"] += bool((receipt.get("shared") or {}).get("joined"))
             if verdict == "wrong":
-                self._problem(f"{step}, attempt {attempt}: {_shown(ended)}")
+                self._problem(f"{step}, attempt {attempt}: {ended}")
             launcher.end(PATIENCE)
             if verdict != "lost its cluster":
                 return
@@ -259,7 +240,8 @@ class Stress:
 
     def _judge(self, step: Step, ended: Run, by_us: bool, began: float) -> str:
         """Return a word for how a run has ended."""
-        if (ended.status, ended.out) == (step.status, step.result):
+        result = sum(number * number for number in range(step.tasks))
+        if (ended.status, ended.out) == (step.status, b"%d\n" % result):
             return "ended well"
         # Python itself is ended by a SIGTERM before the launcher can catch it.
         if by_us and ended.status in (128 + signal.SIGTERM, -signal.SIGTERM, -signal.SIGKILL):
@@ -275,26 +257,22 @@ class Stress:
         """Whether the gateway was away at a time between these."""
         return any(start < ended and began < end for start, end in self._away)
 
-    def _note_use(self, step: Step, ended: Run, until: float) -> None:
-        receipt = ended.receipt or {}
+    def _note_use(self, step: Step, receipt: dict[str, Any], until: float) -> None:
         times = {
             name: datetime.fromisoformat(at).timestamp() if at else None
             for name, at in (receipt.get("timeline") or {}).items()
         }
         if (cluster := receipt.get("cluster_name")) and (began := times.get("command_start")):
             until = min(times.get("command_end") or until, until)
-            with self._lock:
-                self._uses.append(Use(step, cluster, times["claimed"] or began, began, until))
+            shared = step.key, step.other
+            self._uses.append(Use(shared, cluster, times["claimed"] or began, began, until))
 
     def _check_uses(self) -> None:
-        """Commands with one key and request, at one time, have used one cluster.
-
-        Without a mark only a lease tells, and one that is late is not waited for.
-        """
-        for one, other in itertools.combinations(self._uses if self._marked else (), 2):
+        """Commands with one key and request, at one time, have used one cluster."""
+        for one, other in itertools.combinations(self._uses, 2):
             began, ended = max(one.began, other.began), min(one.ended, other.ended)
             if (
-                (one.step.key, one.step.request) == (other.step.key, other.step.request)
+                one.shared == other.shared
                 and one.cluster != other.cluster
                 and began < ended
                 and all(self._killed.get(use.cluster, ended) >= ended for use in (one, other))
@@ -312,12 +290,6 @@ class Stress:
             wait_for(lambda: not server.clusters() and not left(), "end of all", PATIENCE)
         except AssertionError as error:
             self._problem(f"{error}: {server.clusters()}, {left()}")
-
-
-def _shown(run: Run) -> str:
-    names = "cluster_name", "timeline", "shared", "reason", "error", "gone", "tickets"
-    receipt = {name: (run.receipt or {}).get(name) for name in names}
-    return f"status {run.status}, {run.out!r}\n{run.err}\n{receipt}"
 
 
 def _working_folder(pid: int) -> str:

@@ -7,7 +7,6 @@ That no job is left is what the fixture `slurm` looks for.
 from __future__ import annotations
 
 import signal
-import subprocess
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,7 +14,7 @@ import pytest
 
 from tests.support.gateway import GatewayServer
 from tests.support.launcher import PYTHON, Launcher, processes_with, wait_for
-from tests.support.scenes import WAITING, end_all, kill, until_gone, until_leased, until_ready
+from tests.support.scenes import until_gone, until_leased, until_ready
 from tests.support.slurm import Slurm
 
 pytestmark = [pytest.mark.xdist_group("slurm gateway"), pytest.mark.usefixtures("slurm")]
@@ -55,32 +54,11 @@ def test_one_task_as_jobs(launcher: Launcher, slurm_gateway: GatewayServer) -> N
     assert slurm_gateway.clusters() == []
 
 
-@pytest.mark.deep
-@pytest.mark.parametrize("whom", ["node", "launcher"])
-def test_jobs_end_with_their_launcher(
-    launcher: Launcher, slurm_gateway: GatewayServer, slurm: Slurm, whom: str
-) -> None:
-    """Its node is gone, its guard with it: by the lease. The launcher alone is killed: by its
-    guard, much sooner than the lease, whose timeout is 60 s."""
-    asked = claim(slurm_gateway, lease_timeout=LEASE if whom == "node" else 60)
-    run = launcher.start(*WAITING, claim=asked, stdin=subprocess.PIPE)
-    until_ready(run)
-    until_leased(slurm_gateway)
-    wait_for(lambda: slurm.jobs() == ["RUNNING"] * 2, "jobs of scheduler and worker", 30)
-    if whom == "node":
-        end_all(launcher)
-        run.process.communicate()
-        until_gone(slurm_gateway, LEASE + 10)
-    else:
-        kill(run)
-        wait_for(lambda: not processes_with(launcher.marker), "end of all processes", 20)
-
-
 def test_launcher_is_a_job_that_is_cancelled(
     launcher: Launcher, slurm_gateway: GatewayServer, slurm: Slurm
 ) -> None:
     """Everything in it gets SIGTERM, and after `KillWait`, which is shorter than the command
-    takes to end, SIGKILL. A time limit does the same."""
+    takes to end, SIGKILL, as where a node is lost. A time limit does the same."""
     srun = (str(slurm.command("srun")), "--quiet", "--job-name=launcher", "--partition=frail")
     run = launcher.start(
         "sh", "-c", "trap '' TERM; echo ready; sleep 300",

@@ -252,7 +252,7 @@ def wait_for(
         if now > deadline:
             raise AssertionError(f"no {what} within {timeout} s\n{context()}")
         # What is costly to ask for is asked for less often: other tests run beside this one.
-        time.sleep(min(max(0.02, 3 * (now - asked)), 0.3))
+        time.sleep(min(max(0.02, 9 * (now - asked)), 0.5))
 
 
 def processes_with(marker: str) -> list[int]:
