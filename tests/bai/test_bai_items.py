@@ -47,14 +47,11 @@ def test_catalogues(realdata: Path) -> None:
     assert {row[0] for row in CATALOGUES} == {p.stem for p in (realdata / "stac").iterdir()}
     for file, ends, scale, offset, saturated in CATALOGUES:
         scene = read_scene(str(realdata / "stac" / f"{file}.json"))
-        nir, swir, *masks = ends.split()
-        for band, end in ((scene.nir, nir), (scene.swir, swir)):
-            assert band.href.endswith(end) and band.href.startswith(("/", "https://", "s3://usgs"))
+        assert_files(scene, ends)
+        for band in (scene.nir, scene.swir):
+            assert band.href.startswith(("/", "https://", "s3://usgs"))
             numbers = (band.scale, band.offset, band.nodata, band.saturated)
             assert numbers == (scale, offset, 0, saturated), file
-        assert [*scene.masks] == [mask.split("=")[0] for mask in masks]
-        for href, mask in zip(scene.masks.values(), masks, strict=True):
-            assert href.endswith(mask.split("=")[1])
         assert scene.datetime.tzinfo is not None
 
 
@@ -66,20 +63,11 @@ def scene_of(document: Any) -> Scene:
     return to_scene(document, "/data/item.json")
 
 
-def test_copernicus_data_space() -> None:
-    """Its keys hold the resolution, its files are ESA's; declared as there."""
-    declared = {"raster:bands": [{"scale": 1e-4, "offset": -0.1, "nodata": 0}]}
-    folder = "s3://eodata/Sentinel-2/MSI/L2A/2023/10/08/S2A.SAFE/IMG_DATA/"
-    assets = {
-        key: declared | {"href": f"{folder}{key}.jp2", "type": "image/jp2"}
-        for key in ("B08_10m", "B8A_20m", "B8A_60m", "B12_20m", "B12_60m", "SCL_20m", "SCL_60m")
-    }
-    nothing = {"s2__product_type": None, "s2__processing_baseline": None}
-    document = item("S2A_MSIL2A_20231008T175231", assets, processing__version="05.09", **nothing)
-    scene = scene_of(document | {"collection": "sentinel-2-l2a"})
-    assert (scene.nir.href, scene.swir.href) == (f"{folder}B08_10m.jp2", f"{folder}B12_20m.jp2")
-    assert (scene.nir.offset, scene.nir.saturated) == (-0.1, 32767)
-    assert scene.masks == {"scl": f"{folder}SCL_20m.jp2"}
+def landsat(file: str, name: str = "local", **properties: Any) -> dict[str, Any]:
+    """A Landsat item; the files' names end with their band's."""
+    bands = {"nir08": "SR_B5", "swir22": "SR_B7", "qa_pixel": "QA_PIXEL", "qa_radsat": "QA_RADSAT"}
+    assets = {key: f"{file}_{band}.TIF" for key, band in bands.items()}
+    return item(name, assets, **({"s2__product_type": None, **NONE} | properties))
 
 
 NONE = {"s2__processing_baseline": None}
@@ -100,53 +88,100 @@ BASELINES = [
     (NONE | {"sentinel__product_id": "S2A_MSIL2A_20200714T115221_N0214_R123_T28QCH_2020"}, 0.0),
     (NONE | {"s2__tile_id": "S2A_OPER_MSI_A044654_T60CWS_N05.10"}, -0.1),
 ]
+DECLARED = {"scale": 1e-4, "offset": -0.1, "nodata": 0}
+OTHER = {"scale": 2e-4, "offset": -0.2, "nodata": 7}
+PREFIXED = {"raster:scale": 2e-4, "raster:offset": -0.2}
+MINUS = {"raster:bands": [{"scale": 1e-4, "nodata": -999}]}
+APPLIED = {"s2__processing_baseline": "05.00", "earthsearch__boa_offset_applied": True}
+JP2 = {"raster:bands": [DECLARED], "href": "B08.jp2", "type": "image/jp2"}
+# Items, and scale, offset, nodata of NIR, and the count from which on it is saturated.
+NUMBERS: list[tuple[dict[str, Any], tuple[Any, ...]]] = [
+    *((item("scene", bands(), **said),
+       (1e-4, offset, 0, 31767 if True in said.values() else 32767)) for said, offset in BASELINES),
+    # What the item declares wins, wherever it does.
+    *((item("scene", bands(fields)), (2e-4, -0.2, 7, 32767)) for fields in (
+        {"raster:bands": [OTHER]}, {"bands": [OTHER]}, {"bands": [PREFIXED | {"nodata": 7}]},
+        PREFIXED | {"nodata": "7"})),
+    # boa_offset_applied speaks of the catalogue's COGs, not of ESA's own files beside them.
+    (item("a", bands({"raster:bands": [DECLARED]}), **APPLIED), (1e-4, 0, 0, 31767)),
+    (item("a", bands(JP2), **APPLIED), (1e-4, -0.1, 0, 32767)),
+    # Landsat Level-2 by file, id or correction.
+    *((document, (2.75e-5, -0.2, 0, 65455)) for document in (
+        landsat(LC08, platform="landsat-8"), landsat("renamed", LC08, platform=None),
+        landsat("renamed", platform="LANDSAT_9", landsat__correction="L2SR"))),
+    # Another producer's.
+    (item("local", {"nir08": MINUS | {"href": "5.tif"}, "swir22": MINUS | {"href": "7.tif"}},
+          s2__product_type=None, **NONE), (1e-4, 0, -999, None)),
+]  # fmt: skip
 
 
-def test_offset_by_baseline() -> None:
-    for properties, offset in BASELINES:
-        scene = scene_of(item("scene", bands(), **properties))
-        for band in (scene.nir, scene.swir):
-            assert (band.scale, band.offset, band.nodata) == (1e-4, offset, 0), properties
+def test_what_the_counts_mean() -> None:
+    for document, numbers in NUMBERS:
+        band = scene_of(document).nir
+        assert (band.scale, band.offset, band.nodata, band.saturated) == numbers, document
+    scene = to_scene(item("a", bands(), **APPLIED), "/a.json", offset=-0.05)
+    assert (scene.nir.offset, scene.swir.offset, scene.nir.scale) == (-0.05, -0.05, 1e-4)
 
 
-def test_what_the_item_declares_wins() -> None:
-    declared = {"scale": 2e-4, "offset": -0.2, "nodata": 7}
-    prefixed = {"raster:scale": 2e-4, "raster:offset": -0.2}
-    for fields in (
-        {"raster:bands": [declared]},
-        {"bands": [declared]},
-        {"bands": [prefixed | {"nodata": 7}]},
-        prefixed | {"nodata": "7"},
+def test_saturation_bits_of_other_sensors_are_not_read() -> None:
+    """In Landsat 5's QA_RADSAT, bit 4 is SWIR1."""
+    for sensor, name, masks in (
+        ("landsat-5", LC08.replace("LC08", "LT05"), ["qa_pixel"]),
+        ("landsat-8", LC08, ["qa_pixel", "qa_radsat"]),
     ):
-        band = scene_of(item("scene", bands(fields), s2__processing_baseline="03.01")).nir
-        assert (band.scale, band.offset, band.nodata) == (2e-4, -0.2, 7)
+        assert [*scene_of(landsat(name, name, platform=sensor)).masks] == masks
 
 
-def test_jpeg2000_keeps_its_offset_where_the_cog_does_not() -> None:
-    """boa_offset_applied speaks of the catalogue's COGs, not of ESA's own files beside them."""
-    declared = {"raster:bands": [{"scale": 1e-4, "offset": -0.1, "nodata": 0}]}
-    jp2 = declared | {"href": "B08.jp2", "type": "image/jp2", "eo:bands": [{"common_name": "nir"}]}
-    cog = declared | {"href": "B08.tif", "eo:bands": [{"common_name": "nir"}]}
-    assets = {"nir-jp2": jp2, "nir-tif": cog, "swir22": declared | {"href": "B12.tif"}}
-    said = {"s2__processing_baseline": "05.00", "earthsearch__boa_offset_applied": True}
-    both = scene_of(item("a", assets, **said)).nir
-    assert (both.href, both.offset, both.saturated) == ("/data/B08.tif", 0, 31767)
-    del assets["nir-tif"]
-    only = scene_of(item("a", assets, **said)).nir
-    assert (only.href, only.offset, only.saturated) == ("/data/B08.jp2", -0.1, 32767)
+FOLDER = "s3://eodata/Sentinel-2/MSI/L2A/2023/10/08/S2A.SAFE/IMG_DATA/"
+NIR = {"common_name": "nir"}
+SIX = {"href": "6.tif", "bands": [{"name": "B08", "eo:common_name": "nir"}]}
+NAMED = {
+    "five": {"href": "5.tif", "bands": [{"name": "B8A", "eo:common_name": "nir08"}]},
+    "rgb": {"href": "7.tif", "eo:bands": [NIR, {"common_name": "red"}]},
+    "two": {"href": "2.tif", "eo:bands": [{"name": "B12", "common_name": "swir22"}]},
+}
+USGS_BANDS = ("coastal", "blue", "green", "red", "nir08", "swir16", "swir22")
+USGS_FILES = ("SR_B5.TIF", "SR_B7.TIF", "QA_PIXEL.TIF", "QA_RADSAT.TIF")
+USGS = {key: {"href": f"https://example.org/{LC08}_{key}"} for key in USGS_FILES}
 
 
-def test_bands_by_common_name() -> None:
-    named = {
-        "five": {"href": "5.tif", "bands": [{"name": "B8A", "eo:common_name": "nir08"}]},
-        "six": {"href": "6.tif", "bands": [{"name": "B08", "eo:common_name": "nir"}]},
-        "rgb": {"href": "7.tif", "eo:bands": [{"common_name": "nir"}, {"common_name": "red"}]},
-        "two": {"href": "2.tif", "eo:bands": [{"name": "B12", "common_name": "swir22"}]},
-    }
-    scene = scene_of(item("scene", named))
-    assert (scene.nir.href, scene.swir.href) == ("/data/6.tif", "/data/2.tif")
-    del named["six"]
-    assert scene_of(item("scene", named)).nir.href == "/data/5.tif"
+def usgs(nir: Any, swir: Any) -> dict[str, Any]:
+    """As of 2020 and 2021: assets are called after files, bands by their number in the item."""
+    own = {"SR_B5.TIF": [nir], "SR_B7.TIF": [swir]}
+    assets = USGS | {key: USGS[key] | {"eo:bands": bands} for key, bands in own.items()}
+    of_item = [{"name": f"SR_B{n}", "common_name": c} for n, c in enumerate(USGS_BANDS, 1)]
+    said = {"platform": "LANDSAT_8", "eo__bands": of_item, "s2__product_type": None} | NONE
+    return item(LC08, assets, **said)
+
+
+# Items, and the ends of the hrefs of NIR, SWIR and masks.
+FILES = [
+    # Copernicus Data Space: keys hold the resolution.
+    (item("S2A_MSIL2A_20231008T175231", {
+        key: f"{FOLDER}{key}.jp2"
+        for key in ("B08_10m", "B8A_20m", "B8A_60m", "B12_20m", "B12_60m", "SCL_20m", "SCL_60m")
+    }), "B08_10m.jp2 B12_20m.jp2 scl=SCL_20m.jp2"),
+    # By common names, and a COG before JPEG 2000.
+    (item("scene", NAMED | {"six": SIX}), "/6.tif /2.tif"),
+    (item("scene", NAMED), "/5.tif /2.tif"),
+    (item("a", NAMED | {"jp2": JP2 | {"eo:bands": [NIR]}, "tif": SIX}), "/6.tif /2.tif"),
+    (item("a", NAMED | {"jp2": JP2 | {"eo:bands": [NIR]}}), "/B08.jp2 /2.tif"),
+    *((usgs(*named), LANDSAT) for named in (
+        ({"common_name": "nir08"}, {"common_name": "swir22"}), (4, 6))),
+]  # fmt: skip
+
+
+def assert_files(scene: Scene, ends: str) -> None:
+    nir, swir, *masks = ends.split()
+    assert scene.nir.href.endswith(nir) and scene.swir.href.endswith(swir)
+    assert [*scene.masks] == [mask.split("=")[0] for mask in masks]
+    for href, mask in zip(scene.masks.values(), masks, strict=True):
+        assert href.endswith(mask.split("=")[1])
+
+
+def test_which_files_are_read() -> None:
+    for document, ends in FILES:
+        assert_files(scene_of(document), ends)
 
 
 HREFS = [
@@ -178,51 +213,25 @@ def test_relative_and_file_locations(sample: Path, monkeypatch: pytest.MonkeyPat
     assert Path(absolute.nir.href).is_absolute()
 
 
-def landsat(file: str, name: str = "local", **properties: Any) -> dict[str, Any]:
-    """A Landsat item; the files' names end with their band's."""
-    bands = {"nir08": "SR_B5", "swir22": "SR_B7", "qa_pixel": "QA_PIXEL", "qa_radsat": "QA_RADSAT"}
-    assets = {key: f"{file}_{band}.TIF" for key, band in bands.items()}
-    return item(name, assets, **({"s2__product_type": None, **NONE} | properties))
-
-
-def test_landsat_by_file_id_or_correction() -> None:
-    for document in (
-        landsat(LC08, platform="landsat-8"),
-        landsat("renamed", LC08, platform=None),
-        landsat("renamed", platform="LANDSAT_9", landsat__correction="L2SR"),
-    ):
-        scene = scene_of(document)
-        for band in (scene.nir, scene.swir):
-            numbers = (band.scale, band.offset, band.nodata, band.saturated)
-            assert numbers == (2.75e-5, -0.2, 0, 65455)
-        assert [*scene.masks] == ["qa_pixel", "qa_radsat"]
-
-
-def test_what_another_producer_declares_is_taken() -> None:
-    document = landsat("renamed", platform="landsat-8")
-    for key in ("nir08", "swir22"):
-        document["assets"][key]["raster:bands"] = [{"scale": 1e-4, "nodata": -999}]
-    nir = scene_of(document).nir
-    assert (nir.scale, nir.offset, nir.nodata, nir.saturated) == (1e-4, 0, -999, None)
-
-
-def test_saturation_bits_of_other_sensors_are_not_read() -> None:
-    """In Landsat 5's QA_RADSAT, bit 4 is SWIR1."""
-    file = "LT05_L2SP_204032_19950803_20200912_02_T1"
-    assert [*scene_of(landsat(file, file, platform="landsat-5")).masks] == ["qa_pixel"]
+L1C = "S2A_MSIL1C_20220720T100031_N0400_R122.SAFE"
 
 
 @pytest.mark.parametrize("declares", [{}, {"raster:bands": [{"scale": 2e-5, "offset": -0.1}]}])
-def test_landsat_that_is_no_reflectance(declares: dict[str, Any]) -> None:
-    for nir, name, correction in (
-        ("LC08_L1TP_204032_20230803_20230805_02_T1_B5.TIF", LC08, "L2SP"),
-        ("B5.TIF", "LC08_L1GT_204032_20230803_02_T2", None),
-        ("B5.TIF", "local", "L1TP"),
-        (f"{LC08}_ST_B10.TIF?sig=secret", "local", None),
+def test_what_is_no_surface_reflectance(declares: dict[str, Any]) -> None:
+    """Level-1 and temperatures are refused, whatever the item declares, without URLs' secrets."""
+    for nir, name, said in (
+        ("LC08_L1TP_204032_20230803_20230805_02_T1_B5.TIF", LC08, {"landsat__correction": "L2SP"}),
+        ("B5.TIF", "LC08_L1GT_204032_20230803_02_T2", {}),
+        ("B5.TIF", "local", {"landsat__correction": "L1TP"}),
+        (f"{LC08}_ST_B10.TIF?sig=secret", "local", {}),
+        ("B08.jp2", "local", {"s2__product_type": "S2MSI1C", "s2__processing_baseline": "03.01"}),
+        ("B08.jp2", "local", {"s2__product_type": "S2MSI1C", "s2__processing_baseline": "04.00"}),
+        ("B08.jp2", "local", {"s2__product_uri": L1C}),
+        ("B08.jp2", "local", {"collection": "sentinel-2-l1c"}),
     ):
-        document = landsat(LC08, name, platform="landsat-8", landsat__correction=correction)
+        document = landsat(LC08, name, **said) | said
         document["assets"]["nir08"] = {"href": nir} | declares
-        with pytest.raises(InputError, match=r"\.TIF .* is no surface reflectance") as caught:
+        with pytest.raises(InputError, match="is no surface reflectance") as caught:
             scene_of(document)
         assert "secret" not in str(caught.value)
 
@@ -327,45 +336,3 @@ def test_locations_that_do_not_do(monkeypatch: pytest.MonkeyPatch) -> None:
     ):
         with pytest.raises(InputError, match=message):
             read_scene(location)
-
-
-# --- what catalogues get wrong
-
-
-@pytest.mark.parametrize("baseline", ["03.01", "04.00"])
-def test_level_1c_is_refused(baseline: str) -> None:
-    """Top of the atmosphere is no surface reflectance, whatever the item declares."""
-    declared = {"raster:bands": [{"scale": 0.0001, "nodata": 0}]}
-    for said in (
-        {"s2__product_type": "S2MSI1C"},
-        {"s2__product_type": None, "s2__product_uri": "S2A_MSIL1C_20220720T100031_N0400_R122.SAFE"},
-    ):
-        document = item("scene", bands(declared), s2__processing_baseline=baseline, **said)
-        with pytest.raises(InputError, match="is no surface reflectance"):
-            scene_of(document)
-    with pytest.raises(InputError, match="is no surface reflectance"):
-        scene_of(item("scene", bands(declared)) | {"collection": "sentinel-2-l1c"})
-
-
-def test_an_offset_in_place_of_the_item_s() -> None:
-    scene = to_scene(item("a", bands(), s2__processing_baseline="05.00"), "/a.json", offset=0.0)
-    assert (scene.nir.offset, scene.swir.offset, scene.nir.scale) == (0, 0, 1e-4)
-
-
-USGS_BANDS = ("coastal", "blue", "green", "red", "nir08", "swir16", "swir22")
-
-
-@pytest.mark.parametrize(
-    "named", [[[{"common_name": "nir08"}], [{"common_name": "swir22"}]], [[4], [6]]]
-)
-def test_usgs_items_of_2020_and_2021(named: list[Any]) -> None:
-    """Assets are called after files, bands by their number among the item's."""
-    keys = ("SR_B5.TIF", "SR_B7.TIF", "QA_PIXEL.TIF", "QA_RADSAT.TIF")
-    assets: dict[str, Any] = {key: {"href": f"https://example.org/{LC08}_{key}"} for key in keys}
-    assets["SR_B5.TIF"]["eo:bands"], assets["SR_B7.TIF"]["eo:bands"] = named
-    of_item = [{"name": f"SR_B{n}", "common_name": c} for n, c in enumerate(USGS_BANDS, 1)]
-    said = {"platform": "LANDSAT_8", "eo__bands": of_item, "s2__product_type": None} | NONE
-    scene = scene_of(item(LC08, assets, **said))
-    assert scene.nir.href.endswith("SR_B5.TIF") and scene.swir.href.endswith("SR_B7.TIF")
-    assert [*scene.masks] == ["qa_pixel", "qa_radsat"]
-    assert (scene.nir.scale, scene.nir.offset) == (2.75e-5, -0.2)
