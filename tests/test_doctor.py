@@ -12,10 +12,8 @@ import signal
 import ssl
 import subprocess
 import tempfile
-import threading
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,6 +30,7 @@ from tests.support.launcher import DASK_CLAIM, wait_for
 from tests.support.missing import need
 from tests.support.proxy import GIVING_BACK, Proxy
 from tests.support.scenes import NAMESPACE, children
+from tests.support.serving import in_thread, raw
 from tests.test_clusters import by_hand
 from tests.test_versions import other_version
 
@@ -69,32 +68,22 @@ def told_once(findings: Findings) -> None:
         assert not twice, each
 
 
-@contextmanager
-def web_server(secure: bool = False) -> Iterator[str]:
-    """A server that is no gateway: 404 to all; `secure` with a certificate of a foreign CA."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), SimpleHTTPRequestHandler)
-    if secure:
-        context = SECURITY.get_listen_args("scheduler")["ssl_context"]
-        context.verify_mode = ssl.CERT_NONE
-        server.socket = context.wrap_socket(
-            server.socket, server_side=True, do_handshake_on_connect=False
-        )
-        server.handle_error = lambda *_: None  # type: ignore[method-assign]
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        server.server_close()
+NOT_FOUND = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
 @pytest.fixture(scope="module")
 def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """What the faults below name."""
+    """What the faults below name; both servers are no gateways, one has a foreign CA."""
     site = tmp_path_factory.mktemp("doctor") / "claim.yaml"
     site.write_text("policy: {max_workers: 2, worker_cores: 2}\n")
-    with web_server() as web, web_server(secure=True) as tls:
-        yield {"dead": f"127.0.0.1:{free_port()}", "web": web, "tls": tls, "site": str(site)}
+    context = SECURITY.get_listen_args("scheduler")["ssl_context"]
+    context.verify_mode = ssl.CERT_NONE
+    with in_thread(raw(NOT_FOUND)) as web, in_thread(raw(NOT_FOUND, tls=context)) as tls:
+        there = {"dead": free_port(), "web": web, "tls": tls}
+        yield {
+            "site": str(site),
+            **{name: f"127.0.0.1:{port}" for name, port in there.items()},
+        }
 
 
 class Case(NamedTuple):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import re
 import sys
 import threading
@@ -21,13 +20,13 @@ from dask_claim import stderr
 from dask_claim.cli.main import run_cli
 from dask_claim.launch import event_log
 from dask_claim.launch.events import Event
-from dask_claim.lifetime import guard_process
 from dask_claim.redact import redact_text
 from tests.support.gateway import GatewayServer
 from tests.support.launcher import Launcher, wait_for
 
 DOCUMENT = Path(__file__).parents[1] / "docs/events.md"
 JSON = {"DASK_CLAIM_LOG_FORMAT": "json"}
+TRACE = "0af7651916cd43dd8448eb211c80319c"
 
 VALIDATOR = jsonschema.Draft202012Validator(
     event_log.schema(), format_checker=jsonschema.FormatChecker()
@@ -62,19 +61,6 @@ def test_the_document_has_every_event() -> None:
     assert rows == expected
     described = set(re.findall(r"^\| `(\w+)` \| [^|]* \|$", DOCUMENT.read_text(), re.MULTILINE))
     assert described == {*event_log.Line.model_fields}
-
-
-def test_a_guard_writes_as_its_launcher(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    launcher = stderr.State(True, "mine", "0af7651916cd43dd8448eb211c80319c")
-    monkeypatch.setenv(stderr.GUARD_LINE, json.dumps(launcher.begin()))
-    guard_process.log("the launcher has vanished")
-    with stderr.written_by(stderr.State.of_guard(os.environ)):
-        stderr.write(stderr.json_line("log", "WARNING", "the launcher has vanished"))
-    first, second = events_of(capsys.readouterr().err)
-    assert first["trace_id"] == launcher.trace_id
-    assert {**first, "at": ""} == {**second, "at": ""}
 
 
 def test_a_run(attached: Launcher) -> None:
@@ -124,6 +110,7 @@ def test_details_on_a_gateway(launcher: Launcher, gateway: GatewayServer) -> Non
     env = JSON | {
         "DASK_CLAIM_GATEWAY_URL": gateway.url, "DASK_CLAIM_VERBOSE": "true",
         "DASK_GATEWAY__AUTH__TYPE": "basic", "DASK_GATEWAY__AUTH__KWARGS__PASSWORD": password,
+        "TRACEPARENT": f"00-{TRACE}-b7ad6b7169203331-01",
     }  # fmt: skip
     run = launcher.start("sleep", "60", env=env)
     run.until("command_started")
@@ -140,7 +127,9 @@ def test_details_on_a_gateway(launcher: Launcher, gateway: GatewayServer) -> Non
     assert tickets[0][0]["provider"] == "gateway"
     *_, vanished, gone = events
     assert "the launcher has vanished" in vanished["message"]
+    # Its guard writes as the launcher.
     assert vanished["run"] == gone["run"] == run.receipt()["run"]
+    assert {event["trace_id"] for event in events} == {TRACE}
 
 
 @pytest.mark.parametrize(
@@ -195,7 +184,7 @@ def test_what_others_write_in_this_process(capfd: pytest.CaptureFixture[str]) ->
     assert last == "as ever"
 
 
-@given(st.text(), st.recursive(st.none() | st.floats() | st.text(), st.lists))
+@given(st.text(), st.recursive(st.none() | st.floats() | st.text(), st.lists, max_leaves=3))
 def test_whatever_it_says_an_event_is_one_line(text: str, value: object) -> None:
     """Scheduler and tasks choose texts and figures."""
     written = stderr.json_line("note", "INFO", text, value=value)

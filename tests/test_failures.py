@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from dask_claim.errors import Reason
 from dask_claim.providers.troubles import RANK
-from tests.support.gateway import REFERENCE, GatewayServer
+from tests.support.gateway import GatewayServer
 from tests.support.launcher import PYTHON, Launcher, Running
 
 DOCUMENT = (Path(__file__).parents[1] / "docs/failures.md").read_text()
@@ -33,15 +32,6 @@ from distributed import Client
 import burnscars
 Client().submit(burnscars.area, 1).result()
 """
-# Takes a scheduler that cannot be started for an image that cannot.
-BROKEN_IMAGE = REFERENCE + '\nc.ClusterConfig.scheduler_cmd = ["sh", "-c", "exit 127"]\n'
-
-
-@pytest.fixture
-def broken() -> Iterator[GatewayServer]:
-    gateway = GatewayServer(options=BROKEN_IMAGE)
-    yield gateway
-    gateway.stop()
 
 
 @pytest.fixture
@@ -53,11 +43,11 @@ def package(tmp_path: Path) -> Path:
 
 
 def started(
-    launcher: Launcher, gateway: GatewayServer, broken: GatewayServer, package: Path
+    launcher: Launcher, gateway: GatewayServer, failing_gateway: GatewayServer, package: Path
 ) -> dict[str, Running]:
     """Runs that fail, by the headings of the document; they last side by side."""
     small = {"max_workers": 1, "worker_memory": "400M"}
-    image = {"gateway_url": broken.url, "image": "site/dask:1"}
+    image = {"gateway_url": failing_gateway.url, "image": "site/dask:1"}
     job = {"SLURM_JOB_ID": "7", "SLURM_JOB_END_TIME": str(int(time.time()) + 25)}
     return {
         "A task outgrows its worker": launcher.start(
@@ -87,9 +77,9 @@ def normal(text: str) -> list[str]:
 
 
 def test_failures_appear_as_documented(
-    launcher: Launcher, gateway: GatewayServer, broken: GatewayServer, package: Path
+    launcher: Launcher, gateway: GatewayServer, failing_gateway: GatewayServer, package: Path
 ) -> None:
-    runs = started(launcher, gateway, broken, package)
+    runs = started(launcher, gateway, failing_gateway, package)
     for heading, run in [(heading, running.finish()) for heading, running in runs.items()]:
         (shown,) = re.findall(rf"## {heading}\n.*?```\n\$ .*?\n(.*?)```", DOCUMENT, re.DOTALL)
         lines = normal(run.err)

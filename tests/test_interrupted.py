@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.gateway import GatewayServer
-from tests.support.launcher import Launcher, Running, processes_with, wait_for
+from tests.support.launcher import Launcher, Running, wait_for
 from tests.support.proxy import CREATION, Proxy
 
 CONNECT = """
@@ -121,7 +121,6 @@ def test_nothing_is_left(
     if signum == signal.SIGINT or (way, signum) == ("command line", signal.SIGTERM):
         assert gateway.clusters() == [], program.err
     wait_for(lambda: not gateway.clusters(), "end of the cluster", 40, lambda: program.err)
-    wait_for(lambda: not processes_with(launcher.marker), "end of all processes", 20)
 
 
 @pytest.mark.parametrize(
@@ -136,7 +135,6 @@ def test_interrupted_from_another_thread(
     assert b"after" not in program.finish().out
     assert "KeyboardInterrupt" in program.err
     assert gateway.clusters() == []
-    wait_for(lambda: not processes_with(launcher.marker), "end of all processes", 20)
 
 
 def test_second_signal_does_not_abandon_the_stop(

@@ -273,14 +273,6 @@ def test_bad_input_is_named_and_left_out(tmp_path: Path) -> None:
     assert dask_claim("receipts", str(folder / "absent.json")).status == 64
 
 
-@pytest.mark.deep
-def test_ten_thousand_receipts(tmp_path: Path) -> None:
-    text = json.dumps(receipt(history=[[float(second), 8, second] for second in range(100)]))
-    for number in range(10_000):
-        (tmp_path / f"{number}.json").write_text(text)
-    assert "10000 runs" in "\n".join(lines(tmp_path))
-
-
 def test_real_receipts_have_their_schema_and_are_shown(attached: Launcher, tmp_path: Path) -> None:
     """A run that lasts, is killed, fails, ends well, or never begins."""
     running = attached.start(PYTHON, "-c", "import time; time.sleep(60)")

@@ -167,19 +167,12 @@ with dask_claim.connect() as client:
 
 
 def test_the_report_of_a_local_cluster(launcher: Launcher, tmp_path: Path) -> None:
-    """Opened in a browser; and that of a run that is ended, which waits for none of Dask's."""
     need("Bokeh")
-    report, other = tmp_path / "r.html", tmp_path / "other.html"
-    launcher.variables["DASK_CLAIM_MAX_WORKERS"] = "1"
-    flags = ("--report", str(other))
-    running = launcher.start(PYTHON, "-c", "import time; time.sleep(60)", flags=flags)
-    done = launcher.program(BLOCK, env={"DASK_CLAIM_REPORT": str(report)}).finish()
-    running.until("Running ")
-    running.process.terminate()
-    assert (done.status, running.finish().status) == (0, 143), done.err
-    assert escape(IN_HASTE.missing) in other.read_text()
+    env = {"DASK_CLAIM_REPORT": str(tmp_path / "r.html"), "DASK_CLAIM_MAX_WORKERS": "1"}
+    done = launcher.program(BLOCK, env=env).finish()
+    assert done.status == 0, done.err
     with browser() as started:
-        page = opened(started, report)
+        page = opened(started, tmp_path / "r.html")
         frame = page.frame_locator("#dask")
         frame.get_by_text("number of tasks: 1").wait_for()
         frame.get_by_text("Task Stream").click()
@@ -189,15 +182,22 @@ def test_the_report_of_a_local_cluster(launcher: Launcher, tmp_path: Path) -> No
 def test_the_report_of_a_run_on_a_gateway(
     gateway: GatewayServer, launcher: Launcher, tmp_path: Path
 ) -> None:
+    """And that of a run that is ended, which waits for none of Dask's."""
     need("Bokeh")
-    report = tmp_path / "r.html"
-    done = launcher(
-        PYTHON, "-c", ONE_TASK, flags=("--report", str(report)), claim={"gateway_url": gateway.url}
-    )
-    assert done.status == 0, done.err
-    page = report.read_text()
+    claim = {"gateway_url": gateway.url}
+    reports = [tmp_path / "r.html", tmp_path / "ended.html"]
+    done, ended = [
+        launcher.start(PYTHON, "-c", code, flags=("--report", str(report)), claim=claim)
+        for code, report in zip((ONE_TASK, "import time; time.sleep(60)"), reports, strict=True)
+    ]
+    assert done.finish().status == 0, done.err
+    page = reports[0].read_text()
     assert "number of tasks: 1" in page
     assert re.search(r"Duration: [\d.]+ m?s\b", page)
+    ended.until("Running ")
+    ended.process.terminate()
+    assert ended.finish().status == 143
+    assert escape(IN_HASTE.missing) in reports[1].read_text()
 
 
 def test_a_run_that_fails_leaves_a_report(launcher: Launcher, tmp_path: Path) -> None:

@@ -21,10 +21,10 @@ from dask_claim.launch.reports import Summary
 from dask_claim.launch.tracing import Spans, Trace, exports
 from tests.support.launcher import Launcher
 from tests.support.serving import http, in_thread
-from tests.test_events import events_of
+from tests.test_events import TRACE, events_of
 
 KEY = "a-key-of-mine"
-TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+PARENT = "b7ad6b7169203331"
 GIVEN = f"00-{TRACE}-{PARENT}-01"
 PRINTS = ("sh", "-c", 'echo "$TRACEPARENT $TRACESTATE"; exit 3')
 
