@@ -89,6 +89,7 @@ def test_one_task_in_a_job(launcher: Launcher, slurm: Slurm, tmp_path: Path) -> 
     assert "of a worker" not in run.err
 
 
+@pytest.mark.deep
 def test_program_shuts_its_jobs_down(launcher: Launcher, slurm: Slurm) -> None:
     program = "from distributed import Client\nclient = Client()\nclient.shutdown()"
     run = launcher(PYTHON, "-c", program, claim=CLAIM, env=slurm.variables)
