@@ -1,7 +1,7 @@
 """STAC items -> scenes: which files hold NIR, SWIR and masks, and what their numbers mean.
 
 Understood are the items of Earth Search v0 and v1, Planetary Computer, USGS landsatlook (also
-of 2020 and 2021), Copernicus Data Space, stactools and, by their ``common_name``, others.
+of 2020 and 2021), Copernicus Data Space and stactools.
 
 ``reflectance = count * scale + offset``, as the item declares them, but:
 
@@ -35,14 +35,16 @@ import pystac
 
 from bai_example.access import InputError, Signer, reading, resolve, stac_io
 
-#: Asset keys and common names, best first: NIR of 10 m before narrow NIR of 20 m.
+#: Asset keys, best first: NIR of 10 m before narrow NIR of 20 m.
 ASSETS = {
-    "nir": ("B08", "nir", "B08_10m", "nir08", "B8A", "B8A_20m"),
-    "swir": ("B12", "swir22", "B12_20m"),
+    "nir": ("B08", "nir", "B08_10m", "nir08", "B8A", "B8A_20m", "SR_B5.TIF"),
+    "swir": ("B12", "swir22", "B12_20m", "SR_B7.TIF"),
     "scl": ("scl", "SCL", "SCL_20m", "scl-jp2"),
     "qa_pixel": ("qa_pixel", "QA_PIXEL", "QA_PIXEL.TIF"),
     "qa_radsat": ("qa_radsat", "QA_RADSAT", "QA_RADSAT.TIF"),
 }
+#: Bands and bits by their number in Landsat 8 and 9; earlier ones count in another way.
+_OLI = {"SR_B5.TIF", *ASSETS["qa_radsat"]}
 _SENTINEL2 = ("sentinel-2-l2a", "sentinel-s2-l2a", "sentinel-s2-l2a-cogs")
 
 
@@ -89,15 +91,18 @@ def to_scene(
     """
     with reading(location):
         item = pystac.Item.from_dict(dict(document))
-        found = {name: asset for name, keys in ASSETS.items() if (asset := _asset(item, keys))}
+        names = f"{item.properties.get('platform')} {item.id}"
+        oli = re.search("(?i)landsat.?[89]|LC0[89]_", names)
+        assets = {key: one for key, one in item.assets.items() if oli or key not in _OLI}
+        found = {
+            name: next(assets[key] for key in keys if key in assets)
+            for name, keys in ASSETS.items()
+            if assets.keys() & {*keys}
+        }
         if not {"nir", "swir"} <= found.keys():
             wanted = " and ".join(f"{name} ({', '.join(ASSETS[name])})" for name in ("nir", "swir"))
             has = ", ".join(sorted(item.assets)) or "none"
             raise InputError(f"{item.id}: needs the bands {wanted}, but its assets are {has}")
-        # QA_RADSAT has a bit for each of the sensor's bands; only OLI's are known here.
-        names = f"{item.properties.get('platform')} {item.id}"
-        if not re.search("(?i)landsat.?[89]|LC0[89]_", names):
-            found.pop("qa_radsat", None)
         hrefs = {name: sign(resolve(asset.href, location)) for name, asset in found.items()}
         nir, swir = (
             Band(hrefs.pop(name), *_calibration(item, found[name], offset))
@@ -110,26 +115,6 @@ def to_scene(
 def utc(when: dt.datetime) -> dt.datetime:
     """A time in UTC; one that names no zone is taken as such, as STAC's are."""
     return when.replace(tzinfo=when.tzinfo or dt.timezone.utc).astimezone(dt.timezone.utc)
-
-
-def _asset(item: pystac.Item, keys: tuple[str, ...]) -> pystac.Asset | None:
-    """The best asset by its key or common name, COG before JPEG 2000."""
-    named: dict[str, list[pystac.Asset]] = {}
-    for asset in item.assets.values():
-        bands = asset.extra_fields.get("eo:bands") or asset.extra_fields.get("bands") or []
-        if len(bands) == 1:  # else it is a true-colour image, say, and not the file of a band
-            # Before STAC 1.0 also the number of one of the item's.
-            band = item.properties["eo:bands"][bands[0]] if isinstance(bands[0], int) else bands[0]
-            name = band.get("common_name") or band.get("eo:common_name")
-            named.setdefault(name, []).append(asset)
-    for key in keys:
-        if found := item.assets.get(key) or min(named.get(key, []), key=_is_jpeg2000, default=None):
-            return found
-    return None
-
-
-def _is_jpeg2000(asset: pystac.Asset) -> bool:
-    return "jp2" in f"{asset.media_type} {asset.href.lower()}"
 
 
 def _calibration(
@@ -155,7 +140,7 @@ def _calibration(
         usual = 1e-4, None if baseline is None else -0.1 if baseline >= 4 else 0.0, 32767
         names = ("earthsearch", "sentinel")
         applied = any(properties.get(f"{name}:boa_offset_applied") is True for name in names)
-        if applied and not _is_jpeg2000(asset):
+        if applied and "jp2" not in f"{asset.media_type} {file.lower()}":
             offset, usual = None, (1e-4, 0.0, 31767)
     elif re.search("L2S[PR]", names):
         usual = 2.75e-5, -0.2, 65455

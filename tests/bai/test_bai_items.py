@@ -133,13 +133,6 @@ def test_saturation_bits_of_other_sensors_are_not_read() -> None:
 
 
 FOLDER = "s3://eodata/Sentinel-2/MSI/L2A/2023/10/08/S2A.SAFE/IMG_DATA/"
-NIR = {"common_name": "nir"}
-SIX = {"href": "6.tif", "bands": [{"name": "B08", "eo:common_name": "nir"}]}
-NAMED = {
-    "five": {"href": "5.tif", "bands": [{"name": "B8A", "eo:common_name": "nir08"}]},
-    "rgb": {"href": "7.tif", "eo:bands": [NIR, {"common_name": "red"}]},
-    "two": {"href": "2.tif", "eo:bands": [{"name": "B12", "common_name": "swir22"}]},
-}
 USGS_BANDS = ("coastal", "blue", "green", "red", "nir08", "swir16", "swir22")
 USGS_FILES = ("SR_B5.TIF", "SR_B7.TIF", "QA_PIXEL.TIF", "QA_RADSAT.TIF")
 USGS = {key: {"href": f"https://example.org/{LC08}_{key}"} for key in USGS_FILES}
@@ -161,11 +154,6 @@ FILES = [
         key: f"{FOLDER}{key}.jp2"
         for key in ("B08_10m", "B8A_20m", "B8A_60m", "B12_20m", "B12_60m", "SCL_20m", "SCL_60m")
     }), "B08_10m.jp2 B12_20m.jp2 scl=SCL_20m.jp2"),
-    # By common names, and a COG before JPEG 2000.
-    (item("scene", NAMED | {"six": SIX}), "/6.tif /2.tif"),
-    (item("scene", NAMED), "/5.tif /2.tif"),
-    (item("a", NAMED | {"jp2": JP2 | {"eo:bands": [NIR]}, "tif": SIX}), "/6.tif /2.tif"),
-    (item("a", NAMED | {"jp2": JP2 | {"eo:bands": [NIR]}}), "/B08.jp2 /2.tif"),
     *((usgs(*named), LANDSAT) for named in (
         ({"common_name": "nir08"}, {"common_name": "swir22"}), (4, 6))),
 ]  # fmt: skip
@@ -266,14 +254,17 @@ MALFORMED = [
     without("datetime"),
     item("scene", bands({"href": 5})),
     item("scene", bands({"raster:bands": [{"scale": "x"}]})),
-    item("scene", bands({"eo:bands": 3})),
+    item("scene", bands({"bands": 3})),
 ]
 UNKNOWN = [
     (item("scene", bands({"raster:bands": [{"scale": 0}]})), "scale 0.0, offset 0.0"),
     (without("s2:product_type"), "scale None, offset 0.0"),
     (without("s2:processing_baseline"), "scale 0.0001, offset None"),
     (item("scene", {"B04": "B04.tif"}), "needs the bands nir (B08, nir, B08_10m, nir08, B8A, "
-     "B8A_20m) and swir (B12, swir22, B12_20m), but its assets are B04"),
+     "B8A_20m, SR_B5.TIF) and swir (B12, swir22, B12_20m, SR_B7.TIF), but its assets are B04"),
+    # Landsat 5's band 5 is not near infrared.
+    (item("scene", {f"SR_B{n}.TIF": f"SR_B{n}.TIF" for n in (4, 5, 7)}, platform="LANDSAT_5"),
+     "but its assets are SR_B4.TIF, SR_B5.TIF, SR_B7.TIF"),
 ]  # fmt: skip
 
 
