@@ -48,8 +48,12 @@ def kept(policy: Fields, claim: Fields, **offered: Any) -> tuple[Claim, list[str
     [
         # Left out, and known from the site's file; a choice of unknown size.
         ({"worker_cores": 8}, URL, DEFAULT_16, {"worker_cores": "worker_cores"}),
-        ({"max_memory": "8G"}, {**URL, "options": {"size": "huge"}}, CHOICES,
-         {"options.size": "max_memory"}),
+        ({"max_memory": "8G"}, {**URL, "options": {"Size": "huge"}}, CHOICES,
+         {"options.Size": "max_memory"}),
+        # In the site's own names.
+        ({"worker_memory": "8G", "images": ["eo/*"]}, {**URL, "options": {"rammb": 1, "tag": "x"}},
+         {"names": {"worker_memory": "RamMB", "image": "tag"}},
+         {"options.rammb": "worker_memory", "options.tag": "images"}),
         # An option that stands for a field, where all workers together are bounded.
         *(({bound: "4G" if "memory" in bound else 2}, {**URL, "options": {name: 1}}, {},
            {f"options.{name}": bound})

@@ -83,47 +83,6 @@ def test_gateway_of_a_cluster_that_is_there(tmp_path: Path) -> None:
         assert load(environ=environ(tmp_path, text) | cluster | named).plan()
 
 
-OFFERED = """
-gateway_options:
-  names: {worker_memory: RamMB, image: tag}
-  choices:
-    size:
-      small: {cores: 2, memory: 4G}
-      large: {cores: 16, memory: 64G}
-options: {size: large, queue: long}
-hpc: {directives: ["--exclusive"]}
-"""
-
-
-@pytest.mark.parametrize(
-    ("claim", "refused"),
-    [
-        ({}, []),
-        ({"options": {"size": "small", "ramgb": 1}}, []),
-        ({"options": {"size": "large"}}, [("options.size", "worker_cores"),
-                                          ("options.size", "worker_memory"),
-                                          ("max_workers", "max_cores"),
-                                          ("max_workers", "max_memory")]),
-        ({"options": {"Size": "huge"}}, [("options.size", "worker_cores")]),
-        ({"options": {"rammb": 1, "tag": "x"}}, [("options.rammb", "worker_memory"),
-                                                 ("options.tag", "images")]),
-        ({"hpc": {"directives": ["--nodes=9"]}}, [("hpc.directives", "worker_cores")]),
-    ],
-)  # fmt: skip
-def test_what_is_passed_on(tmp_path: Path, claim: Fields, refused: list[tuple[str, str]]) -> None:
-    """In the words of a gateway or batch system, too; the site's own file may say anything."""
-    environment = environ(tmp_path, POLICY + OFFERED, **claim)
-    if not refused:
-        assert load(environ=environment).claim.options["queue"] == "long"
-        return
-    with pytest.raises(ClaimError) as caught:
-        load(environ=environment)
-    found = [
-        (one.where, one.problem.partition("policy.")[2].split()[0]) for one in caught.value.faults
-    ]
-    assert found == refused
-
-
 GATEWAY = "https://gw.example.org"
 NAMED = "policy: {options: [queue, 'cluster_*']}\n"
 LONG = "profiles: {long: {options: {queue: long}}}\npolicy: {options: []}\n"

@@ -109,6 +109,10 @@ c.UnsafeLocalBackend.db_encrypt_keys = [base64.b64encode(bytes(32))]
 c.UnsafeLocalBackend.stop_clusters_on_shutdown = False
 """
 
+ONE_WORKER = """
+c.ClusterConfig.cluster_max_workers = 1
+"""
+
 IDLE = """
 c.ClusterConfig.idle_timeout = 4
 """

@@ -15,6 +15,7 @@ from tests.support.gateway import (
     IDLE,
     LIMITED,
     NO_PLUGINS,
+    ONE_WORKER,
     OTHER_SITE,
     REFERENCE,
     STUCK,
@@ -33,7 +34,8 @@ KINDS = {
     "stuck_gateway": {"options": VARIABLES + STUCK},
     # They fail at once.
     "failing_gateway": {"options": REFERENCE + FAILING},
-    "closed_gateway": {"password": "right-5678"},
+    # It wants a password, and gives a cluster one worker.
+    "closed_gateway": {"options": REFERENCE + ONE_WORKER, "password": "right-5678"},
     # It allows a user one cluster at a time.
     "limited_gateway": {"options": REFERENCE + LIMITED},
     # It ends a cluster after 4 idle seconds.
