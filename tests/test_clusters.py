@@ -5,6 +5,7 @@ And clusters that a program makes itself on a gateway (`create: false`): gone wi
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -24,8 +25,12 @@ def by_hand(gateway: GatewayServer, **options: object) -> str:
     """A cluster that was made without dask-claim, and left."""
     from dask_gateway import BasicAuth, Gateway
 
-    with Gateway(gateway.url, auth=BasicAuth(username="tester")) as made:
-        return str(made.submit(**options))
+    async def submit() -> str:
+        auth = BasicAuth(username="tester")
+        async with Gateway(gateway.url, auth=auth, asynchronous=True) as made:
+            return str(await made.submit(**options))
+
+    return asyncio.run(submit())
 
 
 def clusters(gateway: GatewayServer, *arguments: str) -> Answer:
