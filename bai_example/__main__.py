@@ -20,7 +20,7 @@ from loguru import logger
 from shapely.geometry.base import BaseGeometry
 
 import dask_claim
-from bai_example.access import InputError, Signer, all_at_once, public, raise_all, signer
+from bai_example.access import InputError, Signer, Unavailable, public, signer
 from bai_example.blocks import Statistics, compute_blocks
 from bai_example.describe import draw, import_matplotlib, make_item, write_item
 from bai_example.index import CLASSES, INDICES, SEVERITIES
@@ -70,14 +70,19 @@ def named_scenes(
 ) -> list[list[Scene]]:
     """The scenes of the items that are named, before and after the event."""
     events: list[list[Scene]] = [[], []]
-    errors: list[InputError] = []
+    problems: list[InputError] = []
     for scenes, event in zip(events, ("pre", "post"), strict=True):
         for item in dict.fromkeys(getattr(options, f"{event}_event")):  # named twice, counted once
             logger.info("{} event {}", event, public(item))
             location = item if "://" in item else str((options.items or Path()) / item)
-            with all_at_once(f"{event}-event item", errors):
+            try:
                 scenes.append(read_scene(location, sign, options.offset.get(event)))
-    raise_all(errors)
+            except InputError as problem:
+                problems.append(problem)
+    if problems:  # of every item; temporary only where all of them are
+        lasting = any(not isinstance(problem, Unavailable) for problem in problems)
+        lines = (line for problem in problems for line in problem.args)
+        raise (InputError if lasting else Unavailable)(*lines)
     return events
 
 

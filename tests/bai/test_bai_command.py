@@ -130,7 +130,7 @@ def test_wrong_input(program: Callable[..., Any], monkeypatch: pytest.MonkeyPatc
     status, lines = program(*arguments)
     assert status == 1
     first, second = lines[-2:]
-    assert "pre-event item: " in first and "no.json: no such file" in first
+    assert "no.json: no such file" in first
     assert "nor.json: no such file" in second
     assert not Path("out").exists()
 

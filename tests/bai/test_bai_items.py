@@ -284,8 +284,7 @@ def test_items_that_do_not_do(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         named_scenes(parse(arguments), None, str)
     first, second = caught.value.args
-    assert first.startswith("pre-event item: ") and "no such file" in first
-    assert second.startswith("post-event item: ") and "no usable STAC item" in second
+    assert "pre.json: no such file" in first and "item.json: no usable STAC item" in second
 
 
 # --- over HTTP
