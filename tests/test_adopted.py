@@ -82,7 +82,7 @@ def test_run_inside_a_run(launcher: Launcher, tmp_path: Path) -> None:
         ("folder", ConfigurationError, "cannot be read: Is a directory"),
     ],
 )
-def test_scheduler_file_without_an_address(
+async def test_scheduler_file_without_an_address(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: str | None, raised: type, said: str
 ) -> None:
     monkeypatch.setattr("dask_claim.providers.existing.CONNECT_TIMEOUT", 0.2)
@@ -92,7 +92,7 @@ def test_scheduler_file_without_an_address(
     elif content is not None:
         file.write_text(content)
     with pytest.raises(raised, match=f"DASK_SCHEDULER_FILE = {file}: .*{said}"):
-        asyncio.run(attaching(DASK_SCHEDULER_FILE=str(file)).submit())
+        await attaching(DASK_SCHEDULER_FILE=str(file)).submit()
 
 
 def attaching(claim: Fields | None = None, **environ: str) -> Provider:
@@ -108,25 +108,21 @@ def test_start_timeout_says_what_was_in_the_way(launcher: Launcher) -> None:
     assert "The last obstacle: no scheduler answers at tcp://127" in run.err
 
 
-def test_scheduler_file_that_is_still_written(
+async def test_scheduler_file_that_is_still_written(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Its path is relative; the scheduler has been started in the same script, just before."""
     monkeypatch.chdir(tmp_path)
     Path("s.json").touch()
     provider = attaching(DASK_SCHEDULER_FILE="s.json")
-
-    async def submit() -> None:
-        submitting = asyncio.ensure_future(provider.submit())
-        await asyncio.sleep(0)
-        Path("s.json").write_text('{"address": "tls://host:1", "workers": {}}')
-        await submitting
-
-    asyncio.run(submit())
+    submitting = asyncio.ensure_future(provider.submit())
+    await asyncio.sleep(0)
+    Path("s.json").write_text('{"address": "tls://host:1", "workers": {}}')
+    await submitting
     assert provider.cluster.scheduler_address == "tls://host:1"
 
 
-def test_scheduler_that_is_late(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_scheduler_that_is_late(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its pod may have yet to start: only the start timeout ends the wait."""
     tried = []
 
@@ -140,7 +136,7 @@ def test_scheduler_that_is_late(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dask_claim.providers.existing.AttachProvider._client", client)
     monkeypatch.setattr("dask_claim.providers.gateway.asking.FIRST_PAUSE", 0.01)
     provider = attaching(DASK_SCHEDULER_ADDRESS="tcp://job-scheduler.default.svc:8786")
-    asyncio.run(provider.wait_until_running())
+    await provider.wait_until_running()
     assert tried == [None, *["no scheduler answers"] * 2] and provider.obstacle is None
 
 
@@ -172,28 +168,25 @@ def adopting(server: Faulty) -> Provider:
 
 
 @pytest.mark.parametrize("scheduler", ["refused", "reset", "hang", "closed"])
-def test_scheduler_that_is_not_reached_for_its_workers(scheduler: str) -> None:
-    async def wait(provider: Provider) -> None:
+async def test_scheduler_that_is_not_reached_for_its_workers(scheduler: str) -> None:
+    with faulty(scheduler) as server:
+        provider = adopting(server)
         await provider.submit()
         await provider.wait_until_running()
-        await provider.wait_for_workers(1)
-
-    with faulty(scheduler) as server:
-        said = r"no scheduler answers at gateway://.*proxy_url"
-        with pytest.raises(TemporaryError, match=said):
-            asyncio.run(wait(adopting(server)))
+        with pytest.raises(TemporaryError, match=r"no scheduler answers at gateway://.*proxy_url"):
+            await provider.wait_for_workers(1)
         server.ended.append(CLUSTER)
         with pytest.raises(TemporaryError, match=f"cluster {CLUSTER}.* says it is STOPPED"):
-            asyncio.run(wait(adopting(server)))
+            await adopting(server).submit()
 
 
-def test_cluster_that_still_starts_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_cluster_that_still_starts_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """A gateway answers later then; nothing can take the place of somebody's cluster."""
     monkeypatch.setattr("dask_claim.providers.gateway.asking.SOON", 0.2)
     with faulty("refused") as server:
         server.late = 1.0
         provider = adopting(server)
-        asyncio.run(provider.submit())
+        await provider.submit()
     assert provider.cluster.cluster_name == CLUSTER
 
 

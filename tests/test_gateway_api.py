@@ -301,32 +301,28 @@ def test_configuration_and_environment_stay(monkeypatch: pytest.MonkeyPatch) -> 
     assert plain == ("gateway://127.0.0.1:1", "http://127.0.0.1:1/prefix", user)
 
 
-def test_end_of_a_wait_is_never_swallowed() -> None:
+async def test_end_of_a_wait_is_never_swallowed() -> None:
     """A loop of requests, each answered at the very moment when it is told to end, does end."""
+    loop = asyncio.get_running_loop()
+    answers: list[asyncio.Future[int]] = []
 
-    async def main() -> None:
-        loop = asyncio.get_running_loop()
-        answers: list[asyncio.Future[int]] = []
+    async def ask() -> None:
+        while True:
+            answers.append(loop.create_future())
+            await in_time(answers[-1], 5)
 
-        async def ask() -> None:
-            while True:
-                answers.append(loop.create_future())
-                await in_time(answers[-1], 5)
-
-        asking = asyncio.ensure_future(ask())
-        while not answers:
-            await asyncio.sleep(0)
-        for _ in range(3):
-            await asyncio.sleep(0)
-        answers[-1].set_result(1)
-        # The step has ended; the loop has not yet gone on.
-        asking.cancel()
-        done, _ = await asyncio.wait({asking}, timeout=5)
-        assert done and asking.cancelled()
-        with pytest.raises(asyncio.TimeoutError):
-            await in_time(loop.create_future(), 0.01)
-
-    asyncio.run(main())
+    asking = asyncio.ensure_future(ask())
+    while not answers:
+        await asyncio.sleep(0)
+    for _ in range(3):
+        await asyncio.sleep(0)
+    answers[-1].set_result(1)
+    # The step has ended; the loop has not yet gone on.
+    asking.cancel()
+    done, _ = await asyncio.wait({asking}, timeout=5)
+    assert done and asking.cancelled()
+    with pytest.raises(asyncio.TimeoutError):
+        await in_time(loop.create_future(), 0.01)
 
 
 def test_private_names_of_the_client(monkeypatch: pytest.MonkeyPatch) -> None:

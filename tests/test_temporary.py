@@ -152,16 +152,12 @@ def test_gateway_of_the_run_itself_is_asked_without_the_http_proxy(
         assert [report.name for report in reports] == [CLUSTER]
 
 
-def test_creation_that_something_else_answers_may_have_made_one() -> None:
+async def test_creation_that_something_else_answers_may_have_made_one() -> None:
     """The list of clusters is looked at before the run ends."""
-
-    async def refused(error: DaskClaimError) -> bool:
-        request: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        request.set_exception(error)
-        return not _may_have_made_one(request)
-
     for kind in (GatewayUnreachable, GatewayAway, NotAGateway, LimitReached):
-        assert asyncio.run(refused(kind(""))) is (kind in (GatewayAway, LimitReached))
+        request: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        request.set_exception(kind(""))
+        assert _may_have_made_one(request) is (kind in (GatewayUnreachable, NotAGateway))
 
 
 # What passes, and what does not.
@@ -226,7 +222,7 @@ def provider_for(**claimed: Any) -> GatewayProvider:
 @pytest.mark.parametrize("fallback", ["fail", "local"])
 @pytest.mark.parametrize("kind", [GatewayUnreachable, GatewayAway, NoGatewayThere, LimitReached])
 @pytest.mark.parametrize("heals", [True, False], ids=["heals", "stays"])
-def test_patience(
+async def test_patience(
     monkeypatch: pytest.MonkeyPatch, fallback: str, kind: type[Any], heals: bool
 ) -> None:
     """What passes is waited for; a name that is not known, or with a fallback, for seconds only."""
@@ -248,38 +244,33 @@ def test_patience(
     provider = provider_for(gateway_url="http://g", fallback=fallback)
     answer = Patience(provider).ask(question)
     if heals or not ends:
-        assert asyncio.run(answer) == 51
+        assert await answer == 51
         assert provider.obstacle is None
     else:
         with pytest.raises(kind):
-            asyncio.run(answer)
+            await answer
         assert questions > 3
     assert len(told) == 1 and "in trouble. Trying again for up to" in told[0]
 
 
-def test_gateway_that_hangs_is_left_where_there_is_a_fallback(
+async def test_gateway_that_hangs_is_left_where_there_is_a_fallback(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(asking, "SOON", 0.05)
     provider = provider_for(gateway_url="http://g", fallback="local")
     with pytest.raises(GatewayUnreachable, match="does not answer within"):
-        asyncio.run(Patience(provider).ask(partial(asyncio.sleep, 3600)))
+        await Patience(provider).ask(partial(asyncio.sleep, 3600))
 
 
-def test_list_of_clusters_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_list_of_clusters_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is asked for before a cluster is requested: nothing is made that could be lost."""
     monkeypatch.setattr(asking, "SOON", 0.05)
-
-    async def submit(provider: GatewayProvider) -> None:
-        try:
-            await provider.submit()
-        finally:
-            await provider.close()
-
     with faulty("refused") as server:
         server.faults = {"list": "502"}
+        provider = provider_for(**server.claim(), fallback="local")
         with pytest.raises(GatewayUnreachable):
-            asyncio.run(submit(provider_for(**server.claim(), fallback="local")))
+            await provider.submit()
+        await provider.close()
         assert server.requested is None
 
 
@@ -333,11 +324,11 @@ def test_library_that_cannot_be_loaded(tmp_path: Path, monkeypatch: pytest.Monke
         ("http://localhost:8000", None, True),
     ],
 )
-def test_schedulers_at_an_ipv6_address(url: str, proxy: str | None, fits: bool) -> None:
+async def test_schedulers_at_an_ipv6_address(url: str, proxy: str | None, fits: bool) -> None:
     """The gateway's client connects to none: said before anything is asked."""
     provider = provider_for(gateway_url=url, proxy_url=proxy)
     if fits:
         provider.check()
     else:
         with pytest.raises(ConfigurationError, match="IPv6"):
-            asyncio.run(provider.submit())
+            await provider.submit()
