@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import importlib.util
 import json
@@ -275,20 +274,20 @@ def test_adopted_cluster_that_is_pending(stuck_gateway: GatewayServer) -> None:
     assert "still pending" in scheduler["message"] and "--start-timeout" in scheduler["hint"]
 
 
-def test_failure_of_a_start_is_reported_although_a_check_reports_the_same(
+async def test_failure_of_a_start_is_reported_although_a_check_reports_the_same(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def findings(start: bool) -> list[Finding]:
         return [found async for found in examine({"provider": "local"}, start=start)]
 
-    before = asyncio.run(findings(start=False))
+    before = await findings(start=False)
 
     async def check(seen: Examined) -> AsyncIterator[Finding]:
         for make in (warn, fail):
             yield make("start", f"{before[-1].message}: that is so", "mend it")
 
     monkeypatch.setattr("dask_claim.doctor.cluster.check_start", check)
-    (told,) = asyncio.run(findings(start=True))[len(before) :]
+    (told,) = (await findings(start=True))[len(before) :]
     assert (told.state, exit_status([told])) == ("fail", 78)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 import venv
@@ -33,13 +32,13 @@ def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (("distributed", "dask_gateway", "dask_claim"), None),
     ],
 )
-def test_packages(
+async def test_packages(
     other: Path, tmp_path: Path, packages: tuple[str, ...], missing: str | None
 ) -> None:
     for name in packages:
         (tmp_path / f"{name}.py").touch()
     environ = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    told = asyncio.run(cannot_connect([str(other), "program.py"], environ))
+    told = await cannot_connect([str(other), "program.py"], environ)
     assert (told is None) if missing is None else (str(other) in told and missing in told)
 
 
@@ -64,13 +63,13 @@ def test_interpreters(other: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "name", ["python_job.sh", "python-pipeline", "pythonista", "python3-config", "python.sh"]
 )
-def test_program_of_the_user_is_not_started(tmp_path: Path, name: str) -> None:
+async def test_program_of_the_user_is_not_started(tmp_path: Path, name: str) -> None:
     """Neither where its own name begins like an interpreter's, nor its first line's."""
     started = tmp_path / "started"
     for file, line in ((name, "#!/bin/sh"), ("job", f"#!{tmp_path / name}")):
         (tmp_path / file).write_text(f"{line}\ntouch {started}\n")
         (tmp_path / file).chmod(0o755)
-        assert asyncio.run(cannot_connect([str(tmp_path / file), "run"], os.environ)) is None
+        assert await cannot_connect([str(tmp_path / file), "run"], os.environ) is None
         assert not started.exists()
 
 
@@ -100,7 +99,7 @@ def test_command_does_not_wait_for_the_look(
         assert len(told) == (name == "answers")
 
 
-def test_own_interpreter_is_not_started(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_own_interpreter_is_not_started(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("asyncio.create_subprocess_exec", None)
-    assert asyncio.run(cannot_connect([PYTHON], os.environ)) is None
-    assert asyncio.run(cannot_connect([sys.executable], os.environ)) is None
+    assert await cannot_connect([PYTHON], os.environ) is None
+    assert await cannot_connect([sys.executable], os.environ) is None

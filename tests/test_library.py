@@ -199,19 +199,15 @@ def test_limits_of_files_and_threads(monkeypatch: pytest.MonkeyPatch) -> None:
         run(["true"])
 
 
-def test_program_that_is_killed_with_a_line_unread() -> None:
+async def test_program_that_is_killed_with_a_line_unread() -> None:
     """Its socket is reset, not closed."""
     program, theirs = socket.socketpair()
     program.sendall(json.dumps({"pid": os.getppid()}).encode() + b"\n")
     caller, came = Caller(theirs.detach()), []
-
-    async def run() -> None:
-        caller.watch(came.append)
-        caller.log("INFO", "unread", {})
-        program.close()
-        await asyncio.sleep(0.1)
-
-    asyncio.run(run())
+    caller.watch(came.append)
+    caller.log("INFO", "unread", {})
+    program.close()
+    await asyncio.sleep(0.1)
     caller._socket.close()
     assert came == [None]
 

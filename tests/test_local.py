@@ -9,7 +9,7 @@ import os
 import re
 import subprocess
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from dask_claim.errors import ClusterFailed
 from dask_claim.processes import group_runs, members
 from dask_claim.providers import hosted
 from dask_claim.providers.local.local_provider import LocalProvider
-from dask_claim.providers.values import Outcome, Request, Ticket
+from dask_claim.providers.values import Ended, Outcome, Request, Ticket
 from dask_claim.threads import in_time
 from tests.support.gateway import clean_environment
 from tests.support.launcher import PYTHON, Launcher, shut_down, wait_for
@@ -119,44 +119,35 @@ def test_local_cluster_honours_this_containers_limits(launcher: Launcher) -> Non
 
 
 class Local:
-    """A provider with what it has written and warned of."""
+    """A provider with what it has written and warned of; at the end all of it is gone."""
 
-    def __init__(self, claim: dict[str, Any], environ: dict[str, str]) -> None:
-        self._tickets: dict[str, Ticket] = {}
+    def __init__(self, claim: dict[str, Any], **environ: str) -> None:
+        self.tickets: dict[str, Ticket] = {}
         self.warnings: list[str] = []
         sound = Claim.model_validate({"provider": "local", **claim})
-        request = Request(sound, sound.plan(), environ, stop_timeout=600)
+        request = Request(sound, sound.plan(), clean_environment(**environ), stop_timeout=600)
         self.provider = LocalProvider(request, self._write, self.warnings.append)
 
     def _write(self, ticket: Ticket) -> None:
         """Each anew, when more is known."""
-        self._tickets[ticket.id] = ticket
+        self.tickets[ticket.id] = ticket
 
     @property
-    def tickets(self) -> list[Ticket]:
-        return list(self._tickets.values())
+    def group(self) -> int | None:
+        """Of its processes, as soon as it is known."""
+        return next((ticket.process for ticket in self.tickets.values()), None)
 
-    async def end(self, timeout: float = 30) -> list[Outcome]:
+    async def start(self) -> None:
+        await self.provider.submit()
+        await self.provider.wait_until_running()
+
+    async def __aenter__(self) -> Local:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
         await self.provider.close()
-        return [
-            await LocalProvider.reclaim(ticket, timeout, self.warnings.append)
-            for ticket in self.tickets
-        ]
-
-
-@contextlib.asynccontextmanager
-async def running(
-    claim: dict[str, Any] | None = None, **environ: str
-) -> AsyncIterator[tuple[Local, Client]]:
-    local = Local(claim or {}, clean_environment(**environ))
-    try:
-        await local.provider.submit()
-        await local.provider.wait_until_running()
-        address, security = local.provider.cluster.scheduler_address, local.provider.security()
-        async with Client(address, security=security, asynchronous=True) as client:
-            yield local, client
-    finally:
-        assert await local.end() == [Outcome.GONE]
+        (ticket,) = self.tickets.values()
+        assert await LocalProvider.reclaim(ticket, 30, self.warnings.append) == Outcome.GONE
 
 
 STARTED = {
@@ -174,7 +165,7 @@ STARTED = {
     ],
     ids=["killed", "ends", "ends between its start and the watch"],
 )
-def test_host_that_ends_by_itself(
+async def test_host_that_ends_by_itself(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
@@ -188,20 +179,13 @@ def test_host_that_ends_by_itself(
     monkeypatch.setattr(
         hosted.MemoryLimit, "exceeded", lambda self, whom: f"{whom} was killed: memory"
     )
-    local, came = Local({}, clean_environment()), []
-
-    async def run() -> None:
-        try:
-            await local.provider.submit()
-            await local.provider.wait_until_running()
+    came: list[Ended] = []
+    fails = pytest.raises(ClusterFailed, match=error)
+    async with Local({}) as local:
+        with fails if error else contextlib.nullcontext():
+            await local.start()
             assert await local.provider.ended(5)
             local.provider.listen(lambda usage: None, came.append)
-        finally:
-            assert await local.end() == [Outcome.GONE]
-
-    fails = pytest.raises(ClusterFailed, match=error)
-    with fails if error else contextlib.nullcontext():
-        asyncio.run(run())
     assert bool(came) is not bool(error)
     assert "a hook" in capfd.readouterr().err
 
@@ -210,27 +194,26 @@ def _environ() -> dict[str, str]:
     return dict(os.environ)
 
 
-def test_variables_of_workers_and_scheduler() -> None:
+async def test_variables_of_workers_and_scheduler() -> None:
     """The claim's and the operator's, and no claim."""
-
-    async def found() -> Any:
-        variables = {"GDAL_CACHEMAX": "256", "OMP_NUM_THREADS": "3"}
-        claim = {"environment": variables, "max_workers": 1, "worker_memory": "4G"}
-        environ = {
-            # One that Dask cannot read, for it holds a text where a level is.
-            "DASK_CLAIM": '{"create": true}',
-            "DASK_CLAIM__MAX_WORKERS": "1",
-            "DASK_CLAIM_GATEWAY_URL": "http://somewhere",
-            "DASK_CLAIMANT": "kept",
-            "OF_THE_SITE": "kept",
-            "OPENBLAS_NUM_THREADS": "4",
-            "DASK_DISTRIBUTED__NANNY__PRE_SPAWN_ENVIRON": "{'MALLOC_TRIM_THRESHOLD_': 65536}",
-        }
-        async with running(claim, **environ) as (_, client):
+    variables = {"GDAL_CACHEMAX": "256", "OMP_NUM_THREADS": "3"}
+    claim = {"environment": variables, "max_workers": 1, "worker_memory": "4G"}
+    environ = {
+        # One that Dask cannot read, for it holds a text where a level is.
+        "DASK_CLAIM": '{"create": true}',
+        "DASK_CLAIM__MAX_WORKERS": "1",
+        "DASK_CLAIM_GATEWAY_URL": "http://somewhere",
+        "DASK_CLAIMANT": "kept",
+        "OF_THE_SITE": "kept",
+        "OPENBLAS_NUM_THREADS": "4",
+        "DASK_DISTRIBUTED__NANNY__PRE_SPAWN_ENVIRON": "{'MALLOC_TRIM_THRESHOLD_': 65536}",
+    }
+    async with Local(claim, **environ) as local:
+        await local.start()
+        address, security = local.provider.cluster.scheduler_address, local.provider.security()
+        async with Client(address, security=security, asynchronous=True) as client:
             (worker,) = (await client.run(_environ)).values()
-            return worker, await client.run_on_scheduler(_environ)
-
-    worker, scheduler = asyncio.run(found())
+            scheduler = await client.run_on_scheduler(_environ)
     assert worker["GDAL_CACHEMAX"] == scheduler["GDAL_CACHEMAX"] == "256"
     assert [name for name in worker if name.startswith("DASK_CLAIM")] == ["DASK_CLAIMANT"]
     assert worker["OF_THE_SITE"] == "kept"
@@ -249,17 +232,11 @@ if {role!r} == "WORKER":
 """
 
 
-def _workers_start(local: Local) -> bool:
-    # The host, multiprocessing's tracker of resources, and the first worker.
-    group = local.tickets[0].process if local.tickets else None
-    return group is not None and len(members(group)) > 2
-
-
 @pytest.mark.parametrize(
     ("role", "reached"),
     [
         pytest.param(
-            "WORKER", lambda local, _: local.tickets and local.tickets[0].process,
+            "WORKER", lambda local, _: local.group,
             id="its process is there", marks=pytest.mark.deep,
         ),
         pytest.param("SCHEDULER", lambda _, path: path.exists(), id="scheduler hangs"),
@@ -268,26 +245,23 @@ def _workers_start(local: Local) -> bool:
             "WORKER", lambda local, _: local.provider.cluster.scheduler_address,
             id="scheduler is up",
         ),
-        pytest.param("WORKER", lambda local, _: _workers_start(local), id="workers start"),
+        # The host, multiprocessing's tracker of resources, and the first worker.
+        pytest.param(
+            "WORKER", lambda local, _: local.group and len(members(local.group)) > 2,
+            id="workers start",
+        ),
     ],
 )  # fmt: skip
-def test_a_start_that_hangs_can_be_cancelled_at_any_moment(
+async def test_a_start_that_hangs_can_be_cancelled_at_any_moment(
     tmp_path: Path, role: str, reached: Callable[[Local, Path], object]
 ) -> None:
     """Its process ends by itself: it is not killed after the stop timeout."""
     (preload := tmp_path / "hang.py").write_text(
         HANGS.format(role=role, reached=str(tmp_path / "reached"))
     )
-    environ = clean_environment(**{f"DASK_DISTRIBUTED__{role}__PRELOAD": f'["{preload}"]'})
-
-    async def cancelled() -> None:
-        local = Local({}, environ)
-
-        async def start() -> None:
-            await local.provider.submit()
-            await local.provider.wait_until_running()
-
-        starting = asyncio.ensure_future(start())
+    environ = {f"DASK_DISTRIBUTED__{role}__PRELOAD": f'["{preload}"]'}
+    async with Local({}, **environ) as local:
+        starting = asyncio.ensure_future(local.start())
         await asyncio.sleep(0)
         deadline = time.monotonic() + 30
         while not reached(local, tmp_path / "reached"):
@@ -296,11 +270,8 @@ def test_a_start_that_hangs_can_be_cancelled_at_any_moment(
         starting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await starting
-        assert await in_time(local.end(), 60) == [Outcome.GONE]
-        assert local.tickets[0].process is not None
-        assert not group_runs(local.tickets[0].process)
-
-    asyncio.run(cancelled())
+        await in_time(local.provider.close(), 60)
+    assert local.group is not None and not group_runs(local.group)
 
 
 WAITS_TO_BE_LEFT = """
@@ -321,17 +292,9 @@ def test_closed_pipe_is_noticed_once() -> None:
     assert done.stdout == b"left\n", done.stderr
 
 
-def test_workers_that_fail_fail_the_start(tmp_path: Path) -> None:
+async def test_workers_that_fail_fail_the_start(tmp_path: Path) -> None:
     preload = tmp_path / "fail.py"
     preload.write_text("raise OSError('no worker today')\n")
-
-    async def start() -> None:
-        local = Local({}, clean_environment(DASK_DISTRIBUTED__WORKER__PRELOAD=f'["{preload}"]'))
-        try:
-            await local.provider.submit()
-            with pytest.raises(ClusterFailed, match="no worker today"):
-                await local.provider.wait_until_running()
-        finally:
-            assert await local.end() == [Outcome.GONE]
-
-    asyncio.run(start())
+    async with Local({}, DASK_DISTRIBUTED__WORKER__PRELOAD=f'["{preload}"]') as local:
+        with pytest.raises(ClusterFailed, match="no worker today"):
+            await local.start()

@@ -224,7 +224,7 @@ def test_a_cluster_of_others_gives_no_report(attached: Launcher, tmp_path: Path)
         ({"status": "error"}, "too large"),
     ],
 )
-def test_a_scheduler_that_gives_no_report(
+async def test_a_scheduler_that_gives_no_report(
     given: object, missing: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dask_report, "PATIENCE", 0.1)
@@ -237,6 +237,6 @@ def test_a_scheduler_that_gives_no_report(
             raise given
         return given
 
-    report = asyncio.run(DaskReport.made_by(ask, 0.0))
+    report = await DaskReport.made_by(ask, 0.0)
     assert report.html is None
     assert missing in report.missing

@@ -276,8 +276,8 @@ ON_SIGTERM = "trap '{}' TERM; echo ready; while :; do sleep 0.1; done"
 
 def test_command_that_the_launcher_ends(attached: Launcher) -> None:
     """It has not done its work: never status 0, and the receipt says why."""
-    lifetime = {"DASK_CLAIM_MAX_LIFETIME": "8"}
-    walltime = {"SLURM_JOB_ID": "7", "SLURM_JOB_END_TIME": str(int(time.time()) + 14)}
+    lifetime = {"DASK_CLAIM_MAX_LIFETIME": "12"}
+    walltime = {"SLURM_JOB_ID": "7", "SLURM_JOB_END_TIME": str(int(time.time()) + 16)}
     cases = [(lifetime, "exit 0", 124), (walltime, "exit 0", 75), (lifetime, "exit 3", 3)]
     runs = [
         attached.start("sh", "-c", ON_SIGTERM.format(answer), env=env, flags=("--grace", "2"))
@@ -296,7 +296,7 @@ def test_eager_command_is_told_why_it_is_ended(
     launcher: Launcher, stuck_gateway: GatewayServer
 ) -> None:
     claim = {"gateway_url": stuck_gateway.url}
-    flags = ("--start", "eager", "--start-timeout", "10", "--grace", "2")
+    flags = ("--start", "eager", "--start-timeout", "20", "--grace", "2")
     statuses = {"exit 0": 75, "exit 3": 3}
     runs = [
         launcher.start("sh", "-c", ON_SIGTERM.format(answer), claim=claim, flags=flags)
@@ -306,7 +306,7 @@ def test_eager_command_is_told_why_it_is_ended(
         ended = run.finish()
         assert ended.status == status, ended.err
         before, _, end = ended.err.partition("The command ended")
-        assert "was not ready within 10 s" in before and end, ended.err
-        assert "was not ready within 10 s" in ended.receipt["error"]
+        assert "was not ready within 20 s" in before and end, ended.err
+        assert "was not ready within 20 s" in ended.receipt["error"]
         assert ended.receipt["reason"] == "start_timeout"
         assert ended.receipt["timeline"]["command_end"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import socket
 
@@ -75,20 +74,17 @@ def test_a_stop_leaves_the_prompt_alone(launcher: Launcher) -> None:
         shell.expect_exact("no such job")
 
 
-def test_a_command_that_starts_before_its_cluster() -> None:
-    async def phases() -> list[str | None]:
-        line, came = StatusLine(), []
-        for event in (
-            events.Claimed("", "local", False),
-            events.CommandStarted(),
-            events.Running("local", Cluster(), 1.0),
-            events.CommandEnded(0, 1.0),
-        ):
-            line(event)
-            came.append(line._phase)
-        return came
-
-    assert asyncio.run(phases()) == [SHOWN, None, None, "Stopping the cluster"]
+async def test_a_command_that_starts_before_its_cluster() -> None:
+    line, phases = StatusLine(), []
+    for event in (
+        events.Claimed("", "local", False),
+        events.CommandStarted(),
+        events.Running("local", Cluster(), 1.0),
+        events.CommandEnded(0, 1.0),
+    ):
+        line(event)
+        phases.append(line._phase)
+    assert phases == [SHOWN, None, None, "Stopping the cluster"]
     stderr.state.clear = lambda: None
 
 

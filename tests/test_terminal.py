@@ -173,21 +173,16 @@ FROM_PYTHON = """
 import dask_claim, threading
 def work():
     dask_claim.run(["sh", "-c", "echo ready; read line; echo got $line; exec sleep 60"])
-{how}
+thread = threading.Thread(target=work)
+thread.start()
+thread.join()
 print("went on")
 """
 
 
-@pytest.mark.parametrize(
-    "how",
-    [
-        pytest.param("work()", marks=pytest.mark.deep),
-        "t = threading.Thread(target=work); t.start(); t.join()",
-    ],
-)
-def test_run_in_a_program(shell: pexpect.spawn, tmp_path: Path, how: str) -> None:
+def test_run_in_a_program(shell: pexpect.spawn, tmp_path: Path) -> None:
     """Its command has the keyboard, also below a thread; Ctrl-C ends command and program."""
-    (tmp_path / "program").write_text(FROM_PYTHON.format(how=how))
+    (tmp_path / "program").write_text(FROM_PYTHON)
     shell.sendline(f"{ITS_PYTHON} '{tmp_path}/program'")
     shell.expect_exact("ready")
     until_lent(shell)

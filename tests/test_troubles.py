@@ -67,11 +67,18 @@ async def trouble(client: Client) -> None:
     await client.retire_workers()
 
 
-def troubled() -> Usage:
-    """The last report of a cluster in which much went wrong."""
+SETTINGS = {
+    "distributed.scheduler.allowed-failures": 0,
+    # By then a cluster gives a worker up that happens to be lost once more.
+    "distributed.deploy.lost-worker-timeout": "5 m",
+}
 
-    async def main() -> str:
-        lines = io.StringIO()
+
+@pytest.mark.slow
+async def test_what_is_lost_fails_and_was_used() -> None:
+    """By the last report of a cluster in which much went wrong."""
+    lines = io.StringIO()
+    with dask.config.set(SETTINGS):
         async with LocalCluster(
             n_workers=1, threads_per_worker=1, memory_limit="400 MiB", dashboard_address=":0",
             asynchronous=True,
@@ -81,20 +88,7 @@ def troubled() -> Usage:
                 await trouble(client)
             reporting.cancel()
             await asyncio.wait([reporting])
-        return lines.getvalue().splitlines()[-1]
-
-    settings = {
-        "distributed.scheduler.allowed-failures": 0,
-        # By then a cluster gives a worker up that happens to be lost once more.
-        "distributed.deploy.lost-worker-timeout": "5 m",
-    }
-    with dask.config.set(settings):
-        return Usage.of(json.loads(asyncio.run(main()))["usage"])
-
-
-@pytest.mark.slow
-def test_what_is_lost_fails_and_was_used() -> None:
-    usage = troubled()
+    usage = Usage.of(json.loads(lines.getvalue().splitlines()[-1])["usage"])
     assert sorted(map(astuple, usage.errors)) == [
         ("FileNotFoundError", 1, "No such file or directory: /no/such/file", "workers"),
         ("KilledWorker", 3, "fills", "workers"),
