@@ -11,7 +11,6 @@ import argparse
 import logging
 import signal
 import sys
-import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -22,9 +21,9 @@ from shapely.geometry.base import BaseGeometry
 import dask_claim
 from bai_example.access import InputError, Signer, Unavailable, public, signer
 from bai_example.blocks import Statistics, compute_blocks
-from bai_example.describe import draw, import_matplotlib, make_item, write_item
+from bai_example.describe import draw, make_item, write_item
 from bai_example.index import CLASSES, INDICES, SEVERITIES
-from bai_example.outputs import ALL, destination, staging, url, write_maps
+from bai_example.outputs import ALL, destination, staging, write_maps
 from bai_example.pair import EVENTS, Pair, open_pair
 from bai_example.scenes import Scene, read_scene, to_scene
 from bai_example.search import area_of, search
@@ -46,22 +45,18 @@ def run(options: argparse.Namespace) -> None:
     pair = open_pair(pre, post, options.masked, area, exact=bool(options.geometry))
     for event, classes in zip(EVENTS, pair.masked_classes, strict=True):
         logger.info("masked in the {} scenes: {}", event, ", ".join(classes) or "nothing")
-    with staging(location, ALL, options.overwrite) as stage:
+    with staging(location, options.overwrite) as stage:
         logger.info("Burnt area intensity shape: {}", tuple(pair.grid.shape))
         logger.info("Burnt area intensity dims: {}", ("y", "x"))
         with dask_claim.connect() as client:
-            # A second of imports, while the workers compute.
-            threading.Thread(target=import_matplotlib).start()
             logger.info("Writing the result to a COG file")
             blocks = compute_blocks(pair, index, client, options.progress)
             statistics = write_maps(stage, pair, index, blocks)
         draw(stage, pair, index, statistics)
-        command = ["python", "-m", "bai_example", *redact(sys.argv[1:])]
-        more = {"command": command, "claim": _claim()}
-        write_item(stage, make_item(pair, index, statistics, location, **more))
+        write_item(stage, make_item(pair, index, statistics, location, _claim()))
     report(pair, index, statistics)
     for name in ALL:
-        logger.info("{}", url(location, name))
+        logger.info("{}/{}", location, name)
     logger.info("done in {:.1f} s", time.monotonic() - begin)
 
 
@@ -125,12 +120,12 @@ def report(pair: Pair, index: str, statistics: Statistics) -> None:
     )  # fmt: skip
 
 
-def _claim() -> dict[str, Any] | None:
-    """The claim in the environment, without secrets; None where the launcher's flags mend it."""
+def _claim() -> dict[str, Any]:
+    """The claim in the environment, without secrets; none where the launcher's flags mend it."""
     try:
         return dict(redact(dask_claim.Claim.from_env().to_dict()))
     except dask_claim.ClaimError:
-        return None
+        return {}
 
 
 def classes(text: str) -> tuple[frozenset[str], frozenset[str]]:
