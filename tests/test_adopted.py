@@ -156,13 +156,6 @@ def test_page_on_attaching(attached: Launcher) -> None:
         assert (ROOT / "docs" / link).exists(), link
 
 
-def test_address_that_is_none() -> None:
-    with pytest.raises(
-        ConfigurationError, match=r"DASK_GATEWAY_URL = http://\[: is not an address"
-    ):
-        Claim().plan({"DASK_CLUSTER": "x", "DASK_GATEWAY_URL": "http://["})
-
-
 def adopting(server: Faulty) -> Provider:
     return attaching({**server.claim(), "fallback": "local"}, DASK_CLUSTER=CLUSTER)
 

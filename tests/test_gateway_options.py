@@ -28,7 +28,7 @@ from dask_claim.providers.gateway.filling import (
 )
 from dask_claim.providers.gateway.fit import Bounds
 from dask_claim.providers.values import Request
-from tests.support.claims import NOWHERE, Fields, write
+from tests.support.claims import Fields, environ_with
 
 server = pytest.importorskip("dask_gateway_server.options")
 traitlets = pytest.importorskip("dask_gateway_server.traitlets")
@@ -401,10 +401,8 @@ def test_a_request_knows_what_the_sites_file_asks_for(tmp_path: Path) -> None:
     text = (
         f"options: {{profile: '{LARGE}', size: x}}\nprofiles: {{big: {{options: {{queue: y}}}}}}\n"
     )
-    site = str(write(tmp_path / "claim.yaml", text))
-    claim = {"gateway_url": "http://gw", "profile": "big"}
-    claim |= {"options": {"account": "x", "PROFILE": LARGE}}
-    environ = {**NOWHERE, "DASK_CLAIM_SITE": site, "DASK_CLAIM": json.dumps(claim)}
+    options = {"account": "x", "PROFILE": LARGE}
+    environ = environ_with(tmp_path, text, gateway_url="http://gw", profile="big", options=options)
     request = Request.of(load(environ=environ), 1, 1)
     assert request.site_fields == {"options.size", "options.queue"}
     chosen = {"profile": request.claim.options["profile"]}
@@ -467,10 +465,7 @@ def test_options_are_matched_whatever_their_case() -> None:
 
 
 def test_stronger_source_holds_where_names_differ_in_case_only(tmp_path: Path) -> None:
-    site = write(tmp_path / "claim.yaml", "options: {CPU: 1, queue: long}\n")
-    environ = {
-        **NOWHERE, "DASK_CLAIM_SITE": str(site), "DASK_CLAIM": '{"options": {"cpu": 2}}'
-    }  # fmt: skip
+    environ = environ_with(tmp_path, "options: {CPU: 1, queue: long}\n", options={"cpu": 2})
     for flags, cpu in (({}, 2), ({"options": {"CPU": 3}}, 3)):
         found = load(flags, environ).claim.options
         options, _ = fill(Integer("CPU", 9), String("Queue"), options=found)

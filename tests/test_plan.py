@@ -17,7 +17,7 @@ from dask_claim.claim.memory import Memory
 from dask_claim.claim.model import Claim, load
 from dask_claim.claim.plan import Plan, make_plan
 from dask_claim.cli.show import as_text
-from dask_claim.errors import ClaimError
+from dask_claim.errors import ClaimError, ConfigurationError
 from dask_claim.providers.tls import in_folder, make_keys
 from tests.support.claims import NOWHERE, Fields
 
@@ -57,6 +57,8 @@ REANA_WITHOUT_DASK = {
     "REANA_WORKFLOW_UUID": "id",
     "DASK_SCHEDULER_URI": "tcp://127.0.0.1:8080",
 }
+NAME_FILE = {"DASK_CLUSTER_NAME_PATH": "/nonexistent"}
+BAD_ADDRESS = {"DASK_CLUSTER": "x", "DASK_GATEWAY_URL": "http://["}
 RUN = {"DASK_CLAIM_RUN_ID": "id"}
 GATEWAY = {"gateway_url": "http://gw"}
 
@@ -77,12 +79,17 @@ GATEWAY = {"gateway_url": "http://gw"}
         (GATEWAY, {"DASK_SCHEDULER_FILE": "/nowhere"}, "gateway", "gateway"),
         (GATEWAY, CLUSTER, "attach", "attach"),
         ({}, OTHER_CLUSTER, "attach", "attach"),
-        ({"provider": "local"} | GATEWAY, SCHEDULER, "local", "local"),
+        ({"provider": "local"} | GATEWAY, SCHEDULER | NAME_FILE, "local", "local"),
+        ({"provider": "gateway"} | GATEWAY, NAME_FILE, "gateway", "gateway"),
+        (GATEWAY, NAME_FILE, "error", "DASK_CLUSTER_NAME_PATH = /nonexistent: cannot be read"),
+        ({}, NAME_FILE, "error", "DASK_CLUSTER_NAME_PATH = /nonexistent: cannot be read"),
+        ({}, BAD_ADDRESS, "error", r"DASK_GATEWAY_URL = http://\[: is not an address"),
         ({"provider": "attach"}, {}, "attach", "attach"),
         # Inside another run.
         (GATEWAY, SCHEDULER | RUN, "attach", "attach"),
         ({"provider": "slurm"}, SCHEDULER | RUN, "attach", "attach"),
         ({"provider": "slurm"}, RUN, "slurm", "slurm"),
+        ({"provider": "slurm"}, NAME_FILE, "slurm", "slurm"),
         # The program makes its own.
         ({"create": False}, {}, "local", "none"),
         ({"create": False, "provider": "slurm"}, {}, "slurm", "none"),
@@ -94,6 +101,10 @@ def test_provider(fields: Fields, environ: dict[str, str], provider: str, backen
     """Decided in one place; only what counts is read."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("dask_claim.providers.local.local_provider.has_server", lambda: False)
+        if provider == "error":
+            with pytest.raises(ConfigurationError, match=backend):
+                Claim(**fields).plan(environ)
+            return
         plan = Claim(**fields).plan(environ)
     assert (plan.provider, plan.choice.backend) == (provider, backend)
     assert plan.arithmetic[0].startswith(f"provider {provider}: ")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import jsonschema
 import pytest
@@ -14,7 +13,7 @@ import dask_claim
 from dask_claim.claim.model import Resolved, load
 from dask_claim.claim.site_sections import Policy, gateway_allowed
 from dask_claim.errors import ClaimError
-from tests.support.claims import NOWHERE, Env, Fields, write
+from tests.support.claims import Fields, environ_with, write
 from tests.support.gateway import GatewayServer
 from tests.support.here import dask_claim as dask_claim_here
 from tests.support.launcher import PYTHON, Launcher
@@ -36,11 +35,6 @@ policy:
 """
 
 
-def environ(folder: Path, text: str = POLICY, **claim: Any) -> Env:
-    site = write(folder / "claim.yaml", text)
-    return {**NOWHERE, "DASK_CLAIM_SITE": str(site), "DASK_CLAIM": json.dumps(claim)}
-
-
 def test_every_bound_that_is_passed_is_named(tmp_path: Path) -> None:
     claim = {
         "worker_cores": 8, "worker_cores_limit": 9, "worker_memory": "16 G", "max_workers": 9,
@@ -49,7 +43,7 @@ def test_every_bound_that_is_passed_is_named(tmp_path: Path) -> None:
         "env": {"gateway_url": "GW"},
     }  # fmt: skip
     with pytest.raises(ClaimError) as caught:
-        load(environ=environ(tmp_path, **claim))
+        load(environ=environ_with(tmp_path, POLICY, **claim))
     assert sorted(fault.where for fault in caught.value.faults) == [
         "gateway_url", "image", "max_lifetime", "max_workers", "max_workers", "max_workers",
         "options.Worker_Cores", "provider", "worker_cores", "worker_cores_limit", "worker_memory",
@@ -59,9 +53,9 @@ def test_every_bound_that_is_passed_is_named(tmp_path: Path) -> None:
     assert f"exceeds {allowed}" in str(caught.value)
     assert "DASK_CLAIM: worker_cores = 9: exceeds policy.worker_cores" in str(caught.value)
     with pytest.raises(ClaimError, match="allowed: at most 8; 9 = 1 worker × 9"):
-        load(environ=environ(tmp_path, worker_cores=9))
+        load(environ=environ_with(tmp_path, POLICY, worker_cores=9))
     # It means nothing without `share`.
-    bounded = environ(tmp_path, "policy: {keep: 10}")
+    bounded = environ_with(tmp_path, "policy: {keep: 10}")
     assert load(environ=bounded).claim.keep == 60
 
 
@@ -72,7 +66,7 @@ def test_gateway_of_a_cluster_that_is_there(tmp_path: Path) -> None:
         ("https://gw.example.org", ["foreign_gateways"]),
         ("https://else.example.org", ["gateways", "foreign_gateways"]),
     ):
-        env = environ(tmp_path, text) | {"DASK_CLUSTER": "x", "DASK_GATEWAY_URL": url}
+        env = environ_with(tmp_path, text) | {"DASK_CLUSTER": "x", "DASK_GATEWAY_URL": url}
         with pytest.raises(ClaimError) as caught:
             load(environ=env)
         assert [fault.where for fault in caught.value.faults] == ["gateway_url"] * len(bounds)
@@ -80,7 +74,7 @@ def test_gateway_of_a_cluster_that_is_there(tmp_path: Path) -> None:
     operators = {"DASK_CLAIM_GATEWAY_URL": "https://gw.example.org"}
     for named in (operators, {"DASK_GATEWAY__ADDRESS": "https://gw.example.org"}):
         cluster = {"DASK_CLUSTER": "x", "DASK_GATEWAY_URL": "https://gw.example.org"}
-        assert load(environ=environ(tmp_path, text) | cluster | named).plan()
+        assert load(environ=environ_with(tmp_path, text) | cluster | named).plan()
 
 
 GATEWAY = "https://gw.example.org"
@@ -116,8 +110,8 @@ ITS_OWN = f"gateway_url: {GATEWAY}/own/../services/dask\n{OWN}"
 )  # fmt: skip
 def test_what_a_site_allows(tmp_path: Path, text: str, claim: Fields, refused: str | None) -> None:
     """Whoever brings the claim: a runner, or a program."""
-    env = environ(tmp_path, text, **claim)
-    program = partial(Resolved.of, dask_claim.Claim(**claim), environ(tmp_path, text))
+    env = environ_with(tmp_path, text, **claim)
+    program = partial(Resolved.of, dask_claim.Claim(**claim), environ_with(tmp_path, text))
     for attempt in (partial(load, environ=env), program):
         if refused is None:
             found = attempt().claim
@@ -145,7 +139,7 @@ policy: {options: [], worker_cores: 4, max_workers: 3, max_lifetime: 60, excess:
 
 
 def test_a_claim_of_the_environment_keeps_its_sources(tmp_path: Path) -> None:
-    said = environ(tmp_path, SITES_OWN, profile="large", max_workers=9, image="x")
+    said = environ_with(tmp_path, SITES_OWN, profile="large", max_workers=9, image="x")
     said["DASK_CLAIM_WORKER_CORES"] = "2"
     expected, claim = load(environ=said), dask_claim.Claim.from_env(said)
     assert expected.sources["max_lifetime"] == f"{tmp_path}/claim.yaml, policy"

@@ -15,7 +15,7 @@ from dask_claim.claim.addresses import GatewayAddress, UrlPrefix
 from dask_claim.claim.fields import RUN_OPTIONS
 from dask_claim.claim.model import Claim, Resolved, load
 from dask_claim.credentials.login import describe_withheld
-from dask_claim.errors import ClaimError, ConfigurationError
+from dask_claim.errors import ClaimError
 from dask_claim.launch.run_options import RunOptions
 from tests.support.claims import NOWHERE, Env, Fields, faults_of, write
 
@@ -169,23 +169,6 @@ def test_a_misspelt_section_of_the_site_file(
     assert section.startswith(f"{site}: {misspelt}") and section.endswith(f"did you mean {right}?")
     # What is wrong in one section hides nothing of the others.
     assert "policy.max_worker" in policy and field.endswith("did you mean worker_cores?")
-
-
-@pytest.mark.parametrize(
-    ("claim", "reads"),
-    [({}, True), ({"gateway_url": "http://gw"}, True), ({"provider": "local"}, False),
-     ({"provider": "gateway", "gateway_url": "http://gw"}, False), ({"provider": "slurm"}, False)],
-)  # fmt: skip
-def test_a_cluster_name_file_is_read_where_it_counts(
-    environ: Env, claim: Fields, reads: bool
-) -> None:
-    environ |= {"DASK_CLUSTER_NAME_PATH": "/nonexistent", "DASK_CLAIM": json.dumps(claim)}
-    resolved = load(environ=environ)
-    if reads:
-        with pytest.raises(ConfigurationError, match="DASK_CLUSTER_NAME_PATH"):
-            resolved.plan()
-    else:
-        resolved.plan()
 
 
 def test_the_claim_does_not_disturb_dask() -> None:

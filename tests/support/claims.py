@@ -44,6 +44,12 @@ def write(path: Path, content: object) -> Path:
     return path
 
 
+def environ_with(folder: Path, text: str, **claim: Any) -> Env:
+    """The environment of a site file with this text, and of this claim."""
+    site = write(folder / "claim.yaml", text)
+    return {**NOWHERE, "DASK_CLAIM_SITE": str(site), "DASK_CLAIM": json.dumps(claim)}
+
+
 def faults_of(flags: dict[str, object] | None = None, **environ: str) -> list[str]:
     with pytest.raises(ClaimError) as caught:
         load(flags, {**NOWHERE, **environ})
