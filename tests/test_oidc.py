@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,10 +10,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from aiohttp import web
 
 from dask_claim.credentials.bearer import BearerAuth
-from dask_claim.credentials.oidc import OidcAuth
+from dask_claim.credentials.oidc import DISCOVERY, OidcAuth
 from dask_claim.errors import AuthenticationError, ConfigurationError, GatewayUnreachable
 from tests.support.oidc_provider import (
     CLIENT,
@@ -22,7 +22,7 @@ from tests.support.oidc_provider import (
     USER,
     provider,
 )
-from tests.support.serving import http, in_thread, of_an_unknown_authority, raw
+from tests.support.serving import answering, in_thread, of_an_unknown_authority, raw
 
 REFUSED = SimpleNamespace(status=401)
 
@@ -51,25 +51,12 @@ def test_grants(rotate: bool, tmp_path: Path) -> None:
 def stranger(*answers: tuple[int, Any], description: Any = None) -> Iterator[tuple[str, list[str]]]:
     """A provider that says whatever it is told to: its address, and the secrets that it is shown.
 
-    The last answer is for ever; `ISSUER` in a description stands for that address.
+    `ISSUER` in a description stands for that address.
     """
-    forms: list[str] = []
-    said = description or {"issuer": "ISSUER", "token_endpoint": "ISSUER/token"}
-
-    async def handle(request: web.Request) -> web.Response:
-        status, content = 200, said
-        if request.method == "POST":
-            status, content = answers[min(len(forms), len(answers) - 1)]
-            forms.append(await request.text())
-        if isinstance(content, dict):
-            issuer = f"http://{request.host}"
-            content = {name: str(it).replace("ISSUER", issuer) for name, it in content.items()}
-        if isinstance(content, str):
-            return web.Response(status=status, text=content, headers={"Location": content[:99]})
-        return web.json_response(content, status=status)
-
-    with in_thread(http(handle)) as issuer:
-        yield issuer, forms
+    said = json.dumps(description or {"issuer": "ISSUER", "token_endpoint": "ISSUER/token"})
+    with answering({"/token": [*answers]}) as (issuer, server):
+        server.answers[DISCOVERY] = [(200, json.loads(said.replace("ISSUER", issuer)))]
+        yield issuer, server.forms
 
 
 def test_refresh_token_that_is_used_up() -> None:

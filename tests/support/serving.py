@@ -145,8 +145,13 @@ class Answering:
         self.seen: list[tuple[str, str | None]] = []
         """Path and credentials of every request so far."""
 
+        self.forms: list[str] = []
+        """What has been posted."""
+
     async def handle(self, request: web.Request) -> web.Response:
         self.seen.append((request.path, request.headers.get("Authorization")))
+        if form := await request.text():
+            self.forms.append(form)
         ways = [way for way in self.answers if request.path.endswith(way)]
         left = self.answers[max(ways, key=len)]
         status, body = left.pop(0) if len(left) > 1 else left[0]
