@@ -17,7 +17,6 @@ from dask_claim.credentials.site_auth import SiteAuth
 from dask_claim.errors import AuthenticationError, ClaimError
 from dask_claim.redact import redact_text
 
-SECRET = "right-5678"
 SITE = "https://dask.example.org"
 
 
@@ -28,8 +27,8 @@ def site(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return tmp_path / "claim.yaml"
 
 
-def said(text: str, gateway: str = SITE) -> str:
-    return f"gateway_url: {gateway}\ncredentials: {{{text}}}\n"
+def said(text: str) -> str:
+    return f"gateway_url: {SITE}\ncredentials: {{{text}}}\n"
 
 
 class Own(GatewayAuth):
