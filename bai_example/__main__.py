@@ -11,7 +11,6 @@ import argparse
 import logging
 import signal
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +34,6 @@ MASKED = (frozenset({"saturated", *CLASSES}), frozenset({"saturated", *CLASSES} 
 
 def run(options: argparse.Namespace) -> None:
     """Make the map; the input is checked before a cluster is claimed."""
-    begin, index = time.monotonic(), options.index
     location = destination(options.output_dir)
     sign = signer(options.sign)
     area = area_of(options.bbox, options.geometry)
@@ -43,21 +41,18 @@ def run(options: argparse.Namespace) -> None:
     days = (min(s.datetime for s in post) - max(s.datetime for s in pre)).total_seconds() / 86400
     logger.log("INFO" if days > 0 else "WARNING", "{:.1f} days between the scenes", days)
     pair = open_pair(pre, post, options.masked, area, exact=bool(options.geometry))
-    for event, classes in zip(EVENTS, pair.masked_classes, strict=True):
-        logger.info("masked in the {} scenes: {}", event, ", ".join(classes) or "nothing")
     with staging(location, options.overwrite) as stage:
         logger.info("Burnt area intensity shape: {}", tuple(pair.grid.shape))
         logger.info("Burnt area intensity dims: {}", ("y", "x"))
         with dask_claim.connect() as client:
             logger.info("Writing the result to a COG file")
-            blocks = compute_blocks(pair, index, client, options.progress)
-            statistics = write_maps(stage, pair, index, blocks)
-        draw(stage, pair, index, statistics)
-        write_item(stage, make_item(pair, index, statistics, location, _claim()))
-    report(pair, index, statistics)
+            blocks = compute_blocks(pair, options.index, client, options.progress)
+            statistics = write_maps(stage, pair, options.index, blocks)
+        draw(stage, pair, options.index, statistics)
+        write_item(stage, make_item(pair, options.index, statistics, location, _claim()))
+    report(pair, statistics)
     for name in ALL:
         logger.info("{}/{}", location, name)
-    logger.info("done in {:.1f} s", time.monotonic() - begin)
 
 
 def named_scenes(
@@ -69,7 +64,7 @@ def named_scenes(
     for scenes, event in zip(events, ("pre", "post"), strict=True):
         for item in dict.fromkeys(getattr(options, f"{event}_event")):  # named twice, counted once
             logger.info("{} event {}", event, public(item))
-            location = item if "://" in item else str((options.items or Path()) / item)
+            location = item if "://" in item else str(options.items / item)
             try:
                 scenes.append(read_scene(location, sign, options.offset.get(event)))
             except InputError as problem:
@@ -96,28 +91,20 @@ def searched_scenes(
     ]
 
 
-def report(pair: Pair, index: str, statistics: Statistics) -> None:
-    """Log what was burned, what has no value, and what looks wrong."""
-    logger.info("{:<24} {:>14} {:>8}", "burn severity", "hectares", "%")
-    rows = zip(SEVERITIES, statistics.hectares, statistics.classes[1:], strict=True)
-    for one, hectares, count in reversed([*rows]):
-        percent = 100 * count / statistics.valid
-        logger.info("{:<24} {:>14,.1f} {:>8.2f}", one.name, hectares, percent)
-    for n, event in enumerate(("pre", "post")):
-        logger.info("no value {}-event: {}", event, statistics.shares(n) or "none")
+def report(pair: Pair, statistics: Statistics) -> None:
+    """Log what was burned, what was masked and has no value, and what looks wrong."""
+    for severity, hectares in zip(SEVERITIES[::-1], statistics.hectares[::-1], strict=True):
+        logger.info("{:<24} {:>14,.1f} ha", severity.name, hectares)
+    for n, event in enumerate(EVENTS):
+        logger.info("{}: masked: {}", event, ", ".join(pair.masked_classes[n]) or "nothing")
+        logger.info("{}: no value: {}", event, statistics.shares(n) or "none")
         negative, there = statistics.negative[n]
         if negative > there / 2:
-            offsets = {layers.scene.nir.offset for layers in pair.events[n]}
             logger.warning(
-                "{:.0f} % of the {}-event pixels have a negative reflectance: the counts may be "
-                "without the offset {} already; if so, use --offset {}=0",
-                100 * negative / there, event, ", ".join(map(str, offsets)), event,
+                "{}: {:.0f} % of the pixels have a negative reflectance; where the counts are "
+                "without the item's offset already, use --offset {}=0",
+                event, 100 * negative / there, event.removesuffix("-event"),
             )  # fmt: skip
-    logger.info(
-        "{} {:.3f} to {:.3f}, mean {:.3f}; {:.1f} % of the pixels have a value",
-        INDICES[index].title, statistics.minimum, statistics.maximum, statistics.mean,
-        statistics.valid_percent,
-    )  # fmt: skip
 
 
 def _claim() -> dict[str, Any]:
@@ -131,18 +118,17 @@ def _claim() -> dict[str, Any]:
 def classes(text: str) -> tuple[frozenset[str], frozenset[str]]:
     """The value of `--mask`."""
     names = frozenset(text.split(","))
-    if wrong := names - {*CLASSES}:
-        raise argparse.ArgumentTypeError(f"{', '.join(wrong)}: not one of {', '.join(CLASSES)}")
+    if not names <= {*CLASSES}:
+        raise ValueError
     return names | {"saturated"}, names | {"saturated"}
 
 
 def offset(text: str) -> dict[str, float]:
     """The value of `--offset`: NUMBER for both sides, or pre=NUMBER, post=NUMBER or both."""
-    if "=" not in text:
-        return dict.fromkeys(("pre", "post"), float(text))
-    sides = dict(part.split("=", 1) for part in text.split(","))
-    if wrong := sides.keys() - {"pre", "post"}:
-        raise argparse.ArgumentTypeError(f"{', '.join(wrong)}: give NUMBER, or pre=…,post=…")
+    both = text if "=" in text else f"pre={text},post={text}"
+    sides = dict(part.split("=") for part in both.split(","))
+    if not sides.keys() <= {"pre", "post"}:
+        raise ValueError
     return {side: float(number) for side, number in sides.items()}
 
 
@@ -154,40 +140,13 @@ def parser() -> argparse.ArgumentParser:
         "Landsat 8/9 Collection 2 Level-2.",
         epilog="Name the items, or have the least cloudy pair searched with --api.",
     )
-    _scenes(made)
-    # fmt: off
-    group = made.add_argument_group("pixels")
-    group.add_argument("--sign", metavar="NAME",
-        help="sign the rasters' URLs: planetary-computer, or module:function")
-    group.add_argument("--offset", type=offset, default={}, metavar="[SIDE=]NUMBER",
-        help="reflectance of the count 0, where the items are wrong: 0, or post=-0.1")
-    add = group.add_mutually_exclusive_group().add_argument
-    add("--mask", dest="masked", type=classes, default=MASKED, metavar="CLASSES",
-        help="what to leave out, of cloud,shadow,snow,water (default: all, but after the event no "
-        "water, since a fresh burn may pass for it)")
-    add("--no-mask", dest="masked", action="store_const", const=(frozenset(), frozenset()),
-        help="leave out none of these, and no saturated pixels")
-    add = made.add_argument_group("result").add_argument
-    add("--index", choices=INDICES, default="dnbr",
-        help="what the map shows (default: %(default)s); severity classes are always by dNBR")
-    add("--output-dir", default=".", metavar="DIR",
-        help="folder for the files, made if needed, or s3://bucket/prefix (default: here)")
-    add("--overwrite", action="store_true", help="replace files that are there")
-    add("--progress", type=Path, metavar="FILE", help="how many blocks are done, as JSON")
-    # fmt: on
-    return made
-
-
-def _scenes(made: argparse.ArgumentParser) -> None:
     # fmt: off
     add = made.add_argument_group("scenes by name").add_argument
-    add("--pre-event", "--pre_fire_url", "--pre-fire-url", dest="pre_event", metavar="ITEM",
-        action="append", default=[],
-        help="STAC item before the fire, a URL or a path; again for each tile of a mosaic")
-    add("--post-event", "--post_fire_url", "--post-fire-url", dest="post_event", metavar="ITEM",
-        action="append", default=[], help="STAC item after it, likewise")
-    add("--items", type=Path, metavar="DIR",
-        help="folder that relative paths of the items are in (default: here)")
+    for event, when in (("pre", "before"), ("post", "after")):
+        add(f"--{event}-event", f"--{event}_fire_url", f"--{event}-fire-url", metavar="ITEM",
+            dest=f"{event}_event", action="append", default=[],
+            help=f"STAC item {when} the fire, a URL or path; again for each tile of a mosaic")
+    add("--items", type=Path, default=".", metavar="DIR", help="folder of relative paths of items")
     add = made.add_argument_group("scenes by search (with --bbox or --geometry)").add_argument
     add("--api", metavar="URL", help="STAC API")
     add("--collection", metavar="ID", help="such as sentinel-2-l2a")
@@ -199,11 +158,25 @@ def _scenes(made: argparse.ArgumentParser) -> None:
         help="days to search before and after the event (default: %(default)s)")
     add("--max-cloud", type=float, metavar="PERCENT", help="most cloud of a scene (default: any)")
     add = made.add_argument_group("area").add_mutually_exclusive_group().add_argument
-    add("--bbox", nargs=4, type=float, metavar=("W", "S", "E", "N"),
-        help="make the map of this box only, degrees")
-    add("--geometry", type=Path, metavar="FILE",
-        help="make the map of the polygons in this GeoJSON file only")
+    add("--bbox", nargs=4, type=float, metavar=("W", "S", "E", "N"), help="only this box, degrees")
+    add("--geometry", type=Path, metavar="FILE", help="only the polygons in this GeoJSON file")
+    group = made.add_argument_group("pixels")
+    group.add_argument("--sign", metavar="NAME",
+        help="sign the rasters' URLs: planetary-computer, or module:function")
+    group.add_argument("--offset", type=offset, default={}, metavar="[SIDE=]NUMBER",
+        help="reflectance of the count 0, where the items are wrong: 0, or post=-0.1")
+    add = group.add_mutually_exclusive_group().add_argument
+    add("--mask", dest="masked", type=classes, default=MASKED, metavar="CLASSES",
+        help="what to leave out, of cloud,shadow,snow,water (default: all; no water post-event)")
+    add("--no-mask", dest="masked", action="store_const", const=(frozenset(), frozenset()),
+        help="leave out none of these, and no saturated pixels")
+    add = made.add_argument_group("result").add_argument
+    add("--index", choices=INDICES, default="dnbr", help="what the map shows (default: dnbr)")
+    add("--output-dir", default=".", metavar="DIR", help="folder, or s3://bucket/prefix")
+    add("--overwrite", action="store_true", help="replace files that are there")
+    add("--progress", type=Path, metavar="FILE", help="how many blocks are done, as JSON")
     # fmt: on
+    return made
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -224,18 +197,11 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     return options
 
 
-class ToLoguru(logging.Handler):
-    """Puts what dask-claim says, where the program claims a cluster itself, into the same log."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        logger.log(record.levelname, "{}", record.getMessage())
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Run the program and turn what a user may have caused into one line each."""
     options = parse(arguments)
-    launcher = logging.getLogger("dask_claim")
-    launcher.handlers = [ToLoguru()]
+    launcher = logging.getLogger("dask_claim")  # where the program claims a cluster itself
+    launcher.handlers = [logging.StreamHandler()]
     launcher.setLevel(logging.INFO)
     # A plain SIGTERM would end Python on the spot and leave half-written files behind.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
