@@ -169,6 +169,7 @@ def assert_files(scene: Scene, ends: str) -> None:
 def test_which_files_are_read() -> None:
     for document, ends in FILES:
         assert_files(scene_of(document), ends)
+    assert scene_of(item("scene", bands()) | {"id": 7}).id == "7"
 
 
 HREFS = [
