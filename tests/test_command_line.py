@@ -5,41 +5,20 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import jsonschema
 import pytest
 
 from dask_claim import __version__
 from dask_claim.claim.model import Claim
-from dask_claim.cli.main import cli, run_cli
+from dask_claim.cli.main import cli
 from dask_claim.cwl import schema
 from tests.cwl.test_cwl_schema import BAD, GOOD
 from tests.support.gateway import clean_environment
+from tests.support.here import Answer, dask_claim
 from tests.support.launcher import DASK_CLAIM, PYTHON
-
-
-class Done(NamedTuple):
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-Dask = Callable[..., Done]
-
-
-@pytest.fixture
-def dask_claim(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Dask:
-    """The command line, in this process; what runs a command changes its signal handlers."""
-
-    def run(*words: str, **variables: str) -> Done:
-        for name, value in variables.items():
-            monkeypatch.setenv(name, value)
-        return Done(run_cli(words), *capfd.readouterr())
-
-    return run
 
 
 @pytest.mark.parametrize(
@@ -61,10 +40,10 @@ def dask_claim(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str
         (["--grace", "x", "--", "true"], "--grace"),
     ],
 )  # fmt: skip
-def test_wrong_usage(dask_claim: Dask, words: list[str], reason: str) -> None:
+def test_wrong_usage(words: list[str], reason: str) -> None:
     done = dask_claim(*words)
-    assert (done.returncode, done.stdout) == (64, "")
-    assert reason in done.stderr and "--help" in done.stderr
+    assert (done.status, done.out) == (64, "")
+    assert reason in done.err and "--help" in done.err
 
 
 def test_all_behind_the_dashes_is_the_command() -> None:
@@ -87,12 +66,12 @@ def test_by_its_own_process(program: list[str]) -> None:
     assert "'echo' is not one of" in wrong.stderr and "--help" in wrong.stderr
 
 
-def test_help_names_the_commands(dask_claim: Dask) -> None:
+def test_help_names_the_commands() -> None:
     done = dask_claim("-h")
-    assert done.returncode == 0
-    assert done.stdout.startswith("Usage: dask-claim [OPTIONS] -- COMMAND [ARG …]\n")
+    assert done.status == 0
+    assert done.out.startswith("Usage: dask-claim [OPTIONS] -- COMMAND [ARG …]\n")
     for name in ("clusters", "cwl", "schema", "show"):
-        assert f"\n  {name} " in done.stdout
+        assert f"\n  {name} " in done.out
 
 
 @pytest.mark.parametrize(
@@ -105,13 +84,13 @@ def test_help_names_the_commands(dask_claim: Dask) -> None:
         ("dask-claim -- s", {"s"}),  # a file, which the shell finds
     ],
 )  # fmt: skip
-def test_completion(dask_claim: Dask, words: str, expected: set[str]) -> None:
+def test_completion(words: str, expected: set[str]) -> None:
     done = dask_claim(
         _DASK_CLAIM_COMPLETE="bash_complete",
         COMP_WORDS=words, COMP_CWORD=str(len(words.split(" ")) - 1),
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    kinds = dict(line.split(",")[::-1] for line in done.stdout.splitlines())
+    assert done.status == 0, done.err
+    kinds = dict(line.split(",")[::-1] for line in done.out.splitlines())
     assert set(kinds) == expected
     assert set(kinds.values()) == {"file" if " -- " in words else "plain"}
 
@@ -131,18 +110,18 @@ def test_a_reader_that_goes_away_is_no_defect(form: str) -> None:
     assert (done.returncode, done.stderr) == (1, b"")
 
 
-def test_completion_script(dask_claim: Dask) -> None:
+def test_completion_script() -> None:
     done = dask_claim(_DASK_CLAIM_COMPLETE="bash_source")
-    assert done.returncode == 0
-    checked = subprocess.run(["bash", "-n"], input=done.stdout, text=True)
-    assert checked.returncode == 0 and "dask-claim" in done.stdout
+    assert done.status == 0
+    checked = subprocess.run(["bash", "-n"], input=done.out, text=True)
+    assert checked.returncode == 0 and "dask-claim" in done.out
 
 
-def test_schema(dask_claim: Dask) -> None:
+def test_schema() -> None:
     """A claim is what a requirement is, without expressions, and may be wrapped as one."""
     done = dask_claim("schema", "--json")
-    assert done.returncode == 0
-    printed = json.loads(done.stdout)
+    assert done.status == 0
+    printed = json.loads(done.out)
     assert printed == schema.make_claim_schema()
     valid = jsonschema.validators.validator_for(printed)(printed).is_valid
     for content in GOOD:
@@ -159,13 +138,13 @@ def test_every_field_has_a_flag() -> None:
     assert set(Claim.model_fields) - {"version"} <= names
 
 
-def test_flags_reach_the_claim(dask_claim: Dask) -> None:
+def test_flags_reach_the_claim() -> None:
     done = dask_claim(
         "show", "--json", "--gateway-url", "http://g", "--env", "gateway_url=URL",
         "--option", "queue=long", "--option", "nodes=3", "--no-create", "--environment", "A=1",
         "--hpc", "queue=all", "--no-strict",
     )  # fmt: skip
-    sources, shown = map(json.loads(done.stdout).get, ("sources", "claim"))
+    sources, shown = map(json.loads(done.out).get, ("sources", "claim"))
     assert (sources["options.nodes"], sources["create"]) == ("--option", "--no-create")
     assert shown["env"] == {"gateway_url": "URL"}
     assert shown["options"] == {"queue": "long", "nodes": 3}
@@ -174,30 +153,32 @@ def test_flags_reach_the_claim(dask_claim: Dask) -> None:
 
 
 def test_receipt_of_a_run_that_does_not_begin(
-    dask_claim: Dask, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def broken(fields: object) -> None:
         raise RuntimeError("broken")
 
-    monkeypatch.setattr("dask_claim.cli.run.load", broken)
-    monkeypatch.chdir(tmp_path)
-    done = dask_claim("--receipt", "r.json", "--", "true")
-    receipt = json.loads(Path("r.json").read_text())
-    assert (done.returncode, receipt["exit_status"], receipt["reason"]) == (70, 70, "defect")
-    assert "RuntimeError: broken" in done.stderr
-    assert "a defect in dask-claim" in done.stderr.splitlines()[-1]
-    wrong = dask_claim("--receipt", "o.json", "--", "true", DASK_CLAIM_GRACE="x")
-    receipt = json.loads(Path("o.json").read_text())
-    assert (wrong.returncode, receipt["reason"]) == (78, "configuration_invalid")
-    monkeypatch.delenv("DASK_CLAIM_GRACE")
-    monkeypatch.undo()
-    monkeypatch.chdir(tmp_path)
+    def run(*flags: str, **variables: str) -> tuple[Answer, dict[str, Any]]:
+        file = tmp_path / "receipt"
+        answer = dask_claim("--receipt", str(file), *flags, "--", "true", **variables)
+        receipt = json.loads(file.read_text())
+        file.unlink()
+        assert receipt["exit_status"] == answer.status
+        return answer, receipt
+
+    with monkeypatch.context() as changed:
+        changed.setattr("dask_claim.cli.run.load", broken)
+        done, receipt = run()
+        assert (done.status, receipt["reason"]) == (70, "defect")
+        assert "RuntimeError: broken" in done.err
+        assert "a defect in dask-claim" in done.err.splitlines()[-1]
+    wrong, receipt = run(DASK_CLAIM_GRACE="x")
+    assert (wrong.status, receipt["reason"]) == (78, "configuration_invalid")
     # Nor is a gateway asked, which would be status 75 here.
     claim = {"gateway_url": "http://127.0.0.1:1", "worker_core": 1, "min_cores": "many"}
-    unsound = dask_claim("--receipt", "u.json", "--", "true", DASK_CLAIM=json.dumps(claim))
-    receipt = json.loads(Path("u.json").read_text())
-    assert (unsound.returncode, receipt["gone"]) == (78, None)
+    unsound, receipt = run(DASK_CLAIM=json.dumps(claim))
+    assert (unsound.status, receipt["gone"]) == (78, None)
     assert receipt["error"].startswith("2 faults")
-    assert "did you mean worker_cores?" in unsound.stderr
+    assert "did you mean worker_cores?" in unsound.err
     same = dask_claim("--receipt", "x", "--report", "x", "--", "true")
-    assert same.returncode == 78 and "receipt and report are to be one file" in same.stderr
+    assert same.status == 78 and "receipt and report are to be one file" in same.err

@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 
 import dask_claim
 from dask_claim import stderr
-from dask_claim.cli.main import run_cli
 from dask_claim.launch import event_log
 from dask_claim.launch.events import Event
 from dask_claim.redact import redact_text
+from tests.support import here
 from tests.support.gateway import GatewayServer
 from tests.support.launcher import Launcher, wait_for
 
@@ -67,7 +67,8 @@ def test_a_run(attached: Launcher) -> None:
     """Beside the command's own lines, which stay as they are; masked is what the text masks."""
     secrets = ("--token", "hunter2", "--password=hunter2", "https://me:hunter2@example.org/")
     command = ("sh", "-c", "echo mine >&2; exit 3", *secrets)
-    run = attached(*command, env=JSON | {"DASK_GATEWAY__AUTH__PASSWORD": "correct-horse"})
+    env = JSON | {"DASK_GATEWAY__AUTH__PASSWORD": "correct-horse"}
+    run = attached(*command, env=env, flags=("--start", "workers"))
     assert run.status == 3 and "example.org" in run.err and "hunter2" not in run.err
     lines = run.err.splitlines()
     lines.remove("mine")
@@ -77,6 +78,7 @@ def test_a_run(attached: Launcher) -> None:
     in_order += ["released", "summary"]
     assert [word for word in words if word in in_order] == in_order
     assert {event["run"] for event in events} == {run.receipt["run"]}
+    assert "No worker is waited for: the claim says no minimum" in run.err
     summary = events[-1]
     assert (summary["exit_status"], summary["level"]) == (3, "INFO")
     assert re.fullmatch(r"Ended after \d+\.\d s: .*status 3.*", summary["message"])
@@ -142,18 +144,10 @@ def test_details_on_a_gateway(launcher: Launcher, gateway: GatewayServer) -> Non
         (["--", "true"], JSON | {"DASK_CLAIM_GRACE": "x"}, "configuration_invalid", 78),
     ],
 )
-def test_errors(
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
-    words: list[str],
-    variables: dict[str, str],
-    reason: str,
-    status: int,
-) -> None:
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    assert run_cli(words) == status
-    *_, error = events_of(capfd.readouterr().err)
+def test_errors(words: list[str], variables: dict[str, str], reason: str, status: int) -> None:
+    answer = here.dask_claim(*words, **variables)
+    assert answer.status == status
+    *_, error = events_of(answer.err)
     assert (error["event"], error["reason"], error["exit_status"]) == ("error", reason, status)
 
 
@@ -164,8 +158,13 @@ def test_error_of_a_run(attached: Launcher) -> None:
     assert (run.status, error["event"]) == (127, "error")
     assert (error["reason"], error["exit_status"]) == ("command_not_found", 127)
     # The command has options of its own.
-    text = attached("--log-format=json", flags=("--log-format", "json", "--log-format", "text"))
-    assert text.err.splitlines()[-1].startswith("dask-claim: ")
+    text = attached(
+        "sh", "-c", "exit 5", "--log-format=json",
+        flags=("--log-format", "json", "--log-format", "text", "--receipt", "/nowhere/receipt"),
+    )  # fmt: skip
+    assert text.status == 5 and " | dask-claim - " in text.err
+    # Nor does a receipt that cannot be written change anything.
+    assert "/nowhere/receipt" in text.err
 
 
 def test_what_others_write_in_this_process(capfd: pytest.CaptureFixture[str]) -> None:
@@ -193,8 +192,7 @@ def test_whatever_it_says_an_event_is_one_line(text: str, value: object) -> None
     assert line["message"] == redact_text(text)
 
 
-def test_the_schema_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
-    assert run_cli(["schema", "--events"]) == 0
-    assert json.loads(capfd.readouterr().out) == event_log.schema()
+def test_the_schema_is_printed() -> None:
+    assert json.loads(here.dask_claim("schema", "--events").out) == event_log.schema()
     for broken in ({}, {"event": "none"}, {"event": "log", "version": 2}):
         assert not VALIDATOR.is_valid(broken)

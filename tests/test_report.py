@@ -200,18 +200,18 @@ def test_the_report_of_a_run_on_a_gateway(
     assert escape(IN_HASTE.missing) in reports[1].read_text()
 
 
-def test_a_run_that_fails_leaves_a_report(launcher: Launcher, tmp_path: Path) -> None:
+def test_reports_of_runs_without_a_cluster_of_their_own(attached: Launcher, tmp_path: Path) -> None:
+    """One that fails at its claim, and one on a cluster of others."""
     folder = tmp_path / "reports"
-    done = launcher("true", flags=("--report", f"{folder}/"), claim={"worker_cores": -1})
-    page = (folder / f"dask-claim-{done.receipt['run']}.html").read_text()
-    assert (done.status, "status 78" in page, "worker_cores" in page) == (78, True, True)
-
-
-def test_a_cluster_of_others_gives_no_report(attached: Launcher, tmp_path: Path) -> None:
-    attached.way, report = "run()", tmp_path / "r.html"
-    done = attached(PYTHON, "-c", ONE_TASK, env={"DASK_CLAIM_REPORT": str(report)})
-    assert done.status == 0, done.err
-    assert OTHERS.missing in report.read_text()
+    flags = ("--report", f"{folder}/")
+    failed = attached.start("true", flags=flags, claim={"worker_cores": -1})
+    done = attached("true", flags=flags)
+    wrong = failed.finish()
+    pages = [
+        (folder / f"dask-claim-{run.receipt['run']}.html").read_text() for run in (wrong, done)
+    ]
+    assert wrong.status == 78 and "status 78" in pages[0] and "worker_cores" in pages[0]
+    assert done.status == 0 and OTHERS.missing in pages[1]
 
 
 @pytest.mark.parametrize(

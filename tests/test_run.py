@@ -182,12 +182,6 @@ def test_unmodified_client_on_a_local_cluster(launcher: Launcher) -> None:
     assert "still run" not in run.err, "the cluster's own processes are none of the command's"
 
 
-def test_attach(attached: Launcher) -> None:
-    run = attached("true", flags=("--start", "workers"))
-    assert run.status == 0
-    assert "No worker is waited for: the claim says no minimum" in run.err
-
-
 def test_program_written_for_calrissian(launcher: Launcher, gateway: GatewayServer) -> None:
     """Which finds the names that its developer has chosen."""
     program = (
@@ -263,12 +257,6 @@ def test_standard_input_is_not_read_ahead(attached: Launcher) -> None:
     )
     out, _ = run.process.communicate(b"abcdef", timeout=60)
     assert out == b"abcdef"
-
-
-def test_receipt_that_cannot_be_written_changes_nothing(attached: Launcher) -> None:
-    run = attached("sh", "-c", "exit 5", flags=("--receipt", "/nonexistent/receipt.json"))
-    assert run.status == 5
-    assert "/nonexistent/receipt.json" in run.err
 
 
 ON_SIGTERM = "trap '{}' TERM; echo ready; while :; do sleep 0.1; done"

@@ -25,10 +25,13 @@ class Answer:
 
 def dask_claim(*arguments: str, **variables: str) -> Answer:
     """The command with these arguments, in an environment that holds nothing else of Dask."""
-    out, err = io.StringIO(), io.StringIO()
+    # click writes bytes, too.
+    out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2))
     with environment(variables), redirect_stdout(out), redirect_stderr(err):
         status = run_cli(arguments)
-    return Answer(status, out.getvalue(), err.getvalue())
+    out.seek(0)
+    err.seek(0)
+    return Answer(status, out.read(), err.read())
 
 
 @contextmanager
