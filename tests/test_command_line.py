@@ -180,5 +180,6 @@ def test_receipt_of_a_run_that_does_not_begin(
     assert (unsound.status, receipt["gone"]) == (78, None)
     assert receipt["error"].startswith("2 faults")
     assert "did you mean worker_cores?" in unsound.err
+    monkeypatch.chdir(tmp_path)
     same = dask_claim("--receipt", "x", "--report", "x", "--", "true")
     assert same.status == 78 and "receipt and report are to be one file" in same.err
