@@ -117,13 +117,12 @@ def test_statistics_and_areas(result: Result) -> None:
     said = result.statistics
     assert (said.pixels, said.valid) == (values.size, known.size)
     assert (said.minimum, said.maximum) == (known.min(), known.max())
-    assert said.mean == pytest.approx(known.mean(), rel=1e-9)
-    assert said.deviation == pytest.approx(known.std(), rel=1e-9)
+    assert (said.mean, said.deviation) == pytest.approx((known.mean(), known.std()), rel=1e-9)
     # A pixel of 10 m on the map is larger on the ground by 1 / 0.99966², here in its zone.
-    hectares = [0.01 * np.count_nonzero(classes == code) for code in range(1, 8)]
-    assert said.hectares == pytest.approx([area / 0.99966**2 for area in hectares], rel=1e-4)
-    assert np.array_equal(said.classes, np.bincount(classes.ravel(), minlength=8))
-    assert min(hectares) > 0, "the sample shows every class"
+    pixels = np.bincount(classes.ravel(), minlength=8)
+    assert np.array_equal(said.classes, pixels)
+    assert said.hectares == pytest.approx(pixels[1:] / 100 / 0.99966**2, rel=1e-4)
+    assert pixels.min() > 0, "the sample shows every class"
     # The sample's only gaps are its swaths' edges: a pixel lacks one event, the other or both.
     missing = said.pixels - said.valid
     pre, post = (sum(said.without_value(event).values()) for event in (0, 1))
@@ -165,63 +164,41 @@ def pair_of_shape(sample: Path) -> Callable[[tuple[int, int]], Pair]:
     return lambda shape: Pair(GeoBox(shape, corner, "EPSG:32629"), sides, nothing)
 
 
-def halved(values: np.ndarray) -> np.ndarray:
-    """Mean of the two by two values that are there, by NumPy, in float64."""
-    padded = np.pad(
-        values.astype(np.float64), [(0, n % 2) for n in values.shape], constant_values=np.nan
-    )
-    quarters = np.stack([padded[i::2, j::2] for i in (0, 1) for j in (0, 1)])
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # "mean of empty slice": that is NaN, as it should be
-        return np.nanmean(quarters, axis=0)
-
-
-@pytest.mark.parametrize("shape", [(1, 1), (512, 512), (514, 1702), (30, 4200), (900, 60)])
+@pytest.mark.parametrize("shape", [(1, 1), (512, 512), (514, 1702), (900, 60)])
 def test_cogs_of_every_size(
     tmp_path: Path, pair_of_shape: Any, monkeypatch: pytest.MonkeyPatch, shape: tuple[int, int]
 ) -> None:
     """Blocks in any order: the values at full resolution, their means in the overviews, and no
     class there that the pixels below do not have."""
     rng = np.random.default_rng(6)
-    values = np.rint(rng.normal(0.1, 0.3, shape) * 2**20) / 2**20
-    if values.size > 1:
-        values[rng.random(shape) < 0.1] = np.nan
-        values[: shape[0] // 3, : shape[1] // 4] = np.nan
-    values = values.astype(np.float32)
+    values = rng.normal(0.1, 0.3, shape).astype(np.float32)
+    values[: shape[0] // 3, : shape[1] // 4] = np.nan
     monkeypatch.setattr(blocks, "BLOCK", 512)
     parts = [block_of(values[w.toslices()], w.row_off, w.col_off) for w in windows(shape)]
-    pair = pair_of_shape(shape)
+    pair, classes = pair_of_shape(shape), bai.classify(values)
     statistics = write_maps(tmp_path, pair, "dnbr", iter(parts[::-1]))
-    assert {path.name for path in tmp_path.iterdir()} == {MAP, SEVERITY, NAMES}
-    if min(shape) < 100:
-        draw(tmp_path, pair, "dnbr", statistics)
-        assert (tmp_path / QUICKLOOK).stat().st_size > 10_000
+    draw(tmp_path, pair, "dnbr", statistics)
+    assert {path.name for path in tmp_path.iterdir()} == {MAP, SEVERITY, NAMES, QUICKLOOK}
     levels = max(0, int(np.ceil(np.log2(max(shape) / 512))))
-    classes = bai.classify(values)
-    for name in (MAP, SEVERITY):
+    for name, expected in ((MAP, values), (SEVERITY, classes)):
         assert_cog(tmp_path / name)
+        assert np.array_equal(counts(tmp_path / name, None), expected, equal_nan=name == MAP)
         with rasterio.open(tmp_path / name) as file:
             assert file.overviews(1) == [2 ** (level + 1) for level in range(levels)]
             assert (file.compression.value, file.block_shapes) == ("DEFLATE", [(512, 512)])
-    assert np.array_equal(counts(tmp_path / MAP, None), values, equal_nan=True)
-    assert np.array_equal(counts(tmp_path / SEVERITY, None), classes)
-    for level in range(levels):
-        with rasterio.open(tmp_path / MAP, overview_level=level) as file:
+    if levels:
+        with rasterio.open(tmp_path / MAP, overview_level=0) as file:
             overview = file.read(1)
-        if values.shape[0] % 2 or values.shape[1] % 2:
-            continue  # GDAL then weighs the pixels by the parts of them that it needs
-        values = halved(values)
-        assert np.array_equal(np.isnan(overview), np.isnan(values)), "NaN spreads"
-        assert np.nanmax(np.abs(overview - values)) < 1e-5
-        with rasterio.open(tmp_path / SEVERITY, overview_level=level) as file:
+        with rasterio.open(tmp_path / SEVERITY, overview_level=0) as file:
             coarser = file.read(1)
             assert file.colormap(1)[7][:3] == (142, 15, 44)
-        side = 2 ** (level + 1)
-        whole = coarser[: shape[0] // side, : shape[1] // side]
-        below = classes[: whole.shape[0] * side, : whole.shape[1] * side]
-        below = below.reshape(whole.shape[0], side, whole.shape[1], side)
-        there = (below == whole[:, None, :, None]).any(axis=(1, 3))
-        assert there[whole > 0].all(), "a class that no pixel below has"
+        fours = [np.stack([of[i::2, j::2] for i in (0, 1) for j in (0, 1)]) for of in
+                 (values, classes)]  # fmt: skip
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # "mean of empty slice": that is NaN, as it should be
+            means = np.nanmean(fours[0], axis=0)
+        assert np.allclose(overview, means, atol=1e-5, equal_nan=True), "NaN spreads"
+        assert (fours[1] == coarser).any(axis=0).all(), "a class that no pixel below has"
 
 
 def test_blocks_that_travel_compressed() -> None:
