@@ -34,45 +34,22 @@ def files(folder: Path) -> dict[str, bytes]:
 # A folder
 
 
-def test_folder(tmp_path: Path) -> None:
-    folder = tmp_path / "a" / "b"
-    place = destination(f"{folder}/")
-    assert place == str(folder)
-    with staging(place, overwrite=False) as stage:
-        fill(stage)
-        assert not [path for path in folder.iterdir() if path.name in ALL]
-    assert files(folder) == CONTENT
-
-
-def test_folder_as_the_user_wrote_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the user wrote it; made on the way; a link that leads nowhere is there, too. (Files that
+    are there, and what stays after a failure: test_bai_command.)"""
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert destination("out/") == "out"
-    assert destination("~/x") == str(tmp_path / "x")
-    assert destination("a:b") == "a:b"
-
-
-def test_folder_has_the_files_already(tmp_path: Path) -> None:
-    (tmp_path / "bai.tif").write_text("older")
-    (tmp_path / "bai.json").symlink_to("nowhere")
-    place = destination(str(tmp_path))
-    with pytest.raises(InputError) as caught, staging(place, overwrite=False):
+    places = {"out/": "out", "a:b": "a:b", "~/a/b": f"{tmp_path}/a/b"}
+    assert {place: destination(place) for place in places} == places
+    folder = tmp_path / "a" / "b"
+    for overwrite in (False, True):
+        with staging(str(folder), overwrite) as stage:
+            fill(stage)
+            assert overwrite or not [path for path in folder.iterdir() if path.name in ALL]
+        assert files(folder) == CONTENT
+        (folder / "bai.json").unlink()
+        (folder / "bai.json").symlink_to("nowhere")
+    with pytest.raises(InputError, match=r"bai\.json: exists already"), staging(str(folder), False):
         pass
-    assert caught.value.args == tuple(
-        f"{tmp_path / name}: exists already; --overwrite replaces it"
-        for name in ("bai.tif", "bai.json")
-    )
-    assert (tmp_path / "bai.tif").read_text() == "older"
-    with staging(place, overwrite=True) as stage:
-        fill(stage)
-    assert files(tmp_path) == CONTENT
-
-
-def test_folder_after_a_failure(tmp_path: Path) -> None:
-    place = destination(str(tmp_path))
-    with pytest.raises(KeyboardInterrupt), staging(place, overwrite=False) as stage:
-        fill(stage)
-        raise KeyboardInterrupt
-    assert files(tmp_path) == {}
 
 
 def test_locations_that_are_none(tmp_path: Path) -> None:
