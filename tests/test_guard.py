@@ -103,8 +103,8 @@ def test_shell_is_the_first_process(
         run.process.wait(3)
     except subprocess.TimeoutExpired:
         os.kill(first, signal.SIGKILL)
-    run.process.communicate(timeout=20)
-    until_gone(gateway, 3 + 10)
+    run.process.communicate(timeout=60)
+    until_gone(gateway, 40)
 
 
 @pytest.mark.parametrize("killed", ["launcher", "host", "both"])

@@ -126,7 +126,7 @@ def test_what_is_no_death_and_what_is(
     stays(server, LEASE + 2)
     # The launcher is stopped for longer.
     with stopped(run.process.pid):
-        until_gone(server, LEASE + 20)
+        until_gone(server, 40)
     ended = let_go(run)
     assert (ended.receipt["leased"], ended.receipt["gone"]) == (True, True)
 
@@ -139,7 +139,7 @@ def test_partition_longer_than_the_timeout(
     server, host = distant_gateway
     run = waiting(launcher, server, lease_timeout=2)
     with partition(host):
-        until_gone(server, 20)
+        until_gone(server, 40)
     assert let_go(run).receipt["gone"] is True
 
 
@@ -157,7 +157,7 @@ def test_container_of_a_scheduler_that_was_busy_from_its_start(
     until_leased(gateway)
     end_all(launcher)
     run.process.communicate()
-    until_gone(gateway, 20)
+    until_gone(gateway, 40)
 
 
 def test_lease_counts_as_use(launcher: Launcher, idle_gateway: GatewayServer) -> None:
@@ -169,7 +169,7 @@ def test_lease_counts_as_use(launcher: Launcher, idle_gateway: GatewayServer) ->
     stays(idle_gateway, 10)
     end_all(launcher)
     run.process.communicate()
-    until_gone(idle_gateway, 20)
+    until_gone(idle_gateway, 40)
 
 
 def test_lifetime_ends_a_wait(launcher: Launcher, stuck_gateway: GatewayServer) -> None:

@@ -180,7 +180,7 @@ def test_sigkill_leaves_nothing(launcher: Launcher, tmp_path: Path, whom: str) -
                 os.kill(pid, 9)
     kill(run)
     wait_for(lambda: not processes_with(launcher.marker), "end of all", 40)
-    wait_for(lambda: not places(tmp_path), "end of the files", 20)
+    wait_for(lambda: not places(tmp_path), "end of the files", 40)
 
 
 @pytest.mark.parametrize(

@@ -237,13 +237,14 @@ def test_names_of_providers(package: Path, tmp_path: Path, monkeypatch: pytest.M
     assert show("processes") == "processes"
     assert show("processes", DASK_CLAIM_SITE=str(site)) == "processes"
     assert "policy.providers" in show("local", DASK_CLAIM_SITE=str(site))
-    assert "'htcondor', 'broken', 'exits', 'half', 'missing', 'processes' or 'whole'" in show(
-        "nosuch"
-    )
-    assert "not a subclass" in show("broken")
-    assert "No module named 'dask_claim_missing'" in show("missing")
-    assert "SystemExit: 3" in show("exits")
-    assert "does not define submit, wait_until_running" in show("half")
+    for name, words in {
+        "nosuch": "'htcondor', 'broken', 'exits', 'half', 'missing', 'processes' or 'whole'",
+        "broken": "not a subclass",
+        "missing": "No module named 'dask_claim_missing'",
+        "exits": "SystemExit: 3",
+        "half": "does not define submit, wait_until_running",
+    }.items():
+        assert words in show(name)
     assert show("WHOLE") == "whole"
 
 

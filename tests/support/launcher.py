@@ -239,7 +239,7 @@ def shut_down(run: Run) -> None:
 def wait_for(
     condition: Callable[[], T | None],
     what: str,
-    timeout: float = 20,
+    timeout: float = 40,
     context: Callable[[], str] = lambda: "",
 ) -> T:
     """Poll until `condition` gives something true; fail with `what` at the deadline."""

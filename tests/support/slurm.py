@@ -193,9 +193,9 @@ def _slurm() -> Iterator[Slurm]:
 
 @pytest.fixture
 def slurm(_slurm: Slurm) -> Iterator[Slurm]:
-    """Has no job before a test; fails where one is left 20 s after it."""
+    """Has no job before a test; fails where one is left 40 s after it."""
     yield _slurm
     try:
-        wait_for(lambda: not _slurm.jobs(), "end of all jobs", 20, _slurm.logs)
+        wait_for(lambda: not _slurm.jobs(), "end of all jobs", 40, _slurm.logs)
     finally:
         _slurm.run("scancel", "--user=root")
