@@ -44,8 +44,11 @@ def timeouts(dask_scheduler):
     return f"{{set_}} {{dask_scheduler.idle_timeout}}"
 
 client = Client()
+deadline = time.monotonic() + 30
 while not (timeout := client.run_on_scheduler(timeouts)).endswith("None"):
     time.sleep(0.1)
+    if time.monotonic() > deadline:
+        break
 print(timeout, flush=True)
 input()
 client.run_on_scheduler(time.sleep, {2 * LEASE})

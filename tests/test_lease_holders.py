@@ -280,7 +280,10 @@ async def test_scheduler_that_takes_no_connection_is_told_once(address: str) -> 
         assert "does not answer" in told
 
 
-async def test_busy_scheduler_is_told_and_its_recovery_too(served: Scheduler) -> None:
+async def test_busy_scheduler_is_told_and_its_recovery_too(
+    served: Scheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease_connection, "CALL_TIMEOUT", 0.5)
     free = threading.Event()
     async with holders(served.address) as hold:
         held = await hold(timeout=3)

@@ -1,8 +1,8 @@
 """Many runs that share clusters by a few keys, while some of all that they use is killed.
 
-A seed decides what each run does and what befalls it; several are under way at a time, so what
-they meet differs from one time to the next. What happened for a seed, which is printed, happens
-again with SHARE_STRESS_SEED, as far as the machine lets it. Runs begin for SHARE_STRESS_SECONDS.
+A seed, which is printed, decides what each run does and what befalls it; several are under way at a
+time, so what they meet differs. SHARE_STRESS_SEED repeats it, SHARE_STRESS_SECONDS is how long runs
+begin.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ import os
 import random
 import secrets
 import signal
+import subprocess
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -39,20 +40,11 @@ FATES = {
 nobody has a lease on ends by its scheduler's idle timeout, after a minute; `scheduler`: its
 cluster's is; `gateway`: that is killed and started again."""
 
-READY: dict[str, Callable[[dict[str, Any]], Any]] = {
-    "scheduler": lambda receipt: receipt.get("cluster_name"),
-    "container": lambda receipt: receipt.get("state") == "running",
-}
-"""What a run's receipt says before this befalls it."""
-
 KEYS = {"first": 10, "second": 3, "third": 2, "fourth": 1, "fifth": 1}
 """Key → how often: of the first there are nearly always several runs at a time."""
 
 RECONNECT = 15
 AT_ONCE = 5
-LATEST = 8.0
-"""Seconds after its start within which something happens to a run."""
-
 PATIENCE = 300.0
 ATTEMPTS = 5
 LOST = 9
@@ -64,16 +56,15 @@ PROGRAM = f"""
 import sys, time
 from distributed import Client
 
-def square(number, seconds):
-    time.sleep(seconds)
+def square(number):
+    time.sleep(0.5)
     return number * number
 
-count, seconds, status = int(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])
 until = time.monotonic() + 90
 while time.monotonic() < until:
     try:
         with Client(timeout=10) as client:
-            numbers = client.map(square, range(count), [seconds] * count, pure=False)
+            numbers = client.map(square, range(int(sys.argv[1])), pure=False)
             total = sum(client.gather(numbers))
     except BaseException as error:
         print(repr(error), file=sys.stderr)
@@ -82,7 +73,7 @@ while time.monotonic() < until:
         time.sleep(1)
     else:
         print(total)
-        sys.exit(status)
+        sys.exit(int(sys.argv[2]))
 sys.exit({LOST})
 """
 
@@ -93,8 +84,9 @@ class Step(NamedTuple):
     number: int
     key: str
     other: bool
+    """Whether it asks for what cannot be had on the same cluster."""
+
     tasks: int
-    seconds: float
     status: int
     fate: str
     moment: float
@@ -104,13 +96,11 @@ class Step(NamedTuple):
         return cls(
             number,
             key=draw.choices([*KEYS], weights=[*KEYS.values()])[0],
-            # One of eight asks for what cannot be had on the same cluster.
             other=draw.random() < 1 / 8,
-            tasks=draw.randrange(1, 12),
-            seconds=draw.choice([0.0, 0.3, 0.8, 1.5]),
+            tasks=draw.randrange(1, 30),
             status=draw.choice([0, 0, 0, 3, 7]),
             fate=draw.choices([*FATES], weights=[*FATES.values()])[0],
-            moment=draw.uniform(0, LATEST) * draw.choice([0.2, 1.0]),
+            moment=draw.uniform(0, 8) * draw.choice([0.2, 1.0]),
         )
 
 
@@ -147,9 +137,14 @@ class Stress:
                 for done in [pool.submit(self._steps_until, until) for _ in range(AT_ONCE)]:
                     done.result()
                 self._check_uses()
-                self._check_end()
+                wait_for(lambda: not self._left(), "end of all clusters", PATIENCE)
         finally:
             self._server.stop()
+
+    def _left(self) -> list[Any]:
+        server = self._server
+        processes = [processes_of(server, role) for role in ("scheduler", "worker")]
+        return [*server.clusters(), *itertools.chain(*processes)]
 
     def _problem(self, text: str) -> None:
         self.problems.append(text)
@@ -159,7 +154,7 @@ class Stress:
         while time.monotonic() < until and not self.problems:
             with self._lock:
                 step = next(self._steps)
-                self.happened[step.fate or "undisturbed"] += 1
+            self.happened.update([step.fate or "undisturbed"])
             try:
                 self._take(step)
             except Exception as error:
@@ -173,11 +168,10 @@ class Stress:
             "gateway_url": self._server.url, "min_workers": 1, "max_workers": 2, "keep": 3,
             "reconnect_timeout": RECONNECT, "environment": {"WHICH": "other"} if step.other else {},
         }  # fmt: skip
-        words = str(step.tasks), str(step.seconds), str(step.status)
+        words, env = (str(step.tasks), str(step.status)), {"DASK_CLAIM_SHARE": step.key}
         for attempt in range(ATTEMPTS):
             (folder := self._folder / f"{step.number}-{attempt}").mkdir()
             launcher, began = Launcher(folder), time.time()
-            env = {"DASK_CLAIM_SHARE": step.key}
             run = launcher.start(PYTHON, "-c", PROGRAM, *words, claim=claim, env=env)
             ended_by_us = None if attempt else self._befall(step, run, launcher)
             ended = run.finish(PATIENCE)
@@ -195,15 +189,18 @@ class Stress:
 
     def _befall(self, step: Step, run: Running, launcher: Launcher) -> float | None:
         """Do what is to happen; return when the run itself was ended, if it was."""
-        if ready := READY.get(step.fate):
 
-            def is_ready() -> bool:
-                return run.process.poll() is not None or bool(ready(run.receipt() or {}))
+        def is_ready() -> bool:
+            receipt = run.receipt() or {}
+            ready = {
+                "scheduler": receipt.get("cluster_name"),
+                "container": receipt.get("state") == "running",
+            }
+            return run.process.poll() is not None or bool(ready.get(step.fate, True))
 
-            wait_for(is_ready, f"moment for {step.fate}", PATIENCE)
-        until = time.monotonic() + step.moment
-        while step.fate and time.monotonic() < until and run.process.poll() is None:
-            time.sleep(0.02)
+        wait_for(is_ready, f"moment for {step.fate}", PATIENCE)
+        with suppress(subprocess.TimeoutExpired):
+            run.process.wait(step.moment)
         if not step.fate or run.process.poll() is not None:
             return None
         if step.fate == "gateway":
@@ -212,7 +209,8 @@ class Stress:
             self._kill_scheduler((run.receipt() or {}).get("cluster_name"))
         elif step.fate == "guard":
             for pid in guards(launcher):
-                _kill(pid)
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
         else:
             now = time.time()
             if step.fate in ("container", "birth"):
@@ -223,9 +221,10 @@ class Stress:
 
     def _kill_scheduler(self, cluster: str | None) -> None:
         for pid in processes_of(self._server, "scheduler"):
-            if cluster is not None and cluster in _working_folder(pid):
-                self._killed.setdefault(cluster, time.time())
-                _kill(pid)
+            with suppress(OSError):
+                if cluster is not None and cluster in os.readlink(f"/proc/{pid}/cwd"):
+                    self._killed.setdefault(cluster, time.time())
+                    os.kill(pid, signal.SIGKILL)
 
     def _restart_gateway(self) -> None:
         with self._gateway:
@@ -279,31 +278,6 @@ class Stress:
                 and not self._was_away(min(one.claimed, other.claimed), ended)
             ):
                 self._problem(f"used two clusters at one time:\n{one}\n{other}")
-
-    def _check_end(self) -> None:
-        server = self._server
-
-        def left() -> list[int]:
-            return [pid for pid in server.processes() if "/clusters/" in _working_folder(pid)]
-
-        try:
-            wait_for(lambda: not server.clusters() and not left(), "end of all", PATIENCE)
-        except AssertionError as error:
-            self._problem(f"{error}: {server.clusters()}, {left()}")
-
-
-def _working_folder(pid: int) -> str:
-    try:
-        return os.readlink(f"/proc/{pid}/cwd")
-    except OSError:
-        return ""
-
-
-def _kill(pid: int) -> None:
-    try:
-        os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return
 
 
 @pytest.mark.deep
