@@ -178,10 +178,11 @@ def write_maps(folder: Path, pair: Pair, index: str, blocks: Iterable[Block]) ->
                 STATISTICS_MEAN=statistics.mean, STATISTICS_STDDEV=statistics.deviation,
             )  # fmt: skip
         if not statistics.valid:
-            shares = (f"{event}: {statistics.shares(n)}" for n, event in enumerate(EVENTS))
+            shares = [(event, statistics.shares(n)) for n, event in enumerate(EVENTS)]
+            why = "; ".join(f"{event}: {share}" for event, share in shares if share)
             raise InputError(
-                f"the map is empty: no pixel has a value in both events ({'; '.join(shares)}); "
-                "choose other scenes, or use --mask or --no-mask"
+                f"the map is empty: no pixel has a value in both events ({why}); choose other "
+                "scenes, or use --mask or --no-mask"
             )
         _cog(f"{raw}/{MAP}", folder / MAP, Resampling.average)
         _cog(f"{raw}/{SEVERITY}", folder / SEVERITY, Resampling.nearest)
