@@ -12,7 +12,7 @@ from dask_claim import stderr
 from dask_claim.launch import events
 from dask_claim.launch.status_line import StatusLine
 from dask_claim.providers.values import Cluster
-from tests.support.launcher import DASK_CLAIM, PYTHON, Launcher
+from tests.support.launcher import DASK_CLAIM, PROMPT, PYTHON, Launcher
 
 SHOWN, ERASED = "Starting the cluster", "\r\x1b[2K"
 
@@ -54,20 +54,14 @@ def test_around_a_command(launcher: Launcher) -> None:
 def test_a_stop_leaves_the_prompt_alone(launcher: Launcher) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"tcp://127.0.0.1:{silent.getsockname()[1]}"
-        shell = launcher.terminal(
-            "bash", "--norc", "--noprofile", "-i",
-            PS1="PROMPT# ", TERM="xterm", DASK_SCHEDULER_ADDRESS=address,
-        )  # fmt: skip
-        shell.expect_exact("PROMPT# ")
-        shell.sendline("bind 'set enable-bracketed-paste off'")
-        shell.expect_exact("PROMPT# ")
+        shell = launcher.shell(TERM="xterm", DASK_SCHEDULER_ADDRESS=address)
         shell.sendline(f"'{DASK_CLAIM}' -- true")
         written = ""
         for key in ("z", "c"):
             shell.expect_exact(SHOWN)
             shell.expect(r"\d s")
             shell.sendcontrol(key)
-            shell.expect_exact("PROMPT# ")
+            shell.expect_exact(PROMPT)
             written = shell.before
             assert not any(SHOWN in line for line in screen(SHOWN + written)), written
             shell.sendline("fg")

@@ -13,9 +13,15 @@ from pathlib import Path
 import pexpect
 import pytest
 
-from tests.support.launcher import DASK_CLAIM, PYTHON, Launcher, processes_with, wait_for
+from tests.support.launcher import (
+    DASK_CLAIM,
+    PROMPT,
+    PYTHON,
+    Launcher,
+    processes_with,
+    wait_for,
+)
 
-PROMPT = "PROMPT# "
 # In a line for a shell.
 OURS, ITS_PYTHON = shlex.quote(DASK_CLAIM), shlex.quote(PYTHON)
 READER = "sh -c 'echo ready; while read line; do echo got $line; done; exit 7'"
@@ -23,12 +29,7 @@ READER = "sh -c 'echo ready; while read line; do echo got $line; done; exit 7'"
 
 @pytest.fixture
 def shell(attached: Launcher) -> pexpect.spawn:
-    """An interactive bash on a terminal of its own."""
-    bash = attached.terminal("bash", "--norc", "--noprofile", "-i", PS1=PROMPT, TERM="dumb")
-    bash.expect_exact(PROMPT)
-    bash.sendline("bind 'set enable-bracketed-paste off'")
-    bash.expect_exact(PROMPT)
-    return bash
+    return attached.shell(TERM="dumb")
 
 
 def claimed(shell: pexpect.spawn, command: str) -> None:

@@ -26,6 +26,8 @@ T = TypeVar("T")
 DASK_CLAIM = str(Path(sys.executable).with_name("dask-claim"))
 PYTHON = sys.executable
 
+PROMPT = "PROMPT# "
+
 # One task through an unmodified client, wherever the cluster is.
 ONE_TASK = (
     "from distributed import Client\nwith Client() as c: print(c.submit(sum, [20, 22]).result())"
@@ -167,6 +169,14 @@ class Launcher:
         child.logfile_read = sys.stdout
         self._terminals.append(child)
         return child
+
+    def shell(self, **variables: str) -> pexpect.spawn:
+        """Start an interactive bash on a terminal of its own."""
+        bash = self.terminal("bash", "--norc", "--noprofile", "-i", PS1=PROMPT, **variables)
+        bash.expect_exact(PROMPT)
+        bash.sendline("bind 'set enable-bracketed-paste off'")
+        bash.expect_exact(PROMPT)
+        return bash
 
     def _start(
         self,
