@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import copy
+import errno
 import json
 import logging
 import os
+import pickle
 import resource
 import signal
 import socket
@@ -180,6 +183,7 @@ def test_launcher_that_is_killed_while_it_writes(
 
 
 def test_limits_of_files_and_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the program, and of the launcher outside its run."""
     run = dask_claim.run  # imported now
     fails = pytest.raises(dask_claim.TemporaryError, match="no more files")
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -193,6 +197,19 @@ def test_limits_of_files_and_threads(monkeypatch: pytest.MonkeyPatch) -> None:
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, limits)
         assert of_this_process()["descriptors"] == before
+
+    program, theirs = socket.socketpair()
+    program.sendall(b"{}\n")
+    caller = Caller(theirs.detach())
+
+    def work() -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    assert caller.answer(work) == 75
+    with fails:
+        raise pickle.loads(base64.b64decode(json.loads(program.recv(4096))["error"]))
+    program.close()
+    caller._socket.close()
 
     def start(thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
