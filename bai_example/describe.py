@@ -62,8 +62,8 @@ def draw(folder: Path, pair: Pair, index: str, statistics: Statistics) -> None:
     axes.set_ylabel("Latitude, °" if degrees else "Northing, km")
     axes.grid(color="black", alpha=0.15)
     lines = [
-        f"{event} {scenes[0].scene.datetime:%Y-%m-%d}: {scenes[0].scene.id[:60]}"
-        + (f" and {len(scenes) - 1} more" if scenes[1:] else "")
+        f"{event} {scenes[0].scene.datetime:%Y-%m-%d}: "
+        + ", ".join(one.scene.id for one in scenes)[:80]
         for event, scenes in zip(EVENTS, pair.events, strict=True)
     ]
     axes.text(0, 1.01, "\n".join(lines), transform=axes.transAxes, fontsize=9)
