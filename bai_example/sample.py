@@ -75,15 +75,11 @@ def _landscape(event: str, at: np.ndarray) -> list[np.ndarray]:
 
 
 def burn(at: np.ndarray) -> np.ndarray:
-    """The dNBR at positions down and across: the scar, fields cut or grown, else little change."""
-    rough = texture(at, 3)
+    """The dNBR at positions down and across: the scar, and elsewhere fields that changed."""
     # 1 in the middle and 0 at the edge, which frays; the heart is exactly CORE.
-    depth = 1 - np.hypot(at - 0.46, 1.3 * (at[:, np.newaxis] - 0.47)) / 0.36 + 0.35 * rough
-    scar = CORE * np.clip(depth / 0.6, 0, 1)
-    fields = np.random.default_rng(5).uniform(-0.4, 0.2, (38, 38)).astype(np.float32)
-    fields[texture(positions(38), 4) < 0.3] = 0
-    field = (at * 38).astype(int)
-    return np.where(scar > 0, scar, fields[np.ix_(field, field)] + 0.05 * rough)
+    depth = 1 - np.hypot(at - 0.46, 1.3 * (at[:, np.newaxis] - 0.47)) / 0.36 + 0.35 * texture(at, 3)
+    green = texture(at, 4)  # or dry
+    return np.where(depth > 0, CORE * np.clip(depth / 0.6, 0, 1), -0.1 * green**2 - 0.25 * green**3)
 
 
 def texture(at: np.ndarray, seed: int) -> np.ndarray:
