@@ -41,25 +41,24 @@ def draw(folder: Path, pair: Pair, index: str, statistics: Statistics) -> None:
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 
-    (rows, columns), bounds = pair.grid.shape, pair.grid.boundingbox
+    (rows, columns), bounds, crs = pair.grid.shape, pair.grid.boundingbox, pair.grid.crs
     smaller = max(1.0, rows / SHOWN, columns / SHOWN)
     with rasterio.open(folder / SEVERITY) as file:
         # Smaller, the class that most pixels have.
         shape = math.ceil(rows / smaller), math.ceil(columns / smaller)
         classes = file.read(1, out_shape=shape, resampling=Resampling.mode)
     axes = Figure((8, 6.6), dpi=150).add_subplot()
-    degrees = pair.grid.crs.geographic
-    west, south, east, north = (n if degrees else n / 1000 for n in bounds)
+    west, south, east, north = bounds
     colors = [f"#{one['color_hint']}" for one in LEGEND]
     axes.imshow(
         classes, ListedColormap(colors), vmin=0, vmax=len(colors) - 1, interpolation="nearest",
         extent=(west, east, south, north),
         # As wide as on the ground.
-        aspect=1 / math.cos(math.radians((south + north) / 2)) if degrees else 1,
+        aspect=1 / math.cos(math.radians((south + north) / 2)) if crs.geographic else 1,
     )  # fmt: skip
-    axes.ticklabel_format(useOffset=False)
-    axes.set_xlabel("Longitude, °" if degrees else f"Easting, km ({pair.grid.crs})"[:40])
-    axes.set_ylabel("Latitude, °" if degrees else "Northing, km")
+    axes.ticklabel_format(useOffset=False, style="plain")
+    axes.set_xlabel("Longitude" if crs.geographic else f"Easting, {crs.units[1]} ({crs})"[:40])
+    axes.set_ylabel("Latitude" if crs.geographic else f"Northing, {crs.units[0]}")
     axes.grid(color="black", alpha=0.15)
     lines = [
         f"{event} {scenes[0].scene.datetime:%Y-%m-%d}: "
