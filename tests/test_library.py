@@ -322,6 +322,26 @@ def test_own_handlers_in_a_running_loop(attached: Launcher) -> None:
     assert run.finish().out == b"42 [15, 2]\n3 [15, 2, 15]\n", run.err
 
 
+OPENS_IN_A_LOOP = """
+import asyncio, dask_claim
+async def cell():
+    with dask_claim.connect():
+        print("never")
+asyncio.run(cell())
+"""
+
+
+def test_control_c_while_a_block_opens_in_a_loop(
+    launcher: Launcher, stuck_gateway: GatewayServer
+) -> None:
+    program = launcher.program(OPENS_IN_A_LOOP, claim={"gateway_url": stuck_gateway.url})
+    program.until("is requested")
+    program.process.send_signal(signal.SIGINT)
+    ended = program.finish()
+    assert (ended.status, ended.out) == (-signal.SIGINT, b"")
+    assert "KeyboardInterrupt" in ended.err and "Assertion" not in ended.err
+
+
 BLOCKS = """
 import dask_claim, os, signal, sys
 for end in ("sys.exit()", "sys.exit(9)", "raise KeyboardInterrupt",

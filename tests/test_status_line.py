@@ -31,11 +31,21 @@ def screen(written: str) -> list[str]:
     return lines
 
 
+# The line comes sooner than a cluster can start or stop.
+IN_A_HURRY = """
+from dask_claim.launch import status_line
+status_line.EVERY = 0.02
+from dask_claim.cli.main import main
+main()
+"""
+
+
 @pytest.mark.slow
 def test_around_a_command(launcher: Launcher) -> None:
     """It is there before and after, and leaves nothing; what the command writes stays whole."""
     child = launcher.terminal(
-        DASK_CLAIM, "--max-workers", "1", "--", "sh", "-c", "echo out; echo err >&2; printf open",
+        PYTHON, "-c", IN_A_HURRY, "--max-workers", "1",
+        "--", "sh", "-c", "echo out; echo err >&2; printf open",
         TERM="xterm", NO_COLOR="1",
     )  # fmt: skip
     child.expect(pexpect.EOF)
