@@ -32,7 +32,8 @@ def nbr(item: Item) -> xr.DataArray:
     for keys in (("B08", "nir"), ("B12", "swir22")):
         asset = next(item.assets[key] for key in keys if key in item.assets)
         counts = rioxarray.open_rasterio(asset.get_absolute_href(), chunks=2048)[0]
-        bands.append(counts.where(counts != 0) + offset(item, asset))
+        # Noise can make the reflectance of dark pixels negative.
+        bands.append((counts.where(counts != 0) + offset(item, asset)).clip(0))
     nir, swir = bands[0], bands[1].reindex_like(bands[0], method="nearest")
     return (nir - swir) / (nir + swir)
 
