@@ -14,14 +14,13 @@ from subprocess import PIPE
 from typing import NamedTuple
 
 import pytest
-import trustme
 
 from tests.support.forking import ForkedDask
 from tests.support.gateway import REFERENCE, GatewayServer, free_port
 from tests.support.launcher import PYTHON, Launcher, wait_for
 from tests.support.missing import PATH, need
 from tests.support.oidc_provider import CLIENT, CLIENT_SECRET, provider
-from tests.support.serving import in_thread
+from tests.support.serving import in_thread, of_an_unknown_authority
 
 NGINX = """
 daemon off; master_process off; worker_processes 1; pid nginx.pid; error_log error.log; {user}
@@ -87,11 +86,7 @@ class Site(NamedTuple):
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory, forked_dask: ForkedDask) -> Iterator[Site]:
     need("nginx")
-    folder, authority = tmp_path_factory.mktemp("site"), trustme.CA()
-    authority.cert_pem.write_to_path(folder / "ca.pem")
-    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(
-        folder / "server.pem"
-    )
+    of_an_unknown_authority(folder := tmp_path_factory.mktemp("site"))
     port, login_port = free_port(), free_port()
     url, issuer = (f"https://127.0.0.1:{each}" for each in (port, login_port))
     # Started by root, nginx would change to a user who may not read the folder.

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from http.server import ThreadingHTTPServer
+from pathlib import Path
 from ssl import PROTOCOL_TLS_SERVER, SSLContext
 from typing import Any, TypeVar
 
@@ -103,12 +104,17 @@ async def raw(
             await writer.wait_closed()
 
 
-def of_an_unknown_authority() -> SSLContext:
-    """TLS of a server at 127.0.0.1."""
+def of_an_unknown_authority(folder: Path | None = None) -> SSLContext:
+    """TLS of a server at 127.0.0.1; its `server.pem`, and the authority's `ca.pem`, in a folder."""
     import trustme
 
+    authority = trustme.CA()
+    server = authority.issue_cert("127.0.0.1")
+    if folder is not None:
+        authority.cert_pem.write_to_path(folder / "ca.pem")
+        server.private_key_and_cert_chain_pem.write_to_path(folder / "server.pem")
     context = SSLContext(PROTOCOL_TLS_SERVER)
-    trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
+    server.configure_cert(context)
     return context
 
 
