@@ -165,7 +165,7 @@ def _own_cluster(
 
 
 def _import(module: str) -> Any:
-    from dask_claim.providers.base import import_quietly
+    from dask_claim.imports import import_quietly
 
     return import_quietly(module)
 

@@ -22,7 +22,8 @@ from urllib.parse import urlsplit
 
 from dask_claim.claim.model import Resolved, load
 from dask_claim.errors import DaskClaimError
-from dask_claim.providers.base import Provider, import_quietly
+from dask_claim.imports import import_quietly
+from dask_claim.providers.base import Provider
 from dask_claim.providers.values import Outcome, Request, Ticket
 from dask_claim.registry import is_provider, provider_class
 from dask_claim.threads import in_time

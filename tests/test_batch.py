@@ -16,7 +16,7 @@ import pytest
 
 from dask_claim.claim.model import Claim
 from dask_claim.errors import ConfigurationError
-from dask_claim.providers.base import import_quietly
+from dask_claim.imports import import_quietly
 from dask_claim.providers.hpc import condor
 from dask_claim.providers.hpc.batch_host import with_configured
 from dask_claim.providers.hpc.systems import SYSTEMS, name_jobs, parse_jobs, passes

@@ -59,7 +59,7 @@ def test_faults_are_permanent_and_a_gateway_that_is_away_temporary(
 READ_AND_IMPORT = """
 import os
 from dask_claim.claim.dask_config import gateway_of_dask
-from dask_claim.providers.base import import_quietly
+from dask_claim.imports import import_quietly
 print(*(source for source, _ in gateway_of_dask(os.environ)))
 import_quietly("dask_gateway")
 """

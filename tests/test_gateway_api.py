@@ -35,7 +35,7 @@ from dask_claim.errors import (
     Exhausted,
     GatewayUnreachable,
 )
-from dask_claim.providers.base import import_quietly
+from dask_claim.imports import import_quietly
 from dask_claim.providers.gateway import api, connection
 from dask_claim.providers.gateway.api import GatewayApi
 from dask_claim.providers.gateway.connection import PRIVATE

@@ -13,11 +13,11 @@ from dask_gateway_server.options import Mapping, Options
 
 from dask_claim.claim.model import Claim
 from dask_claim.errors import AuthenticationError, DaskClaimError, TemporaryError
+from dask_claim.imports import import_quietly
 from dask_claim.launch.events import Events
 from dask_claim.launch.receipt import Receipt
 from dask_claim.launch.session import Session
 from dask_claim.lifetime.reclaim import reclaim, reclaim_all
-from dask_claim.providers.base import import_quietly
 from dask_claim.providers.gateway import reclaiming
 from dask_claim.providers.gateway.api import GatewayApi
 from dask_claim.providers.gateway.filling import IDLE_TIMEOUT

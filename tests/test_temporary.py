@@ -23,7 +23,7 @@ from dask_claim.errors import (
     NoGatewayThere,
     NotAGateway,
 )
-from dask_claim.providers.base import import_quietly
+from dask_claim.imports import import_quietly
 from dask_claim.providers.gateway import asking
 from dask_claim.providers.gateway.answers import failure as failure_of
 from dask_claim.providers.gateway.api import GatewayApi

@@ -5,15 +5,14 @@ from __future__ import annotations
 import os
 import site
 import sys
-import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from dask_claim.claim.spellings import Reading, read
 from dask_claim.errors import Fault
+from dask_claim.imports import writing_nothing
 from dask_claim.redact import names_secret, redact
 
 if TYPE_CHECKING:
@@ -24,36 +23,6 @@ _OF_DASK = {
     "proxy_url": "gateway.proxy-address",
     "public_url": "gateway.public-address",
 }
-
-DASK_CONFIG = "DASK_CONFIG"
-
-# Importing dask_gateway copies a configuration file to DASK_CONFIG, by default ~/.config/dask,
-# as it was when Dask was imported first; HOME is the output directory of a CWL tool. Nothing can be
-# copied into /dev/null, and it reads as an empty configuration; ~/.config/dask is read besides.
-NOWHERE = "/dev/null"
-
-_importing = threading.Lock()
-
-
-def dask_config(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the variable that keeps Dask's libraries from writing files below HOME on import."""
-    return {} if DASK_CONFIG in environ else {DASK_CONFIG: NOWHERE}
-
-
-@contextmanager
-def writing_nothing() -> Iterator[None]:
-    """Import one of Dask's libraries meanwhile, without a file appearing below HOME.
-
-    One thread at a time: Dask's packages import one another in circles, which two threads break.
-    """
-    with _importing:
-        added = dask_config(os.environ)
-        os.environ.update(added)
-        try:
-            yield
-        finally:
-            for name in added:
-                del os.environ[name]
 
 
 def gateway_of_dask(environ: Mapping[str, str]) -> Iterator[tuple[str, Reading]]:

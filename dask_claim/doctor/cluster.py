@@ -11,9 +11,9 @@ from warnings import catch_warnings, simplefilter
 
 from dask_claim.doctor.finding import TEMPORARY, WRONG, Examined, Finding, fail, fail_with, ok, warn
 from dask_claim.errors import ClusterFailed, DaskClaimError
+from dask_claim.imports import import_dask
 from dask_claim.launch.events import Event, Events, Warned
 from dask_claim.launch.session import Session
-from dask_claim.providers.base import import_quietly
 from dask_claim.providers.values import Outcome
 from dask_claim.providers.versions import differences_of_client
 from dask_claim.registry import provider_class
@@ -122,7 +122,7 @@ async def _release(session: Session) -> tuple[Outcome, asyncio.CancelledError | 
 async def _use(seen: Examined, session: Session) -> AsyncIterator[Finding]:
     provider = session.provider
     address, security = provider.cluster.scheduler_address, provider.security()
-    Client = (await asyncio.to_thread(import_quietly, "distributed")).Client
+    Client = (await asyncio.to_thread(import_dask, "distributed")).Client
     assert address is not None
     options = {"asynchronous": True, "set_as_default": False, "timeout": PATIENCE}
     try:

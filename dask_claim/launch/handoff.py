@@ -15,11 +15,12 @@ from urllib.parse import urlsplit
 
 from dask_claim.claim.addresses import GatewayAddress
 from dask_claim.claim.choice import RUN_ID, SCHEDULER_ADDRESS
-from dask_claim.claim.dask_config import dask_config, goes_direct
+from dask_claim.claim.dask_config import goes_direct
 from dask_claim.claim.names import find_conflicts
 from dask_claim.credentials.login import choose
 from dask_claim.errors import ClaimError
 from dask_claim.files import private_folder, write_whole
+from dask_claim.imports import dask_config
 from dask_claim.providers import tls
 from dask_claim.providers.values import Cluster, Ticket
 from dask_claim.registry import provider_class

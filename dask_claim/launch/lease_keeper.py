@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from dask_claim.claim.policy import most_workers
 from dask_claim.errors import ClusterGone, ConfigurationError
+from dask_claim.imports import import_dask
 from dask_claim.launch import events
 from dask_claim.launch.cluster_watch import ClusterWatch
 from dask_claim.launch.events import Events
-from dask_claim.providers.base import Provider, import_quietly
+from dask_claim.providers.base import Provider
 from dask_claim.providers.dask_report import IN_HASTE, DaskReport
 from dask_claim.providers.values import Ended, Request
 from dask_claim.providers.versions import differences, installed_versions
@@ -206,7 +207,7 @@ class LeaseKeeper:
 
 
 def _import_lease() -> Any:
-    module = import_quietly("dask_claim.lifetime.lease")
+    module = import_dask("dask_claim.lifetime.lease")
     module.Lease.prepare()
     return module
 

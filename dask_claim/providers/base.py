@@ -1,17 +1,13 @@
-"""What every provider keeps to, and how Dask's libraries are imported."""
+"""What every provider keeps to."""
 
 from __future__ import annotations
 
-import sys
-import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from dask_claim.claim.dask_config import writing_nothing
-from dask_claim.errors import ConfigurationError, Reason
+from dask_claim.errors import Reason
 from dask_claim.providers.usage import Usage
 from dask_claim.providers.values import Cluster, Ended, Outcome, Request, Ticket, Warn, Write
 
@@ -183,27 +179,3 @@ NO_WORKERS_TIMEOUT = "DASK_DISTRIBUTED__SCHEDULER__NO_WORKERS_TIMEOUT"
 def tells_of_no_workers() -> bool:
     """Whether the installed scheduler fails such tasks; an older one would end its cluster."""
     return [int(part) for part in version("distributed").split(".")[:2]] >= [2024, 8]
-
-
-def import_quietly(module: str) -> Any:
-    """Import one of Dask's libraries, or what imports it, without a file appearing below HOME.
-
-    Raises
-    ------
-    ConfigurationError
-        It is missing, cannot be loaded, or ended Python: it may be a program that has a library's
-        name.
-    """
-    with writing_nothing():
-        try:
-            return import_module(module)
-        except ImportError as error:
-            raise ConfigurationError(
-                f"{module} cannot be imported by {sys.executable}: {error}"
-            ) from error
-        except SystemExit as error:
-            file = traceback.extract_tb(error.__traceback__)[-1].filename
-            raise ConfigurationError(
-                f"{file} ends Python when it is imported (SystemExit: {error}), and is imported in "
-                "place of a library: rename it, or take its folder off PYTHONPATH"
-            ) from error

@@ -13,7 +13,8 @@ from dask_claim.claim.addresses import is_loopback
 from dask_claim.claim.choice import CLUSTER_NAMES, SCHEDULER_ADDRESS
 from dask_claim.errors import ClusterFailed, ConfigurationError, DaskClaimError, TemporaryError
 from dask_claim.files import remove_private_folder
-from dask_claim.providers.base import Provider, import_quietly
+from dask_claim.imports import import_dask
+from dask_claim.providers.base import Provider
 from dask_claim.providers.values import Cluster, Outcome, Request, Ticket, Warn, Write
 from dask_claim.providers.versions import differences_of_client
 from dask_claim.redact import redact
@@ -156,7 +157,7 @@ class AttachProvider(Provider):
     @asynccontextmanager
     async def _client(self) -> AsyncIterator[Any]:
         """A client of the scheduler; a `DaskClaimError` where that is not reached, or lost."""
-        Client = import_quietly("distributed").Client
+        Client = import_dask("distributed").Client
         address = self.cluster.scheduler_address
         where = address if self._name else f"{self._variable} = {address}"
         try:

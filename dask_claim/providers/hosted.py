@@ -14,9 +14,9 @@ from time import monotonic
 from typing import Any, ClassVar, Literal
 
 from dask_claim.cgroup import MORE_MEMORY, MemoryLimit
-from dask_claim.claim.dask_config import dask_config
 from dask_claim.errors import ClusterFailed, ConfigurationError
 from dask_claim.files import private_folder
+from dask_claim.imports import dask_config
 from dask_claim.processes import ended, kill_group
 from dask_claim.providers import dask_report, tls
 from dask_claim.providers.base import NO_WORKERS_TIMEOUT, Provider, tells_of_no_workers

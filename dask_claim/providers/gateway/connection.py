@@ -19,7 +19,7 @@ from dask_claim.claim.addresses import UrlPrefix
 from dask_claim.claim.dask_config import goes_direct
 from dask_claim.credentials.login import Login, log_in
 from dask_claim.errors import ConfigurationError, DaskClaimError, GatewayUnreachable
-from dask_claim.providers.base import import_quietly
+from dask_claim.imports import import_dask
 from dask_claim.providers.gateway.answers import failure, one_line, refusal
 from dask_claim.redact import redact
 from dask_claim.threads import in_time
@@ -63,7 +63,7 @@ class GatewayConnection:
         `timeout`: seconds for a request; `login`: one that this gateway has accepted before,
         instead of what is configured.
         """
-        gateway = import_quietly("dask_gateway")
+        gateway = import_dask("dask_gateway")
         self.gateway, url = address, address.url
         self.where = f"the Dask Gateway at {redact(url)}"
         self.clock_ahead: float | None = None

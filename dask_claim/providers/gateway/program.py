@@ -11,7 +11,7 @@ import asyncio
 from dataclasses import asdict, replace
 
 from dask_claim.errors import AuthenticationError
-from dask_claim.providers.base import import_quietly
+from dask_claim.imports import import_dask
 from dask_claim.providers.existing import NoProvider
 from dask_claim.providers.gateway.asking import Patience
 from dask_claim.providers.gateway.connection import check_proxy_address
@@ -36,8 +36,8 @@ class MarkingProvider(NoProvider):
         self.description = f"the Dask Gateway at {where}: {NoProvider.description}"
 
     async def submit(self) -> None:
-        await asyncio.to_thread(import_quietly, "dask_gateway")
-        module = import_quietly("dask_claim.providers.gateway.api")
+        await asyncio.to_thread(import_dask, "dask_gateway")
+        module = import_dask("dask_claim.providers.gateway.api")
         request = self.request
         check_proxy_address(self._gateway)
         patience = Patience(self)

@@ -58,10 +58,12 @@ async def hold(request: dict[str, Any], events: Any) -> None:
     """Make the cluster and keep it until standard input closes."""
     left = launcher_left()
 
-    from distributed import LocalCluster
-
     from dask_claim.files import letters, remove_private_folder
+    from dask_claim.imports import without_numpy
     from dask_claim.providers.local.dashboard import dashboard
+
+    with without_numpy():
+        from distributed import LocalCluster
 
     folder, token, report = request.pop("folder"), letters(), request.pop("report")
     configure(Path(folder), token)

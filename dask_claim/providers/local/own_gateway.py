@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from dask_claim.claim.addresses import GatewayAddress
 from dask_claim.errors import ClusterFailed, ConfigurationError, GatewayUnreachable
 from dask_claim.files import letters
-from dask_claim.providers.base import import_quietly
+from dask_claim.imports import import_dask
 from dask_claim.providers.gateway.asking import Patience
 from dask_claim.providers.gateway.reports import status_of
 from dask_claim.providers.local.local_provider import LocalProvider, server_missing
@@ -84,7 +84,7 @@ class OwnGatewayClusterProvider(OwnGatewayProvider):
     async def _use(self, event: Mapping[str, Any]) -> None:
         await super()._use(event)
         # In a thread, for the import may have to wait for another one.
-        api_module = await asyncio.to_thread(import_quietly, "dask_claim.providers.gateway.api")
+        api_module = await asyncio.to_thread(import_dask, "dask_claim.providers.gateway.api")
         size = self._fitted = await asyncio.to_thread(fit_here, self._size())
         claim = self.request.claim
         self._api = api = api_module.GatewayApi(self.cluster.gateway)
