@@ -11,6 +11,7 @@ import getpass
 import inspect
 import os
 import re
+import subprocess
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -358,3 +359,14 @@ def test_names_that_the_lease_and_a_gateway_of_the_run_use() -> None:
     for ours, theirs in ((Server, DaskGateway), (Backend, UnsafeLocalBackend)):
         names = tuple(name for name in vars(ours) if inspect.isfunction(vars(ours)[name]))
         assert names and [name for name in names if not hasattr(theirs, name)] == []
+
+
+def test_own_processes_import_dask_without_numpy() -> None:
+    """Whoever imports NumPy later has it, also Dask when an array comes."""
+    code = (
+        "import sys; from dask_claim.imports import import_dask; import_dask('dask_gateway')\n"
+        "assert 'numpy' not in sys.modules; import numpy\n"
+        "from distributed.protocol import deserialize, serialize\n"
+        "print(deserialize(*serialize(numpy.arange(3))).sum())"
+    )
+    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "3\n"

@@ -254,17 +254,6 @@ def test_without_a_value_dask_is_not_imported(tmp_path: Path) -> None:
     assert not loaded & {"dask", "distributed", "dask_gateway", "yaml", "ruamel.yaml", "loguru"}
 
 
-def test_own_processes_import_dask_without_numpy() -> None:
-    """Whoever imports NumPy later has it, also Dask when an array comes."""
-    code = (
-        "import sys; from dask_claim.imports import import_dask; import_dask('dask_gateway')\n"
-        "assert 'numpy' not in sys.modules; import numpy\n"
-        "from distributed.protocol import deserialize, serialize\n"
-        "print(deserialize(*serialize(numpy.arange(3))).sum())"
-    )
-    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "3\n"
-
-
 def test_the_process_environment_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DASK_CLAIM_SITE", "/dev/null")
     monkeypatch.setenv("DASK_CLAIM_IMAGE", "bai:2.0")
