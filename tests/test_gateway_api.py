@@ -12,6 +12,7 @@ import inspect
 import os
 import re
 import subprocess
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
