@@ -32,7 +32,7 @@ def kubectl(*words: str) -> str:
 def rendered(folder: str, root: Path = ROOT / "k8s") -> list[Object]:
     """The objects of one folder of k8s/, or of a changed copy at `root`."""
     need("kubectl")
-    return [*yaml.safe_load_all(kubectl("kustomize", str(root / folder)))]
+    return [*yaml.load_all(kubectl("kustomize", str(root / folder)), yaml.CSafeLoader)]
 
 
 def one(folder: str, kind: str, name: str) -> Object:

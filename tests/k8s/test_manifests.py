@@ -30,6 +30,8 @@ from tests.k8s.objects import (
 from tests.support.cwl import Calrissian, load
 from tests.support.gateway import clean_environment
 
+pytestmark = pytest.mark.xdist_group("kubernetes")  # each folder is rendered once
+
 VALUES = yaml.safe_load((ROOT / "k8s" / "gateway" / "values.yaml").read_text())
 # Starts the node's own NFS server, in a namespace of its own.
 ROOT_IS_NEEDED = {"nfs/nfs-server"}
