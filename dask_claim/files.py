@@ -11,6 +11,8 @@ import shutil
 import stat
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from string import ascii_lowercase
 from typing import Literal
@@ -36,27 +38,37 @@ def letters(count: int = 32) -> str:
     return "".join(secrets.choice(ascii_lowercase) for _ in range(count))
 
 
-def private_folder(content: Literal["files", "keys", "gateway"]) -> Path:
-    """Return a new folder, named by its content, that only this user can look into.
+def private_path(content: Literal["files", "keys", "gateway"]) -> Path:
+    """Return where a private folder can be made, named by its content; a ticket comes first.
 
     Raises
     ------
     ConfigurationError
         There is no place for temporary files.
     """
+    with _place_for_files():
+        return Path(tempfile.gettempdir(), f"dask-claim-{content}-{letters(12)}")
+
+
+def make_private_folder(path: Path) -> None:
+    """Make the folder, that only this user can look into; the same error."""
+    with _place_for_files():
+        path.mkdir(mode=0o700)
+
+
+@contextmanager
+def _place_for_files() -> Iterator[None]:
     try:
-        folder = Path(tempfile.gettempdir(), f"dask-claim-{content}-{letters(12)}")
-        folder.mkdir(mode=0o700)
+        yield
     except OSError as error:
         raise ConfigurationError(
             "no folder for temporary files can be written to: set TMPDIR to one that can "
             f"({error.strerror or error})"
         ) from error
-    return folder
 
 
 def remove_private_folder(folder: str) -> None:
-    """Remove a folder that `private_folder` has made, and no other."""
+    """Remove a folder that `make_private_folder` has made, and no other."""
     if _PRIVATE.match(Path(folder).name):
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -24,7 +24,7 @@ import dask_claim
 from dask_claim.claim.fields import FIELDS, RESULTS
 from dask_claim.claim.model import Claim
 from dask_claim.claim.names import refusal, suggest_name
-from dask_claim.files import letters, private_folder, remove_private_folder
+from dask_claim.files import letters, private_path
 from dask_claim.providers.values import Request
 from dask_claim.redact import redact, redact_command, redact_text, register_secret, register_secrets
 
@@ -237,8 +237,7 @@ def test_values_of_variables_are_literals_without_a_warning() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for _ in range(300):
-            folder = str(private_folder("keys"))
-            remove_private_folder(folder)
+            folder = str(private_path("keys"))
             run = Request(claim, claim.plan(), {}).run_id
             for value in (folder, f"http://127.0.0.1:36267/{letters()}/status", run, letters()):
                 # What is no literal is taken as it stands; a warning would be raised here, too.

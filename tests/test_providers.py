@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +27,14 @@ from tests.support.slurm import Slurm
 
 PAGE = Path(__file__).parents[1] / "docs/providers.md"
 MARK = "CONTRACT_OF_PROVIDERS"
+
+
+@pytest.fixture(autouse=True)
+def _no_folder_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    (temporary := tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    yield
+    assert list(temporary.glob("dask-claim-*")) == []
 
 
 class Here(ProviderContract):

@@ -19,7 +19,7 @@ from dask_claim.claim.dask_config import goes_direct
 from dask_claim.claim.names import find_conflicts
 from dask_claim.credentials.login import choose
 from dask_claim.errors import ClaimError
-from dask_claim.files import private_folder, write_whole
+from dask_claim.files import make_private_folder, private_path, write_whole
 from dask_claim.imports import dask_config
 from dask_claim.providers import tls
 from dask_claim.providers.values import Cluster, Ticket
@@ -183,8 +183,9 @@ def write_result_files(
     texts = {field: text for field, text in _contents(cluster).items() if field in env}
     if not texts:
         return {}
-    folder = private_folder("files")
+    folder = private_path("files")
     write(Ticket("none", folder=str(folder)))
+    make_private_folder(folder)
     paths = {field: folder / RESULT_FILES[field] for field in texts}
     for field, path in paths.items():
         write_whole(path, texts[field])

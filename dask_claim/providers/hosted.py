@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Literal
 
 from dask_claim.cgroup import MORE_MEMORY, MemoryLimit
 from dask_claim.errors import ClusterFailed, ConfigurationError
-from dask_claim.files import private_folder
+from dask_claim.files import make_private_folder, private_path
 from dask_claim.imports import dask_config
 from dask_claim.processes import ended, kill_group
 from dask_claim.providers import dask_report, tls
@@ -86,9 +86,11 @@ class HostedProvider(Provider):
 
         The process itself needs none so early: its pipe ends it however this process ends.
         """
-        self._folder = str(private_folder(self.content))
+        folder = private_path(self.content)
+        self._folder = str(folder)
         ticket = Ticket(self.name, self._facts, folder=self._folder)
         self._write(ticket)
+        make_private_folder(folder)
         self._write(self._held(ticket, await self._spawn()))
 
     def _held(self, ticket: Ticket, process: int) -> Ticket:
