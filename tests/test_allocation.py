@@ -28,7 +28,7 @@ ON_BOTH_NODES = """
 import os, sys, time
 from distributed import Client
 with Client() as client:
-    client.wait_for_workers(3, timeout=60)
+    client.wait_for_workers(3, timeout=120)
     nodes = client.run(os.getenv, "SLURMD_NODENAME")
     print(*sorted(nodes.values()), *{worker[:3] for worker in nodes}, flush=True)
     print(*{client.run(os.getenv, "SAID").popitem()[1]}, flush=True)
@@ -113,8 +113,8 @@ def test_workers_of_all_nodes_end_with_a_killed_launcher(launcher: Launcher, slu
         and "python" in command_line(pid).partition(" ")[0]
     )  # fmt: skip
     os.kill(own, signal.SIGKILL)
-    wait_for(lambda: not workers(), "end of the other node's workers", 40)
-    run.process.communicate(timeout=60)
+    wait_for(lambda: not workers(), "end of the other node's workers")
+    run.process.communicate(timeout=120)
 
 
 def test_a_step_that_ends_early(launcher: Launcher, slurm: Slurm) -> None:

@@ -113,7 +113,7 @@ def test_jobs_end_with_their_launcher(
         run.process.communicate()
     else:
         kill(run)
-        wait_for(lambda: not processes_with(launcher.marker), "end of all processes", 40)
+        wait_for(lambda: not processes_with(launcher.marker), "end of all processes")
         assert not list(temporary.glob("dask-claim-keys-*"))
 
 
@@ -146,7 +146,7 @@ def test_jobs_that_slurm_ends(launcher: Launcher, slurm: Slurm) -> None:
         f"Slurm ended job {late} of a worker (TIMEOUT): it reached its walltime",
     ]
     for text in told:
-        run.until(re.escape(text), 60)  # Slurm looks at walltimes every 30 s
+        run.until(re.escape(text))  # Slurm looks at walltimes every 30 s
     run.process.stdin.write(b"\n")
     run.process.stdin.close()
     run.process.stdin = None

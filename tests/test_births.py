@@ -165,7 +165,7 @@ def test_command_has_a_guard_whosever_the_cluster_is(
     run = launcher.start("sh", "-c", program, flags=("--grace", "1"), env=scheduler)
     until_ready(run)
     run.process.kill()
-    wait_for(lambda: not processes_with(launcher.marker), "end of all processes", 60)
+    wait_for(lambda: not processes_with(launcher.marker), "end of all processes")
 
 
 def test_no_place_for_temporary_files(launcher: Launcher, tmp_path: Path) -> None:

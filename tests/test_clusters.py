@@ -55,7 +55,7 @@ def test_list_and_stop(launcher: Launcher, gateway: GatewayServer) -> None:
     assert header.split() == ["NAME", "STATUS", "AGE", "WORKERS", "LEASE"]
     assert line.startswith(f"{name}  running  ") and line.endswith("  live")
     made = by_hand(gateway)
-    wait_for(lambda: rows(gateway)[made]["lease"] == "none", "start of the cluster", 40)
+    wait_for(lambda: rows(gateway)[made]["lease"] == "none", "start of the cluster")
     assert clusters(gateway, "stop", "--orphaned", "--pending-after", "0", "--yes") == NOTHING
     stopped = clusters_command(gateway, "stop", made)
     assert (stopped.returncode, stopped.stdout) == (0, f"{made} is gone\n"), stopped.stderr

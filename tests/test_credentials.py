@@ -137,7 +137,7 @@ def test_token_replaced(
     elif credentials != FILE:
         time.sleep(LIFETIME)  # the program's token ends
     (tmp_path / "replaced").touch()
-    result = run.finish(90)
+    result = run.finish()
     if end != "SIGKILL":
         assert (result.status, result.out) == (0, b"1\n1\n"), result.err
         assert result.receipt["gone"] is True
@@ -217,4 +217,4 @@ def test_signal_while_the_provider_hangs(launcher: Launcher, tmp_path: Path) -> 
             # It hangs up before its own patience with the provider is over.
             while asked.recv(4096):
                 pass
-        assert run.finish(30).status == 143
+        assert run.finish().status == 143

@@ -59,4 +59,4 @@ def test_task_that_ends_python(launcher: Launcher, gateway: GatewayServer) -> No
     code = main(LEASE_PLACED, error="SystemExit(3)")
     run = launcher.program(code, "--", "sleep", "60", env={"DASK_CLAIM_GATEWAY_URL": gateway.url})
     assert run.finish().status == 70, run.err
-    wait_for(lambda: not gateway.clusters(), "end of the cluster", 40)
+    wait_for(lambda: not gateway.clusters(), "end of the cluster")

@@ -320,7 +320,7 @@ def starting(
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     ) as process:  # fmt: skip
         try:
-            wait_for(lambda: gateway.clusters() or process.poll() is not None, "cluster", 40)
+            wait_for(lambda: gateway.clusters() or process.poll() is not None, "cluster")
             yield process
         finally:
             process.kill()
@@ -344,7 +344,7 @@ def test_signal_gives_the_started_cluster_back(
     with starting(stuck_gateway, before=NAMESPACE if first else (), **env) as process:
         [pid] = children(process.pid) if first else [process.pid]
         os.kill(pid, signum)
-        out, _ = process.communicate(timeout=60)
+        out, _ = process.communicate(timeout=120)
     assert process.returncode == 128 + signum, out
     assert signum.name in out and "is gone after" in out
     assert stuck_gateway.clusters() == []
@@ -358,8 +358,8 @@ def test_signal_and_a_gateway_that_gives_nothing_back(stuck_gateway: GatewayServ
         flags = ("--stop-timeout", "2", "--json")
         with starting(stuck_gateway, *flags, DASK_CLAIM=claim) as process:
             process.terminate()
-            out, _ = process.communicate(timeout=60)
+            out, _ = process.communicate(timeout=120)
         proxy.heal()
         assert process.returncode == 128 + signal.SIGTERM, out
         assert "is not confirmed gone" in out and "stopped" not in out
-        wait_for(lambda: not stuck_gateway.clusters(), "end of the cluster, by the guard", 40)
+        wait_for(lambda: not stuck_gateway.clusters(), "end of the cluster, by the guard")

@@ -118,7 +118,7 @@ def test_details_on_a_gateway(launcher: Launcher, gateway: GatewayServer) -> Non
     run.until("command_started")
     run.process.kill()
     run.process.wait()
-    wait_for(lambda: "is gone" in run.err, "end of the cluster", 40)
+    wait_for(lambda: "is gone" in run.err, "end of the cluster")
     events = events_of(run.err)
     assert password not in run.err
     assert {"submitted", "leased", "scaled"} <= {event["event"] for event in events}

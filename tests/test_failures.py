@@ -48,7 +48,7 @@ def started(
     """Runs that fail, by the headings of the document; they last side by side."""
     small = {"max_workers": 1, "worker_memory": "400M"}
     image = {"gateway_url": failing_gateway.url, "image": "site/dask:1"}
-    job = {"SLURM_JOB_ID": "7", "SLURM_JOB_END_TIME": str(int(time.time()) + 25)}
+    job = {"SLURM_JOB_ID": "7", "SLURM_JOB_END_TIME": str(int(time.time()) + 45)}
     return {
         "A task outgrows its worker": launcher.start(
             PYTHON, "-c", FILLS, claim=small,
@@ -63,7 +63,7 @@ def started(
         ),
         "The image cannot start": launcher.start("true", claim=image),
         "The job's walltime ends": launcher.start(
-            "sleep", "60", env=job, flags=("--grace", "5"), claim={"max_workers": 1}
+            "sleep", "90", env=job, flags=("--grace", "5"), claim={"max_workers": 1}
         ),
     }  # fmt: skip
 

@@ -66,7 +66,7 @@ def test_trouble_in_every_phase_passes(launcher: Launcher, proxy: Proxy) -> None
         proxy.fault(kind, GIVING_BACK, times=1)
     for kind in ("502", "401", "reset", "swallow"):
         proxy.fault(kind, WAITING, times=1)
-    run.process.communicate(b"\n", timeout=90)
+    run.process.communicate(b"\n", timeout=120)
     ended = run.finish()
     assert (ended.status, ended.receipt["gone"]) == (5, True), ended.err
     assert proxy.left() == []
@@ -93,12 +93,12 @@ def test_creation_that_is_never_answered(
         unasked = launcher.start("true", claim=deaf.claim(), flags=timed)
         unheard = launcher.start("true", claim=mute.claim(), flags=timed)
         told = launcher.start("true", claim=mute.claim(), flags=timed[2:])
-        wait_for(lambda: mute.struck("withhold") == 2, "requests for two clusters", 40)
+        wait_for(lambda: mute.struck("withhold") == 2, "requests for two clusters")
         told.process.send_signal(signal.SIGTERM)
         told.until("SIGTERM")
         told.process.send_signal(signal.SIGINT)  # while the launcher still hopes for the answer
         for run, status, gone in ((unasked, 75, None), (unheard, 75, True), (told, 143, True)):
-            ended = run.finish(90)
+            ended = run.finish()
             assert (ended.status, ended.receipt["gone"]) == (status, gone), ended.err
     assert variables_gateway.clusters() == []
 
@@ -192,17 +192,17 @@ def test_gateway_restarted_while_the_command_runs(
             until_ready(run)
         until_leased(server)
         server.kill()
-        leaving.process.communicate(b"\n", timeout=60)
+        leaving.process.communicate(b"\n", timeout=120)
         left = leaving.finish()
         assert (left.status, left.receipt["gone"]) == (5, False), left.err
         [line] = [line for line in left.err.splitlines() if "NOT confirmed gone" in line]
         assert left.cluster in line and server.url in line
         server.restart()
         name = staying.until(r"Cluster (\w+) is requested").group(1)
-        wait_for(lambda: server.clusters() == [name], "end of the other cluster", 60)
+        wait_for(lambda: server.clusters() == [name], "end of the other cluster")
         until_leased(server)
         staying.process.stdin.write(b"\n")
-        ended = staying.finish(90)
+        ended = staying.finish()
         assert (ended.status, ended.out) == (0, b"42\n"), ended.err
         assert ended.receipt["gone"] is True
         assert server.clusters() == []
@@ -220,7 +220,7 @@ def test_all_workers_are_killed(launcher: Launcher, gateway: GatewayServer) -> N
     for worker in workers:
         os.kill(worker, signal.SIGKILL)
     run.process.stdin.write(b"\n")
-    ended = run.finish(120)
+    ended = run.finish()
     assert (ended.status, ended.out) == (0, b"42\n"), ended.err
     assert ended.receipt["gone"] is True
 

@@ -55,7 +55,7 @@ def test_launcher_is_killed(launcher: Launcher, gateway: GatewayServer) -> None:
             wait_for(lambda run=run: run.receipt()["state"] == "running", "running command")
         kill(run)
     # Much sooner than the lease, whose timeout is 60 s.
-    wait_for(lambda: not processes_with(launcher.marker), "end of all processes", 40)
+    wait_for(lambda: not processes_with(launcher.marker), "end of all processes")
     assert gateway.clusters() == []
     for moment, run in runs.items():
         left = run.finish().receipt
@@ -80,7 +80,7 @@ def test_launcher_is_killed_before_the_answer(launcher: Launcher, gateway: Gatew
         other = waiting(launcher, gateway, leased=False, **proxy.claim())
         assert len(gateway.clusters()) == 2
         kill(run)
-        wait_for(lambda: len(guards(launcher)) == 1, "end of the guard", 60)
+        wait_for(lambda: len(guards(launcher)) == 1, "end of the guard")
         assert gateway.clusters() == [other.until(r"Cluster (\w+) is requested").group(1)]
         assert let_go(other).receipt["gone"] is True
 
@@ -103,7 +103,7 @@ def test_shell_is_the_first_process(
         run.process.wait(3)
     except subprocess.TimeoutExpired:
         os.kill(first, signal.SIGKILL)
-    run.process.communicate(timeout=60)
+    run.process.communicate(timeout=120)
     until_gone(gateway, 40)
 
 
@@ -125,8 +125,8 @@ def test_local_cluster_and_its_keys_do_not_stay(
     if killed != "host":
         kill(run)
     else:
-        run.process.communicate(b"\n", timeout=60)
-    wait_for(lambda: not processes_with(launcher.marker), "end of all processes", 40)
+        run.process.communicate(b"\n", timeout=120)
+    wait_for(lambda: not processes_with(launcher.marker), "end of all processes")
     assert not list(tmp_path.glob("dask-claim-*"))
 
 

@@ -67,7 +67,7 @@ def at(moment: str, program: Running, proxy: Proxy) -> None:
     if moment == "asking":
         program.until("Claiming")
     elif moment == "waiting for the answer":
-        wait_for(lambda: proxy.struck("slow"), "request for a cluster", 30)
+        wait_for(lambda: proxy.struck("slow"), "request for a cluster")
     elif moment == "starting":
         program.until("is requested")
     else:
@@ -134,7 +134,7 @@ def test_second_signal_does_not_abandon_the_stop(
     at("in the block", program, proxy)
     proxy.fault("slow", ("DELETE", r"/clusters/\w+"))
     program.process.send_signal(signal.SIGINT)
-    wait_for(lambda: proxy.struck("slow"), "request for the end", 30)
+    wait_for(lambda: proxy.struck("slow"), "request for the end")
     for _ in range(3):
         os.kill(program.process.pid, signal.SIGINT)
     program.finish()

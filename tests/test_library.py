@@ -408,7 +408,7 @@ with dask_claim.connect() as client:
     for lifetime in (10, 60):  # on a loaded machine the start alone may take longer
         claim = {"max_lifetime": lifetime, "max_workers": 1}
         env = {f"DASK_CLAIM_{name.upper()}": str(tmp_path / name) for name in ("receipt", "report")}
-        ended = launcher.program(code, claim=claim, env=env).finish(90)
+        ended = launcher.program(code, claim=claim, env=env).finish()
         if b"begun" in ended.out:
             break
     assert (ended.status, b"Cancelled" in ended.out) == (0, True), ended.err

@@ -179,8 +179,8 @@ def test_sigkill_leaves_nothing(launcher: Launcher, tmp_path: Path, whom: str) -
             if "gateway_host.py" in command_line(pid):
                 os.kill(pid, 9)
     kill(run)
-    wait_for(lambda: not processes_with(launcher.marker), "end of all", 40)
-    wait_for(lambda: not places(tmp_path), "end of the files", 40)
+    wait_for(lambda: not processes_with(launcher.marker), "end of all")
+    wait_for(lambda: not places(tmp_path), "end of the files")
 
 
 @pytest.mark.parametrize(

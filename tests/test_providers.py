@@ -228,7 +228,7 @@ def test_run_with_a_provider_of_another_package(launcher: Launcher, package: Pat
     until_ready(run)
     assert processes_with("MARK_OF_THE_CLUSTER=")
     kill(run)
-    wait_for(lambda: not processes_with("MARK_OF_THE_CLUSTER="), "end by the guard", 40)
+    wait_for(lambda: not processes_with("MARK_OF_THE_CLUSTER="), "end by the guard")
 
 
 def test_names_of_providers(package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -51,4 +51,4 @@ def test_removed_after_sigkill(
     assert list(tmp_path.glob("dask-claim-files-*"))
     run.process.kill()
     run.finish()
-    wait_for(lambda: not list(tmp_path.glob("dask-claim-files-*")), "end of the files", 60)
+    wait_for(lambda: not list(tmp_path.glob("dask-claim-files-*")), "end of the files")

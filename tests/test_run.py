@@ -47,7 +47,7 @@ def test_program_finds_what_it_would_find(way_in: Launcher, tmp_path: Path) -> N
     )  # fmt: skip
     os.close(writer)
     data = bytes(range(256)) * 4096
-    out, _ = run.process.communicate(data, timeout=60)
+    out, _ = run.process.communicate(data, timeout=120)
     assert out == data
     assert run.process.returncode == 3
     assert "its own words\n" in run.err
@@ -255,7 +255,7 @@ def test_standard_input_is_not_read_ahead(attached: Launcher) -> None:
     run = attached.start(
         "head", "-c", "3", before=("sh", "-c", '"$@"; cat', "-"), stdin=subprocess.PIPE
     )
-    out, _ = run.process.communicate(b"abcdef", timeout=60)
+    out, _ = run.process.communicate(b"abcdef", timeout=120)
     assert out == b"abcdef"
 
 

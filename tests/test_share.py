@@ -91,7 +91,7 @@ def test_second_run_joins_and_the_cluster_ends_after_keep(
     other = launcher("true", claim={**claim, "keep": 1, "environment": {"A": "1"}}, env=KEY)
     assert other.receipt and first.receipt["cluster_name"] != other.receipt["cluster_name"]
     assert "is there for another request" in other.err
-    wait_for(lambda: not variables_gateway.clusters(), "end of the clusters after keep", 60)
+    wait_for(lambda: not variables_gateway.clusters(), "end of the clusters after keep")
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_runs_that_begin_at_one_time_use_one_cluster(
     receipts = [let_go(run).receipt or {} for run in runs]
     assert len({receipt["cluster_name"] for receipt in receipts}) == 1
     assert sorted(receipt["shared"]["joined"] for receipt in receipts)[:2] == [False, True]
-    wait_for(lambda: not gateway.clusters(), "end of the cluster after keep", 60)
+    wait_for(lambda: not gateway.clusters(), "end of the cluster after keep")
 
 
 def test_what_neighbours_do_to_each_other(
@@ -129,7 +129,7 @@ def test_what_neighbours_do_to_each_other(
     two = Calculator(launcher, {**claim, "min_workers": 2, "max_workers": 2}).until_ready()
     assert "minimum=2, maximum=3" in two.run.err
     workers = "len(client.scheduler_info(n_workers=-1)['workers'])"
-    wait_for(lambda: one(workers) == "2" or None, "second worker", 40)
+    wait_for(lambda: one(workers) == "2" or None, "second worker")
     [cluster] = listed(variables_gateway)
     assert (cluster["share"], cluster["runs"], cluster["lease"]) == ("workflow", 2, "live")
     # What would end the tasks of all is refused, a part is not.
@@ -145,7 +145,7 @@ def test_what_neighbours_do_to_each_other(
     os.kill(pid, signal.SIGKILL)
     one.run.until("was lost with tasks of another run")
     assert two("long.result()") == "None"  # done again on the other one
-    wait_for(lambda: one(workers) == "2" or None, "another worker in its place", 40)
+    wait_for(lambda: one(workers) == "2" or None, "another worker in its place")
     # Computed again they would be others.
     made = "lambda number: (time.sleep(0.1), time.time())[1]"
     one(f"globals().update(kept=client.map({made}, range(8), pure=False))")
@@ -160,7 +160,7 @@ def test_what_neighbours_do_to_each_other(
     assert left.receipt["shared"]["runs"] == 2
     assert [one["count"] for one in left.receipt["workers"]["lost"]] == [1]
     # The second worker is retired: what it held is still there.
-    wait_for(lambda: one(workers) == "1" or None, "retirement of the second worker", 60)
+    wait_for(lambda: one(workers) == "1" or None, "retirement of the second worker")
     assert one("client.gather(kept)") == before
     last = one.run.finish()
     assert last.status == 0 and last.receipt, last.err

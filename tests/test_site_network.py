@@ -146,7 +146,7 @@ def test_private_ca_and_proxy(
     before = set(site.tunnels)
     site.tunnels.clear()
     run.process.kill()
-    assert run.finish(90).out == b"1 42\n", run.err
+    assert run.finish().out == b"1 42\n", run.err
     wait_for(lambda: not site.gateway.clusters(), "end of the cluster", 60, lambda: run.err)
     # To the gateway and to the provider.
     assert before == set(site.tunnels) and len(before) == (0 if excepted else 2)

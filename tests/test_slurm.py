@@ -67,8 +67,8 @@ def test_launcher_is_a_job_that_is_cancelled(
     until_ready(run)
     until_leased(slurm_gateway)
     slurm.run("scancel", "--name=launcher")
-    run.process.communicate(timeout=60)
-    wait_for(lambda: not processes_with(launcher.marker), "end of all processes", 40)
+    run.process.communicate(timeout=120)
+    wait_for(lambda: not processes_with(launcher.marker), "end of all processes")
     until_gone(slurm_gateway, 40)
 
 
@@ -88,5 +88,5 @@ def test_jobs_that_wait_are_taken_back(
     assert [run.finish().status for run in runs] == [128 + signal.SIGTERM, -signal.SIGKILL]
     ended = late.finish()
     assert (ended.status, ended.receipt["gone"]) == (75, True), ended.err
-    wait_for(lambda: not processes_with(launcher.marker), "end of all processes", 40)
+    wait_for(lambda: not processes_with(launcher.marker), "end of all processes")
     assert slurm_gateway.clusters() == []

@@ -148,7 +148,7 @@ def test_ended_runner_leaves_nothing(
         for runner in runners:
             runner.wait(timeout=60)
         until_gone(gateway, 30)
-        wait_for(lambda: not podman.running(), "end of the containers", 30)
+        wait_for(lambda: not podman.running(), "end of the containers")
     finally:
         for runner in runners:
             runner.kill()

@@ -62,7 +62,7 @@ def test_no_end_of_the_service_loses_a_job_or_a_cluster(
     assert service.in_progress(second)["receipt"]["plan"]["max_workers"] == 4
     assert len(gateway.clusters()) == 1
     service.kill()
-    wait_for(lambda: gateway.clusters() == [], "end of the cluster", 60)
+    wait_for(lambda: gateway.clusters() == [], "end of the cluster")
     service.start()
     job = service.ended(second)
     assert job["status"] == "failed" and job["receipt"]["gone"] is True

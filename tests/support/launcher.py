@@ -28,6 +28,9 @@ PYTHON = sys.executable
 
 PROMPT = "PROMPT# "
 
+# Seconds for what goes well: a loaded machine takes ten times as long as a quiet one.
+PATIENCE = 120.0
+
 # One task through an unmodified client, wherever the cluster is.
 ONE_TASK = (
     "from distributed import Client\nwith Client() as c: print(c.submit(sum, [20, 22]).result())"
@@ -98,7 +101,7 @@ class Running:
     def err(self) -> str:
         return self._log.read_text(errors="replace")
 
-    def until(self, pattern: str, timeout: float = 40) -> re.Match[str]:
+    def until(self, pattern: str, timeout: float = PATIENCE) -> re.Match[str]:
         """Wait until the log matches `pattern`."""
 
         def look() -> re.Match[str] | None:
@@ -113,7 +116,7 @@ class Running:
         """The receipt as it is now; None where there is none."""
         return json.loads(self._receipt.read_text()) if self._receipt.exists() else None
 
-    def finish(self, timeout: float = 60) -> Run:
+    def finish(self, timeout: float = PATIENCE) -> Run:
         try:
             out, _ = self.process.communicate(timeout=timeout)
         except subprocess.TimeoutExpired:
@@ -164,7 +167,7 @@ class Launcher:
 
         env = clean_environment(**{**self.variables, **variables})
         child = pexpect.spawn(
-            words[0], list(words[1:]), env=env, echo=False, timeout=40, encoding="utf-8"
+            words[0], list(words[1:]), env=env, echo=False, timeout=PATIENCE, encoding="utf-8"
         )
         child.logfile_read = sys.stdout
         self._terminals.append(child)
@@ -204,7 +207,7 @@ class Launcher:
         self._started.append(running)
         return running
 
-    def end(self, patience: float = 20) -> None:
+    def end(self, patience: float = PATIENCE) -> None:
         """End what a failed test has left running; fail where anything else is left."""
         for running in self._started:
             if running.process.poll() is None:
@@ -228,7 +231,7 @@ class Launcher:
                     if pipe is not None:
                         pipe.close()
 
-    def __call__(self, *command: str, timeout: float = 90, **options: Any) -> Run:
+    def __call__(self, *command: str, timeout: float = PATIENCE, **options: Any) -> Run:
         return self.start(*command, **options).finish(timeout)
 
 
@@ -249,7 +252,7 @@ def shut_down(run: Run) -> None:
 def wait_for(
     condition: Callable[[], T | None],
     what: str,
-    timeout: float = 40,
+    timeout: float = PATIENCE,
     context: Callable[[], str] = lambda: "",
 ) -> T:
     """Poll until `condition` gives something true; fail with `what` at the deadline."""
