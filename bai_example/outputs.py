@@ -80,6 +80,11 @@ class Folder:
     def __init__(self, location: str) -> None:
         self.disk = Path(location)
         self.disk.mkdir(parents=True, exist_ok=True)
+        paths = [self.disk / name for name in ALL]
+        if folders := [path for path in paths if path.is_dir() and not path.is_symlink()]:
+            raise InputError(
+                *(f"{path}: is a folder, no file can take its place" for path in folders)
+            )
 
     def has(self, name: str) -> bool:
         """Whether a file is there, or a link."""

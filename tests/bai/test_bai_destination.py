@@ -54,9 +54,11 @@ def test_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_locations_that_are_none(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
+    (tmp_path / "with folder" / "bai.png").mkdir(parents=True)
     for place, message in (
         (str(tmp_path / "file"), "file: cannot be written to"),
         ("/proc/none", "cannot be written to"),
+        (str(tmp_path / "with folder"), r"bai\.png: is a folder"),
     ):
         with pytest.raises(InputError, match=message), staging(place, overwrite=True):
             pass
