@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import multiprocessing
 import os
 import subprocess
 import sys
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -216,7 +218,20 @@ def evaluate(
 
     if scripts:
         need("node")
+        _close_node_at_the_end()
     return do_eval(text, inputs, scripts, None, None, {"cores": cores, "ram": ram})
+
+
+@cache
+def _close_node_at_the_end() -> None:
+    """CWL's own library leaves the pipes of its process open, of which Python warns."""
+    from cwl_utils.sandboxjs import NodeJSEngine
+
+    @atexit.register
+    def close() -> None:
+        for process in NodeJSEngine.localdata.procs.values():
+            process.kill()
+            process.communicate()
 
 
 def variables(tool: dict[str, Any], inputs: dict[str, Any] | None = None, **granted: float) -> Any:
