@@ -38,7 +38,7 @@ def letters(count: int = 32) -> str:
     return "".join(secrets.choice(ascii_lowercase) for _ in range(count))
 
 
-def private_path(content: Literal["files", "keys", "gateway"]) -> Path:
+def private_path(content: Literal["files", "keys", "gateway"]) -> str:
     """Return where a private folder can be made, named by its content; a ticket comes first.
 
     Raises
@@ -47,13 +47,13 @@ def private_path(content: Literal["files", "keys", "gateway"]) -> Path:
         There is no place for temporary files.
     """
     with _place_for_files():
-        return Path(tempfile.gettempdir(), f"dask-claim-{content}-{letters(12)}")
+        return os.path.join(tempfile.gettempdir(), f"dask-claim-{content}-{letters(12)}")
 
 
-def make_private_folder(path: Path) -> None:
+def make_private_folder(path: str) -> None:
     """Make the folder, that only this user can look into; the same error."""
     with _place_for_files():
-        path.mkdir(mode=0o700)
+        os.mkdir(path, mode=0o700)
 
 
 @contextmanager

@@ -237,7 +237,7 @@ def test_values_of_variables_are_literals_without_a_warning() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for _ in range(300):
-            folder = str(private_path("keys"))
+            folder = private_path("keys")
             run = Request(claim, claim.plan(), {}).run_id
             for value in (folder, f"http://127.0.0.1:36267/{letters()}/status", run, letters()):
                 # What is no literal is taken as it stands; a warning would be raised here, too.

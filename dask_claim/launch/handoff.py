@@ -10,6 +10,7 @@ import asyncio
 import json
 import threading
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -184,9 +185,9 @@ def write_result_files(
     if not texts:
         return {}
     folder = private_path("files")
-    write(Ticket("none", folder=str(folder)))
+    write(Ticket("none", folder=folder))
     make_private_folder(folder)
-    paths = {field: folder / RESULT_FILES[field] for field in texts}
+    paths = {field: Path(folder, RESULT_FILES[field]) for field in texts}
     for field, path in paths.items():
         write_whole(path, texts[field])
     return {field: str(path) for field, path in paths.items()}

@@ -72,8 +72,7 @@ class HostedProvider(Provider):
             raise
         assert self._host is not None and self._host.stdin is not None
         more = {"folder": self._folder, "report": self._wants_report}
-        asked = json.dumps({**self._host_request(), **more})
-        self._host.stdin.write(asked.encode() + b"\n")
+        self._host.stdin.write(json.dumps({**self._host_request(), **more}).encode() + b"\n")
         self._reading = asyncio.create_task(self._read())
         await self._use(await self._event())
 
@@ -86,11 +85,10 @@ class HostedProvider(Provider):
 
         The process itself needs none so early: its pipe ends it however this process ends.
         """
-        folder = private_path(self.content)
-        self._folder = str(folder)
+        self._folder = private_path(self.content)
         ticket = Ticket(self.name, self._facts, folder=self._folder)
         self._write(ticket)
-        make_private_folder(folder)
+        make_private_folder(self._folder)
         self._write(self._held(ticket, await self._spawn()))
 
     def _held(self, ticket: Ticket, process: int) -> Ticket:

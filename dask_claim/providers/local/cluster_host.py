@@ -68,8 +68,7 @@ async def hold(request: dict[str, Any], events: Any) -> None:
     folder, token, report = request.pop("folder"), letters(), request.pop("report")
     configure(Path(folder), token)
     size, step, plan = await divide(request)
-    if size.memory >= ROOMY:
-        leave_memory_to_glibc()
+    leave_memory_to_glibc(size.memory)
     cluster = LocalCluster(
         n_workers=size.min_workers,
         threads_per_worker=size.threads,
@@ -168,8 +167,10 @@ async def divide(request: dict[str, Any]) -> tuple[LocalSize, Step | None, dict[
     )
 
 
-def leave_memory_to_glibc() -> None:
+def leave_memory_to_glibc(worker: float) -> None:
     """Undo Dask's setting that workers give freed memory back at once, unless it is configured.
+
+    That is for workers of many bytes: where there are few, each counts.
 
     As a side effect, glibc no longer raises the size from which an array is mapped from the system,
     128 kB: the kernel then clears every page of every array anew, which takes up to a third of the
@@ -177,6 +178,8 @@ def leave_memory_to_glibc() -> None:
     """
     import dask
 
+    if worker < ROOMY:
+        return
     chosen = dask.config.get(SPAWN_ENVIRON, {}, config=dask.config.collect())
     if isinstance(chosen, dict) and TRIM not in chosen:
         # None: not set at all.
