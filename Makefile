@@ -11,7 +11,7 @@ EXTRAS ?= bai,s3,landsat,job-service
 GROUPS_NEEDED ?= dev benchmarks
 NEEDED = $(addprefix --group ,$(GROUPS_NEEDED)) --editable '.[$(EXTRAS)]'
 # Tests wait more than they compute: several times as many at once as there are cores.
-WORKERS ?= $(shell expr 2 '*' $$(nproc))
+WORKERS ?= $(shell expr 3 '*' $$(nproc))
 # Or only these.
 TESTS ?=
 PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadgroup
