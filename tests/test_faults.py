@@ -165,7 +165,7 @@ if sys.argv and sys.argv[0].endswith("host.py") or "host.py" in " ".join(sys.ori
 
 def test_local_cluster_that_hangs_on_its_start(launcher: Launcher, tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(HANGING_HOST)
-    env, flags = {"PYTHONPATH": str(tmp_path)}, ("--start-timeout", "12", "--stop-timeout", "2")
+    env, flags = {"PYTHONPATH": str(tmp_path)}, ("--start-timeout", "20", "--stop-timeout", "2")
     away = {"gateway_url": "http://127.0.0.1:9", "fallback": "local"}
     for run in [launcher.start("true", claim=claim, env=env, flags=flags) for claim in ({}, away)]:
         ended = run.finish()
