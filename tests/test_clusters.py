@@ -177,7 +177,9 @@ def test_gateway_that_cannot_tell(launcher: Launcher, gateway: GatewayServer) ->
     gateway.clear()
 
 
-@pytest.mark.parametrize(("fallback", "timeout", "status"), [("fail", "20", 75), ("local", "60", 3)])
+@pytest.mark.parametrize(
+    ("fallback", "timeout", "status"), [("fail", "20", 75), ("local", "60", 3)]
+)
 def test_gateway_that_is_away(launcher: Launcher, fallback: str, timeout: str, status: int) -> None:
     """The command would find nothing to make its cluster on, but for a gateway of the run."""
     away = {"gateway_url": "http://127.0.0.1:9", "create": False, "fallback": fallback}
