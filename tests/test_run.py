@@ -264,8 +264,8 @@ ON_SIGTERM = "trap '{}' TERM; echo ready; while :; do sleep 0.1; done"
 
 def test_command_that_the_launcher_ends(attached: Launcher) -> None:
     """It has not done its work: never status 0, and the receipt says why."""
-    lifetime = {"DASK_CLAIM_MAX_LIFETIME": "12"}
-    walltime = {"SLURM_JOB_ID": "7", "SLURM_JOB_END_TIME": str(int(time.time()) + 16)}
+    lifetime = {"DASK_CLAIM_MAX_LIFETIME": "30"}
+    walltime = {"SLURM_JOB_ID": "7", "SLURM_JOB_END_TIME": str(int(time.time()) + 36)}
     cases = [(lifetime, "exit 0", 124), (walltime, "exit 0", 75), (lifetime, "exit 3", 3)]
     runs = [
         attached.start("sh", "-c", ON_SIGTERM.format(answer), env=env, flags=("--grace", "2"))
