@@ -6,7 +6,8 @@ The reference program stacks both items with stackstac, which no longer runs (it
 `proj:epsg`); odc-stac takes its place. Kept are its steps and numbers: float64 arrays resampled to
 10 m, read in chunks of 1024 pixels, the post-event ones merged to 2048; NBR and their difference as
 lazy arrays; and `rio.to_raster`, which gathers the whole map on the client and compresses it there,
-in tiles of 256 pixels. Added is the calibration, without which the map would be another one.
+in tiles of 256 pixels. Added are the calibration, and 0 for a negative reflectance: without them
+the map would be another one.
 """
 
 from __future__ import annotations
@@ -42,8 +43,8 @@ def lazy_nbr(location: str, scene: Scene, geobox: GeoBox, chunk: int) -> xr.Data
         stac_cfg=COUNTS,
     )
     stack = stack.squeeze("time", drop=True).chunk({"y": chunk, "x": chunk})
-    nir = stack["B08"] * scene.nir.scale + scene.nir.offset
-    swir2 = stack["B12"] * scene.swir.scale + scene.swir.offset
+    nir = (stack["B08"] * scene.nir.scale + scene.nir.offset).clip(0)
+    swir2 = (stack["B12"] * scene.swir.scale + scene.swir.offset).clip(0)
     return (nir - swir2) / (nir + swir2)
 
 
