@@ -31,8 +31,8 @@ _EXTENSIONS = [
     for name in ("projection/v2.0.0", "raster/v2.0.0", "processing/v1.2.0", "classification/v2.0.0")
 ]
 _PACKAGES = ("dask-claim", "dask", "distributed", "numpy", "rasterio", "odc-geo")
-#: Most pixels of the map along a side of the picture.
-SHOWN = 1100
+#: Most pixels of the map along a side of the picture: about as many as are shown there.
+SHOWN = 650
 
 
 def draw(folder: Path, pair: Pair, index: str, statistics: Statistics) -> None:
@@ -47,7 +47,7 @@ def draw(folder: Path, pair: Pair, index: str, statistics: Statistics) -> None:
         # Smaller, the class that most pixels have.
         shape = math.ceil(rows / smaller), math.ceil(columns / smaller)
         classes = file.read(1, out_shape=shape, resampling=Resampling.mode)
-    axes = Figure((8, 6.6), dpi=150).add_subplot()
+    axes = Figure((8, 6.6), dpi=125).add_subplot()
     west, south, east, north = bounds
     colors = [f"#{one['color_hint']}" for one in LEGEND]
     axes.imshow(
