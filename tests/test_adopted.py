@@ -103,7 +103,7 @@ def attaching(claim: Fields | None = None, **environ: str) -> Provider:
 
 def test_start_timeout_says_what_was_in_the_way(launcher: Launcher) -> None:
     env = {"DASK_SCHEDULER_ADDRESS": "tcp://127.0.0.1:9"}
-    run = launcher("true", env=env, flags=("--start-timeout", "20"))
+    run = launcher("true", env=env, flags=("--start-timeout", "9"))
     assert run.status == 75
     assert "The last obstacle: no scheduler answers at tcp://127" in run.err
 
