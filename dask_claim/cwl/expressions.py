@@ -122,6 +122,11 @@ def _paste(split: list[tuple[str, str]]) -> str:
 def _lay_out(value: object, dynamic: Callable[[list[tuple[str, str]]], str], depth: int = 0) -> str:
     pad, end = "  " * (depth + 1), "  " * depth
     if isinstance(value, Mapping):
+        if dynamic is _javascript and "__proto__" in value:
+            # In an object as JavaScript writes it this is no key, but names another object.
+            rest = {key: item for key, item in value.items() if key != "__proto__"}
+            its = f"{{enumerable: true, value: {_lay_out(value['__proto__'], dynamic, depth)}}}"
+            return f'Object.defineProperty({_lay_out(rest, dynamic, depth)}, "__proto__", {its})'
         lines = [
             f"{pad}{_quote(str(key))}: {_lay_out(item, dynamic, depth + 1)}"
             for key, item in value.items()

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from dask_claim.cwl.expressions import as_script, as_text, is_expression, needs_script, parts
@@ -86,6 +86,7 @@ def test_any_constant_survives(claim: dict[str, Any]) -> None:
 
 
 @settings(max_examples=15, deadline=None)
+@example({"__proto__": ""})
 @given(st.dictionaries(SAFE, SAFE, max_size=3))
 def test_any_constant_survives_beside_an_expression(claim: dict[str, Any]) -> None:
     claim = {k: v for k, v in claim.items() if not ("$(" in v or "${" in v)}
